@@ -1,0 +1,85 @@
+/* The records of a shard's log, and the batch that carries them to the disk. Little-endian.
+ *
+ *   batch, at a multiple of LOG_ALIGN from the start of the log:
+ *    0        4        8               16              24       28       32
+ *   ┌────────┬────────┬───────────────┬───────────────┬────────┬────────┬──────────────┬────────────────┐
+ *   │ magic  │ crc    │ epoch         │ offset        │ size   │ count  │ records …    │ zeros to ALIGN │
+ *   └────────┴────────┴───────────────┴───────────────┴────────┴────────┴──────────────┴────────────────┘
+ *     crc: CRC-32C of bytes 8…31. offset: of this batch in the log (bytes since the shard was created).
+ *     size: header and records, bytes, without the padding. count: records.
+ *
+ *   record:
+ *    0        4        8    9     10      12            16
+ *   ┌────────┬────────┬────┬─────┬───────┬─────────────┬──────────┬───────────────┐
+ *   │ size   │ crc    │type│flags│ count │ content_crc │ head …   │ content …     │
+ *   └────────┴────────┴────┴─────┴───────┴─────────────┴──────────┴───────────────┘
+ *     size: the whole record. crc: CRC-32C of bytes 8…16+head. content_crc: CRC-32C of the content alone, computed once where the
+ *     content entered and kept with it for life. head: `count` targets (RECORD_PUBLISH, RECORD_SETTLE) or nothing.
+ *
+ *   target of a publish (12 bytes): queue id (4), sequence number in that queue (8)
+ *   target of a settle (20 bytes): queue id (4), first sequence number (8), how many follow each other from it (8)
+ *   content of a publish: the message, see message.h.  content of a topology command: see broker/topology.
+ *   content of a transaction: whole publish and settle records, one after the other; all of them or none become true.
+ */
+#ifndef STORE_RECORD_H
+#define STORE_RECORD_H
+
+#include "base/bytes.h"
+#include "base/checksum.h"
+
+#define LOG_ALIGN 4096u
+#define BATCH_MAGIC 0x42445747u /* "GWDB" */
+#define BATCH_HEADER_SIZE 32u
+#define RECORD_HEADER_SIZE 16u
+#define PUBLISH_TARGET_SIZE 12u
+#define SETTLE_TARGET_SIZE 20u
+
+enum record_type {
+    RECORD_VOID = 0,         /* refused after it was laid out: skipped by every reader */
+    RECORD_PUBLISH = 1,
+    RECORD_SETTLE = 2,
+    RECORD_TOPOLOGY = 3,     /* shard 0 only */
+    RECORD_TRANSACTION = 4,
+};
+
+/* A record's fields after decoding; head and content point into the record's bytes. */
+struct record {
+    uint32_t size;
+    uint8_t type, flags;
+    uint16_t count;
+    uint32_t content_crc;
+    struct bytes head, content;
+};
+
+/* Bytes of head for `type` with `count` targets. */
+static inline uint32_t record_head_size(uint8_t type, uint16_t count)
+{
+    return type == RECORD_PUBLISH ? count * PUBLISH_TARGET_SIZE : type == RECORD_SETTLE ? count * SETTLE_TARGET_SIZE : 0;
+}
+
+/* Writes the header but for crc, which record_seal fills in once the head is final. */
+static inline void record_begin(uint8_t *at, uint32_t size, uint8_t type, uint16_t count, uint32_t content_crc)
+{
+    store_le32(at, size);
+    at[8] = type;
+    at[9] = 0;
+    store_le16(at + 10, count);
+    store_le32(at + 12, content_crc);
+}
+
+static inline void record_seal(uint8_t *at)
+{
+    uint32_t head = record_head_size(at[8], load_le16(at + 10));
+    store_le32(at + 4, crc32c(0, at + 8, RECORD_HEADER_SIZE - 8 + head));
+}
+
+enum record_state {
+    RECORD_OK,
+    RECORD_BAD_HEADER,   /* its size cannot be trusted: what follows in this batch is unreadable */
+    RECORD_BAD_CONTENT,  /* header and head are good, the content is not: `record` is filled in, go on after record->size */
+};
+
+/* Decodes the record at the start of `bytes` (what is left of the batch) and verifies both checksums. */
+enum record_state record_read(struct bytes bytes, struct record *record);
+
+#endif
