@@ -16,8 +16,8 @@
  *     size: the whole record. crc: CRC-32C of bytes 8…16+head. content_crc: CRC-32C of the content alone, computed once where the
  *     content entered and kept with it for life. head: `count` targets (RECORD_PUBLISH, RECORD_SETTLE) or nothing.
  *
- *   target of a publish (12 bytes): queue id (4), sequence number in that queue (8)
- *   target of a settle (20 bytes): queue id (4), first sequence number (8), how many follow each other from it (8)
+ *   target of a publish (16 bytes): queue id (8), sequence number in that queue (8)
+ *   target of a settle (24 bytes): queue id (8), first sequence number (8), how many follow each other from it (8)
  *   content of a publish: the message, see message.h.  content of a topology command: see broker/topology.
  *   content of a transaction: whole publish and settle records, one after the other; all of them or none become true.
  */
@@ -31,8 +31,8 @@
 #define BATCH_MAGIC 0x42445747u /* "GWDB" */
 #define BATCH_HEADER_SIZE 32u
 #define RECORD_HEADER_SIZE 16u
-#define PUBLISH_TARGET_SIZE 12u
-#define SETTLE_TARGET_SIZE 20u
+#define PUBLISH_TARGET_SIZE 16u
+#define SETTLE_TARGET_SIZE 24u
 
 enum record_type {
     RECORD_VOID = 0,         /* refused after it was laid out: skipped by every reader */

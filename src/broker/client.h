@@ -1,0 +1,210 @@
+/* What a protocol session and the broker say to one another, on one reactor.
+ *
+ * A session embeds a `struct client`. It calls the verbs below while it parses its input; none of them blocks, calls back or makes a
+ * system call: they append commands to the worker's batches. Answers come later, in worker_turn, through `ops`; an ops
+ * function may call any verb but client_detach (say so with client_detach after the turn, see there).
+ *
+ * Order: commands of one client to one queue are done in the order of the calls. A request (declare, consume, get, …) is
+ * answered when it is done; a session that must keep the order between a request and what follows on the channel waits for
+ * the answer before it parses on. Requests about topology alone may be pipelined among themselves: their answers come in order. */
+#ifndef BROKER_CLIENT_H
+#define BROKER_CLIENT_H
+
+#include "base/bytes.h"
+#include "base/chunk.h"
+#include "base/err.h"
+
+struct worker;
+struct client;
+struct transaction;
+
+/* ---- answers, and what comes unasked -------------------------------------------------------------------------------- */
+
+/* A message on its way to a consumer or as the answer to a get. Borrowed until the callback returns: copy what you need, or
+ * chunk_retain(chunk) to keep `content` (see store/message.h for its layout). */
+struct delivery {
+    uint64_t queue;              /* id, for client_settle */
+    uint64_t seq;                /* its place in that queue, for client_settle */
+    struct bytes content;
+    struct chunk *chunk;         /* what `content` lies in */
+    uint32_t consumer;           /* the number that the session gave in its consume request; of a get: its request's tag */
+    uint32_t handle;             /* the broker's own number of the consumer, for client_credit; 0 for a get */
+    uint32_t messages_left;      /* of a get: ready messages still in the queue */
+    uint16_t channel;
+    bool redelivered;
+    bool no_ack;                 /* already settled: nothing to keep */
+    bool is_get;
+};
+
+enum request_kind {
+    REQUEST_QUEUE_DECLARE,       /* passive too */
+    REQUEST_QUEUE_DELETE,
+    REQUEST_QUEUE_PURGE,
+    REQUEST_QUEUE_BIND,
+    REQUEST_QUEUE_UNBIND,
+    REQUEST_EXCHANGE_DECLARE,
+    REQUEST_EXCHANGE_DELETE,
+    REQUEST_EXCHANGE_BIND,
+    REQUEST_EXCHANGE_UNBIND,
+    REQUEST_CONSUME,
+    REQUEST_CANCEL,
+    REQUEST_GET,                 /* answered by deliver (is_get) or by replied with `empty` */
+    REQUEST_COMMIT,              /* a transaction: client_transaction_commit */
+    REQUEST_LIST,                /* `name` is "queues", "exchanges", "bindings" or "overview"; the answer's text is JSON */
+};
+
+enum request_flags {
+    REQUEST_PASSIVE = 1, REQUEST_DURABLE = 2, REQUEST_EXCLUSIVE = 4, REQUEST_AUTO_DELETE = 8, REQUEST_INTERNAL = 16,
+    REQUEST_IF_UNUSED = 32, REQUEST_IF_EMPTY = 64, REQUEST_NO_ACK = 128, REQUEST_NO_LOCAL = 256,
+    REQUEST_CHANNEL_LIMITED = 512,   /* consume: the channel has a limit of its own, see client_refuse */
+};
+
+/* Everything is borrowed until client_request returns. */
+struct request {
+    enum request_kind kind;
+    unsigned flags;
+    uint16_t channel;            /* given back in the answer */
+    uint32_t tag;                /* given back in the answer; free for the session's use; of a consume: the consumer's number */
+    struct bytes name;           /* the queue's or exchange's; of a bind: the destination's; queue.declare with an empty one: the broker makes one */
+    struct bytes source;         /* bind, unbind: the source exchange's name */
+    struct bytes routing_key;
+    struct bytes type;           /* exchange.declare: "direct", … */
+    struct bytes arguments;      /* an AMQP field table's payload without its length, validated by the session */
+    uint64_t queue;              /* cancel: its queue's id; handle: */
+    uint32_t handle;             /* cancel: the consumer's handle */
+    uint32_t prefetch;           /* consume: messages unacknowledged at most; 0: no limit */
+};
+
+struct reply {
+    enum request_kind kind;
+    uint16_t channel;
+    uint32_t tag;
+    uint16_t code;               /* 0: done. Otherwise the AMQP reply code (404, 405, 406, 403, …) … */
+    struct bytes text;           /* … and the reply text, e.g. "NOT_FOUND - no queue 'x' in vhost '/'". Of a list: the JSON */
+    struct bytes name;           /* queue.declare: the queue's name */
+    uint32_t messages, consumers;    /* declare, delete, purge */
+    uint64_t queue;              /* consume: the queue's id */
+    uint32_t handle;             /* consume: the consumer's handle */
+    bool empty;                  /* get: nothing there */
+};
+
+struct client_ops {
+    void (*deliver)(struct client *client, const struct delivery *delivery);
+    void (*replied)(struct client *client, const struct reply *reply);
+    /* The publishes first … first + count - 1 of `channel` are on disk (or need not be), or were refused (accepted false). In the
+     * order of the tags per shard only: tags of publishes to different shards may overtake each other; one tag is told once. */
+    void (*confirmed)(struct client *client, uint16_t channel, uint64_t first, uint64_t count, bool accepted);
+    /* The consumer's queue is gone; nothing more comes for it, its unacknowledged messages too are gone. */
+    void (*cancelled)(struct client *client, uint16_t channel, uint32_t consumer);
+    /* client_may_publish is true again: parse on. */
+    void (*resumed)(struct client *client);
+    /* The broker lacks `reason` ("low on memory", "low on disk"); NULL: no more. While it does, client_may_publish is false. */
+    void (*blocked)(struct client *client, const char *reason);
+    /* End of a loop turn in which anything was called above: time to give credit back and to put confirms together. */
+    void (*turned)(struct client *client);
+};
+
+/* Embedded in the session; fields are the worker's but for ops. */
+struct client {
+    const struct client_ops *ops;
+    struct worker *worker;
+    uint64_t id;                 /* unique while the broker runs; its low 32 bits are the slot, see worker.c */
+    uint64_t in_flight;          /* bytes published that shards have not yet taken in */
+    bool stalled;                /* resumed is owed */
+    bool turned_queued;
+    struct client *turned_next;
+};
+
+/* ---- lifecycle ----------------------------------------------------------------------------------------------------- */
+
+/* GW_ERR_LIMIT: too many clients. */
+enum gw_err client_attach(struct worker *worker, struct client *client, const struct client_ops *ops);
+
+/* The session ends: the session has requeued what it held unacknowledged (client_settle) and cancelled nothing (its consumers and exclusive
+ * queues go by themselves). No callback comes after this; what is on its way to it is requeued. Not from inside a callback. */
+void client_detach(struct client *client);
+
+/* Is this the password of `user`? Constant time. On false nothing tells which of the two is wrong. `from_loopback`: judged by the peer's
+ * address; the user guest is refused otherwise. */
+bool client_authenticate(struct client *client, struct bytes user, struct bytes password, bool from_loopback);
+
+/* ---- publishing, the hot path in ----------------------------------------------------------------------------------- */
+
+enum publish_result {
+    PUBLISH_ROUTED,
+    PUBLISH_UNROUTABLE,          /* no queue: the session answers a mandatory one with a return and confirms by itself */
+    PUBLISH_NO_EXCHANGE,         /* 404 */
+    PUBLISH_INTERNAL_EXCHANGE,   /* 403: clients may not publish to it */
+    PUBLISH_REFUSED,             /* durable storage has failed or is full: nack, or 541 where there are no confirms */
+    PUBLISH_NO_MEMORY,           /* 506 */
+};
+
+struct publish {
+    /* the session fills in: */
+    uint16_t channel;
+    bool persistent, mandatory;
+    bool whole;                  /* the body is written before anything else is called on this worker */
+    uint64_t confirm_tag;        /* 0: not told through `confirmed` */
+    struct bytes exchange, routing_key, properties;   /* borrowed until client_publish_begin returns */
+    uint64_t body_size;          /* bytes */
+    struct transaction *transaction;   /* NULL, or it becomes true with that */
+
+    /* the worker fills in: */
+    uint8_t *body;               /* where the session writes body_size bytes; NULL: they are not wanted */
+    struct bytes content;        /* of an unroutable mandatory one, after client_publish_end: for the return. Valid while `chunk` is held */
+    struct chunk *chunk;
+    struct publish_place {       /* private to publishing.c */
+        const struct route *route;
+        uint8_t *record, *content;
+        uint64_t content_size;
+        enum publish_result result;
+        uint32_t stage;
+    } place;
+};
+
+/* Routes and makes room. On ROUTED (or UNROUTABLE with mandatory) write the body at publish->body, then call client_publish_end; on anything else it is over.
+ * Cheap when exchange and routing key are those of the channel's last publish. */
+enum publish_result client_publish_begin(struct client *client, struct publish *publish);
+
+/* The body is complete: the message is on its way. For an unroutable mandatory one: content and chunk are set, the caller releases
+ * the chunk with client_release. */
+void client_publish_end(struct client *client, struct publish *publish);
+
+/* The body will never be complete (the channel closed half-way). */
+void client_publish_abort(struct client *client, struct publish *publish);
+
+/* May the session parse further publishes now? False while too many bytes are in flight or the broker is blocked; then ops->resumed tells. */
+bool client_may_publish(struct client *client);
+
+void client_release(struct client *client, struct chunk *chunk);
+
+/* ---- consuming ------------------------------------------------------------------------------------------------------ */
+
+enum settle_kind { SETTLE_ACK, SETTLE_REQUEUE, SETTLE_DISCARD /* reject without requeue */, SETTLE_UNDELIVERED /* requeue, never reached the peer */ };
+
+/* Settles `count` messages first_seq, first_seq + 1, … of `queue`, each of which this client holds unacknowledged. Unknown ones are
+ * passed over (their queue may be gone). `transaction` NULL: at once. */
+void client_settle(struct client *client, uint64_t queue, enum settle_kind kind, uint64_t first_seq, uint64_t count,
+                   struct transaction *transaction);
+
+/* `bytes` (content bytes plus DELIVERY_OVERHEAD a message) of deliveries to this consumer have left or are about to: more may come. */
+#define DELIVERY_OVERHEAD 64u
+void client_credit(struct client *client, uint64_t queue, uint32_t handle, uint32_t bytes);
+
+/* A delivery to a consumer of REQUEST_CHANNEL_LIMITED that the channel's own limit does not allow now: it goes back to its place, and this consumer gets
+ * nothing more until client_resume. */
+void client_refuse(struct client *client, const struct delivery *delivery);
+void client_resume(struct client *client, uint64_t queue, uint32_t handle);
+
+/* ---- requests -------------------------------------------------------------------------------------------------------- */
+
+void client_request(struct client *client, const struct request *request);
+
+/* Publishes and settles that become true together (per shard), or not at all. NULL: out of memory. */
+struct transaction *client_transaction_new(struct client *client);
+/* Takes the transaction; answered through `replied` (REQUEST_COMMIT, channel) once everything is on disk. */
+void client_transaction_commit(struct client *client, struct transaction *transaction, uint16_t channel);
+/* Takes the transaction: its publishes vanish; its settles are as if never said (the session still holds those messages). */
+void client_transaction_rollback(struct client *client, struct transaction *transaction);
+
+#endif

@@ -1,0 +1,49 @@
+/* A worker: the broker's share of one reactor. It owns some shards, a copy of the topology, and the reactor's clients. No thread, clock or system call of its
+ * own: the reactor (or the simulator) calls it with the time.
+ *
+ *   start:  worker_new for every reactor, then broker_open (broker/broker.h) recovers the shards, all in one thread.
+ *   turn:   sessions feed (client.h) · worker_receive for each batch from the mailboxes · worker_turn · sessions' output is written
+ */
+#ifndef BROKER_WORKER_H
+#define BROKER_WORKER_H
+
+#include "base/chunk.h"
+#include "base/err.h"
+#include "io/alarm.h"
+#include "io/disk.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct batch;
+struct client;
+struct worker;
+
+/* How a worker reaches the others. */
+struct worker_port {
+    /* Hands `batch` to reactor `to`; takes it. False: no room now; the worker keeps it and tries again next turn. Never called for itself. */
+    bool (*post)(struct worker_port *port, unsigned to, struct batch *batch);
+};
+
+struct broker;   /* the process-wide part: broker.h */
+
+struct worker *worker_new(struct broker *broker, unsigned index, struct disk *disk, struct worker_port *port);
+void worker_free(struct worker *worker);
+
+/* Takes a batch that another worker posted to this one. */
+void worker_receive(struct worker *worker, struct batch *batch);
+
+/* Ends a loop turn: does all that is pending, flushes logs, posts batches. `now_us`: monotonic microseconds. True: there is more to do, call again soon
+ * (after looking for input). */
+bool worker_turn(struct worker *worker, uint64_t now_us);
+
+/* When worker_turn must be called at the latest though nothing arrives, monotonic microseconds; UINT64_MAX: never. */
+uint64_t worker_deadline(const struct worker *worker);
+
+/* The time that the current turn was given. */
+uint64_t worker_now(const struct worker *worker);
+
+struct chunk_pool *worker_chunks(struct worker *worker);
+unsigned worker_index(const struct worker *worker);
+
+#endif
