@@ -58,6 +58,9 @@ struct disk {
     void (*submit)(struct disk *disk, struct disk_op *op);
     /* Runs `op` before it returns, without calling done: for opening and closing a data directory. Returns op->error. */
     int (*call)(struct disk *disk, struct disk_op *op);
+    /* Blocks until at least one operation that this thread submitted has completed, and runs the `done` of all that have; for
+     * closing and truncating, which must outlast what is in flight. Returns false at once when nothing is in flight. */
+    bool (*wait)(struct disk *disk);
 };
 
 #endif
