@@ -2,7 +2,7 @@
 
 #include "base/bytes.h"
 
-#include <crc.h> /* ISA-L */
+#include <isa-l/crc.h>
 #ifdef __SSE4_2__
 #include <nmmintrin.h>
 #endif
