@@ -1,0 +1,58 @@
+/* Mistakes that can be switched on, in builds with -Dplanted_bugs=true only, to prove that the simulator would find them.
+ *
+ * The code that a bug breaks asks bug_enabled(BUG_…); in every other build that is the constant false. Which one is on is the one thing in the program
+ * that belongs to the process: a bug is planted for a whole simulation. */
+#ifndef BASE_BUGS_H
+#define BASE_BUGS_H
+
+#include <stdbool.h>
+
+/* What the bug does, and where it shows. */
+#define PLANTED_BUGS(BUG) \
+    BUG(CONFIRM_BEFORE_SYNC, "confirm-before-sync", "the log says committed when a write begins") \
+    BUG(SYNC_LEFT_OUT, "sync-left-out", "log batches are written without a sync") \
+    BUG(TRUNCATE_ONE_TOO_FAR, "truncate-one-too-far", "recovery cuts the last whole batch off with the torn tail") \
+    BUG(RECYCLE_ONE_TOO_MANY, "recycle-one-too-many", "a log file that is still needed is recycled") \
+    BUG(STALE_BATCH_ACCEPTED, "stale-batch-accepted", "recovery takes the batches of a recycled file's earlier life") \
+    BUG(CONTENT_UNCHECKED, "content-unchecked", "the content's checksum is not looked at") \
+    BUG(SNAPSHOT_WITHOUT_SYNC, "snapshot-without-sync", "a snapshot replaces the one before it unsynced") \
+    BUG(SEGMENT_WITHOUT_SYNC, "segment-without-sync", "a snapshot names segments that are not synced") \
+    BUG(PAGED_LAST_DROPPED, "paged-last-dropped", "a paged block comes back without its last message") \
+    BUG(SETTLES_IGNORED, "settles-ignored", "replay passes over settles") \
+    BUG(SETTLE_ONE_SHORT, "settle-one-short", "a settled run of messages is logged one short") \
+    BUG(ACK_UNLOGGED, "ack-unlogged", "acks are not written to the log") \
+    BUG(REDELIVERED_FORGOTTEN, "redelivered-forgotten", "a requeued message loses its redelivered flag") \
+    BUG(REDELIVERED_LOST_IN_CRASH, "redelivered-lost-in-crash", "recovered messages are not flagged redelivered") \
+    BUG(REQUEUE_TO_TAIL, "requeue-to-tail", "a requeued message goes behind the others") \
+    BUG(PREFETCH_ONE_MORE, "prefetch-one-more", "a consumer gets one more than its prefetch") \
+    BUG(CHANNEL_PREFETCH_IGNORED, "channel-prefetch-ignored", "the limit of the whole channel is not kept") \
+    BUG(DOUBLE_AFTER_DISCONNECT, "double-after-disconnect", "a lost connection's messages are requeued though others are still held") \
+    BUG(UNACKED_LOST_ON_CLOSE, "unacked-lost-on-close", "a closed channel's last unacked message is not requeued") \
+    BUG(CONFIRM_WRONG_TAG, "confirm-wrong-tag", "a message to several shards is confirmed with the first answer") \
+    BUG(TX_HALF_APPLIED, "tx-half-applied", "a transaction's settles become true before its publishes are logged") \
+    BUG(TX_ROLLBACK_KEEPS, "tx-rollback-keeps", "a rolled back transaction publishes all the same") \
+    BUG(FANOUT_SKIPS_LAST, "fanout-skips-last", "a message to many queues misses the last one") \
+    BUG(PURGE_COUNT_WRONG, "purge-count-wrong", "the ready count is not lowered by a purge")
+
+enum bug {
+#define BUG(NAME, text, what) BUG_##NAME,
+    PLANTED_BUGS(BUG)
+#undef BUG
+    BUG_COUNT
+};
+
+#ifdef GODWIT_PLANTED_BUGS
+bool bug_enabled(enum bug bug);
+#else
+#define bug_enabled(bug) false
+#endif
+
+/* Plants the one bug; -1: none. False when the build has none. */
+bool bug_plant(int bug);
+
+/* Its name on command lines, and back (-1: no such bug). */
+const char *bug_name(int bug);
+const char *bug_text(int bug);
+int bug_find(const char *name);
+
+#endif

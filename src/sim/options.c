@@ -1,0 +1,112 @@
+#include "sim/options.h"
+
+#include "base/bugs.h"
+
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const fault_names[] = {"none", "crash", "all"};
+
+void sim_options_usage(void)
+{
+    printf("usage: godwit sim [options]\n"
+           "Runs whole brokers, clients, disks and networks in one thread, everything drawn from a seed, and checks them against a model.\n"
+           "  --seed N          one seed (default 1)\n"
+           "  --seeds A..B      all seeds from A to B\n"
+           "  --ops N           client operations in each seed (default 10000)\n"
+           "  --faults LEVEL    none, crash (the default) or all\n"
+           "  --crash-at K      the process dies at the disk's Kth operation\n"
+           "  --nomem-at K      the Kth allocation fails (only in the program that was linked for it)\n"
+           "  --log             the file log alone\n"
+           "  --planted         find every planted bug (needs a build with -Dplanted_bugs=true)\n"
+           "  --bug NAME        plant one bug\n"
+           "  --verbose         print every event\n");
+}
+
+static bool read_number(const char *text, uint64_t *number)
+{
+    char *end;
+    *number = strtoull(text, &end, 0);
+    return *text >= '0' && *text <= '9' && *end == 0;
+}
+
+static bool read_range(const char *text, uint64_t *first, uint64_t *last)
+{
+    char *end;
+    *first = strtoull(text, &end, 0);
+    return *text >= '0' && *text <= '9' && strncmp(end, "..", 2) == 0 && read_number(end + 2, last) && *first <= *last;
+}
+
+static bool read_faults(const char *text, enum sim_fault_level *faults)
+{
+    for (unsigned i = 0; i < 3; i++) {
+        if (strcmp(text, fault_names[i]) == 0) {
+            *faults = (enum sim_fault_level)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+bool sim_options_read(struct sim_options *options, int argc, char **argv)
+{
+    enum { SEED = 1, SEEDS, OPS, FAULTS, CRASH_AT, NOMEM_AT, LOG, PLANTED, BUG, VERBOSE, HELP };
+    static const struct option names[] = {
+        {"seed", required_argument, NULL, SEED}, {"seeds", required_argument, NULL, SEEDS}, {"ops", required_argument, NULL, OPS},
+        {"faults", required_argument, NULL, FAULTS}, {"crash-at", required_argument, NULL, CRASH_AT},
+        {"nomem-at", required_argument, NULL, NOMEM_AT}, {"log", no_argument, NULL, LOG}, {"planted", no_argument, NULL, PLANTED},
+        {"bug", required_argument, NULL, BUG}, {"verbose", no_argument, NULL, VERBOSE}, {"help", no_argument, NULL, HELP}, {0},
+    };
+    *options = (struct sim_options){.first_seed = 1, .last_seed = 1, .ops = 10000, .faults = SIM_FAULTS_CRASH, .bug = -1};
+    optind = 0;
+    for (int option; (option = getopt_long(argc, argv, "", names, NULL)) != -1;) {
+        bool good = true;
+        switch (option) {
+        case SEED:
+            good = read_number(optarg, &options->first_seed);
+            options->last_seed = options->first_seed;
+            break;
+        case SEEDS: good = read_range(optarg, &options->first_seed, &options->last_seed); break;
+        case OPS: good = read_number(optarg, &options->ops); break;
+        case FAULTS: good = read_faults(optarg, &options->faults); break;
+        case CRASH_AT: good = read_number(optarg, &options->crash_at); break;
+        case NOMEM_AT: good = read_number(optarg, &options->nomem_at); break;
+        case LOG: options->log_only = true; break;
+        case PLANTED: options->planted = true; break;
+        case BUG:
+            options->bug = bug_find(optarg);
+            good = options->bug >= 0;
+            break;
+        case VERBOSE: options->verbose = true; break;
+        default:
+            sim_options_usage();
+            if (option == HELP)
+                exit(0);
+            return false;
+        }
+        if (!good) {
+            fprintf(stderr, "godwit sim: '%s' makes no sense there\n", optarg);
+            return false;
+        }
+    }
+    if (optind < argc) {
+        fprintf(stderr, "godwit sim: unknown argument '%s'\n", argv[optind]);
+        return false;
+    }
+    return true;
+}
+
+void sim_options_command(const struct sim_options *options, uint64_t seed, char *text, unsigned room)
+{
+    int size = snprintf(text, room, "godwit sim --seed %" PRIu64 " --ops %" PRIu64 " --faults %s%s", seed, options->ops,
+                        fault_names[options->faults], options->log_only ? " --log" : "");
+    if (options->crash_at && size > 0 && (unsigned)size < room)
+        size += snprintf(text + size, room - (unsigned)size, " --crash-at %" PRIu64, options->crash_at);
+    if (options->nomem_at && size > 0 && (unsigned)size < room)
+        size += snprintf(text + size, room - (unsigned)size, " --nomem-at %" PRIu64, options->nomem_at);
+    if (options->bug >= 0 && size > 0 && (unsigned)size < room)
+        snprintf(text + size, room - (unsigned)size, " --bug %s", bug_name(options->bug));
+}

@@ -1,0 +1,58 @@
+#include "sim/sim.h"
+
+#include "base/bugs.h"
+#include "sim/log_sim.h"
+#include "sim/random.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <time.h>
+
+/* For the speed that is printed; nothing inside a simulation sees it. */
+static double seconds_now(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+static uint64_t run_seed(const struct sim_options *options, uint64_t seed, struct trace *trace)
+{
+    trace_init(trace, options->verbose);
+    return log_sim_run(options, seed, trace);
+}
+
+static void report_failure(const struct sim_options *options, uint64_t seed, const struct trace *trace)
+{
+    char command[256];
+    sim_options_command(options, seed, command, sizeof(command));
+    fprintf(stderr, "\nseed %" PRIu64 " broke \"%s\":\n  %s\nthe last events:\n", seed, trace->invariant, trace->failure);
+    trace_print_kept(trace);
+    fprintf(stderr, "repeat it with:\n  %s\n", command);
+}
+
+int sim_main(int argc, char **argv)
+{
+    struct sim_options options;
+    struct trace trace;
+    if (!sim_options_read(&options, argc, argv))
+        return 2;
+    if (!bug_plant(options.bug)) {
+        fprintf(stderr, "godwit sim: this build has no planted bugs (configure with -Dplanted_bugs=true)\n");
+        return 2;
+    }
+    double begin = seconds_now();
+    uint64_t ops = 0, hash = 0;
+    for (uint64_t seed = options.first_seed; seed <= options.last_seed; seed++) {
+        ops += run_seed(&options, seed, &trace);
+        if (trace.failed) {
+            report_failure(&options, seed, &trace);
+            return 1;
+        }
+        hash = random_mix(hash ^ trace.hash);
+    }
+    double seconds = seconds_now() - begin;
+    printf("seeds %" PRIu64 "..%" PRIu64 ": good; %" PRIu64 " operations, %.0f/s; event hash %016" PRIx64 "\n", options.first_seed,
+           options.last_seed, ops, seconds > 0 ? (double)ops / seconds : 0, hash);
+    return 0;
+}
