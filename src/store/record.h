@@ -42,6 +42,9 @@ enum record_type {
     RECORD_TRANSACTION = 4,
 };
 
+/* Of a publish inside a transaction: it is not kept over a restart. */
+#define RECORD_FLAG_TRANSIENT 1u
+
 /* A record's fields after decoding; head and content point into the record's bytes. */
 struct record {
     uint32_t size;
