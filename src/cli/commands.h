@@ -1,0 +1,10 @@
+/* The commands, one file each. */
+#ifndef CLI_COMMANDS_H
+#define CLI_COMMANDS_H
+
+#include "cli/command.h"
+
+extern const struct command serve_command, publish_command, consume_command, get_command, queues_command, exchanges_command,
+    bindings_command, purge_command, bench_command, sim_command, completion_command;
+
+#endif

@@ -1,0 +1,59 @@
+/* What remote.c and handshake.c share: the inside of a struct remote. */
+#ifndef CLIENT_REMOTE_STATE_H
+#define CLIENT_REMOTE_STATE_H
+
+#include "client/remote.h"
+#include "client/remote_buffer.h"
+#include "protocol/amqp/methods.h"
+
+#define REMOTE_CHANNEL 1
+#define REMOTE_CALL_TIMEOUT_MS 60000u   /* for an answer; a broker may sync thousands of declares before this one */
+
+struct remote {
+    struct uri uri;
+    char *name;
+    struct remote_events events;
+    uint64_t message_max;
+    int fd, wake_fd;
+    bool greeted;                /* the first bytes of the broker were seen to be AMQP frames */
+    bool connected, channel_open;
+    uint32_t frame_max;          /* 4096 until both sides agreed, as the specification (4.2.3) says; never 0 */
+    uint32_t heartbeat_ms;       /* 0: none */
+    uint64_t sent_ms, received_ms;   /* when something was last sent and received */
+    struct remote_buffer in, out;
+
+    /* The call that is waiting. */
+    uint32_t awaited[2];
+    bool answered;
+    struct remote_buffer answer; /* the method's payload; a fetched message stays in `content` */
+
+    /* The content that is arriving: its method's payload, its properties, its body, one after the other. */
+    struct remote_buffer content;
+    uint32_t content_method;     /* 0: none is arriving */
+    bool content_header_seen;
+    size_t content_method_size, content_properties_size;
+    uint64_t content_body_size;
+
+    unsigned reply_code;
+    char product[128];
+    char error[640];
+};
+
+/* Remembers the sentence and returns `err`. */
+__attribute__((format(printf, 3, 4)))
+enum gw_err remote_fail(struct remote *remote, enum gw_err err, const char *format, ...);
+
+/* Like remote_call, on any channel and with a time limit. */
+enum gw_err remote_call_on(struct remote *remote, uint16_t channel, uint32_t method, const struct amqp_value *values,
+                           uint32_t reply, uint32_t other_reply, uint64_t timeout_ms, struct amqp_method *answer);
+
+/* Waits until one of the awaited methods arrived. */
+enum gw_err remote_await(struct remote *remote, uint32_t reply, uint32_t other_reply, uint64_t timeout_ms,
+                         struct amqp_method *answer);
+
+enum gw_err remote_send_on(struct remote *remote, uint16_t channel, uint32_t method, const struct amqp_value *values);
+
+/* Greets, logs in, agrees on limits and opens the vhost over remote->fd. */
+enum gw_err remote_handshake(struct remote *remote);
+
+#endif

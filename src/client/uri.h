@@ -1,0 +1,27 @@
+/* An AMQP URI: amqp://user:password@host:port/vhost?heartbeat=SECONDS&connection_timeout=MILLISECONDS
+ * (https://www.rabbitmq.com/uri-spec.html). Every part may be left out; "host:port" without a scheme is understood too. */
+#ifndef CLIENT_URI_H
+#define CLIENT_URI_H
+
+#include "base/err.h"
+
+#include <stdint.h>
+
+#define URI_PART_MAX 255   /* bytes of one decoded part; the protocol's short strings hold no more */
+
+struct uri {
+    char host[URI_PART_MAX + 1];
+    char user[URI_PART_MAX + 1];
+    char password[URI_PART_MAX + 1];
+    char vhost[URI_PART_MAX + 1];
+    uint16_t port;
+    uint32_t heartbeat_s;            /* 0: none */
+    uint32_t connection_timeout_ms;
+};
+
+/* Fills `uri` from `text`; what is not named gets its default: guest:guest@localhost:5672, vhost /, heartbeat 60 s,
+ * 10 s to connect. An empty vhost is / as in most clients. Errors: GW_ERR_INVALID, and then *complaint says what is wrong
+ * (static storage). */
+enum gw_err uri_parse(struct uri *uri, const char *text, const char **complaint);
+
+#endif
