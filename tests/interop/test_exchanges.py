@@ -1,0 +1,267 @@
+"""Where messages go: every exchange type, bindings between exchanges, the default exchange, mandatory returns."""
+import pika
+import pytest
+
+
+@pytest.fixture
+def routed(channel, name):
+    """routed(kind, {key-or-arguments: ...}) declares an exchange with one queue a binding; its `to` answers who got a message."""
+    made = []
+
+    class Routed:
+        def __init__(self, kind, bindings):
+            self.exchange = name(kind)
+            channel.exchange_declare(self.exchange, kind)
+            made.append(self.exchange)
+            self.queues = {}
+            for label, binding in bindings.items():
+                queue = channel.queue_declare("", exclusive=True).method.queue
+                for one in binding if isinstance(binding, list) else [binding]:
+                    if isinstance(one, dict):
+                        channel.queue_bind(queue, self.exchange, "", arguments=one)
+                    else:
+                        channel.queue_bind(queue, self.exchange, one)
+                self.queues[label] = queue
+
+        def to(self, key="", headers=None):
+            channel.basic_publish(self.exchange, key, b"x", pika.BasicProperties(headers=headers))
+            got = {label: channel.queue_purge(queue).method.message_count for label, queue in self.queues.items()}
+            assert max(got.values(), default=0) <= 1, f"a queue got the message twice: {got}"
+            return {label for label, count in got.items() if count}
+
+    yield Routed
+    for exchange in made:
+        if channel.is_open:
+            channel.exchange_delete(exchange)
+
+
+def test_direct(routed):
+    exchange = routed("direct", {"red": "red", "blue": "blue", "both": ["red", "blue"], "empty": ""})
+    assert exchange.to("red") == {"red", "both"}
+    assert exchange.to("blue") == {"blue", "both"}
+    assert exchange.to("") == {"empty"}
+    assert exchange.to("re") == exchange.to("redd") == exchange.to("RED") == set()
+
+
+def test_fanout(routed):
+    exchange = routed("fanout", {"a": "x", "b": "y", "c": ["", "z", "zz"]})
+    assert exchange.to("whatever") == exchange.to("") == {"a", "b", "c"}
+
+
+@pytest.mark.parametrize("key, expected", [
+    ("a", {"#", "*", "a", "a.#", "#.a", "#.#", "a.#.#"}),
+    ("a.b", {"#", "*.*", "a.*", "*.b", "a.#", "a.b", "#.b", "#.#", "a.#.b", "a.#.#"}),
+    ("a.b.c", {"#", "a.#", "#.#", "a.*.c", "#.c", "a.#.#", "a.#.c"}),
+    ("a.x.y.b", {"#", "a.#", "#.b", "#.#", "a.#.b", "a.#.#"}),
+    ("b", {"#", "*", "#.b", "#.#"}),
+    ("", {"#", "", "#.#"}),
+    (".", {"#", "*.*", "#.#"}),
+    ("a.", {"#", "*.*", "a.*", "a.#", "#.#", "a.#.#"}),
+    ("a..c", {"#", "a.#", "#.#", "a.*.c", "#.c", "a.#.#", "a.#.c"}),
+    ("*", {"#", "*", "#.#"}),
+    ("#", {"#", "*", "#.#"}),
+])
+def test_topic(routed, key, expected):
+    patterns = ["#", "*", "a", "a.#", "#.a", "*.*", "a.*", "*.b", "a.b", "a.*.c", "a.#.b", "#.b", "#.c", "#.#", "a.#.#", "a.#.c", ""]
+    assert routed("topic", {pattern: pattern for pattern in patterns}).to(key) == expected
+
+
+def test_topic_with_many_words(routed):
+    exchange = routed("topic", {"deep": "#.end", "stars": ".".join("*" * 60), "prefix": "w.#"})
+    assert exchange.to(".".join(["w"] * 60)) == {"stars", "prefix"}
+    assert exchange.to(".".join(["w"] * 60) + ".end") == {"deep", "prefix"}
+
+
+@pytest.mark.godwit_only("RabbitMQ 3.10 tries every split of every # and does not answer within the age of the world")
+def test_topic_pattern_that_could_explode(routed):
+    exchange = routed("topic", {"never": ".".join(["#.a"] * 20) + ".b", "always": "#"})
+    assert exchange.to(".".join("a" * 60)) == {"always"}
+
+
+def test_topic_unbinding_one_of_two(channel, routed):
+    exchange = routed("topic", {"q": ["a.*", "*.b"]})
+    assert exchange.to("a.b") == {"q"}
+    channel.queue_unbind(exchange.queues["q"], exchange.exchange, "a.*")
+    assert exchange.to("a.c") == set()
+    assert exchange.to("a.b") == {"q"}
+
+
+def test_headers(routed):
+    exchange = routed("headers", {
+        "all": {"x-match": "all", "a": "1", "b": 2},
+        "default": {"a": "1", "b": 2},
+        "any": {"x-match": "any", "a": "1", "b": 2},
+        "present": {"x-match": "all", "a": None},
+        "none": {"x-match": "all"},
+        "none-any": {"x-match": "any"},
+    })
+    assert exchange.to(headers={"a": "1", "b": 2}) == {"all", "default", "any", "present", "none"}
+    assert exchange.to(headers={"a": "1", "b": 2, "c": 3}) == {"all", "default", "any", "present", "none"}
+    assert exchange.to(headers={"a": "1"}) == {"any", "present", "none"}
+    assert exchange.to(headers={"b": 2}) == {"any", "none"}
+    assert exchange.to(headers={"a": "other", "b": 3}) == {"present", "none"}
+    assert exchange.to(headers={}) == exchange.to(headers=None) == {"none"}
+
+
+def test_headers_compare_values_and_types(routed):
+    exchange = routed("headers", {"text": {"k": "1"}, "number": {"k": 1}, "truth": {"k": True}, "list": {"k": [1, "a"]},
+                                  "table": {"k": {"x": 1}}})
+    assert exchange.to(headers={"k": "1"}) == {"text"}
+    assert exchange.to(headers={"k": 1}) == {"number"}
+    assert exchange.to(headers={"k": True}) == {"truth"}
+    assert exchange.to(headers={"k": [1, "a"]}) == {"list"}
+    assert exchange.to(headers={"k": {"x": 1}}) == {"table"}
+    assert exchange.to(headers={"k": False}) == set()
+
+
+def test_headers_ignores_x_headers_in_bindings(routed):
+    exchange = routed("headers", {"q": {"x-match": "all", "x-ignored": "1", "a": "1"}})
+    assert exchange.to(headers={"a": "1"}) == {"q"}
+
+
+def test_headers_bad_x_match(channel, queue, expect_close):
+    expect_close(406, "PRECONDITION_FAILED - Invalid x-match field value")(
+        channel.queue_bind, queue, "amq.headers", "", arguments={"x-match": "sometimes"})
+
+
+def test_default_exchange_is_the_queue_name(channel, queue):
+    channel.basic_publish("", queue, b"here")
+    channel.basic_publish("", queue + "x", b"nowhere")
+    assert channel.queue_purge(queue).method.message_count == 1
+
+
+def test_binding_twice_is_one_binding(channel, queue):
+    for _ in range(2):
+        channel.queue_bind(queue, "amq.direct", queue)
+    channel.basic_publish("amq.direct", queue, b"once")
+    assert channel.queue_purge(queue).method.message_count == 1
+    channel.queue_unbind(queue, "amq.direct", queue)
+    channel.basic_publish("amq.direct", queue, b"no more")
+    assert channel.queue_purge(queue).method.message_count == 0
+
+
+def test_bindings_with_other_arguments_are_others(channel, queue):
+    channel.queue_bind(queue, "amq.direct", queue, arguments={"n": 1})
+    channel.queue_bind(queue, "amq.direct", queue, arguments={"n": 2})
+    channel.basic_publish("amq.direct", queue, b"x")
+    assert channel.queue_purge(queue).method.message_count == 1
+    channel.queue_unbind(queue, "amq.direct", queue, arguments={"n": 1})
+    channel.basic_publish("amq.direct", queue, b"x")
+    assert channel.queue_purge(queue).method.message_count == 1
+    channel.queue_unbind(queue, "amq.direct", queue, arguments={"n": 2})
+    channel.basic_publish("amq.direct", queue, b"x")
+    assert channel.queue_purge(queue).method.message_count == 0
+
+
+def test_unbinding_what_is_not_bound(channel, queue):
+    channel.queue_unbind(queue, "amq.direct", "never bound")
+
+
+def test_exchange_to_exchange(channel, queue, name):
+    source, target = name("source"), name("target")
+    channel.exchange_declare(source, "topic")
+    channel.exchange_declare(target, "direct")
+    channel.exchange_bind(target, source, "eu.#")
+    channel.exchange_bind(target, source, "eu.#")
+    channel.queue_bind(queue, target, "eu.de")
+    for key, count in (("eu.de", 1), ("eu.fr", 0), ("us", 0)):
+        channel.basic_publish(source, key, b"x")
+        assert channel.queue_purge(queue).method.message_count == count, key
+    channel.exchange_unbind(target, source, "eu.#")
+    channel.basic_publish(source, "eu.de", b"x")
+    assert channel.queue_purge(queue).method.message_count == 0
+    channel.exchange_delete(source)
+    channel.exchange_delete(target)
+
+
+def test_exchange_cycle_delivers_once(channel, queue, name):
+    ring = [name(f"ring{i}") for i in range(3)]
+    for exchange in ring:
+        channel.exchange_declare(exchange, "fanout")
+    for source, target in zip(ring, ring[1:] + ring[:1]):
+        channel.exchange_bind(target, source)
+    channel.exchange_bind(ring[0], ring[0])
+    for exchange in ring:
+        channel.queue_bind(queue, exchange)
+    for exchange in ring:
+        channel.basic_publish(exchange, "", b"x")
+        assert channel.queue_purge(queue).method.message_count == 1
+    for exchange in ring:
+        channel.exchange_delete(exchange)
+
+
+def test_queue_reached_two_ways_gets_one_copy(channel, queue, name):
+    source, left, right = name("source"), name("left"), name("right")
+    for exchange in (source, left, right):
+        channel.exchange_declare(exchange, "fanout")
+    channel.exchange_bind(left, source)
+    channel.exchange_bind(right, source)
+    for exchange in (source, left, right):
+        channel.queue_bind(queue, exchange)
+    channel.basic_publish(source, "", b"x")
+    assert channel.queue_purge(queue).method.message_count == 1
+    for exchange in (source, left, right):
+        channel.exchange_delete(exchange)
+
+
+# Mandatory.
+
+def returned(channel):
+    seen = []
+    channel.add_on_return_callback(lambda _, method, properties, body: seen.append((method, properties, body)))
+    return seen
+
+
+def test_mandatory_without_a_route_is_returned(connection, channel, queue):
+    seen = returned(channel)
+    channel.basic_publish("amq.direct", "nobody", b"come back", pika.BasicProperties(message_id="m", headers={"h": 1}),
+                          mandatory=True)
+    channel.basic_publish("", queue, b"arrives", mandatory=True)
+    channel.basic_publish("amq.direct", "nobody", b"is dropped")
+    assert channel.queue_purge(queue).method.message_count == 1
+    connection.process_data_events(0.1)
+    (method, properties, body), = seen
+    assert (method.reply_code, method.reply_text, method.exchange, method.routing_key) == \
+        (312, "NO_ROUTE", "amq.direct", "nobody")
+    assert (properties.message_id, properties.headers, body) == ("m", {"h": 1}, b"come back")
+
+
+def test_mandatory_with_confirms_returns_before_the_ack(channel):
+    channel.confirm_delivery()
+    with pytest.raises(pika.exceptions.UnroutableError) as caught:
+        channel.basic_publish("amq.direct", "nobody", b"x" * 300000, mandatory=True)
+    assert caught.value.messages[0].body == b"x" * 300000
+    channel.basic_publish("amq.direct", "nobody", b"unroutable is confirmed")
+
+
+def test_immediate_is_not_implemented(wire, queue):
+    import pika.spec as spec
+    w = wire()
+    w.publish(1, queue, b"x", immediate=True)
+    close = w.expect_connection_close(540)
+    assert "immediate=true" in close.reply_text
+    assert (close.class_id, close.method_id) == (60, 40)
+
+
+def test_cc_and_bcc(channel, name):
+    """RabbitMQ's sender-selected distribution: CC and BCC headers are further routing keys, BCC is taken off."""
+    to, cc, bcc = (channel.queue_declare(name(suffix), exclusive=True).method.queue for suffix in ("to", "cc", "bcc"))
+    channel.basic_publish("", to, b"x", pika.BasicProperties(headers={"CC": [cc], "BCC": [bcc], "other": 1}))
+    for queue in (to, cc, bcc):
+        method, properties, body = channel.basic_get(queue, auto_ack=True)
+        assert body == b"x"
+        assert properties.headers == {"CC": [cc], "other": 1}
+
+
+def test_alternate_exchange(channel, queue, name):
+    """RabbitMQ's alternate-exchange argument: what has no route goes there."""
+    exchange, spill = name("main"), name("spill")
+    channel.exchange_declare(spill, "fanout")
+    channel.exchange_declare(exchange, "direct", arguments={"alternate-exchange": spill})
+    channel.queue_bind(queue, spill)
+    seen = returned(channel)
+    channel.basic_publish(exchange, "nobody", b"x", mandatory=True)
+    assert channel.basic_get(queue, auto_ack=True)[2] == b"x"
+    assert seen == []
+    channel.exchange_delete(exchange)
+    channel.exchange_delete(spill)
