@@ -9,6 +9,8 @@
 
 /* ISA-L's folding code wins above this many bytes; below it the processor's own instruction does. */
 #define FOLDING_MIN_BYTES 256
+/* ISA-L counts bytes with an int. */
+#define FOLDING_MAX_BYTES (1 << 30)
 
 uint32_t crc32c(uint32_t crc, const void *data, size_t size)
 {
@@ -31,5 +33,10 @@ uint32_t crc32c(uint32_t crc, const void *data, size_t size)
         return ~(uint32_t)c;
     }
 #endif
+    while (size > FOLDING_MAX_BYTES) {
+        crc = ~crc32_iscsi((unsigned char *)(uintptr_t)p, FOLDING_MAX_BYTES, ~crc);
+        p += FOLDING_MAX_BYTES;
+        size -= FOLDING_MAX_BYTES;
+    }
     return ~crc32_iscsi((unsigned char *)(uintptr_t)p, (int)size, ~crc);
 }

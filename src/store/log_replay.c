@@ -1,0 +1,319 @@
+/* What the disk may have done to a log, and how each is told from the other:
+ *
+ * - Torn tail. The one write that a crash interrupted left some of its pages. Everything before it is whole. The log is cut after the last whole
+ *   record; the warning says how much was dropped. Nothing of it was ever confirmed.
+ * - Rot inside. Something unreadable with something good behind it, or in a file that another file follows (which proves that it was complete):
+ *   the bytes go to a file "quarantine-<offset>", an alarm is raised, and reading goes on with what is good behind them.
+ *
+ * One write carries many batches, and a crash may keep its later pages and lose earlier ones. That looks like rot and is treated so:
+ * nothing confirmed is lost, and an alarm too many is better than one too few. The reverse, rot in the very last record, looks like a torn
+ * tail, and no log on one disk can tell it apart.
+ *
+ * Cutting must be final: a page of the torn write that survived behind the cut could line up with the log again once it has grown up to it. So
+ * whatever lies behind a torn batch becomes zeros; and where the end is clean, the rest of the file is searched for batches that would line up. */
+#include "store/log_replay.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#define QUARANTINE_MAX (UINT64_C(64) << 20) /* bytes of one unreadable stretch that are copied */
+
+struct batch {
+    struct batch_header header;
+    const uint8_t *data;        /* the whole batch */
+};
+
+enum verdict { BATCH_NONE, BATCH_GOOD };
+
+void log_replay_deinit(struct log_replay *replay)
+{
+    if (replay->chunk)
+        chunk_release(replay->chunk, replay->log->pool);
+    replay->chunk = NULL;
+}
+
+/* Makes [place, place + size) of the file available; answers a pointer into replay->chunk. */
+static enum gw_err load(struct log_replay *replay, struct log_file *file, uint64_t place, uint64_t size, const uint8_t **data)
+{
+    if (!replay->chunk || replay->file != file || place < replay->chunk_place
+        || place + size > replay->chunk_place + replay->chunk_size) {
+        uint64_t file_end = LOG_FILE_HEADER_SIZE + file->capacity;
+        uint64_t piece = size > CHUNK_SIZE ? size : CHUNK_SIZE;
+        if (piece > file_end - place)
+            piece = file_end - place;
+        /* The visitor may have kept the last one. */
+        struct chunk *chunk = replay->chunk;
+        replay->file = NULL;
+        if (!chunk || chunk->capacity < piece || atomic_load_explicit(&chunk->references, memory_order_relaxed) != 1) {
+            chunk = chunk_new(replay->log->pool, piece);
+            if (!chunk)
+                return GW_ERR_NOMEM;
+            log_replay_deinit(replay);
+            replay->chunk = chunk;
+        }
+        enum gw_err err = disk_call_read(replay->log->disk, file->handle, chunk->data, piece, place, NULL);
+        if (err != GW_OK)
+            return err;
+        chunk->used = piece;
+        replay->file = file;
+        replay->chunk_place = place;
+        replay->chunk_size = piece;
+    }
+    *data = replay->chunk->data + (place - replay->chunk_place);
+    return GW_OK;
+}
+
+/* Reads the header at `offset` of the log. True in `lines_up` when a batch header says that it belongs exactly there. */
+static enum gw_err load_header(struct log_replay *replay, struct log_file *file, uint64_t offset, struct batch_header *header,
+                               bool *lines_up)
+{
+    const uint8_t *at;
+    enum gw_err err = load(replay, file, log_file_place(file, offset), LOG_ALIGN, &at);
+    *lines_up = err == GW_OK && batch_header_read(at, header) && header->offset == offset;
+    if (*lines_up && offset >= replay->lined_up)
+        replay->lined_up = offset + 1;
+    return err;
+}
+
+/* The batch at `offset`, wholly in memory, or BATCH_NONE: no header, one of another place or an earlier epoch, or one
+ * that claims to reach beyond `limit`. */
+static enum gw_err load_batch(struct log_replay *replay, struct log_file *file, uint64_t offset, uint64_t limit, struct batch *batch,
+                              enum verdict *verdict)
+{
+    bool lines_up;
+    *verdict = BATCH_NONE;
+    enum gw_err err = load_header(replay, file, offset, &batch->header, &lines_up);
+    if (err != GW_OK || !lines_up)
+        return err;
+    if (batch->header.size <= BATCH_HEADER_SIZE || log_align(batch->header.size) > limit - offset || batch->header.epoch < replay->epoch)
+        return GW_OK;
+    err = load(replay, file, log_file_place(file, offset), log_align(batch->header.size), &batch->data);
+    if (err == GW_OK)
+        *verdict = BATCH_GOOD;
+    return err;
+}
+
+/* Is there a good record in the batch at or after byte `at`, as far as sizes can be trusted? */
+static bool has_good_record(const struct batch *batch, uint64_t at)
+{
+    while (at < batch->header.size) {
+        struct record record;
+        enum record_state state = record_read(bytes_of(batch->data + at, batch->header.size - at), &record);
+        if (state == RECORD_OK)
+            return true;
+        if (state == RECORD_BAD_HEADER)
+            return false;
+        at += record.size;
+    }
+    return false;
+}
+
+/* The first batch at or after `offset` that belongs there and, when `with_record`, holds a good record; `limit` when there is none. */
+static enum gw_err find_batch(struct log_replay *replay, struct log_file *file, uint64_t offset, uint64_t limit, bool with_record,
+                              uint64_t *found)
+{
+    if (with_record && replay->known_good >= offset && replay->known_good != 0) {
+        *found = replay->known_good;
+        return GW_OK;
+    }
+    for (; offset < limit; offset += LOG_ALIGN) {
+        struct batch batch;
+        enum verdict verdict;
+        enum gw_err err = load_batch(replay, file, offset, limit, &batch, &verdict);
+        if (err != GW_OK)
+            return err;
+        if (verdict != BATCH_GOOD)
+            continue;
+        if (!with_record || has_good_record(&batch, BATCH_HEADER_SIZE)) {
+            if (with_record)
+                replay->known_good = offset;
+            break;
+        }
+        offset += log_align(batch.header.size) - LOG_ALIGN;
+    }
+    *found = offset < limit ? offset : limit;
+    return GW_OK;
+}
+
+static enum gw_err copy_to_quarantine(struct log_replay *replay, struct log_file *file, uint64_t place, uint64_t size, const char *name)
+{
+    struct disk *disk = replay->log->disk;
+    int copy;
+    enum gw_err err = disk_call_open(disk, name, DISK_CREATE, &copy);
+    if (err != GW_OK)
+        return err;
+    for (uint64_t done = 0; done < size && err == GW_OK;) {
+        uint64_t at = (place + done) & ~(uint64_t)(LOG_ALIGN - 1), skip = place + done - at;
+        uint64_t part = CHUNK_SIZE - skip < size - done ? CHUNK_SIZE - skip : size - done;
+        const uint8_t *data;
+        err = load(replay, file, at, log_align(skip + part), &data);
+        if (err == GW_OK)
+            err = disk_call_write(disk, copy, data + skip, part, done, false);
+        done += part;
+    }
+    if (err == GW_OK)
+        err = disk_call_truncate(disk, copy, size);
+    if (err == GW_OK)
+        err = disk_call_sync(disk, copy);
+    enum gw_err closed = disk_call_close(disk, copy);
+    return err == GW_OK ? closed : err;
+}
+
+/* Sets [offset + skip, + size) of the log aside. That the copy fails is told, but the rest of the log is worth more. */
+static void quarantine(struct log_replay *replay, struct log_file *file, uint64_t offset, uint64_t skip, uint64_t size)
+{
+    char name[DISK_NAME_SIZE], entry[40];
+    uint64_t position = offset + skip;
+    snprintf(entry, sizeof(entry), "quarantine-%016" PRIx64, position);
+    enum gw_err err = disk_path(name, replay->log->directory, entry);
+    CHECK(err == GW_OK);
+    replay->found->quarantined++;
+    alarm_raise(replay->log->alarms, ALARM_ERROR, "%s: %" PRIu64 " bytes at offset %" PRIu64 " of the log are rotten; they are set aside in %s, the rest is kept",
+                file->name, size, position, name);
+    err = copy_to_quarantine(replay, file, log_file_place(file, offset) + skip, size < QUARANTINE_MAX ? size : QUARANTINE_MAX, name);
+    if (err != GW_OK)
+        alarm_raise(replay->log->alarms, ALARM_WARNING, "%s cannot be written: %s", name, gw_err_text(err));
+}
+
+/* Decides about what is bad at byte `at` of the batch, `size` bytes of it: rot, or the place where the log was torn? */
+static enum gw_err is_rot(struct log_replay *replay, struct log_file *file, const struct batch *batch, uint64_t after, bool last,
+                          uint64_t limit, bool *rot)
+{
+    *rot = !last || has_good_record(batch, after);
+    if (*rot)
+        return GW_OK;
+    uint64_t next;
+    enum gw_err err = find_batch(replay, file, batch->header.offset + log_align(batch->header.size), limit, true, &next);
+    *rot = err == GW_OK && next < limit;
+    return err;
+}
+
+/* Hands out the batch's records. `kept`: bytes of it that stay in the log; less than header.size when it is torn. */
+static enum gw_err replay_batch(struct log_replay *replay, struct log_file *file, uint64_t offset, bool last, uint64_t limit, uint64_t *kept)
+{
+    struct batch batch;
+    enum verdict verdict;
+    uint64_t at = BATCH_HEADER_SIZE;
+    for (;;) {
+        /* Again after every look elsewhere: that may have replaced the chunk. */
+        enum gw_err err = load_batch(replay, file, offset, limit, &batch, &verdict);
+        if (err != GW_OK)
+            return err;
+        CHECK(verdict == BATCH_GOOD);
+        *kept = at;
+        if (at >= batch.header.size)
+            return GW_OK;
+        struct record record;
+        enum record_state state = RECORD_OK;
+        while (at < batch.header.size) {
+            state = record_read(bytes_of(batch.data + at, batch.header.size - at), &record);
+            if (state != RECORD_OK)
+                break;
+            if (record.type != RECORD_VOID) {
+                replay->found->records++;
+                replay->found->bytes += record.size;
+                err = replay->visit ? replay->visit(replay->visit_owner, &record, replay->chunk, offset) : GW_OK;
+                if (err != GW_OK)
+                    return err;
+            }
+            at += record.size;
+        }
+        *kept = at;
+        if (state == RECORD_OK)
+            return GW_OK;
+        uint64_t size = state == RECORD_BAD_CONTENT ? record.size : batch.header.size - at;
+        bool rot;
+        err = is_rot(replay, file, &batch, at + size, last, limit, &rot);
+        if (err != GW_OK || !rot)
+            return err;
+        quarantine(replay, file, offset, at, size);
+        at += size;
+    }
+}
+
+/* Ends the log at `end` for good: what lies behind becomes zeros. `header`, when not NULL: what the batch before it says from now on. */
+static enum gw_err seal_end(struct log_replay *replay, struct log_file *file, uint64_t end, const struct batch_header *header)
+{
+    struct disk *disk = replay->log->disk;
+    uint64_t rest = file->start + file->capacity - end;
+    enum gw_err err = rest > 0 ? disk_call_allocate(disk, file->handle, log_file_place(file, end), rest) : GW_OK;
+    if (err == GW_OK)
+        err = disk_call_sync(disk, file->handle);
+    if (err != GW_OK || !header)
+        return err;
+    /* Last: while the header still claims the old size, a crash here finds the batch torn at the same place again. */
+    uint64_t place = log_file_place(file, header->offset);
+    const uint8_t *old;
+    err = load(replay, file, place, LOG_ALIGN, &old);
+    if (err != GW_OK)
+        return err;
+    uint8_t *block = replay->log->header;
+    memcpy(block, old, LOG_ALIGN);
+    batch_header_write(block, header);
+    return disk_call_write(disk, file->handle, block, LOG_ALIGN, place, true);
+}
+
+static uint32_t count_records(const struct batch *batch, uint64_t size)
+{
+    uint32_t count = 0;
+    for (uint64_t at = BATCH_HEADER_SIZE; at < size; count++)
+        at += load_le32(batch->data + at);
+    return count;
+}
+
+/* Cuts a batch off behind its first `kept` bytes. */
+static enum gw_err cut_batch(struct log_replay *replay, struct log_file *file, uint64_t offset, uint64_t kept, uint64_t *end)
+{
+    struct batch batch;
+    enum verdict verdict;
+    enum gw_err err = load_batch(replay, file, offset, file->start + file->capacity, &batch, &verdict);
+    if (err != GW_OK)
+        return err;
+    CHECK(verdict == BATCH_GOOD);
+    uint64_t dropped = batch.header.size - kept;
+    replay->found->truncated_bytes += dropped;
+    alarm_raise(replay->log->alarms, ALARM_WARNING, "%s: the log ends in a torn write; %" PRIu64 " bytes that were never confirmed are dropped at offset %" PRIu64,
+                file->name, dropped, offset + kept);
+    bool nothing = kept == BATCH_HEADER_SIZE;
+    struct batch_header header = batch.header;
+    header.size = (uint32_t)kept;
+    header.count = count_records(&batch, kept);
+    *end = nothing ? offset : offset + log_align(kept);
+    return seal_end(replay, file, *end, nothing ? NULL : &header);
+}
+
+enum gw_err log_replay_file(struct log_replay *replay, struct log_file *file, bool last, uint64_t *end)
+{
+    uint64_t offset = file->start > replay->from ? file->start : replay->from;
+    uint64_t limit = last ? file->start + file->capacity : file->next->start;
+    replay->known_good = 0;
+    while (offset < limit) {
+        struct batch batch;
+        enum verdict verdict;
+        enum gw_err err = load_batch(replay, file, offset, limit, &batch, &verdict);
+        if (err != GW_OK)
+            return err;
+        if (verdict != BATCH_GOOD) {
+            uint64_t next;
+            err = find_batch(replay, file, offset + LOG_ALIGN, limit, last, &next);
+            if (err != GW_OK)
+                return err;
+            if (last && next == limit)
+                break;
+            quarantine(replay, file, offset, 0, next - offset);
+            offset = next;
+            continue;
+        }
+        replay->epoch = batch.header.epoch;
+        uint64_t kept;
+        err = replay_batch(replay, file, offset, last, limit, &kept);
+        if (err != GW_OK)
+            return err;
+        if (kept < batch.header.size)
+            return cut_batch(replay, file, offset, kept, end);
+        offset += log_align(batch.header.size);
+    }
+    *end = offset;
+    /* Every place behind the end was looked at on the way here. A clean end is the rule, and then nothing is written. */
+    return last && offset < limit && replay->lined_up > offset ? seal_end(replay, file, offset, NULL) : GW_OK;
+}
