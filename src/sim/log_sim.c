@@ -16,6 +16,7 @@ struct sim_batch {
     uint64_t offset, size;       /* in the log; size without padding */
     uint64_t first_record;       /* the number that its first record was made from */
     uint32_t count;
+    bool gone, gaps;             /* a recovery lacked it, or records of it */
 };
 
 struct log_sim {
@@ -41,7 +42,7 @@ struct log_sim {
     /* during a recovery: */
     unsigned at_batch;
     uint32_t at_record;
-    unsigned skipped_batches;    /* batches that lack records, when something rots */
+    unsigned hurt;               /* batches below `committed` that lack records */
     bool rotten;
 };
 
@@ -116,13 +117,8 @@ static void on_checkpoint_wanted(void *owner, uint64_t cutoff)
 /* ---- recovery --------------------------------------------------------------------------------------------------------------- */
 
 /* Moves to the next record that a reader must see. False: none is left. */
-static bool next_expected(struct log_sim *sim, bool skip_batch)
+static bool next_expected(struct log_sim *sim)
 {
-    if (skip_batch) {
-        sim->skipped_batches++;
-        sim->at_batch++;
-        sim->at_record = 0;
-    }
     for (; sim->at_batch < sim->batch_count; sim->at_batch++, sim->at_record = 0) {
         const struct sim_batch *batch = &sim->batches[sim->at_batch];
         for (; sim->at_record < batch->count; sim->at_record++) {
@@ -132,6 +128,20 @@ static bool next_expected(struct log_sim *sim, bool skip_batch)
         }
     }
     return false;
+}
+
+/* The expected record is not there. That is allowed in what was never committed, where a crash keeps any pages of the last write, and when
+ * something rots. */
+static bool may_be_missing(struct log_sim *sim)
+{
+    struct sim_batch *batch = &sim->batches[sim->at_batch];
+    if (batch->offset < sim->committed && !batch->gaps) {
+        if (!sim->rotten)
+            return false;
+        sim->hurt++;
+    }
+    batch->gaps = true;
+    return true;
 }
 
 static bool is_expected(const struct log_sim *sim, const struct record *record, uint64_t offset)
@@ -149,15 +159,16 @@ static enum gw_err on_record(void *owner, const struct record *record, struct ch
     (void)chunk;
     if (record->type == RECORD_VOID)
         return GW_OK;
-    bool more = next_expected(sim, false);
-    while (more && sim->rotten && !is_expected(sim, record, offset)) {
+    bool more = next_expected(sim);
+    while (more && !is_expected(sim, record, offset) && may_be_missing(sim)) {
         if (sim->batches[sim->at_batch].offset == offset) {
             sim->at_record++;
-            sim->skipped_batches = sim->skipped_batches ? sim->skipped_batches : 1;
-            more = next_expected(sim, false);
         } else {
-            more = next_expected(sim, true);
+            sim->batches[sim->at_batch].gone = sim->at_record == 0;
+            sim->at_batch++;
+            sim->at_record = 0;
         }
+        more = next_expected(sim);
     }
     if (!more)
         trace_fail(sim->trace, "nothing appears", "a record of type %u in the batch at %lu, behind everything that was appended",
@@ -188,11 +199,11 @@ static struct log_config config_of(struct log_sim *sim)
 /* Everything that was committed must have been seen; the rest is forgotten, and what was seen counts as committed. */
 static void compare(struct log_sim *sim, const struct log_recovery *recovery)
 {
-    bool missing = next_expected(sim, false) && sim->batches[sim->at_batch].offset < sim->committed;
+    bool missing = next_expected(sim) && sim->batches[sim->at_batch].offset < sim->committed && !sim->batches[sim->at_batch].gaps;
     bool told = sim->alarm_count > 0 || recovery->quarantined > 0;
-    if (sim->skipped_batches > 1)
-        trace_fail(sim->trace, "rot", "one rotten bit took records of %u batches", sim->skipped_batches);
-    if ((missing || sim->skipped_batches) && !(sim->rotten && told))
+    if (sim->hurt > 1)
+        trace_fail(sim->trace, "rot", "one rotten bit took records of %u batches", sim->hurt);
+    if ((missing || sim->hurt) && !(sim->rotten && told))
         trace_fail(sim->trace, "committed is found", "the batch at %lu is missing from record %u on; %lu was committed",
                    (unsigned long)(sim->at_batch < sim->batch_count ? sim->batches[sim->at_batch].offset : 0), sim->at_record,
                    (unsigned long)sim->committed);
@@ -200,15 +211,18 @@ static void compare(struct log_sim *sim, const struct log_recovery *recovery)
     if (log_committed(sim->log).offset != end)
         trace_fail(sim->trace, "commit", "after a recovery %lu is committed and %lu is the end",
                    (unsigned long)log_committed(sim->log).offset, (unsigned long)end);
-    sim->batch_count = sim->at_batch + (sim->at_batch < sim->batch_count && sim->at_record > 0);
-    if (sim->batch_count > 0) {
-        struct sim_batch *last = &sim->batches[sim->batch_count - 1];
-        if (sim->at_batch < sim->batch_count && sim->at_record > 0)
-            last->count = sim->at_record;
-        if (end < last->offset + 1)
-            trace_fail(sim->trace, "commit", "the log ends at %lu, inside or before its batch at %lu", (unsigned long)end,
-                       (unsigned long)last->offset);
+    unsigned kept = 0;
+    for (unsigned i = 0; i < sim->batch_count; i++) {
+        struct sim_batch *batch = &sim->batches[i];
+        if (batch->gone || batch->offset >= end)
+            continue;
+        if (i == sim->at_batch)
+            batch->count = sim->at_record;
+        else if (i > sim->at_batch)
+            batch->gaps = true;
+        sim->batches[kept++] = *batch;
     }
+    sim->batch_count = kept;
     sim->committed = end;
 }
 
@@ -218,7 +232,9 @@ static bool open_log(struct log_sim *sim)
     struct log_recovery recovery;
     sim->at_batch = 0;
     sim->at_record = 0;
-    sim->skipped_batches = 0;
+    sim->hurt = 0;
+    for (unsigned i = 0; i < sim->batch_count; i++)
+        sim->batches[i].gone = false;
     sim->alarm_count = 0;
     sim->failed = false;
     sim->wanted = 0;
@@ -277,7 +293,7 @@ static void append(struct log_sim *sim)
         sim->batches = realloc(sim->batches, sim->batch_room * sizeof(*sim->batches));
         CHECK(sim->batches);
     }
-    sim->batches[sim->batch_count++] = (struct sim_batch){offset, size, sim->next_record, count};
+    sim->batches[sim->batch_count++] = (struct sim_batch){offset, size, sim->next_record, count, false, false};
     sim->next_record += count;
     sim->chunk->used += room;
 }
