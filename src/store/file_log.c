@@ -25,7 +25,7 @@ void batch_header_write(uint8_t *at, const struct batch_header *header)
     store_le64(at + 8, header->epoch);
     store_le64(at + 16, header->offset);
     store_le32(at + 24, header->size);
-    store_le32(at + 28, header->count);
+    store_le32(at + 28, header->count | (header->begins_write ? BATCH_BEGINS_WRITE : 0));
     store_le32(at + 4, crc32c(0, at + 8, BATCH_HEADER_SIZE - 8));
 }
 
@@ -36,7 +36,8 @@ bool batch_header_read(const uint8_t *at, struct batch_header *header)
     header->epoch = load_le64(at + 8);
     header->offset = load_le64(at + 16);
     header->size = load_le32(at + 24);
-    header->count = load_le32(at + 28);
+    header->count = load_le32(at + 28) & ~BATCH_BEGINS_WRITE;
+    header->begins_write = (load_le32(at + 28) & BATCH_BEGINS_WRITE) != 0;
     return true;
 }
 
@@ -112,7 +113,7 @@ static enum gw_err append(struct log *base, struct chunk *chunk, uint64_t begin,
         log->append_room = slice->begins;
         log->append_used = 0;
     }
-    batch_header_write(chunk->data + begin, &(struct batch_header){base->epoch, base->end, size, count});
+    batch_header_write(chunk->data + begin, &(struct batch_header){base->epoch, base->end, size, count, false});
     memset(chunk->data + begin + size, 0, padded - size);
     *offset = base->end;
     base->end += padded;
@@ -218,6 +219,7 @@ static void write_done(struct disk_op *op)
         fail(log, gw_err_from_errno(op->error));
         return;
     }
+    log->wrote = true;
     uint64_t bytes = log->write_bytes, before = log->log.committed;
     while (bytes > 0) {
         struct slice *slice = file_log_slice(log, 0);
@@ -275,6 +277,17 @@ static unsigned gather(struct file_log *log, unsigned used)
     return used;
 }
 
+/* Marks the first batch of a write: everything before it is durable now. */
+static void mark_first(const struct slice *first)
+{
+    uint8_t *at = first->chunk->data + first->begin;
+    struct batch_header header;
+    bool ours = batch_header_read(at, &header);
+    CHECK(ours);
+    header.begins_write = true;
+    batch_header_write(at, &header);
+}
+
 static void pump(struct file_log *log)
 {
     if (log->writing || log->held || log->count == 0)
@@ -283,6 +296,8 @@ static void pump(struct file_log *log)
     bool begins = first->begins != 0;
     if (begins && !turn_over(log, first))
         return;
+    if (log->head_written == 0)
+        mark_first(first);
     unsigned used = 0;
     uint64_t place = log_file_place(log->current, log->log.committed + log->head_written);
     if (begins) {
@@ -361,6 +376,16 @@ static void free_log(struct file_log *log)
     free(log);
 }
 
+/* An empty batch behind the last one, so that damage to it in the meantime will be known for rot. Not worth an error. */
+static void write_last_word(struct file_log *log)
+{
+    if (!log->wrote || log->append_room < LOG_ALIGN || log->log.committed != log->log.end)
+        return;
+    memset(log->header, 0, LOG_ALIGN);
+    batch_header_write(log->header, &(struct batch_header){log->log.epoch, log->log.end, BATCH_HEADER_SIZE, 0, true});
+    disk_call_write(log->disk, log->current->handle, log->header, LOG_ALIGN, log_file_place(log->current, log->log.end), true);
+}
+
 static enum gw_err close_file_log(struct log *base)
 {
     struct file_log *log = of(base);
@@ -371,6 +396,8 @@ static enum gw_err close_file_log(struct log *base)
     }
     log_chores_stop(&log->chores);
     enum gw_err err = base->state == GW_ERR_FAILED ? GW_ERR_FAILED : log->count > 0 ? GW_ERR_FULL : GW_OK;
+    if (err == GW_OK)
+        write_last_word(log);
     free_log(log);
     return err;
 }

@@ -45,6 +45,7 @@ struct file_log {
 
     /* The write under way. */
     bool writing;
+    bool wrote;                     /* at least one, since the log was opened */
     bool write_begins_file;
     uint64_t write_bytes;
     uint8_t *header;                /* one aligned block */
@@ -73,7 +74,9 @@ static inline struct slice *file_log_slice(struct file_log *log, unsigned index)
 /* The header of a batch as it was found on the disk. */
 struct batch_header {
     uint64_t epoch, offset;
-    uint32_t size, count;
+    uint32_t size;
+    uint32_t count;         /* without the bit below */
+    bool begins_write;
 };
 
 void batch_header_write(uint8_t *at, const struct batch_header *header);

@@ -1,13 +1,13 @@
 /* What the disk may have done to a log, and how each is told from the other:
  *
- * - Torn tail. The one write that a crash interrupted left some of its pages. Everything before it is whole. The log is cut after the last whole
- *   record; the warning says how much was dropped. Nothing of it was ever confirmed.
- * - Rot inside. Something unreadable with something good behind it, or in a file that another file follows (which proves that it was complete):
- *   the bytes go to a file "quarantine-<offset>", an alarm is raised, and reading goes on with what is good behind them.
+ * - Torn tail. The one write that a crash interrupted left some of its pages. Everything before that write is whole. The log is cut after the
+ *   last whole record before the first damage; the warning says how much was dropped. Nothing of it was ever confirmed.
+ * - Rot inside. Something unreadable, and behind it a batch that began a write, or another file: a write begins only when everything before it is
+ *   durable, so what is unreadable was whole once. The bytes go to a file "quarantine-<offset>", an alarm is raised, and reading goes
+ *   on with what is good behind them.
  *
- * One write carries many batches, and a crash may keep its later pages and lose earlier ones. That looks like rot and is treated so:
- * nothing confirmed is lost, and an alarm too many is better than one too few. The reverse, rot in the very last record, looks like a torn
- * tail, and no log on one disk can tell it apart.
+ * Rot within the very last write looks like a torn tail, and no log on one disk can tell it apart after a crash. After an orderly
+ * close it can: there the log's last word is an empty batch in a write of its own.
  *
  * Cutting must be final: a page of the torn write that survived behind the cut could line up with the log again once it has grown up to it. So
  * whatever lies behind a torn batch becomes zeros; and where the end is clean, the rest of the file is searched for batches that would line up. */
@@ -70,8 +70,8 @@ static enum gw_err load_header(struct log_replay *replay, struct log_file *file,
     const uint8_t *at;
     enum gw_err err = load(replay, file, log_file_place(file, offset), LOG_ALIGN, &at);
     *lines_up = err == GW_OK && batch_header_read(at, header) && header->offset == offset;
-    if (*lines_up && offset >= replay->lined_up)
-        replay->lined_up = offset + 1;
+    if (*lines_up && offset + log_align(header->size) > replay->lined_up)
+        replay->lined_up = offset + log_align(header->size);
     return err;
 }
 
@@ -85,7 +85,7 @@ static enum gw_err load_batch(struct log_replay *replay, struct log_file *file, 
     enum gw_err err = load_header(replay, file, offset, &batch->header, &lines_up);
     if (err != GW_OK || !lines_up)
         return err;
-    if (batch->header.size <= BATCH_HEADER_SIZE || log_align(batch->header.size) > limit - offset || batch->header.epoch < replay->epoch)
+    if (batch->header.size < BATCH_HEADER_SIZE || log_align(batch->header.size) > limit - offset || batch->header.epoch < replay->epoch)
         return GW_OK;
     err = load(replay, file, log_file_place(file, offset), log_align(batch->header.size), &batch->data);
     if (err == GW_OK)
@@ -93,46 +93,38 @@ static enum gw_err load_batch(struct log_replay *replay, struct log_file *file, 
     return err;
 }
 
-/* Is there a good record in the batch at or after byte `at`, as far as sizes can be trusted? */
-static bool has_good_record(const struct batch *batch, uint64_t at)
+/* The first batch at or after `offset` that belongs there, and, with `proof`, began a write; `limit` when there is none. */
+static enum gw_err find_batch(struct log_replay *replay, struct log_file *file, uint64_t offset, uint64_t limit, bool proof, uint64_t *found)
 {
-    while (at < batch->header.size) {
-        struct record record;
-        enum record_state state = record_read(bytes_of(batch->data + at, batch->header.size - at), &record);
-        if (state == RECORD_OK)
-            return true;
-        if (state == RECORD_BAD_HEADER)
-            return false;
-        at += record.size;
-    }
-    return false;
-}
-
-/* The first batch at or after `offset` that belongs there and, when `with_record`, holds a good record; `limit` when there is none. */
-static enum gw_err find_batch(struct log_replay *replay, struct log_file *file, uint64_t offset, uint64_t limit, bool with_record,
-                              uint64_t *found)
-{
-    if (with_record && replay->known_good >= offset && replay->known_good != 0) {
-        *found = replay->known_good;
+    if (proof && replay->proof >= offset && replay->proof != 0) {
+        *found = replay->proof;
         return GW_OK;
     }
-    for (; offset < limit; offset += LOG_ALIGN) {
+    *found = limit;
+    while (offset < limit) {
         struct batch batch;
         enum verdict verdict;
         enum gw_err err = load_batch(replay, file, offset, limit, &batch, &verdict);
         if (err != GW_OK)
             return err;
-        if (verdict != BATCH_GOOD)
-            continue;
-        if (!with_record || has_good_record(&batch, BATCH_HEADER_SIZE)) {
-            if (with_record)
-                replay->known_good = offset;
-            break;
+        if (verdict == BATCH_GOOD && (!proof || batch.header.begins_write)) {
+            *found = offset;
+            if (proof)
+                replay->proof = offset;
+            return GW_OK;
         }
-        offset += log_align(batch.header.size) - LOG_ALIGN;
+        offset += verdict == BATCH_GOOD ? log_align(batch.header.size) : LOG_ALIGN;
     }
-    *found = offset < limit ? offset : limit;
     return GW_OK;
+}
+
+/* Was everything before `offset` durable once? In a file that is not the last one it was. */
+static enum gw_err is_proven(struct log_replay *replay, struct log_file *file, uint64_t offset, bool last, uint64_t limit, bool *proven)
+{
+    uint64_t next = 0;
+    enum gw_err err = last ? find_batch(replay, file, offset, limit, true, &next) : GW_OK;
+    *proven = err == GW_OK && next < limit;
+    return err;
 }
 
 static enum gw_err copy_to_quarantine(struct log_replay *replay, struct log_file *file, uint64_t place, uint64_t size, const char *name)
@@ -175,19 +167,6 @@ static void quarantine(struct log_replay *replay, struct log_file *file, uint64_
         alarm_raise(replay->log->alarms, ALARM_WARNING, "%s cannot be written: %s", name, gw_err_text(err));
 }
 
-/* Decides about what is bad at byte `at` of the batch, `size` bytes of it: rot, or the place where the log was torn? */
-static enum gw_err is_rot(struct log_replay *replay, struct log_file *file, const struct batch *batch, uint64_t after, bool last,
-                          uint64_t limit, bool *rot)
-{
-    *rot = !last || has_good_record(batch, after);
-    if (*rot)
-        return GW_OK;
-    uint64_t next;
-    enum gw_err err = find_batch(replay, file, batch->header.offset + log_align(batch->header.size), limit, true, &next);
-    *rot = err == GW_OK && next < limit;
-    return err;
-}
-
 /* Hands out the batch's records. `kept`: bytes of it that stay in the log; less than header.size when it is torn. */
 static enum gw_err replay_batch(struct log_replay *replay, struct log_file *file, uint64_t offset, bool last, uint64_t limit, uint64_t *kept)
 {
@@ -223,7 +202,7 @@ static enum gw_err replay_batch(struct log_replay *replay, struct log_file *file
             return GW_OK;
         uint64_t size = state == RECORD_BAD_CONTENT ? record.size : batch.header.size - at;
         bool rot;
-        err = is_rot(replay, file, &batch, at + size, last, limit, &rot);
+        err = is_proven(replay, file, offset + log_align(batch.header.size), last, limit, &rot);
         if (err != GW_OK || !rot)
             return err;
         quarantine(replay, file, offset, at, size);
@@ -261,7 +240,16 @@ static uint32_t count_records(const struct batch *batch, uint64_t size)
     return count;
 }
 
-/* Cuts a batch off behind its first `kept` bytes. */
+static void tell_torn(struct log_replay *replay, const struct log_file *file, uint64_t position)
+{
+    uint64_t file_end = file->start + file->capacity;
+    uint64_t dropped = (replay->lined_up < file_end ? replay->lined_up : file_end) - position;
+    replay->found->truncated_bytes += dropped;
+    alarm_raise(replay->log->alarms, ALARM_WARNING, "%s: the log ends in a torn write; %" PRIu64 " bytes that were never confirmed are dropped at offset %" PRIu64,
+                file->name, dropped, position);
+}
+
+/* Cuts the batch at `offset` off behind its first `kept` bytes, and everything after it. */
 static enum gw_err cut_batch(struct log_replay *replay, struct log_file *file, uint64_t offset, uint64_t kept, uint64_t *end)
 {
     struct batch batch;
@@ -270,10 +258,7 @@ static enum gw_err cut_batch(struct log_replay *replay, struct log_file *file, u
     if (err != GW_OK)
         return err;
     CHECK(verdict == BATCH_GOOD);
-    uint64_t dropped = batch.header.size - kept;
-    replay->found->truncated_bytes += dropped;
-    alarm_raise(replay->log->alarms, ALARM_WARNING, "%s: the log ends in a torn write; %" PRIu64 " bytes that were never confirmed are dropped at offset %" PRIu64,
-                file->name, dropped, offset + kept);
+    tell_torn(replay, file, offset + kept);
     bool nothing = kept == BATCH_HEADER_SIZE;
     struct batch_header header = batch.header;
     header.size = (uint32_t)kept;
@@ -286,7 +271,7 @@ enum gw_err log_replay_file(struct log_replay *replay, struct log_file *file, bo
 {
     uint64_t offset = file->start > replay->from ? file->start : replay->from;
     uint64_t limit = last ? file->start + file->capacity : file->next->start;
-    replay->known_good = 0;
+    replay->proof = 0;
     while (offset < limit) {
         struct batch batch;
         enum verdict verdict;
@@ -294,12 +279,15 @@ enum gw_err log_replay_file(struct log_replay *replay, struct log_file *file, bo
         if (err != GW_OK)
             return err;
         if (verdict != BATCH_GOOD) {
+            bool rot;
             uint64_t next;
-            err = find_batch(replay, file, offset + LOG_ALIGN, limit, last, &next);
+            err = is_proven(replay, file, offset + LOG_ALIGN, last, limit, &rot);
+            if (err == GW_OK && !rot)
+                break;
+            if (err == GW_OK)
+                err = find_batch(replay, file, offset + LOG_ALIGN, limit, false, &next);
             if (err != GW_OK)
                 return err;
-            if (last && next == limit)
-                break;
             quarantine(replay, file, offset, 0, next - offset);
             offset = next;
             continue;
@@ -314,6 +302,9 @@ enum gw_err log_replay_file(struct log_replay *replay, struct log_file *file, bo
         offset += log_align(batch.header.size);
     }
     *end = offset;
-    /* Every place behind the end was looked at on the way here. A clean end is the rule, and then nothing is written. */
-    return last && offset < limit && replay->lined_up > offset ? seal_end(replay, file, offset, NULL) : GW_OK;
+    /* Every place behind the end was looked at on the way here. Mostly it is clean, and then nothing is written. */
+    if (!last || replay->lined_up <= offset)
+        return GW_OK;
+    tell_torn(replay, file, offset);
+    return seal_end(replay, file, offset, NULL);
 }

@@ -16,8 +16,8 @@ struct log_replay {
     struct log_file *file;
     struct chunk *chunk;
     uint64_t chunk_place, chunk_size;
-    uint64_t known_good;        /* offset of a batch that is known to hold a good record; 0: none */
-    uint64_t lined_up;          /* the highest offset where a batch header lined up, plus one; 0: none */
+    uint64_t proof;             /* offset of a batch that began a write, the first one that was looked for; 0: none known */
+    uint64_t lined_up;          /* the highest end of a batch whose header lined up, whatever else is wrong with it */
 };
 
 /* Replays one file. `last`: nothing was ever written after it, so its end may be torn; then what is torn is removed from the disk. Otherwise it

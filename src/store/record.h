@@ -6,7 +6,8 @@
  *   │ magic  │ crc    │ epoch         │ offset        │ size   │ count  │ records …    │ zeros to ALIGN │
  *   └────────┴────────┴───────────────┴───────────────┴────────┴────────┴──────────────┴────────────────┘
  *     crc: CRC-32C of bytes 8…31. offset: of this batch in the log (bytes since the shard was created).
- *     size: header and records, bytes, without the padding. count: records.
+ *     size: header and records, bytes, without the padding. count: records; its highest bit is set in the first batch of a write, which
+ *     began after everything before it was durable: so what is unreadable before such a batch has rotted and was not torn.
  *
  *   record:
  *    0        4        8    9     10      12            16
@@ -30,6 +31,7 @@
 #define LOG_ALIGN 4096u
 #define BATCH_MAGIC 0x42445747u /* "GWDB" */
 #define BATCH_HEADER_SIZE 32u
+#define BATCH_BEGINS_WRITE 0x80000000u /* in count */
 #define RECORD_HEADER_SIZE 16u
 #define PUBLISH_TARGET_SIZE 16u
 #define SETTLE_TARGET_SIZE 24u
