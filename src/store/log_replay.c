@@ -9,6 +9,9 @@
  * Rot within the very last write looks like a torn tail, and no log on one disk can tell it apart after a crash. After an orderly
  * close it can: there the log's last word is an empty batch in a write of its own.
  *
+ * What is read back may still not be durable: when a write failed and only the program died, the kernel or the drive may show bytes that a power cut
+ * would yet take. The next write would then prove too much. So the last write is written once more before anything follows it.
+ *
  * Cutting must be final: a page of the torn write that survived behind the cut could line up with the log again once it has grown up to it. So
  * whatever lies behind a torn batch becomes zeros; and where the end is clean, the rest of the file is searched for batches that would line up. */
 #include "store/log_replay.h"
@@ -229,6 +232,7 @@ static enum gw_err seal_end(struct log_replay *replay, struct log_file *file, ui
     uint8_t *block = replay->log->header;
     memcpy(block, old, LOG_ALIGN);
     batch_header_write(block, header);
+    replay->file = NULL; /* what is in memory is not what the disk holds any more */
     return disk_call_write(disk, file->handle, block, LOG_ALIGN, place, true);
 }
 
@@ -249,6 +253,31 @@ static void tell_torn(struct log_replay *replay, const struct log_file *file, ui
                 file->name, dropped, position);
 }
 
+/* Writes the bytes from the beginning of the last write to `end` once more, the file's header with them when that write began the file. */
+static enum gw_err renew_last_write(struct log_replay *replay, struct log_file *file, uint64_t end)
+{
+    uint64_t place = replay->last_write > file->start ? log_file_place(file, replay->last_write) : 0;
+    uint64_t until = log_file_place(file, end);
+    while (place < until) {
+        const uint8_t *data;
+        uint64_t part = until - place < CHUNK_SIZE ? until - place : CHUNK_SIZE;
+        enum gw_err err = load(replay, file, place, part, &data);
+        if (err == GW_OK)
+            err = disk_call_write(replay->log->disk, file->handle, data, part, place, true);
+        if (err != GW_OK)
+            return err;
+        place += part;
+    }
+    return GW_OK;
+}
+
+/* Ends the log in its last file. */
+static enum gw_err end_log(struct log_replay *replay, struct log_file *file, uint64_t end, const struct batch_header *cut, bool torn)
+{
+    enum gw_err err = torn ? seal_end(replay, file, end, cut) : GW_OK;
+    return err == GW_OK ? renew_last_write(replay, file, end) : err;
+}
+
 /* Cuts the batch at `offset` off behind its first `kept` bytes, and everything after it. */
 static enum gw_err cut_batch(struct log_replay *replay, struct log_file *file, uint64_t offset, uint64_t kept, uint64_t *end)
 {
@@ -264,7 +293,7 @@ static enum gw_err cut_batch(struct log_replay *replay, struct log_file *file, u
     header.size = (uint32_t)kept;
     header.count = count_records(&batch, kept);
     *end = nothing ? offset : offset + log_align(kept);
-    return seal_end(replay, file, *end, nothing ? NULL : &header);
+    return end_log(replay, file, *end, nothing ? NULL : &header, true);
 }
 
 enum gw_err log_replay_file(struct log_replay *replay, struct log_file *file, bool last, uint64_t *end)
@@ -272,6 +301,7 @@ enum gw_err log_replay_file(struct log_replay *replay, struct log_file *file, bo
     uint64_t offset = file->start > replay->from ? file->start : replay->from;
     uint64_t limit = last ? file->start + file->capacity : file->next->start;
     replay->proof = 0;
+    replay->last_write = offset;
     while (offset < limit) {
         struct batch batch;
         enum verdict verdict;
@@ -293,6 +323,8 @@ enum gw_err log_replay_file(struct log_replay *replay, struct log_file *file, bo
             continue;
         }
         replay->epoch = batch.header.epoch;
+        if (batch.header.begins_write)
+            replay->last_write = offset;
         uint64_t kept;
         err = replay_batch(replay, file, offset, last, limit, &kept);
         if (err != GW_OK)
@@ -303,8 +335,10 @@ enum gw_err log_replay_file(struct log_replay *replay, struct log_file *file, bo
     }
     *end = offset;
     /* Every place behind the end was looked at on the way here. Mostly it is clean, and then nothing is written. */
-    if (!last || replay->lined_up <= offset)
+    if (!last)
         return GW_OK;
-    tell_torn(replay, file, offset);
-    return seal_end(replay, file, offset, NULL);
+    bool torn = replay->lined_up > offset;
+    if (torn)
+        tell_torn(replay, file, offset);
+    return end_log(replay, file, offset, NULL, torn);
 }

@@ -17,6 +17,7 @@ struct log_replay {
     struct chunk *chunk;
     uint64_t chunk_place, chunk_size;
     uint64_t proof;             /* offset of a batch that began a write, the first one that was looked for; 0: none known */
+    uint64_t last_write;        /* offset of the last batch that began a write, in the file at hand */
     uint64_t lined_up;          /* the highest end of a batch whose header lined up, whatever else is wrong with it */
 };
 
