@@ -5,6 +5,8 @@
  * A batch never spans files. Offsets run on without a gap from one file to the next; what is left at the end of a file stays unused. */
 #include "store/file_log.h"
 
+#include "base/bugs.h"
+
 #include <stdlib.h>
 
 #define RING_MIN 64u
@@ -172,7 +174,7 @@ static void add_file(struct file_log *log, struct log_file *file)
 /* Files wholly below the cutoff, but never the one being written. */
 static void recycle_files(struct file_log *log)
 {
-    while (log->files > 1 && log->oldest->next->start <= log->recycled) {
+    while (log->files > 1 && (log->oldest->next->start <= log->recycled || bug_enabled(BUG_RECYCLE_ONE_TOO_MANY))) {
         struct log_file *file = log->oldest;
         log->oldest = file->next;
         log->files--;
@@ -307,11 +309,14 @@ static void pump(struct file_log *log)
     used = gather(log, used);
     log->write_begins_file = begins;
     log->writing = true;
-    log->op = (struct disk_op){.kind = DISK_WRITE_SYNC, .file = log->current->handle, .iov = log->iov, .iov_count = used, .offset = place,
+    enum disk_kind kind = bug_enabled(BUG_SYNC_LEFT_OUT) ? DISK_WRITE : DISK_WRITE_SYNC;
+    log->op = (struct disk_op){.kind = kind, .file = log->current->handle, .iov = log->iov, .iov_count = used, .offset = place,
                                .done = write_done, .owner = log};
     log->disk->submit(log->disk, &log->op);
     if (begins)
         prepare_ahead(log);
+    if (bug_enabled(BUG_CONFIRM_BEFORE_SYNC) && log->log.events.committed)
+        log->log.events.committed(log->log.events.owner, (struct log_position){log->log.epoch, log->log.committed + log->write_bytes});
 }
 
 static void flush(struct log *base)

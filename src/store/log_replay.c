@@ -16,6 +16,8 @@
  * whatever lies behind a torn batch becomes zeros; and where the end is clean, the rest of the file is searched for batches that would line up. */
 #include "store/log_replay.h"
 
+#include "base/bugs.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -72,7 +74,7 @@ static enum gw_err load_header(struct log_replay *replay, struct log_file *file,
 {
     const uint8_t *at;
     enum gw_err err = load(replay, file, log_file_place(file, offset), LOG_ALIGN, &at);
-    *lines_up = err == GW_OK && batch_header_read(at, header) && header->offset == offset;
+    *lines_up = err == GW_OK && batch_header_read(at, header) && (header->offset == offset || bug_enabled(BUG_STALE_BATCH_ACCEPTED));
     if (*lines_up && offset + log_align(header->size) > replay->lined_up)
         replay->lined_up = offset + log_align(header->size);
     return err;
@@ -302,6 +304,7 @@ enum gw_err log_replay_file(struct log_replay *replay, struct log_file *file, bo
     uint64_t limit = last ? file->start + file->capacity : file->next->start;
     replay->proof = 0;
     replay->last_write = offset;
+    uint64_t whole = offset;
     while (offset < limit) {
         struct batch batch;
         enum verdict verdict;
@@ -331,6 +334,7 @@ enum gw_err log_replay_file(struct log_replay *replay, struct log_file *file, bo
             return err;
         if (kept < batch.header.size)
             return cut_batch(replay, file, offset, kept, end);
+        whole = offset;
         offset += log_align(batch.header.size);
     }
     *end = offset;
@@ -340,5 +344,7 @@ enum gw_err log_replay_file(struct log_replay *replay, struct log_file *file, bo
     bool torn = replay->lined_up > offset;
     if (torn)
         tell_torn(replay, file, offset);
+    if (torn && bug_enabled(BUG_TRUNCATE_ONE_TOO_FAR))
+        *end = offset = whole;
     return end_log(replay, file, offset, NULL, torn);
 }

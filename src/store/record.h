@@ -14,8 +14,8 @@
  *   ┌────────┬────────┬────┬─────┬───────┬─────────────┬──────────┬───────────────┐
  *   │ size   │ crc    │type│flags│ count │ content_crc │ head …   │ content …     │
  *   └────────┴────────┴────┴─────┴───────┴─────────────┴──────────┴───────────────┘
- *     size: the whole record. crc: CRC-32C of bytes 8…16+head. content_crc: CRC-32C of the content alone, computed once where the
- *     content entered and kept with it for life. head: `count` targets (RECORD_PUBLISH, RECORD_SETTLE) or nothing.
+ *     size: the whole record. crc: CRC-32C of bytes 8…16+head, going on from the size as if that were a checksum.
+ *     content_crc: CRC-32C of the content alone, computed once where the content entered and kept with it for life. head: `count` targets (RECORD_PUBLISH, RECORD_SETTLE) or nothing.
  *
  *   target of a publish (16 bytes): queue id (8), sequence number in that queue (8)
  *   target of a settle (24 bytes): queue id (8), first sequence number (8), how many follow each other from it (8)
@@ -75,7 +75,7 @@ static inline void record_begin(uint8_t *at, uint32_t size, uint8_t type, uint16
 static inline void record_seal(uint8_t *at)
 {
     uint32_t head = record_head_size(at[8], load_le16(at + 10));
-    store_le32(at + 4, crc32c(0, at + 8, RECORD_HEADER_SIZE - 8 + head));
+    store_le32(at + 4, crc32c(load_le32(at), at + 8, RECORD_HEADER_SIZE - 8 + head));
 }
 
 enum record_state {
