@@ -154,11 +154,10 @@ struct publish {
     struct bytes content;        /* of an unroutable mandatory one, after client_publish_end: for the return. Valid while `chunk` is held */
     struct chunk *chunk;
     struct publish_place {       /* private to publishing.c */
-        const struct route *route;
         uint8_t *record, *content;
         uint64_t content_size;
-        enum publish_result result;
-        uint32_t stage;
+        uint32_t targets;
+        bool durable;
     } place;
 };
 

@@ -300,6 +300,7 @@ static enum gw_err declare_queue(struct topology *topology, const struct topolog
         free(queue);
         return GW_ERR_NOMEM;
     }
+    topology->exclusive_count += queue->owner != 0;
     uint64_t number = (queue->id & ~QUEUE_ID_TRANSIENT) >> 8;
     if (!(queue->id & QUEUE_ID_TRANSIENT) && number >= topology->next_queue)
         topology->next_queue = number + 1;
@@ -313,6 +314,7 @@ static enum gw_err delete_queue(struct topology *topology, const struct topology
         return GW_OK;
     while (queue->incoming)
         remove_binding(topology, queue->incoming);
+    topology->exclusive_count -= queue->owner != 0;
     name_map_remove(&topology->queues, queue->name);
     map_remove(&topology->queues_by_id, queue->id);
     free(queue);

@@ -95,6 +95,7 @@ struct topology {
     struct map queues_by_id;
     uint64_t version;                      /* grows with every change: what was routed before may route otherwise now */
     uint64_t visit;
+    uint32_t exclusive_count;              /* queues with an owner */
     uint64_t next_queue;                   /* the next durable queue's number (id without its shard) */
 };
 

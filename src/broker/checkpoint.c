@@ -1,0 +1,192 @@
+/* A checkpoint makes the log below a cutoff unnecessary: what still lives there is spilled to segments, those are synced, a snapshot says where everything
+ * is, and then the log's files are recycled. One step leads to the next as the disk answers; nothing waits.
+ *
+ * The snapshot may hold more than the state at the cutoff (later settles, later changes): replaying the log from the cutoff on top of it is idempotent.
+ * It must not hold less: every message below the cutoff is settled, or in a synced image that the snapshot lists. */
+#include "broker/shard_snapshot.h"
+#include "broker/worker_internal.h"
+#include "store/snapshot.h"
+
+#include <stdlib.h>
+
+#define RETRY_US 1000000u     /* after a checkpoint that failed */
+
+enum phase { PHASE_SPILL, PHASE_SYNC, PHASE_SAVE, PHASE_END };
+
+struct checkpoint {
+    enum phase phase;
+    uint64_t cutoff;
+    uint32_t mark;                      /* spills below it are covered by the sync */
+    struct segment_file_info *files;
+    unsigned file_count;
+    bool saving;
+    enum gw_err err;
+};
+
+bool checkpoint_is_spilling(const struct shard *shard)
+{
+    return shard->checkpoint && shard->checkpoint->phase == PHASE_SPILL;
+}
+
+void checkpoint_free(struct shard *shard)
+{
+    if (shard->checkpoint)
+        free(shard->checkpoint->files);
+    free(shard->checkpoint);
+    shard->checkpoint = NULL;
+}
+
+static void fail(struct shard *shard, enum gw_err err)
+{
+    alarm_raise(shard->alarms, ALARM_WARNING, "shard %u: the log cannot be shortened now: %s", shard->index, gw_err_text(err));
+    shard->checkpoint->err = err;
+    shard->checkpoint->phase = PHASE_END;
+}
+
+/* Starts spilling every block that has something below the cutoff; true: there was none left to start. */
+static bool spill_below(struct shard *shard, uint64_t cutoff)
+{
+    uint32_t cursor = 0;
+    for (struct queue *queue; (queue = map_next(&shard->queues, &cursor));) {
+        queue_shrink(queue);
+        for (uint64_t number = queue->first_block; queue->durable && number < queue->end_block; number++) {
+            struct block_slot *slot = queue_slot(queue, number);
+            if (slot->state != SLOT_OPEN || !slot->block || slot->block->log_offset >= cutoff)
+                continue;
+            if (!slot->block->ready_count && !slot->block->unacked_count)
+                continue;
+            enum gw_err err = shard_spill(shard, queue, number, shard->recovering);
+            if (err) {
+                fail(shard, err);
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+static void synced(void *owner, void *context, enum gw_err err)
+{
+    struct shard *shard = owner;
+    (void)context;
+    if (err)
+        fail(shard, err);
+    else
+        shard->checkpoint->phase = PHASE_SAVE;
+}
+
+static void saved(void *owner, enum gw_err err)
+{
+    struct shard *shard = owner;
+    if (err)
+        fail(shard, err);
+    else
+        shard->checkpoint->phase = PHASE_END;
+}
+
+static enum gw_err list_files(struct shard *shard, struct checkpoint *checkpoint)
+{
+    checkpoint->mark = shard->spill_number;
+    unsigned count = segment_files(shard->segments, NULL, 0);
+    checkpoint->files = calloc(count + 1, sizeof(*checkpoint->files));
+    if (!checkpoint->files)
+        return GW_ERR_NOMEM;
+    checkpoint->file_count = segment_files(shard->segments, checkpoint->files, count);
+    return GW_OK;
+}
+
+static enum gw_err save(struct shard *shard, uint64_t clean_end, bool wait)
+{
+    struct checkpoint *checkpoint = shard->checkpoint;
+    struct snapshot_head head = {.cutoff = checkpoint->cutoff, .clean_end = clean_end, .shards = shard->worker->broker->shards};
+    struct chunk *blob;
+    uint64_t size;
+    enum gw_err err = shard_snapshot_write(shard, &head, checkpoint->mark, checkpoint->files, checkpoint->file_count, &blob, &size);
+    return err ? err : snapshot_save(shard->worker->disk, shard->worker->chunks, shard->directory, ++shard->snapshot_generation, blob, size, wait, saved, shard);
+}
+
+static void start(struct shard *shard)
+{
+    shard->checkpoint = calloc(1, sizeof(*shard->checkpoint));
+    if (!shard->checkpoint)
+        return;
+    shard->checkpoint->cutoff = shard->checkpoint_cutoff;
+    shard->spill_failed = false;
+    spill_below(shard, shard->checkpoint->cutoff);
+}
+
+static void end(struct shard *shard)
+{
+    struct checkpoint *checkpoint = shard->checkpoint;
+    if (checkpoint->err) {
+        shard->retry_us = shard->worker->now_us + RETRY_US;
+    } else {
+        shard->cutoff = checkpoint->cutoff;
+        if (shard->checkpoint_cutoff <= checkpoint->cutoff)
+            shard->checkpoint_cutoff = 0;
+        log_recycle(shard->log, checkpoint->cutoff);
+        segment_reclaim(shard->segments);
+    }
+    checkpoint_free(shard);
+}
+
+static void go_on_after_spill(struct shard *shard)
+{
+    struct checkpoint *checkpoint = shard->checkpoint;
+    if (shard->spilling)
+        return;
+    if (shard->spill_failed) {
+        fail(shard, GW_ERR_IO);
+        return;
+    }
+    enum gw_err err = list_files(shard, checkpoint);
+    checkpoint->phase = PHASE_SYNC;
+    if (err)
+        fail(shard, err);
+    else
+        segment_sync(shard->segments, false, synced, NULL);
+}
+
+void shard_checkpoint_step(struct shard *shard)
+{
+    if (!shard->checkpoint) {
+        if (shard->spill_failed && shard->worker->now_us >= shard->retry_us)
+            shard->spill_failed = false;
+        if (!shard->checkpoint_cutoff || shard->worker->now_us < shard->retry_us)
+            return;
+        start(shard);
+        if (!shard->checkpoint)
+            return;
+    }
+    if (shard->checkpoint->phase == PHASE_SPILL)
+        go_on_after_spill(shard);
+    if (shard->checkpoint->phase == PHASE_SAVE && !shard->checkpoint->saving) {
+        shard->checkpoint->saving = true;
+        enum gw_err err = save(shard, 0, false);
+        if (err)
+            fail(shard, err);
+    }
+    if (shard->checkpoint->phase == PHASE_END)
+        end(shard);
+}
+
+enum gw_err shard_checkpoint_final(struct shard *shard)
+{
+    checkpoint_free(shard);
+    shard->checkpoint = calloc(1, sizeof(*shard->checkpoint));
+    if (!shard->checkpoint)
+        return GW_ERR_NOMEM;
+    shard->checkpoint->cutoff = shard->cutoff;
+    enum gw_err err = list_files(shard, shard->checkpoint);
+    if (!err) {
+        shard->checkpoint->phase = PHASE_SYNC;
+        segment_sync(shard->segments, true, synced, NULL);
+        err = shard->checkpoint->err;
+    }
+    if (!err)
+        err = save(shard, log_end(shard->log).offset, true);
+    if (!err)
+        err = shard->checkpoint->err;
+    checkpoint_free(shard);
+    return err;
+}

@@ -1,0 +1,407 @@
+/* Who gets what: consumers in a ring per queue, served in turn, each within its prefetch and its window of bytes; gets. */
+#include "broker/shard.h"
+
+#include "broker/worker_internal.h"
+
+#include <stdlib.h>
+
+#define CONSUMER_WINDOW (1 << 20)    /* bytes on the way to one consumer's socket */
+#define HANDLE_INDEX_BITS 20u        /* at most a million consumers a shard at a time */
+#define HANDLE_INDEX_MASK ((1u << HANDLE_INDEX_BITS) - 1)
+
+/* ---- the table of consumers ---------------------------------------------------------------------------------------- */
+
+struct consumer *shard_consumer(struct shard *shard, uint32_t handle)
+{
+    uint32_t index = handle & HANDLE_INDEX_MASK;
+    struct consumer *consumer = index < shard->consumer_capacity ? shard->consumers[index] : NULL;
+    return consumer && consumer->handle == handle ? consumer : NULL;
+}
+
+static bool table_add(struct shard *shard, struct consumer *consumer)
+{
+    if (shard->consumer_count + 1 >= shard->consumer_capacity) {
+        uint32_t capacity = shard->consumer_capacity ? shard->consumer_capacity * 2 : 16;
+        if (capacity > HANDLE_INDEX_MASK)
+            return false;
+        struct consumer **grown = realloc(shard->consumers, capacity * sizeof(*grown));
+        if (!grown)
+            return false;
+        memset(grown + shard->consumer_capacity, 0, (capacity - shard->consumer_capacity) * sizeof(*grown));
+        shard->consumers = grown;
+        shard->consumer_capacity = capacity;
+    }
+    uint32_t index = shard->consumer_free_hint;
+    do {   /* handle 0 means none, so index 0 is never used */
+        index = index + 1 < shard->consumer_capacity ? index + 1 : 1;
+    } while (shard->consumers[index]);
+    shard->consumer_free_hint = index;
+    shard->consumer_generation++;
+    consumer->handle = index | shard->consumer_generation << HANDLE_INDEX_BITS;
+    shard->consumers[index] = consumer;
+    shard->consumer_count++;
+    return true;
+}
+
+/* ---- the ring of those that may get more --------------------------------------------------------------------------- */
+
+static bool may_get_more(const struct consumer *consumer)
+{
+    return !consumer->refused && consumer->window > 0 && (!consumer->prefetch || consumer->unacked < consumer->prefetch);
+}
+
+static void activate(struct queue *queue, struct consumer *consumer)
+{
+    if (consumer->is_active)
+        return;
+    consumer->is_active = true;
+    if (!queue->active) {
+        queue->active = consumer->next = consumer->previous = consumer;
+        return;
+    }
+    consumer->next = queue->active;   /* last in the ring */
+    consumer->previous = queue->active->previous;
+    consumer->previous->next = consumer;
+    queue->active->previous = consumer;
+}
+
+static void deactivate(struct queue *queue, struct consumer *consumer)
+{
+    if (!consumer->is_active)
+        return;
+    consumer->is_active = false;
+    if (consumer->next == consumer) {
+        queue->active = NULL;
+        return;
+    }
+    consumer->next->previous = consumer->previous;
+    consumer->previous->next = consumer->next;
+    if (queue->active == consumer)
+        queue->active = consumer->next;
+}
+
+static void reconsider(struct shard *shard, struct consumer *consumer)
+{
+    if (!may_get_more(consumer)) {
+        deactivate(consumer->queue, consumer);
+    } else if (!consumer->is_active) {
+        activate(consumer->queue, consumer);
+        shard_mark_dirty(shard, consumer->queue);
+    }
+}
+
+void consumer_settled(struct shard *shard, struct consumer *consumer)
+{
+    CHECK(consumer->unacked > 0);
+    consumer->unacked--;
+    reconsider(shard, consumer);
+}
+
+void shard_credit(struct shard *shard, const struct command_credit *command)
+{
+    struct consumer *consumer = shard_consumer(shard, command->handle);
+    if (!consumer)
+        return;
+    consumer->window += command->bytes;
+    consumer->queue->progress_us = shard->worker->now_us;
+    reconsider(shard, consumer);
+}
+
+void shard_refuse(struct shard *shard, const struct command_refuse *command)
+{
+    struct consumer *consumer = shard_consumer(shard, command->handle);
+    if (consumer)
+        consumer->refused = true;
+    struct command_settle settle = {.command = {.flags = SETTLE_UNDELIVERED}, .queue = command->queue, .first = command->seq, .count = 1};
+    shard_settle(shard, &settle);
+    if (consumer)
+        reconsider(shard, consumer);
+}
+
+void shard_resume(struct shard *shard, const struct command_refuse *command)
+{
+    struct consumer *consumer = shard_consumer(shard, command->handle);
+    if (!consumer)
+        return;
+    consumer->refused = false;
+    reconsider(shard, consumer);
+}
+
+/* ---- delivering ---------------------------------------------------------------------------------------------------- */
+
+/* False: no memory for the command; nothing happened. */
+static bool deliver(struct shard *shard, struct queue *queue, struct consumer *consumer, uint64_t seq, const struct entry *entry)
+{
+    struct command_deliver *command = worker_try_command(shard->worker, worker_of_client(consumer->client), COMMAND_DELIVER,
+                                                         sizeof(*command), entry->chunk);
+    if (!command)
+        return false;
+    command->client = consumer->client;
+    command->queue = queue->id;
+    command->seq = seq;
+    command->chunk = entry->chunk;
+    command->offset = entry->offset;
+    command->size = entry->size;
+    command->consumer = consumer->number;
+    command->handle = consumer->handle;
+    command->channel = consumer->channel;
+    bool redelivered = (entry->flags & ENTRY_REDELIVERED) || seq < queue->redelivered_below;
+    if (seq >= queue->delivered_below)
+        queue->delivered_below = seq + 1;
+    command->flags = (redelivered ? DELIVER_REDELIVERED : 0) | (consumer->no_ack ? DELIVER_NO_ACK : 0);
+    return true;
+}
+
+/* A message leaves for good without an acknowledgement. */
+static void take_away(struct shard *shard, struct queue *queue, uint64_t seq, struct block_slot *slot, struct entry *entry)
+{
+    if (queue->durable && (entry->flags & ENTRY_PERSISTENT))
+        shard_log_settle(shard, queue->id, seq, 1);
+    shard_remove(shard, queue, seq, slot, entry, false);
+}
+
+static void serve(struct shard *shard, struct queue *queue)
+{
+    while (queue->active) {
+        uint64_t seq;
+        struct block_slot *slot;
+        struct entry *entry = queue_first(queue, &seq, &slot);
+        if (!entry) {
+            if (slot)
+                shard_load(shard, queue, slot);
+            return;
+        }
+        struct consumer *consumer = queue->active;
+        if (!deliver(shard, queue, consumer, seq, entry))
+            return;
+        consumer->window -= (int64_t)entry->size + DELIVERY_OVERHEAD;
+        if (consumer->no_ack) {
+            take_away(shard, queue, seq, slot, entry);
+        } else {
+            queue_hold(queue, seq, slot, entry, consumer->handle);
+            consumer->unacked++;
+        }
+        if (may_get_more(consumer))
+            queue->active = consumer->next;
+        else
+            deactivate(queue, consumer);
+    }
+}
+
+void shard_dispatch(struct shard *shard)
+{
+    while (shard->dirty) {
+        struct queue *queue = shard->dirty;
+        shard->dirty = queue->dirty_next;
+        queue->dirty = false;
+        if (queue->gets)
+            shard_answer_gets(shard, queue);
+        serve(shard, queue);
+    }
+}
+
+/* ---- gets ---------------------------------------------------------------------------------------------------------- */
+
+static struct command_answer *answer_client(struct shard *shard, uint64_t client, uint64_t serial, enum request_kind kind, uint16_t channel, uint32_t tag)
+{
+    struct command_answer *answer = worker_command(shard->worker, worker_of_client(client), COMMAND_ANSWER, sizeof(*answer), NULL);
+    answer->client = client;
+    answer->serial = serial;
+    answer->kind = kind;
+    answer->channel = channel;
+    answer->tag = tag;
+    return answer;
+}
+
+/* True: answered. False: its block must be loaded first. */
+static bool try_get(struct shard *shard, struct queue *queue, uint64_t client, uint64_t serial, uint16_t channel, uint32_t tag, bool no_ack)
+{
+    uint64_t seq;
+    struct block_slot *slot;
+    struct entry *entry = queue_first(queue, &seq, &slot);
+    if (!entry && slot) {
+        shard_load(shard, queue, slot);
+        return false;
+    }
+    if (entry) {
+        struct consumer holder = {.client = client, .number = tag, .channel = channel, .no_ack = no_ack};
+        if (!deliver(shard, queue, &holder, seq, entry))
+            entry = NULL;
+    }
+    if (entry) {
+        struct command_deliver *command = outbox_last(&shard->worker->outboxes[worker_of_client(client)], COMMAND_DELIVER);
+        command->flags |= DELIVER_GET;
+        if (no_ack)
+            take_away(shard, queue, seq, slot, entry);
+        else
+            queue_hold(queue, seq, slot, entry, 0);
+        command->messages_left = (uint32_t)queue->ready;
+    }
+    /* The answer closes the request; with a message it only says so. */
+    answer_client(shard, client, serial, REQUEST_GET, channel, tag)->empty = !entry;
+    return true;
+}
+
+void shard_answer_gets(struct shard *shard, struct queue *queue)
+{
+    while (queue->gets) {
+        struct pending_get *get = queue->gets;
+        if (!try_get(shard, queue, get->client, get->serial, get->channel, get->tag, get->no_ack))
+            return;
+        queue->gets = get->next;
+        free(get);
+    }
+}
+
+static void request_get(struct shard *shard, struct queue *queue, const struct command_request *request)
+{
+    bool no_ack = request->flags & REQUEST_NO_ACK;
+    if (!queue->gets && try_get(shard, queue, request->client, request->serial, request->channel, request->tag, no_ack))
+        return;
+    struct pending_get *get = calloc(1, sizeof(*get));
+    if (!get) {
+        answer_client(shard, request->client, request->serial, REQUEST_GET, request->channel, request->tag)->empty = true;
+        return;
+    }
+    *get = (struct pending_get){.client = request->client, .serial = request->serial, .tag = request->tag, .channel = request->channel, .no_ack = no_ack};
+    if (queue->gets)
+        queue->gets_last->next = get;
+    else
+        queue->gets = get;
+    queue->gets_last = get;
+}
+
+#define NAME(request) (int)request_name(request).size, (const char *)request_name(request).data
+
+/* ---- consume, cancel, purge, status -------------------------------------------------------------------------------- */
+
+static void request_consume(struct shard *shard, struct queue *queue, const struct command_request *request)
+{
+    bool exclusive = request->flags & REQUEST_EXCLUSIVE;
+    if (queue->has_exclusive || (exclusive && queue->consumer_count)) {
+        request_refuse(shard->worker, request, 403, "ACCESS_REFUSED - queue '%.*s' in vhost '/' in exclusive use", NAME(request));
+        return;
+    }
+    struct consumer *consumer = calloc(1, sizeof(*consumer));
+    if (!consumer || !table_add(shard, consumer)) {
+        free(consumer);
+        request_refuse(shard->worker, request, 506, "RESOURCE_ERROR - no memory for a consumer of queue '%.*s' in vhost '/'", NAME(request));
+        return;
+    }
+    consumer->queue = queue;
+    consumer->client = request->client;
+    consumer->number = request->tag;
+    consumer->channel = request->channel;
+    consumer->prefetch = request->flags & REQUEST_NO_ACK ? 0 : request->prefetch;
+    consumer->window = CONSUMER_WINDOW;
+    consumer->no_ack = request->flags & REQUEST_NO_ACK;
+    consumer->limited = request->flags & REQUEST_CHANNEL_LIMITED;
+    consumer->exclusive = exclusive;
+    consumer->all_next = queue->consumers;
+    if (queue->consumers)
+        queue->consumers->all_previous = consumer;
+    queue->consumers = consumer;
+    queue->consumer_count++;
+    queue->had_consumer = true;
+    queue->has_exclusive |= exclusive;
+    queue->progress_us = shard->worker->now_us;
+    struct command_answer *answer = answer_client(shard, request->client, request->serial, REQUEST_CONSUME, request->channel, request->tag);
+    answer->queue = queue->id;
+    answer->handle = consumer->handle;
+    activate(queue, consumer);
+    shard_mark_dirty(shard, queue);
+}
+
+void shard_cancel_consumer(struct shard *shard, struct consumer *consumer)
+{
+    struct queue *queue = consumer->queue;
+    deactivate(queue, consumer);
+    if (consumer->all_next)
+        consumer->all_next->all_previous = consumer->all_previous;
+    if (consumer->all_previous)
+        consumer->all_previous->all_next = consumer->all_next;
+    else
+        queue->consumers = consumer->all_next;
+    queue->consumer_count--;
+    queue->has_exclusive &= !consumer->exclusive;
+    shard->consumers[consumer->handle & HANDLE_INDEX_MASK] = NULL;
+    shard->consumer_count--;
+    free(consumer);
+    if (queue->auto_delete && !queue->consumer_count && !queue->unused_told) {
+        queue->unused_told = true;
+        struct command_client *command = worker_command(shard->worker, 0, COMMAND_QUEUE_UNUSED, sizeof(*command), NULL);
+        command->id = queue->id;
+    }
+}
+
+static void request_purge(struct shard *shard, struct queue *queue, const struct command_request *request)
+{
+    uint64_t before = queue->ready;
+    for (uint64_t number = queue->first_block; number < queue->end_block; number++) {
+        struct block_slot *slot = queue_slot(queue, number);
+        struct block *block = slot->block;
+        if (!block && !slot->live)
+            continue;
+        if (!block || !block->entries) {
+            shard_drop_paged(shard, queue, number);
+            continue;
+        }
+        for (unsigned i = bits_next(block->ready, 0); i < BLOCK_SIZE && slot->block == block; i = i + 1 < BLOCK_SIZE ? bits_next(block->ready, i + 1) : BLOCK_SIZE)
+            take_away(shard, queue, number * BLOCK_SIZE + i, slot, &block->entries[i]);
+    }
+    answer_client(shard, request->client, request->serial, REQUEST_QUEUE_PURGE, request->channel, request->tag)->messages =
+        (uint32_t)(before - queue->ready);
+}
+
+/* The shard's part of a deletion: its conditions. */
+static void request_delete(struct shard *shard, struct queue *queue, const struct command_request *request)
+{
+    if ((request->flags & REQUEST_IF_UNUSED) && queue->consumer_count) {
+        request_refuse(shard->worker, request, 406, "PRECONDITION_FAILED - queue '%.*s' in vhost '/' in use", NAME(request));
+        return;
+    }
+    if ((request->flags & REQUEST_IF_EMPTY) && queue->ready + queue->unacked) {
+        request_refuse(shard->worker, request, 406, "PRECONDITION_FAILED - queue '%.*s' in vhost '/' not empty", NAME(request));
+        return;
+    }
+    struct command_answer *answer = answer_client(shard, request->client, request->serial, REQUEST_QUEUE_DELETE, request->channel, request->tag);
+    answer->messages = (uint32_t)queue->ready;
+    answer->step = DELETE_ALLOWED;
+    answer->queue = queue->id;
+}
+
+void shard_request(struct shard *shard, const struct command_request *request)
+{
+    struct queue *queue = shard_queue(shard, request->queue);
+    if (request->kind == REQUEST_CANCEL) {
+        struct consumer *consumer = shard_consumer(shard, request->handle);
+        if (consumer && consumer->client == request->client)
+            shard_cancel_consumer(shard, consumer);
+        if (!request->serial)
+            return;   /* nobody waits for it */
+        struct command_answer *answer = answer_client(shard, request->client, request->serial, REQUEST_CANCEL, request->channel, request->tag);
+        answer->queue = request->queue;
+        answer->handle = request->handle;
+        return;
+    }
+    if (!queue) {
+        if (request->kind == REQUEST_QUEUE_DELETE)
+            answer_client(shard, request->client, request->serial, REQUEST_QUEUE_DELETE, request->channel, request->tag);
+        else
+            request_refuse(shard->worker, request, 404, "NOT_FOUND - no queue '%.*s' in vhost '/'", NAME(request));
+        return;
+    }
+    switch ((enum request_kind)request->kind) {
+    case REQUEST_CONSUME: request_consume(shard, queue, request); break;
+    case REQUEST_GET: request_get(shard, queue, request); break;
+    case REQUEST_QUEUE_PURGE: request_purge(shard, queue, request); break;
+    case REQUEST_QUEUE_DELETE: request_delete(shard, queue, request); break;
+    case REQUEST_QUEUE_DECLARE: {
+        struct command_answer *answer = answer_client(shard, request->client, request->serial, REQUEST_QUEUE_DECLARE, request->channel, request->tag);
+        answer->messages = (uint32_t)queue->ready;
+        answer->consumers = queue->consumer_count;
+        break;
+    }
+    default: CHECK(!"a request for a shard");
+    }
+}

@@ -1,0 +1,557 @@
+/* The master of the topology, on worker 0: decides declares, deletes and bindings on the master copy, logs what is durable in shard 0, and once that is
+ * committed sends the change to every worker. The one who asked is answered when all have applied it.
+ *
+ *   request → check and apply to the master copy → log → committed → broadcast → acknowledged by all → answer
+ *
+ * Changes have sequence numbers and keep their order through all of it; one that need not be logged waits for those before it. */
+#include "broker/worker_internal.h"
+
+#include "broker/arguments.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* A change, or just an answer, that is on its way. */
+struct step {
+    struct step *next;
+    uint64_t sequence;
+    uint8_t *change;                 /* its bytes; NULL: there is only an answer to give */
+    uint32_t change_size;
+    bool committed, refused, broadcast;
+    struct command_answer *answer;   /* with the asker's client and serial; NULL: nobody asked */
+};
+
+struct master {
+    struct worker *worker;
+    struct topology topology;
+    struct step *first, *last;       /* in order */
+    uint64_t next_sequence, broadcast_sequence;
+    uint64_t acknowledged[WORKERS_MAX];
+    uint64_t next_transient;         /* the next transient queue's number */
+};
+
+struct master *master_new(struct worker *worker)
+{
+    struct master *master = calloc(1, sizeof(*master));
+    if (!master)
+        return NULL;
+    master->worker = worker;
+    master->next_sequence = 1;
+    master->next_transient = 1;
+    if (topology_init(&master->topology, worker->broker->hash_seed)) {
+        free(master);
+        return NULL;
+    }
+    return master;
+}
+
+static void step_free(struct step *step)
+{
+    free(step->change);
+    free(step->answer);
+    free(step);
+}
+
+void master_free(struct master *master)
+{
+    if (!master)
+        return;
+    while (master->first) {
+        struct step *step = master->first;
+        master->first = step->next;
+        step_free(step);
+    }
+    topology_deinit(&master->topology);
+    free(master);
+}
+
+struct topology *master_topology(struct master *master) { return &master->topology; }
+
+enum gw_err master_restore(struct master *master, const struct topology_change *change)
+{
+    enum gw_err err = topology_apply(&master->topology, change);
+    return err == GW_ERR_NOMEM ? err : GW_OK;
+}
+
+/* ---- steps --------------------------------------------------------------------------------------------------------- */
+
+static struct step *step_add(struct master *master)
+{
+    struct step *step = calloc(1, sizeof(*step));
+    CHECK(step);
+    step->sequence = master->next_sequence++;
+    if (master->last)
+        master->last->next = step;
+    else
+        master->first = step;
+    master->last = step;
+    return step;
+}
+
+static struct command_answer *make_answer(const struct command_request *request, struct bytes name)
+{
+    struct command_answer *answer = calloc(1, sizeof(*answer) + name.size);
+    CHECK(answer);
+    answer->client = request->client;
+    answer->serial = request->serial;
+    answer->kind = request->kind;
+    answer->tag = request->tag;
+    answer->channel = request->channel;
+    answer->name_size = (uint32_t)name.size;
+    if (name.size)
+        memcpy(answer->bytes, name.data, name.size);
+    return answer;
+}
+
+/* Answers that nothing is left to do, behind the changes that are on their way. */
+static struct command_answer *answer_only(struct master *master, const struct command_request *request, struct bytes name)
+{
+    struct step *step = step_add(master);
+    step->committed = true;
+    step->answer = make_answer(request, name);
+    return step->answer;
+}
+
+/* Applies and sends on a change. The answer, if any, becomes `request`'s. False: memory was short, or the log refused; nothing happened. */
+static struct step *change_topology(struct master *master, const struct topology_change *change, bool durable, const struct command_request *request)
+{
+    uint64_t sequence = master->next_sequence;
+    enum gw_err err = durable ? shard_log_change(master->worker->shards[0], change, sequence) : GW_OK;
+    if (err) {
+        if (request)
+            request_refuse(master->worker, request, 541, "INTERNAL_ERROR - durable storage refused the change: %s", gw_err_text(err));
+        return NULL;
+    }
+    struct step *step = step_add(master);
+    step->change_size = topology_change_size(change);
+    step->change = malloc(step->change_size);
+    CHECK(step->change);
+    topology_change_write(change, step->change);
+    step->committed = !durable;
+    if (request)
+        step->answer = make_answer(request, (struct bytes){0});
+    /* From the copy, since what `change` points into may go with what it deletes. */
+    struct topology_change copy;
+    CHECK(topology_change_read(bytes_of(step->change, step->change_size), &copy));
+    err = topology_apply(&master->topology, &copy);
+    CHECK(err != GW_ERR_NOMEM);
+    return step;
+}
+
+void master_committed(struct master *master, uint64_t sequence, bool ok)
+{
+    for (struct step *step = master->first; step; step = step->next)
+        if (step->sequence == sequence) {
+            step->committed = true;
+            step->refused = !ok;
+            return;
+        }
+}
+
+void master_ack(struct master *master, unsigned worker, uint64_t sequence)
+{
+    master->acknowledged[worker] = sequence;
+}
+
+static uint64_t acknowledged_by_all(const struct master *master)
+{
+    uint64_t least = UINT64_MAX;
+    for (unsigned i = 0; i < master->worker->broker->config.workers; i++)
+        if (master->acknowledged[i] < least)
+            least = master->acknowledged[i];
+    return least;
+}
+
+static void broadcast(struct master *master, const struct step *step)
+{
+    for (unsigned i = 0; i < master->worker->broker->config.workers; i++) {
+        struct command_change *command = worker_command(master->worker, i, COMMAND_TOPOLOGY_CHANGE,
+                                                        (uint32_t)sizeof(*command) + step->change_size, NULL);
+        command->sequence = step->sequence;
+        command->change_size = step->change_size;
+        memcpy(command->bytes, step->change, step->change_size);
+    }
+    master->broadcast_sequence = step->sequence;
+}
+
+static void answer_step(struct master *master, const struct step *step)
+{
+    static const char refusal[] = "INTERNAL_ERROR - durable storage has failed";
+    const struct command_answer *from = step->answer;
+    uint32_t text = step->refused ? sizeof(refusal) - 1 : 0;
+    struct command_answer *answer = worker_command(master->worker, worker_of_client(from->client), COMMAND_ANSWER,
+                                                   (uint32_t)sizeof(*answer) + text + from->name_size, NULL);
+    struct command command = answer->command;
+    *answer = *from;
+    answer->command = command;
+    answer->text_size = text;
+    if (text) {
+        answer->code = 541;
+        memcpy(answer->bytes, refusal, text);
+    }
+    memcpy(answer->bytes + text, from->bytes, from->name_size);
+}
+
+void master_turn_end(struct master *master)
+{
+    for (struct step *step = master->first; step && step->committed; step = step->next) {
+        if (step->broadcast)
+            continue;
+        step->broadcast = true;
+        /* One that the log lost after all is still applied everywhere: the copies must not differ; the asker learns that it will not last. */
+        if (step->change)
+            broadcast(master, step);
+    }
+    uint64_t acknowledged = acknowledged_by_all(master);
+    while (master->first && master->first->broadcast && (!master->first->change || master->first->sequence <= acknowledged)) {
+        struct step *step = master->first;
+        master->first = step->next;
+        if (!master->first)
+            master->last = NULL;
+        if (step->answer)
+            answer_step(master, step);
+        step_free(step);
+    }
+}
+
+/* ---- exchanges ----------------------------------------------------------------------------------------------------- */
+
+#define TEXT(bytes) (int)(bytes).size, (const char *)(bytes).data
+
+static bool has_reserved_prefix(struct bytes name)
+{
+    return name.size >= 4 && memcmp(name.data, "amq.", 4) == 0;
+}
+
+static void declare_found_exchange(struct master *master, const struct command_request *request, const struct exchange *exchange)
+{
+    struct bytes name = request_name(request), type = request_type(request);
+    char what[320];
+    snprintf(what, sizeof(what), "exchange '%.*s' in vhost '/'", TEXT(name));
+    const char *current = exchange_type_name(exchange->type);
+    if (!bytes_equal(type, bytes_of_text(current))) {
+        request_refuse(master->worker, request, 406, "PRECONDITION_FAILED - inequivalent arg 'type' for %s: received '%.*s' but current is '%s'",
+                       what, TEXT(type), current);
+        return;
+    }
+    const struct { const char *name; unsigned asked, flag; } fields[] = {
+        {"durable", request->flags & REQUEST_DURABLE, TOPOLOGY_DURABLE},
+        {"auto_delete", request->flags & REQUEST_AUTO_DELETE, TOPOLOGY_AUTO_DELETE},
+        {"internal", request->flags & REQUEST_INTERNAL, TOPOLOGY_INTERNAL},
+    };
+    for (unsigned i = 0; i < 3; i++)
+        if (!fields[i].asked != !(exchange->flags & fields[i].flag)) {
+            request_refuse(master->worker, request, 406, "PRECONDITION_FAILED - inequivalent arg '%s' for %s: received '%s' but current is '%s'",
+                           fields[i].name, what, fields[i].asked ? "true" : "false", fields[i].asked ? "false" : "true");
+            return;
+        }
+    char difference[640];
+    if (!arguments_equivalent(exchange->arguments, request_arguments(request), ARGUMENTS_OF_EXCHANGE, what, difference, sizeof(difference))) {
+        request_refuse(master->worker, request, 406, "PRECONDITION_FAILED - inequivalent arg %s", difference);
+        return;
+    }
+    answer_only(master, request, (struct bytes){0});
+}
+
+static void declare_exchange(struct master *master, const struct command_request *request)
+{
+    struct bytes name = request_name(request), type = request_type(request);
+    struct exchange *exchange = topology_exchange(&master->topology, name);
+    enum exchange_type parsed;
+    if (!name.size) {
+        request_refuse(master->worker, request, 403, "ACCESS_REFUSED - operation not permitted on the default exchange");
+    } else if (request->flags & REQUEST_PASSIVE) {
+        if (exchange)
+            answer_only(master, request, (struct bytes){0});
+        else
+            request_refuse(master->worker, request, 404, "NOT_FOUND - no exchange '%.*s' in vhost '/'", TEXT(name));
+    } else if (!exchange_type_parse(type, &parsed)) {
+        request_refuse(master->worker, request, 503, "COMMAND_INVALID - unknown exchange type '%.*s'", TEXT(type));
+    } else if (exchange) {
+        declare_found_exchange(master, request, exchange);
+    } else if (has_reserved_prefix(name)) {
+        request_refuse(master->worker, request, 403, "ACCESS_REFUSED - exchange name '%.*s' contains reserved prefix 'amq.*'", TEXT(name));
+    } else {
+        struct topology_change change = {
+            .kind = CHANGE_EXCHANGE_DECLARE, .type = parsed, .name = name, .arguments = request_arguments(request),
+            .flags = (request->flags & REQUEST_DURABLE ? TOPOLOGY_DURABLE : 0) | (request->flags & REQUEST_AUTO_DELETE ? TOPOLOGY_AUTO_DELETE : 0) |
+                     (request->flags & REQUEST_INTERNAL ? TOPOLOGY_INTERNAL : 0)};
+        change_topology(master, &change, request->flags & REQUEST_DURABLE, request);
+    }
+}
+
+static void remove_exchange(struct master *master, const struct exchange *exchange, const struct command_request *request);
+
+/* An auto-delete exchange goes with the last binding of which it was the source. */
+static void auto_delete_exchange(struct master *master, struct bytes name)
+{
+    struct exchange *exchange = topology_exchange(&master->topology, name);
+    if (exchange && (exchange->flags & TOPOLOGY_AUTO_DELETE) && !exchange->outgoing_count)
+        remove_exchange(master, exchange, NULL);
+}
+
+/* The sources of the bindings that go with a queue or an exchange, so that auto-delete ones among them can be looked at afterwards. */
+struct sources {
+    struct bytes names[256];
+    uint8_t bytes[256][256];
+    unsigned count;
+};
+
+static struct sources *sources_of(struct binding *incoming)
+{
+    struct sources *sources = NULL;
+    for (struct binding *binding = incoming; binding; binding = binding->destination_next) {
+        if (!(binding->source->flags & TOPOLOGY_AUTO_DELETE))
+            continue;
+        if (!sources)
+            sources = calloc(1, sizeof(*sources));
+        if (!sources || sources->count == 256)
+            break;
+        unsigned i = sources->count++;
+        memcpy(sources->bytes[i], binding->source->name.data, binding->source->name.size);
+        sources->names[i] = bytes_of(sources->bytes[i], binding->source->name.size);
+    }
+    return sources;
+}
+
+static void auto_delete_sources(struct master *master, struct sources *sources)
+{
+    for (unsigned i = 0; sources && i < sources->count; i++)
+        auto_delete_exchange(master, sources->names[i]);
+    free(sources);
+}
+
+static void remove_exchange(struct master *master, const struct exchange *exchange, const struct command_request *request)
+{
+    struct sources *sources = sources_of(exchange->incoming);
+    struct topology_change change = {.kind = CHANGE_EXCHANGE_DELETE, .name = exchange->name};
+    change_topology(master, &change, exchange->flags & TOPOLOGY_DURABLE, request);
+    auto_delete_sources(master, sources);
+}
+
+static void delete_exchange(struct master *master, const struct command_request *request)
+{
+    struct bytes name = request_name(request);
+    struct exchange *exchange = topology_exchange(&master->topology, name);
+    if (!name.size)
+        request_refuse(master->worker, request, 403, "ACCESS_REFUSED - operation not permitted on the default exchange");
+    else if (has_reserved_prefix(name))
+        request_refuse(master->worker, request, 403, "ACCESS_REFUSED - deletion of system exchange '%.*s' in vhost '/' not allowed", TEXT(name));
+    else if (!exchange)
+        answer_only(master, request, (struct bytes){0});
+    else if ((request->flags & REQUEST_IF_UNUSED) && exchange->outgoing_count)
+        request_refuse(master->worker, request, 406, "PRECONDITION_FAILED - exchange '%.*s' in vhost '/' in use", TEXT(name));
+    else
+        remove_exchange(master, exchange, request);
+}
+
+/* ---- queues -------------------------------------------------------------------------------------------------------- */
+
+static void answer_declared(struct command_answer *answer, const struct queue_entry *queue)
+{
+    answer->queue = queue->id;
+    answer->step = DECLARE_FOUND;
+}
+
+/* RabbitMQ's order of checks: exclusive access, durable, auto_delete, arguments. */
+static void declare_found_queue(struct master *master, const struct command_request *request, const struct queue_entry *queue)
+{
+    struct bytes name = queue->name;
+    bool passive = request->flags & REQUEST_PASSIVE, exclusive = request->flags & REQUEST_EXCLUSIVE;
+    bool locked = passive ? queue->owner && queue->owner != request->client : queue->owner != (exclusive ? request->client : 0);
+    if (locked) {
+        request_refuse(master->worker, request, 405, RESOURCE_LOCKED_FORMAT, TEXT(name));
+        return;
+    }
+    char what[320], difference[640];
+    snprintf(what, sizeof(what), "queue '%.*s' in vhost '/'", TEXT(name));
+    const struct { const char *name; unsigned asked, flag; } fields[] = {
+        {"durable", request->flags & REQUEST_DURABLE, TOPOLOGY_DURABLE},
+        {"auto_delete", request->flags & REQUEST_AUTO_DELETE, TOPOLOGY_AUTO_DELETE},
+    };
+    for (unsigned i = 0; !passive && i < 2; i++)
+        if (!fields[i].asked != !(queue->flags & fields[i].flag)) {
+            request_refuse(master->worker, request, 406, "PRECONDITION_FAILED - inequivalent arg '%s' for %s: received '%s' but current is '%s'",
+                           fields[i].name, what, fields[i].asked ? "true" : "false", fields[i].asked ? "false" : "true");
+            return;
+        }
+    if (!passive && !arguments_equivalent(queue->arguments, request_arguments(request), ARGUMENTS_OF_QUEUE, what, difference, sizeof(difference))) {
+        request_refuse(master->worker, request, 406, "PRECONDITION_FAILED - inequivalent arg %s", difference);
+        return;
+    }
+    answer_declared(answer_only(master, request, name), queue);
+}
+
+/* "amq.gen-" and 22 characters of base64url. */
+static struct bytes generate_name(struct worker *worker, char *text)
+{
+    static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    memcpy(text, "amq.gen-", 8);
+    for (unsigned i = 0; i < 22; i++)
+        text[8 + i] = alphabet[worker_random(worker) >> 58];
+    return bytes_of(text, 30);
+}
+
+static uint64_t new_queue_id(struct master *master, struct bytes name, bool durable)
+{
+    /* Spread by name, so that a queue declared again after a deletion comes to the same shard. */
+    uint64_t shard = bytes_hash(name, 0) % master->worker->broker->shards;
+    return durable ? master->topology.next_queue << 8 | shard : QUEUE_ID_TRANSIENT | master->next_transient++ << 8 | shard;
+}
+
+static void declare_queue(struct master *master, const struct command_request *request)
+{
+    char generated[32];
+    struct bytes name = request_name(request);
+    struct queue_entry *queue = name.size ? topology_queue(&master->topology, name) : NULL;
+    bool exclusive = request->flags & REQUEST_EXCLUSIVE;
+    if (queue) {
+        declare_found_queue(master, request, queue);
+        return;
+    }
+    if (request->flags & REQUEST_PASSIVE) {
+        request_refuse(master->worker, request, 404, "NOT_FOUND - no queue '%.*s' in vhost '/'", TEXT(name));
+        return;
+    }
+    if (has_reserved_prefix(name)) {
+        request_refuse(master->worker, request, 403, "ACCESS_REFUSED - queue name '%.*s' contains reserved prefix 'amq.*'", TEXT(name));
+        return;
+    }
+    if (!name.size)
+        do {
+            name = generate_name(master->worker, generated);
+        } while (topology_queue(&master->topology, name));
+    /* An exclusive queue goes with its connection, so there is nothing to keep of it over a restart. */
+    bool durable = (request->flags & REQUEST_DURABLE) && !exclusive;
+    struct topology_change change = {
+        .kind = CHANGE_QUEUE_DECLARE, .id = new_queue_id(master, name, durable), .owner = exclusive ? request->client : 0,
+        .name = name, .arguments = request_arguments(request),
+        .flags = (request->flags & REQUEST_DURABLE ? TOPOLOGY_DURABLE : 0) | (request->flags & REQUEST_AUTO_DELETE ? TOPOLOGY_AUTO_DELETE : 0) |
+                 (exclusive ? TOPOLOGY_EXCLUSIVE : 0)};
+    struct step *step = change_topology(master, &change, durable, request);
+    if (step) {
+        free(step->answer);
+        step->answer = make_answer(request, name);
+        step->answer->queue = change.id;
+    }
+}
+
+static void remove_queue(struct master *master, const struct queue_entry *queue, const struct command_request *request)
+{
+    struct sources *sources = sources_of(queue->incoming);
+    struct topology_change change = {.kind = CHANGE_QUEUE_DELETE, .id = queue->id};
+    change_topology(master, &change, !(queue->id & QUEUE_ID_TRANSIENT), request);
+    auto_delete_sources(master, sources);
+}
+
+static void delete_queue(struct master *master, const struct command_request *request)
+{
+    struct queue_entry *queue = topology_queue_by_id(&master->topology, request->queue);
+    if (queue)
+        remove_queue(master, queue, request);
+    else
+        answer_only(master, request, (struct bytes){0});
+}
+
+void master_queue_unused(struct master *master, uint64_t id)
+{
+    struct queue_entry *queue = topology_queue_by_id(&master->topology, id);
+    if (queue)
+        remove_queue(master, queue, NULL);
+}
+
+void master_client_gone(struct master *master, uint64_t client)
+{
+    struct queue_entry *owned = NULL;
+    uint32_t cursor = 0;
+    if (!master->topology.exclusive_count)
+        return;
+    for (struct queue_entry *queue; (queue = map_next(&master->topology.queues.map, &cursor));)
+        if (queue->owner == client) {
+            queue->owned_next = owned;
+            owned = queue;
+        }
+    while (owned) {
+        struct queue_entry *queue = owned;
+        owned = queue->owned_next;
+        remove_queue(master, queue, NULL);
+    }
+}
+
+/* ---- bindings ------------------------------------------------------------------------------------------------------ */
+
+static bool is_to_exchange(const struct command_request *request)
+{
+    return request->kind == REQUEST_EXCHANGE_BIND || request->kind == REQUEST_EXCHANGE_UNBIND;
+}
+
+/* The binding that the request names, if it may touch both ends; false when it was refused. `durable`: both ends are. */
+static bool binding_of(struct master *master, const struct command_request *request, struct topology_change *change, bool *missing, bool *durable)
+{
+    struct bytes name = request_name(request), source_name = request_source(request);
+    bool to_exchange = is_to_exchange(request), unbind = request->kind == REQUEST_QUEUE_UNBIND || request->kind == REQUEST_EXCHANGE_UNBIND;
+    if (!source_name.size || (to_exchange && !name.size)) {
+        request_refuse(master->worker, request, 403, "ACCESS_REFUSED - operation not permitted on the default exchange");
+        return false;
+    }
+    struct exchange *source = topology_exchange(&master->topology, source_name);
+    struct exchange *exchange = to_exchange ? topology_exchange(&master->topology, name) : NULL;
+    struct queue_entry *queue = to_exchange ? NULL : topology_queue(&master->topology, name);
+    *missing = !source || (to_exchange ? !exchange : !queue);
+    if (*missing && !unbind) {
+        bool source_missing = to_exchange ? !source : queue != NULL;
+        struct bytes which = source_missing ? source_name : name;
+        request_refuse(master->worker, request, 404, "NOT_FOUND - no %s '%.*s' in vhost '/'", source_missing || to_exchange ? "exchange" : "queue",
+                       TEXT(which));
+        return false;
+    }
+    if (queue && queue->owner && queue->owner != request->client) {
+        request_refuse(master->worker, request, 405, RESOURCE_LOCKED_FORMAT, TEXT(name));
+        return false;
+    }
+    *change = (struct topology_change){.kind = unbind ? CHANGE_UNBIND : CHANGE_BIND, .flags = to_exchange ? TOPOLOGY_TO_EXCHANGE : 0, .name = name,
+                                       .source = source_name, .routing_key = request_routing_key(request), .arguments = request_arguments(request)};
+    *durable = !*missing && (source->flags & TOPOLOGY_DURABLE) && (queue ? !(queue->id & QUEUE_ID_TRANSIENT) : exchange->flags & TOPOLOGY_DURABLE);
+    return true;
+}
+
+static void bind(struct master *master, const struct command_request *request)
+{
+    struct topology_change change;
+    bool missing, durable;
+    if (!binding_of(master, request, &change, &missing, &durable))
+        return;
+    if (topology_binding(&master->topology, &change))
+        answer_only(master, request, (struct bytes){0});
+    else
+        change_topology(master, &change, durable, request);
+}
+
+static void unbind(struct master *master, const struct command_request *request)
+{
+    struct topology_change change;
+    bool missing, durable;
+    if (!binding_of(master, request, &change, &missing, &durable))
+        return;
+    if (missing || !topology_binding(&master->topology, &change)) {
+        answer_only(master, request, (struct bytes){0});
+        return;
+    }
+    change_topology(master, &change, durable, request);
+    auto_delete_exchange(master, change.source);
+}
+
+void master_request(struct master *master, const struct command_request *request)
+{
+    switch ((enum request_kind)request->kind) {
+    case REQUEST_QUEUE_DECLARE: declare_queue(master, request); break;
+    case REQUEST_QUEUE_DELETE: delete_queue(master, request); break;
+    case REQUEST_QUEUE_BIND:
+    case REQUEST_EXCHANGE_BIND: bind(master, request); break;
+    case REQUEST_QUEUE_UNBIND:
+    case REQUEST_EXCHANGE_UNBIND: unbind(master, request); break;
+    case REQUEST_EXCHANGE_DECLARE: declare_exchange(master, request); break;
+    case REQUEST_EXCHANGE_DELETE: delete_exchange(master, request); break;
+    default: CHECK(!"a request for the master");
+    }
+}

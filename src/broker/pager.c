@@ -1,0 +1,337 @@
+/* Blocks to and from the segments: spilling (one image of what lives in a block is written), paging out (its bodies leave the memory), and loading. */
+#include "broker/shard.h"
+
+#include "broker/worker_internal.h"
+#include "store/block_image.h"
+
+#include <stdlib.h>
+
+#define LOADS_AHEAD 4u          /* blocks read ahead of the one that is needed */
+#define SPILLS_MAX 32u          /* images being written at a time */
+
+/* Who an image belongs to, while it is on its way; the queue may be gone when it arrives. */
+struct passage {
+    struct shard *shard;
+    uint64_t queue, block_number;
+};
+
+static struct passage *passage_new(struct shard *shard, uint64_t queue, uint64_t block_number)
+{
+    struct passage *passage = malloc(sizeof(*passage));
+    if (passage)
+        *passage = (struct passage){shard, queue, block_number};
+    return passage;
+}
+
+static bool same_place(struct segment_location a, struct segment_location b)
+{
+    return a.file == b.file && a.offset == b.offset;
+}
+
+void segment_released(struct shard *shard, struct segment_location location, uint32_t bytes)
+{
+    if (location.file && bytes)
+        segment_release(shard->segments, location, bytes);
+}
+
+/* A slot that lost its last message while its image was on its way goes now. */
+static void drop_if_empty(struct shard *shard, struct queue *queue, struct block_slot *slot, uint64_t block_number)
+{
+    if (!slot->block || slot->block->ready_count || slot->block->unacked_count)
+        return;
+    uint32_t bytes;
+    struct segment_location location = queue_drop_slot(queue, block_number, &bytes, &shard->account, &shard->blocks);
+    segment_released(shard, location, bytes);
+}
+
+/* ---- spilling ------------------------------------------------------------------------------------------------------ */
+
+static void written(void *owner, void *context, struct segment_location location, enum gw_err err)
+{
+    struct shard *shard = owner;
+    struct passage *passage = context;
+    shard->spilling--;
+    struct queue *queue = map_get(&shard->queues, passage->queue);
+    struct block_slot *slot = queue ? queue_slot(queue, passage->block_number) : NULL;
+    bool current = slot && slot->state == SLOT_SPILLING && same_place(slot->location, location);
+    if (err) {
+        if (current) {
+            slot->state = SLOT_OPEN;
+            slot->location = (struct segment_location){0};
+        }
+        shard->spill_failed = true;
+        alarm_raise(shard->alarms, ALARM_WARNING, "shard %u: a queue could not be paged out: %s", shard->index, gw_err_text(err));
+    } else if (!current) {
+        segment_released(shard, location, location.size);
+    } else {
+        slot->state = SLOT_SPILLED;
+        slot->block->log_offset = UINT64_MAX;
+        drop_if_empty(shard, queue, slot, passage->block_number);
+    }
+    free(passage);
+}
+
+enum gw_err shard_spill(struct shard *shard, struct queue *queue, uint64_t block_number, bool wait)
+{
+    struct block_slot *slot = queue_slot(queue, block_number);
+    struct block *block = slot->block;
+    CHECK(slot->state == SLOT_OPEN && block && block->entries);
+    unsigned count = block->ready_count + block->unacked_count;
+    uint64_t content = 0;
+    for (unsigned i = 0; i < block->used; i++)
+        if (bit_get(block->ready, i) || bit_get(block->unacked, i))
+            content += block->entries[i].size;
+    uint64_t size = block_image_size(count, content);
+    struct chunk *chunk = size <= UINT32_MAX ? chunk_new(shard->worker->chunks, size) : NULL;
+    struct passage *passage = chunk ? passage_new(shard, queue->id, block_number) : NULL;
+    if (!passage) {
+        if (chunk)
+            chunk_release(chunk, shard->worker->chunks);
+        return GW_ERR_NOMEM;
+    }
+    struct block_image_writer writer;
+    block_image_begin(&writer, chunk->data, queue->id, block_number, count);
+    for (unsigned i = 0; i < block->used; i++) {
+        if (!bit_get(block->ready, i) && !bit_get(block->unacked, i))
+            continue;
+        struct entry *entry = &block->entries[i];
+        struct bytes bytes = bytes_of(entry->chunk->data + entry->offset, entry->size);
+        if (!(entry->flags & ENTRY_PERSISTENT))
+            entry->content_crc = crc32c(0, bytes.data, bytes.size);
+        block_image_add(&writer, (uint8_t)i, entry->flags & ENTRY_PERSISTENT, entry->content_crc, bytes);
+    }
+    block_image_finish(&writer);
+    if (block_number == queue->next_seq / BLOCK_SIZE)
+        queue_close_tail(queue);
+    slot->state = SLOT_SPILLING;
+    slot->released = 0;
+    slot->spill_number = shard->spill_number++;
+    shard->spilling++;
+    /* `written` compares places, so the slot must know its own before it can be called. */
+    enum gw_err err = segment_append(shard->segments, chunk, (uint32_t)size, wait, written, passage, &slot->location);
+    if (err) {
+        shard->spilling--;
+        slot->state = SLOT_OPEN;
+        slot->location = (struct segment_location){0};
+        free(passage);
+    }
+    return err;
+}
+
+/* ---- paging out ---------------------------------------------------------------------------------------------------- */
+
+static void page_out(struct shard *shard, struct queue *queue, struct block_slot *slot)
+{
+    struct block *block = slot->block;
+    bool redelivered = false;
+    for (unsigned i = 0; i < block->used; i++) {
+        if (!bit_get(block->ready, i) && !bit_get(block->unacked, i))
+            continue;
+        struct entry *entry = &block->entries[i];
+        redelivered |= entry->flags & ENTRY_REDELIVERED;
+        if (entry->chunk)
+            account_drop(&shard->account, entry->chunk);
+        entry->chunk = NULL;
+    }
+    block->bodies = false;
+    if (block->unacked_count || redelivered)
+        return;   /* who holds what, and what was delivered before, is only here */
+    for (unsigned i = bits_next(block->ready, 0); i < BLOCK_SIZE; i = i + 1 < BLOCK_SIZE ? bits_next(block->ready, i + 1) : BLOCK_SIZE)
+        queue->ready_bytes -= block->entries[i].size;
+    if (block->ready_count == BLOCK_SIZE) {
+        slot->live = BLOCK_SIZE;
+        slot->block = NULL;
+        block_free(block, &shard->blocks);
+    } else {
+        free(block->entries);
+        block->entries = NULL;
+        block->capacity = 0;
+    }
+}
+
+/* Is it worth paging out, and possible? The block that the next delivery comes from stays. */
+static bool is_cold(const struct queue *queue, const struct block_slot *slot, uint64_t number)
+{
+    return slot->block && slot->block->entries && slot->block->bodies && !slot->loading && number != queue->head / BLOCK_SIZE &&
+           (slot->block->ready_count || slot->block->unacked_count);
+}
+
+static void page_out_queue(struct shard *shard, struct queue *queue, uint64_t target)
+{
+    for (uint64_t number = queue->page_from > queue->first_block ? queue->page_from : queue->first_block;
+         number < queue->end_block && shard->account.resident > target; number++) {
+        struct block_slot *slot = queue_slot(queue, number);
+        bool tail = number == queue->next_seq / BLOCK_SIZE;
+        if (!tail && slot->state == SLOT_SPILLED && !slot->block) {
+            if (number == queue->page_from)
+                queue->page_from++;   /* long paged out: not looked at again */
+            continue;
+        }
+        if (!is_cold(queue, slot, number) || (tail && queue->end_block - queue->first_block > 2))
+            continue;
+        if (slot->state == SLOT_OPEN && (shard->spilling >= SPILLS_MAX || shard_spill(shard, queue, number, shard->recovering)))
+            return;
+        if (slot->state == SLOT_SPILLED && slot->block)
+            page_out(shard, queue, slot);
+    }
+}
+
+/* Without a consumer that is about to take it, a backlog keeps only its head in memory. */
+void shard_page_out(struct shard *shard)
+{
+    if (LIKELY(shard->account.resident <= shard->memory_limit) || shard->spill_failed || checkpoint_is_spilling(shard))
+        return;
+    uint64_t target = shard->memory_limit / 2;
+    uint32_t cursor = 0;
+    for (struct queue *queue; shard->account.resident > target && (queue = map_next(&shard->queues, &cursor));)
+        if (queue->first_block != queue->end_block)
+            page_out_queue(shard, queue, target);
+}
+
+/* ---- loading ------------------------------------------------------------------------------------------------------- */
+
+/* Messages of the block that the image did not give back whole: they are lost to rot. Told, counted, and gone. */
+static void quarantine(struct shard *shard, struct queue *queue, struct block_slot *slot, uint64_t block_number)
+{
+    unsigned lost = 0;
+    struct block *block = slot->block;
+    for (unsigned i = 0; i < BLOCK_SIZE && slot->block == block; i++) {
+        if (!bit_get(block->ready, i) || block->entries[i].chunk)
+            continue;
+        lost++;
+        if (queue->durable)
+            shard_log_settle(shard, queue->id, block_number * BLOCK_SIZE + i, 1);
+        shard_remove(shard, queue, block_number * BLOCK_SIZE + i, slot, &block->entries[i], false);
+    }
+    if (!lost)
+        return;
+    shard->quarantined += lost;
+    alarm_raise(shard->alarms, ALARM_ERROR, "shard %u: %u messages of a queue are unreadable on disk (segment %u at %llu); the rest is kept",
+                shard->index, lost, slot->location.file, (unsigned long long)slot->location.offset);
+}
+
+/* A block that had no entries gets them; those of the bits that are set. */
+static bool give_entries(struct queue *queue, struct block_slot *slot, const struct block_image *image)
+{
+    bool all = !slot->block;
+    if (all) {
+        slot->block = calloc(1, sizeof(*slot->block));
+        if (!slot->block)
+            return false;
+        slot->block->log_offset = UINT64_MAX;
+        for (unsigned i = 0; i < BLOCK_SIZE; i++)
+            bit_set(slot->block->ready, i);
+        slot->block->ready_count = slot->live;
+        slot->live = 0;
+    }
+    struct block *block = slot->block;
+    if (block->entries)
+        return true;
+    block->entries = calloc(BLOCK_SIZE, sizeof(*block->entries));
+    if (!block->entries)
+        return false;
+    block->capacity = block->used = BLOCK_SIZE;
+    for (unsigned i = 0; image && i < image->count; i++) {
+        struct block_image_entry from = block_image_entry(image, i);
+        block->entries[from.index] = (struct entry){.size = from.size, .content_crc = from.crc, .flags = from.flags};
+        if (bit_get(block->ready, from.index))
+            queue->ready_bytes += from.size;
+    }
+    return true;
+}
+
+static void take_image(struct shard *shard, struct block_slot *slot, struct chunk *chunk, const struct block_image *image)
+{
+    struct block *block = slot->block;
+    for (unsigned i = 0; i < image->count; i++) {
+        struct block_image_entry from = block_image_entry(image, i);
+        struct entry *entry = &block->entries[from.index];
+        bool live = bit_get(block->ready, from.index) || bit_get(block->unacked, from.index);
+        if (!live || entry->chunk || !block_image_verify(image, &from))
+            continue;
+        entry->chunk = chunk;
+        entry->offset = from.offset;
+        entry->size = from.size;
+        entry->content_crc = from.crc;
+        entry->flags |= from.flags & ENTRY_PERSISTENT;
+        account_hold(&shard->account, chunk);
+    }
+    block->bodies = true;
+}
+
+static void loaded(void *owner, void *context, struct segment_location location, struct chunk *chunk, enum gw_err err)
+{
+    struct shard *shard = owner;
+    struct passage *passage = context;
+    uint64_t number = passage->block_number;
+    struct queue *queue = map_get(&shard->queues, passage->queue);
+    struct block_slot *slot = queue ? queue_slot(queue, number) : NULL;
+    shard->loading--;
+    free(passage);
+    if (slot && slot->loading && same_place(slot->location, location)) {
+        struct block_image image;
+        slot->loading = false;
+        if (!err)
+            err = block_image_open(bytes_of(chunk->data, location.size), &image);
+        if (!err && (image.queue != queue->id || image.block_number != number))
+            err = GW_ERR_CORRUPT;
+        if (err == GW_ERR_NOMEM || err == GW_ERR_BUSY) {
+            /* it is tried again when the queue is served next */
+        } else if (give_entries(queue, slot, err ? NULL : &image)) {
+            if (!err)
+                take_image(shard, slot, chunk, &image);
+            quarantine(shard, queue, slot, number);
+            slot = queue_slot(queue, number);
+            if (slot)
+                drop_if_empty(shard, queue, slot, number);
+        }
+        if (number < queue->page_from)
+            queue->page_from = number;
+        shard_mark_dirty(shard, queue);
+    }
+    if (chunk)
+        chunk_release(chunk, shard->worker->chunks);
+}
+
+static void load_one(struct shard *shard, struct queue *queue, struct block_slot *slot, uint64_t number)
+{
+    bool wanted = slot->state == SLOT_SPILLED && !slot->loading && (slot->block ? !slot->block->entries || !slot->block->bodies : slot->live);
+    struct passage *passage = wanted ? passage_new(shard, queue->id, number) : NULL;
+    if (!passage)
+        return;
+    slot->loading = true;
+    shard->loading++;
+    if (segment_read(shard->segments, slot->location, false, loaded, passage)) {
+        slot->loading = false;
+        shard->loading--;
+        free(passage);
+    }
+}
+
+void shard_load(struct shard *shard, struct queue *queue, struct block_slot *slot)
+{
+    uint64_t number = queue->head / BLOCK_SIZE;
+    while (queue_slot(queue, number) != slot)
+        number++;
+    for (uint64_t ahead = number; ahead < number + LOADS_AHEAD && ahead < queue->end_block; ahead++)
+        load_one(shard, queue, queue_slot(queue, ahead), ahead);
+}
+
+/* ---- purging what is not in memory ----------------------------------------------------------------------------------- */
+
+void shard_drop_paged(struct shard *shard, struct queue *queue, uint64_t block_number)
+{
+    struct block_slot *slot = queue_slot(queue, block_number);
+    struct block *block = slot->block;
+    unsigned count = block ? block->ready_count : slot->live;
+    for (unsigned i = block ? bits_next(block->ready, 0) : 0; i < BLOCK_SIZE; i = i + 1 < BLOCK_SIZE ? (block ? bits_next(block->ready, i + 1) : i + 1) : BLOCK_SIZE)
+        if (queue->durable)
+            shard_log_settle(shard, queue->id, block_number * BLOCK_SIZE + i, 1);
+    queue->ready -= count;
+    if (block)
+        memset(block->ready, 0, sizeof(block->ready));
+    slot->loading = false;
+    uint32_t bytes;
+    struct segment_location location = queue_drop_slot(queue, block_number, &bytes, &shard->account, &shard->blocks);
+    segment_released(shard, location, bytes);
+}

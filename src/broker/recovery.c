@@ -1,0 +1,247 @@
+/* From a data directory to a shard: its snapshot, then its log from the snapshot's cutoff on. */
+#include "broker/shard_snapshot.h"
+#include "broker/worker_internal.h"
+
+#include "store/snapshot.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* ---- replaying ----------------------------------------------------------------------------------------------------- */
+
+enum gw_err shard_restore_change(struct shard *shard, const struct topology_change *change)
+{
+    enum gw_err err = master_restore(shard->worker->master, change);
+    if (err || queue_id_shard(change->id) != shard->index)
+        return err;
+    if (change->kind == CHANGE_QUEUE_DECLARE)
+        return shard_queue_create(shard, change->id, change->flags & TOPOLOGY_AUTO_DELETE);
+    if (change->kind == CHANGE_QUEUE_DELETE)
+        shard_queue_delete(shard, change->id);
+    return GW_OK;
+}
+
+static enum gw_err restore_publish(struct shard *shard, const struct record *record, struct chunk *chunk, uint64_t offset)
+{
+    const struct content content = {
+        .chunk = chunk,
+        .offset = (uint32_t)(record->content.data - chunk->data),
+        .size = (uint32_t)record->content.size,
+        .crc = record->content_crc,
+        .flags = ENTRY_PERSISTENT,
+    };
+    for (const uint8_t *target = record->head.data; target < record->head.data + record->head.size; target += PUBLISH_TARGET_SIZE) {
+        uint64_t id = load_le64(target);
+        struct queue *queue = id & QUEUE_ID_TRANSIENT ? NULL : shard_queue(shard, id);
+        enum gw_err err = queue ? queue_restore(queue, load_le64(target + 8), &content, offset, &shard->account, &shard->blocks) : GW_OK;
+        if (err)
+            return err;
+    }
+    return GW_OK;
+}
+
+/* Settles one message of a block whose entries are not in memory: its bit goes. */
+static void settle_bit(struct shard *shard, struct queue *queue, struct block_slot *slot, uint64_t seq)
+{
+    unsigned index = seq & (BLOCK_SIZE - 1);
+    if (!slot->block) {
+        slot->block = block_new(&shard->blocks, 0);
+        CHECK(slot->block);
+        memset(slot->block->ready, 0xFF, sizeof(slot->block->ready));
+        slot->block->ready_count = slot->live;
+        slot->block->bodies = false;
+        slot->live = 0;
+    }
+    if (!bit_get(slot->block->ready, index))
+        return;
+    bit_clear(slot->block->ready, index);
+    slot->block->ready_count--;
+    queue->ready--;
+    if (slot->block->ready_count)
+        return;
+    uint32_t bytes;
+    struct segment_location location = queue_drop_slot(queue, seq / BLOCK_SIZE, &bytes, &shard->account, &shard->blocks);
+    segment_released(shard, location, bytes);
+}
+
+static void restore_settle(struct shard *shard, const struct record *record)
+{
+    for (const uint8_t *target = record->head.data; target < record->head.data + record->head.size; target += SETTLE_TARGET_SIZE) {
+        struct queue *queue = shard_queue(shard, load_le64(target));
+        uint64_t first = load_le64(target + 8), count = load_le64(target + 16);
+        for (uint64_t seq = first; queue && seq - first < count; seq++) {
+            struct block_slot *slot;
+            bool unacked;
+            struct entry *entry = queue_entry_at(queue, seq, &slot, &unacked);
+            if (entry)
+                shard_remove(shard, queue, seq, slot, entry, false);
+            else if (slot && slot->state == SLOT_SPILLED && (slot->block ? !slot->block->entries : slot->live))
+                settle_bit(shard, queue, slot, seq);
+            else if (!slot)
+                seq = (seq | (BLOCK_SIZE - 1));   /* nothing there up to the end of the block */
+        }
+    }
+}
+
+static enum gw_err restore_transaction(struct shard *shard, const struct record *record, struct chunk *chunk, uint64_t offset)
+{
+    struct bytes rest = record->content;
+    enum gw_err err = GW_OK;
+    while (!err && rest.size) {
+        struct record part;
+        if (record_read(rest, &part) != RECORD_OK)
+            return GW_ERR_CORRUPT;
+        if (part.type == RECORD_PUBLISH && !(part.flags & RECORD_FLAG_TRANSIENT))
+            err = restore_publish(shard, &part, chunk, offset);
+        else if (part.type == RECORD_SETTLE)
+            restore_settle(shard, &part);
+        rest = bytes_of(rest.data + part.size, rest.size - part.size);
+    }
+    return err;
+}
+
+static enum gw_err replay(void *owner, const struct record *record, struct chunk *chunk, uint64_t offset)
+{
+    struct shard *shard = owner;
+    struct topology_change change;
+    enum gw_err err = GW_OK;
+    switch ((enum record_type)record->type) {
+    case RECORD_VOID:
+        break;
+    case RECORD_PUBLISH:
+        err = restore_publish(shard, record, chunk, offset);
+        break;
+    case RECORD_SETTLE:
+        restore_settle(shard, record);
+        break;
+    case RECORD_TRANSACTION:
+        err = restore_transaction(shard, record, chunk, offset);
+        break;
+    case RECORD_TOPOLOGY:
+        err = shard->index == 0 && topology_change_read(record->content, &change) ? shard_restore_change(shard, &change) : GW_ERR_CORRUPT;
+        break;
+    default:
+        err = GW_ERR_VERSION;
+    }
+    if (!err)
+        shard_page_out(shard);
+    return err;
+}
+
+/* ---- opening ------------------------------------------------------------------------------------------------------- */
+
+enum gw_err shard_open_segments(struct shard *shard, const struct segment_file_info *files, unsigned count)
+{
+    const struct segment_config config = {.disk = shard->worker->disk, .directory = shard->directory, .pool = shard->worker->chunks,
+                                          .alarms = shard->alarms, .owner = shard};
+    return segment_store_open(&config, files, count, &shard->segments);
+}
+
+/* Queues of this shard that the topology (recovered with shard 0) knows. */
+static enum gw_err create_queues(struct shard *shard)
+{
+    const struct topology *topology = &shard->worker->topology;
+    uint32_t cursor = 0;
+    enum gw_err err = GW_OK;
+    for (struct queue_entry *queue; !err && (queue = map_next(&topology->queues.map, &cursor));)
+        if (queue_id_shard(queue->id) == shard->index)
+            err = shard_queue_create(shard, queue->id, queue->flags & TOPOLOGY_AUTO_DELETE);
+    return err;
+}
+
+static enum gw_err read_snapshot(struct shard *shard, struct snapshot_head *head, char *why, unsigned room)
+{
+    struct worker *worker = shard->worker;
+    struct chunk *blob;
+    uint64_t size;
+    enum gw_err err = snapshot_load(worker->disk, worker->chunks, shard->directory, shard->alarms, &blob, &size, &shard->snapshot_generation);
+    if (err == GW_ERR_NOT_FOUND)
+        return shard_open_segments(shard, NULL, 0);
+    if (err) {
+        snprintf(why, room, "the snapshot in %s cannot be read: %s; restore the directory from a copy", shard->directory, gw_err_text(err));
+        return err;
+    }
+    err = shard_snapshot_read(shard, bytes_of(blob->data, size), head);
+    chunk_release(blob, worker->chunks);
+    if (err)
+        snprintf(why, room, "the snapshot in %s does not fit its files: %s; restore the directory from a copy", shard->directory, gw_err_text(err));
+    return err;
+}
+
+static void after_replay(struct shard *shard, bool clean)
+{
+    uint32_t cursor = 0;
+    for (struct queue *queue; (queue = map_next(&shard->queues, &cursor));) {
+        queue_close_tail(queue);
+        if (!clean)
+            queue->redelivered_below = queue->next_seq;
+        queue->head = queue->first_block * BLOCK_SIZE;
+        queue->delivered_below = 0;
+    }
+}
+
+enum gw_err shard_open(struct shard *shard, char *why, unsigned room)
+{
+    struct worker *worker = shard->worker;
+    const struct broker_config *config = &worker->broker->config;
+    struct snapshot_head head = {0};
+    snprintf(shard->directory, sizeof(shard->directory), "shard-%u", shard->index);
+    shard->recovering = true;
+    enum gw_err err = create_queues(shard);
+    if (!err && config->log_body == LOG_FILE) {
+        struct disk_op make = {.kind = DISK_MAKE_DIR, .name = shard->directory, .file = -1};
+        err = gw_err_from_errno(worker->disk->call(worker->disk, &make));
+        if (err)
+            snprintf(why, room, "cannot make %s: %s", shard->directory, gw_err_text(err));
+    }
+    if (!err && config->log_body == LOG_FILE)
+        err = read_snapshot(shard, &head, why, room);
+    if (err)
+        return err;
+    const struct log_config log = {
+        .body = config->log_body, .disk = worker->disk, .directory = shard->directory, .pool = worker->chunks, .alarms = shard->alarms,
+        .file_size = config->log_file_size, .file_count = config->log_file_count,
+        .events = {shard_committed, shard_log_failed, shard_checkpoint_wanted, shard},
+    };
+    struct log_recovery recovery = {0};
+    err = log_open(&log, head.cutoff, 1, replay, shard, &recovery, &shard->log);
+    if (err) {
+        snprintf(why, room, "the log in %s cannot be opened: %s", shard->directory, gw_err_text(err));
+        return err;
+    }
+    shard->cutoff = head.cutoff;
+    after_replay(shard, head.clean_end && head.clean_end == log_end(shard->log).offset);
+    shard->recovering = false;
+    if (recovery.records)
+        alarm_raise(shard->alarms, ALARM_INFO, "shard %u: %llu records of %llu bytes replayed", shard->index,
+                    (unsigned long long)recovery.records, (unsigned long long)recovery.bytes);
+    return GW_OK;
+}
+
+enum gw_err shard_close(struct shard *shard)
+{
+    enum gw_err err = GW_OK;
+    if (shard->log) {
+        shard_flush_own(shard);
+        log_flush(shard->log);
+        /* The log says when it is all written, and the snapshot that it was a clean end. */
+        while (log_committed(shard->log).offset != log_end(shard->log).offset && !log_state(shard->log) && shard->worker->disk->wait(shard->worker->disk))
+            log_flush(shard->log);
+    }
+    if (shard->log && shard->segments && !log_state(shard->log)) {
+        while ((shard->spilling || shard->checkpoint) && shard->worker->disk->wait(shard->worker->disk))
+            if (shard->checkpoint)
+                shard_checkpoint_step(shard);
+        err = shard_checkpoint_final(shard);
+    }
+    if (shard->log) {
+        enum gw_err closed = log_close(shard->log);
+        err = err ? err : closed;
+    }
+    shard->log = NULL;
+    if (shard->segments)
+        segment_store_close(shard->segments);
+    shard->segments = NULL;
+    checkpoint_free(shard);
+    return err;
+}

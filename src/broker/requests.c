@@ -1,0 +1,463 @@
+/* What clients ask for and wait for: requests go to the master (topology) or to a queue's shard, and their answers leave in the order in which
+ * they were asked, whoever answers first.
+ *
+ *   declare   master decides and answers when every worker has it; of a queue that was there already, its shard then tells the counts
+ *   delete    the shard checks if-unused and if-empty, then the master deletes
+ *   consume, get, purge   the shard
+ */
+#include "broker/worker_internal.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define REFUSAL_MAX 1200u
+
+/* ---- requests as they travel --------------------------------------------------------------------------------------- */
+
+struct bytes request_name(const struct command_request *r) { return bytes_of(r->bytes, r->name_size); }
+struct bytes request_source(const struct command_request *r) { return bytes_of(r->bytes + r->name_size, r->source_size); }
+struct bytes request_routing_key(const struct command_request *r)
+{
+    return bytes_of(r->bytes + r->name_size + r->source_size, r->routing_key_size);
+}
+struct bytes request_type(const struct command_request *r)
+{
+    return bytes_of(r->bytes + r->name_size + r->source_size + r->routing_key_size, r->type_size);
+}
+struct bytes request_arguments(const struct command_request *r)
+{
+    return bytes_of(r->bytes + r->name_size + r->source_size + r->routing_key_size + r->type_size, r->arguments_size);
+}
+
+static uint32_t request_size(const struct request *request)
+{
+    return (uint32_t)(sizeof(struct command_request) + request->name.size + request->source.size + request->routing_key.size +
+                      request->type.size + request->arguments.size);
+}
+
+static uint8_t *append(uint8_t *at, struct bytes bytes)
+{
+    if (bytes.size)
+        memcpy(at, bytes.data, bytes.size);
+    return at + bytes.size;
+}
+
+static void request_write(struct command_request *to, const struct request *request, uint64_t client, uint64_t serial)
+{
+    to->client = client;
+    to->queue = request->queue;
+    to->serial = serial;
+    to->kind = request->kind;
+    to->flags = request->flags;
+    to->tag = request->tag;
+    to->handle = request->handle;
+    to->prefetch = request->prefetch;
+    to->channel = request->channel;
+    to->name_size = (uint32_t)request->name.size;
+    to->source_size = (uint32_t)request->source.size;
+    to->routing_key_size = (uint32_t)request->routing_key.size;
+    to->type_size = (uint32_t)request->type.size;
+    to->arguments_size = (uint32_t)request->arguments.size;
+    append(append(append(append(append(to->bytes, request->name), request->source), request->routing_key), request->type), request->arguments);
+}
+
+/* Sends a request on as it is, to a queue's shard or the master. */
+static void forward(struct worker *worker, unsigned to, enum command_type type, const struct command_request *request, uint64_t queue)
+{
+    uint32_t size = (uint32_t)(sizeof(*request) + request->name_size + request->source_size + request->routing_key_size + request->type_size +
+                               request->arguments_size);
+    struct command_request *copy = worker_command(worker, to, type, size, NULL);
+    struct command command = copy->command;
+    memcpy(copy, request, size);
+    copy->command = command;
+    copy->queue = queue;
+}
+
+struct command_answer *request_answer(struct worker *worker, const struct command_request *request, uint16_t code, struct bytes text)
+{
+    struct command_answer *answer = worker_command(worker, worker_of_client(request->client), COMMAND_ANSWER,
+                                                   (uint32_t)(sizeof(*answer) + text.size), NULL);
+    answer->client = request->client;
+    answer->serial = request->serial;
+    answer->kind = request->kind;
+    answer->tag = request->tag;
+    answer->channel = request->channel;
+    answer->code = code;
+    answer->text_size = (uint32_t)text.size;
+    append(answer->bytes, text);
+    return answer;
+}
+
+struct command_answer *request_refuse(struct worker *worker, const struct command_request *request, uint16_t code, const char *format, ...)
+{
+    char text[REFUSAL_MAX];
+    va_list arguments;
+    va_start(arguments, format);
+    int size = vsnprintf(text, sizeof(text), format, arguments);
+    va_end(arguments);
+    return request_answer(worker, request, code, bytes_of(text, (size_t)size < sizeof(text) ? (size_t)size : sizeof(text) - 1));
+}
+
+/* ---- a client's list ----------------------------------------------------------------------------------------------- */
+
+static struct pending_request *pending_add(struct worker *worker, struct client *client, enum request_kind kind, uint16_t channel, uint32_t deferred_size)
+{
+    struct client_place *place = worker_client(worker, client->id);
+    struct pending_request *pending = calloc(1, sizeof(*pending));
+    CHECK(place && pending);
+    if (deferred_size) {
+        pending->deferred = calloc(1, deferred_size);
+        CHECK(pending->deferred);
+    }
+    pending->serial = place->next_serial++;
+    pending->kind = kind;
+    pending->channel = channel;
+    if (place->last)
+        place->last->next = pending;
+    else
+        place->first = pending;
+    place->last = pending;
+    return pending;
+}
+
+struct pending_request *request_begin(struct worker *worker, struct client *client, enum request_kind kind, uint16_t channel)
+{
+    return pending_add(worker, client, kind, channel, 0);
+}
+
+static void pending_free(struct pending_request *pending)
+{
+    free(pending->deferred);
+    free(pending->answer);
+    listing_free(pending->listing);
+    free(pending);
+}
+
+/* Answers come nearly in order, so it is found at once. */
+static struct pending_request *pending_find(struct client_place *place, uint64_t serial)
+{
+    struct pending_request *pending = place->first;
+    while (pending && pending->serial != serial)
+        pending = pending->next;
+    return pending;
+}
+
+void requests_client_gone(struct worker *worker, struct client_place *place)
+{
+    (void)worker;
+    while (place->first) {
+        struct pending_request *pending = place->first;
+        place->first = pending->next;
+        pending_free(pending);
+    }
+    place->last = NULL;
+}
+
+/* ---- beginning ----------------------------------------------------------------------------------------------------- */
+
+static bool is_masters(enum request_kind kind)
+{
+    switch (kind) {
+    case REQUEST_QUEUE_DECLARE:
+    case REQUEST_QUEUE_BIND:
+    case REQUEST_QUEUE_UNBIND:
+    case REQUEST_EXCHANGE_DECLARE:
+    case REQUEST_EXCHANGE_DELETE:
+    case REQUEST_EXCHANGE_BIND:
+    case REQUEST_EXCHANGE_UNBIND:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static void begin_list(struct worker *worker, struct pending_request *pending, const struct command_request *request)
+{
+    pending->listing = listing_new(request_name(request));
+    if (!pending->listing) {
+        struct bytes name = request_name(request);
+        request_refuse(worker, request, 404, "NOT_FOUND - no list '%.*s'", (int)name.size, (const char *)name.data);
+        return;
+    }
+    pending->remaining = worker->broker->config.workers;
+    for (unsigned i = 0; i < worker->broker->config.workers; i++)
+        forward(worker, i, COMMAND_STATISTICS, request, 0);
+}
+
+static void begin_at_queue(struct worker *worker, const struct command_request *request)
+{
+    struct bytes name = request_name(request);
+    struct queue_entry *queue = topology_queue(&worker->topology, name);
+    if (!queue && request->kind == REQUEST_QUEUE_DELETE) {
+        request_answer(worker, request, 0, (struct bytes){0});
+        return;
+    }
+    if (!queue) {
+        request_refuse(worker, request, 404, "NOT_FOUND - no queue '%.*s' in vhost '/'", (int)name.size, (const char *)name.data);
+        return;
+    }
+    if (queue->owner && queue->owner != request->client) {
+        request_refuse(worker, request, 405, RESOURCE_LOCKED_FORMAT, (int)name.size, (const char *)name.data);
+        return;
+    }
+    forward(worker, worker_of_shard(worker, queue_id_shard(queue->id)), COMMAND_SHARD_REQUEST, request, queue->id);
+}
+
+static void begin(struct worker *worker, struct pending_request *pending, const struct command_request *request)
+{
+    if (is_masters(request->kind))
+        forward(worker, 0, COMMAND_TOPOLOGY_REQUEST, request, 0);
+    else if (request->kind == REQUEST_LIST)
+        begin_list(worker, pending, request);
+    else if (request->kind == REQUEST_CANCEL)
+        forward(worker, worker_of_shard(worker, queue_id_shard(request->queue)), COMMAND_SHARD_REQUEST, request, request->queue);
+    else
+        begin_at_queue(worker, request);
+}
+
+/* The master takes requests in order, so one may follow another there at once; everything else waits until those before it are answered. */
+void client_request(struct client *client, const struct request *request)
+{
+    struct worker *worker = client->worker;
+    struct client_place *place = worker_client(worker, client->id);
+    struct pending_request *before = place->last;
+    struct pending_request *pending = pending_add(worker, client, request->kind, request->channel, request_size(request));
+    request_write(pending->deferred, request, client->id, pending->serial);
+    pending->tag = request->tag;
+    /* A long run of pipelined declares must not look through the list each time: the last one having begun, and being the master's, is enough. */
+    bool follows = before && !before->deferred && place->masters_only && is_masters(request->kind);
+    place->masters_only = (!before || place->masters_only) && is_masters(request->kind);
+    if (before && !follows)
+        return;
+    struct command_request *now = pending->deferred;
+    pending->deferred = NULL;
+    begin(worker, pending, now);
+    free(now);
+}
+
+/* The front of the list has moved: what waits there begins, and with it what may follow it to the master. */
+static void begin_waiting(struct worker *worker, struct client_place *place)
+{
+    bool masters = true;
+    for (struct pending_request *pending = place->first; pending; pending = pending->next) {
+        masters &= is_masters(pending->kind);
+        if (pending != place->first && !masters)
+            return;
+        if (!pending->deferred)
+            continue;
+        struct command_request *request = pending->deferred;
+        pending->deferred = NULL;
+        begin(worker, pending, request);
+        free(request);
+    }
+    place->masters_only = masters;
+}
+
+/* ---- answering ----------------------------------------------------------------------------------------------------- */
+
+static struct command_answer *keep(const struct command_answer *answer)
+{
+    size_t size = sizeof(*answer) + answer->text_size + answer->name_size;
+    struct command_answer *copy = malloc(size);
+    CHECK(copy);
+    memcpy(copy, answer, size);
+    return copy;
+}
+
+static void remember_consumer(struct client_place *place, const struct command_answer *answer)
+{
+    if (place->consumer_count == place->consumer_capacity) {
+        uint32_t capacity = place->consumer_capacity ? place->consumer_capacity * 2 : 2;
+        void *grown = realloc(place->consumers, capacity * sizeof(place->consumers[0]));
+        CHECK(grown);
+        place->consumers = grown;
+        place->consumer_capacity = capacity;
+    }
+    place->consumers[place->consumer_count].queue = answer->queue;
+    place->consumers[place->consumer_count++].handle = answer->handle;
+}
+
+static void forget_consumer(struct client_place *place, uint32_t handle, uint64_t queue)
+{
+    for (uint32_t i = 0; i < place->consumer_count; i++)
+        if (place->consumers[i].handle == handle && place->consumers[i].queue == queue) {
+            place->consumers[i] = place->consumers[--place->consumer_count];
+            return;
+        }
+}
+
+/* The reply leaves to the session. A get that found something was answered by its delivery. */
+static void tell(struct worker *worker, struct client *client, const struct command_answer *answer)
+{
+    if (answer->kind == REQUEST_GET && !answer->code && !answer->empty)
+        return;
+    struct reply reply = {
+        .kind = answer->kind,
+        .channel = answer->channel,
+        .tag = answer->tag,
+        .code = answer->code,
+        .text = bytes_of(answer->bytes, answer->text_size),
+        .name = bytes_of(answer->bytes + answer->text_size, answer->name_size),
+        .messages = answer->messages,
+        .consumers = answer->consumers,
+        .queue = answer->queue,
+        .handle = answer->handle,
+        .empty = answer->empty,
+    };
+    worker_client_touched(worker, client);
+    client->ops->replied(client, &reply);
+}
+
+/* Answers leave from the front of the list as long as they are whole. */
+static void flush(struct worker *worker, struct client *client)
+{
+    struct client_place *place = worker_client(worker, client->id);
+    while (place && place->first && place->first->done) {
+        struct pending_request *pending = place->first;
+        place->first = pending->next;
+        if (!place->first)
+            place->last = NULL;
+        tell(worker, client, pending->answer);
+        pending_free(pending);
+        place = worker_client(worker, client->id);   /* the places may have moved */
+    }
+    if (place && place->last && place->last->deferred)
+        begin_waiting(worker, place);
+}
+
+static void finish(struct worker *worker, struct client *client, struct pending_request *pending, struct command_answer *answer)
+{
+    if (pending->answer != answer)
+        free(pending->answer);
+    pending->answer = answer;
+    pending->done = true;
+    flush(worker, client);
+}
+
+/* The master made or found the queue: of one that was there, its shard tells the counts. */
+static bool goes_on_at_shard(struct worker *worker, struct pending_request *pending, const struct command_answer *answer)
+{
+    if (answer->kind != REQUEST_QUEUE_DECLARE || answer->code || answer->step != DECLARE_FOUND)
+        return false;
+    pending->answer = keep(answer);
+    struct command_request *status = worker_command(worker, worker_of_shard(worker, queue_id_shard(answer->queue)), COMMAND_SHARD_REQUEST,
+                                                    sizeof(*status), NULL);
+    status->client = answer->client;
+    status->queue = answer->queue;
+    status->serial = answer->serial;
+    status->kind = REQUEST_QUEUE_DECLARE;
+    status->tag = answer->tag;
+    status->channel = answer->channel;
+    return true;
+}
+
+/* The shard lets the queue be deleted: the master does it. */
+static bool goes_on_at_master(struct worker *worker, struct pending_request *pending, const struct command_answer *answer)
+{
+    if (answer->kind != REQUEST_QUEUE_DELETE || answer->code || answer->step != DELETE_ALLOWED)
+        return false;
+    pending->answer = keep(answer);
+    struct command_request *request = worker_command(worker, 0, COMMAND_TOPOLOGY_REQUEST, sizeof(*request), NULL);
+    request->client = answer->client;
+    request->queue = answer->queue;
+    request->serial = answer->serial;
+    request->kind = REQUEST_QUEUE_DELETE;
+    request->tag = answer->tag;
+    request->channel = answer->channel;
+    return true;
+}
+
+static void finish_commit(struct worker *worker, struct client *client, struct pending_request *pending)
+{
+    struct bytes text = pending->code ? bytes_of_text("INTERNAL_ERROR - the transaction was not accepted as a whole") : (struct bytes){0};
+    struct command_answer *answer = calloc(1, sizeof(*answer) + text.size);
+    CHECK(answer);
+    answer->kind = REQUEST_COMMIT;
+    answer->channel = pending->channel;
+    answer->code = pending->code;
+    answer->text_size = (uint32_t)text.size;
+    append(answer->bytes, text);
+    finish(worker, client, pending, answer);
+}
+
+void request_commit_done(struct worker *worker, struct client *client, struct pending_request *pending)
+{
+    struct command_answer *answer = worker_command(worker, worker->index, COMMAND_ANSWER, sizeof(*answer), NULL);
+    pending->remaining = 1;
+    answer->client = client->id;
+    answer->serial = pending->serial;
+    answer->kind = REQUEST_COMMIT;
+    answer->channel = pending->channel;
+    answer->code = pending->code;
+}
+
+/* A client that is gone cannot have a consumer. */
+static void answered_too_late(struct worker *worker, const struct command_answer *answer)
+{
+    if (answer->kind != REQUEST_CONSUME || answer->code)
+        return;
+    struct command_request *cancel = worker_command(worker, worker_of_shard(worker, queue_id_shard(answer->queue)), COMMAND_SHARD_REQUEST,
+                                                    sizeof(*cancel), NULL);
+    cancel->client = answer->client;
+    cancel->queue = answer->queue;
+    cancel->handle = answer->handle;
+    cancel->kind = REQUEST_CANCEL;
+}
+
+void requests_answered(struct worker *worker, const struct command_answer *answer)
+{
+    struct client_place *place = worker_client(worker, answer->client);
+    struct pending_request *pending = place ? pending_find(place, answer->serial) : NULL;
+    if (!pending) {
+        answered_too_late(worker, answer);
+        return;
+    }
+    struct client *client = place->client;
+    if (pending->kind == REQUEST_COMMIT) {
+        if (answer->code)
+            pending->code = answer->code;
+        if (--pending->remaining == 0)
+            finish_commit(worker, client, pending);
+        return;
+    }
+    if (goes_on_at_shard(worker, pending, answer) || goes_on_at_master(worker, pending, answer))
+        return;
+    if (answer->kind == REQUEST_CONSUME && !answer->code)
+        remember_consumer(place, answer);
+    if (answer->kind == REQUEST_CANCEL)
+        forget_consumer(place, answer->handle, answer->queue);
+    if (pending->answer && answer->kind == REQUEST_QUEUE_DECLARE) {   /* the second half: counts */
+        pending->answer->messages = answer->code ? 0 : answer->messages;
+        pending->answer->consumers = answer->code ? 0 : answer->consumers;
+        finish(worker, client, pending, pending->answer);
+    } else if (pending->answer && answer->kind == REQUEST_QUEUE_DELETE && !answer->code) {
+        finish(worker, client, pending, pending->answer);
+    } else {
+        finish(worker, client, pending, keep(answer));
+    }
+}
+
+void requests_statistics(struct worker *worker, const struct command_statistics *statistics)
+{
+    struct client_place *place = worker_client(worker, statistics->client);
+    struct pending_request *pending = place ? pending_find(place, statistics->serial) : NULL;
+    if (!pending || !pending->listing)
+        return;
+    if (listing_add(pending->listing, statistics))
+        pending->code = 506;
+    if (!(statistics->command.flags & 1) || --pending->remaining)
+        return;
+    char *text = pending->code ? NULL : listing_text(pending->listing, worker);
+    size_t size = text ? strlen(text) : 0;
+    struct command_answer *answer = calloc(1, sizeof(*answer) + size);
+    CHECK(answer);
+    answer->kind = REQUEST_LIST;
+    answer->channel = pending->channel;
+    answer->tag = pending->tag;
+    answer->code = text ? 0 : 506;
+    answer->text_size = (uint32_t)size;
+    append(answer->bytes, bytes_of(text, size));
+    free(text);
+    finish(worker, place->client, pending, answer);
+}

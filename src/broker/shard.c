@@ -1,0 +1,652 @@
+#include "broker/shard.h"
+
+#include "broker/worker_internal.h"
+
+#include <stdlib.h>
+
+#define OWN_DELAY_US 5000u                /* settles that nothing waits for are appended after this long … */
+#define OWN_SIZE_MAX (32u * 1024u)        /* … or when they are this many bytes */
+#define SETTLES_A_RECORD 1000u
+#define CONGESTED_BYTES (2u << 20)        /* of ready contents in a queue whose consumers make progress */
+#define LOG_BACKLOG_MAX (8u << 20)        /* appended and not committed, bytes */
+#define PROGRESS_US 20000u                /* a consumer that made no room for so long is not waited for */
+
+/* ---- lifecycle ----------------------------------------------------------------------------------------------------- */
+
+struct shard *shard_new(const struct shard_config *config)
+{
+    struct shard *shard = calloc(1, sizeof(*shard));
+    if (!shard)
+        return NULL;
+    shard->worker = config->worker;
+    shard->index = config->index;
+    shard->memory_limit = config->memory_limit;
+    shard->alarms = config->alarms;
+    shard->account.pool = config->worker->chunks;
+    shard->own.durable = true;
+    return shard;
+}
+
+void shard_free(struct shard *shard)
+{
+    if (!shard)
+        return;
+    uint32_t cursor = 0;
+    for (struct queue *queue; (queue = map_next(&shard->queues, &cursor));) {
+        while (queue->consumers)
+            shard_cancel_consumer(shard, queue->consumers);
+        while (queue->gets) {
+            struct pending_get *get = queue->gets;
+            queue->gets = get->next;
+            free(get);
+        }
+        queue_deinit(queue, &shard->account, &shard->blocks);
+        free(queue);
+    }
+    map_deinit(&shard->queues);
+    block_pool_deinit(&shard->blocks);
+    stage_drop(&shard->own, shard->worker->chunks);
+    free(shard->consumers);
+    free(shard->pending);
+    free(shard->withheld);
+    free(shard);
+}
+
+struct queue *shard_queue(struct shard *shard, uint64_t id)
+{
+    if (LIKELY(shard->last_queue && shard->last_queue->id == id))
+        return shard->last_queue;
+    struct queue *queue = map_get(&shard->queues, id);
+    if (queue)
+        shard->last_queue = queue;
+    return queue;
+}
+
+enum gw_err shard_queue_create(struct shard *shard, uint64_t id, bool auto_delete)
+{
+    if (map_get(&shard->queues, id))
+        return GW_OK;
+    struct queue *queue = malloc(sizeof(*queue));
+    if (!queue)
+        return GW_ERR_NOMEM;
+    queue_init(queue, id);
+    queue->durable = !(id & QUEUE_ID_TRANSIENT);
+    queue->auto_delete = auto_delete;
+    if (map_put(&shard->queues, id, queue)) {
+        free(queue);
+        return GW_ERR_NOMEM;
+    }
+    return GW_OK;
+}
+
+static void forget_dirty(struct shard *shard, struct queue *queue)
+{
+    struct queue **at = &shard->dirty;
+    while (*at && *at != queue)
+        at = &(*at)->dirty_next;
+    if (*at)
+        *at = queue->dirty_next;
+}
+
+static void tell_cancelled(struct shard *shard, struct consumer *consumer)
+{
+    struct command_cancelled *command = worker_command(shard->worker, worker_of_client(consumer->client), COMMAND_CANCELLED,
+                                                       sizeof(*command), NULL);
+    command->client = consumer->client;
+    command->consumer = consumer->number;
+    command->handle = consumer->handle;
+    command->channel = consumer->channel;
+}
+
+void shard_queue_delete(struct shard *shard, uint64_t id)
+{
+    struct queue *queue = map_remove(&shard->queues, id);
+    if (!queue)
+        return;
+    if (shard->last_queue == queue)
+        shard->last_queue = NULL;
+    queue->unused_told = true;
+    while (queue->consumers) {
+        tell_cancelled(shard, queue->consumers);
+        shard_cancel_consumer(shard, queue->consumers);
+    }
+    queue->ready = 0;
+    shard_answer_gets(shard, queue);
+    if (queue->dirty)
+        forget_dirty(shard, queue);
+    for (uint64_t number = queue->first_block; number < queue->end_block; number++) {
+        struct block_slot *slot = queue_slot(queue, number);
+        if (slot->state == SLOT_SPILLED)
+            segment_released(shard, slot->location, slot->location.size - slot->released);
+    }
+    queue_deinit(queue, &shard->account, &shard->blocks);
+    free(queue);
+}
+
+void shard_mark_dirty(struct shard *shard, struct queue *queue)
+{
+    if (queue->dirty)
+        return;
+    queue->dirty = true;
+    queue->dirty_next = shard->dirty;
+    shard->dirty = queue;
+}
+
+void shard_remove(struct shard *shard, struct queue *queue, uint64_t seq, struct block_slot *slot, struct entry *entry, bool unacked)
+{
+    uint32_t bytes;
+    struct segment_location location = queue_remove(queue, seq, slot, entry, unacked, &bytes, &shard->account, &shard->blocks);
+    if (location.file)
+        segment_released(shard, location, bytes);
+}
+
+/* ---- what waits for the log ----------------------------------------------------------------------------------------- */
+
+static struct pending_confirm *pending_at(struct shard *shard, uint32_t index)
+{
+    return &shard->pending[(shard->pending_first + index) & (shard->pending_capacity - 1)];
+}
+
+static struct pending_confirm *pending_add(struct shard *shard)
+{
+    if (shard->pending_count == shard->pending_capacity) {
+        uint32_t capacity = shard->pending_capacity ? shard->pending_capacity * 2 : 64;
+        struct pending_confirm *pending = malloc(capacity * sizeof(*pending));
+        CHECK(pending);   /* ending here loses nothing confirmed */
+        for (uint32_t i = 0; i < shard->pending_count; i++)
+            pending[i] = *pending_at(shard, i);
+        free(shard->pending);
+        shard->pending = pending;
+        shard->pending_capacity = capacity;
+        shard->pending_first = 0;
+    }
+    shard->pending_open++;
+    return pending_at(shard, shard->pending_count++);
+}
+
+/* Entries whose slice is known are no longer open. */
+static void shrink_open(struct shard *shard)
+{
+    while (shard->pending_open && pending_at(shard, shard->pending_count - shard->pending_open)->end != UINT64_MAX)
+        shard->pending_open--;
+}
+
+/* A slice was appended, up to `end`, or refused: what waited for it now knows. Changes lie in slices of the shard's own, publishes in others. */
+static void close_pending(struct shard *shard, bool own, bool ok, uint64_t end)
+{
+    for (uint32_t i = shard->pending_count - shard->pending_open; i < shard->pending_count; i++) {
+        struct pending_confirm *pending = pending_at(shard, i);
+        if (pending->end == UINT64_MAX && (pending->kind == PENDING_TOPOLOGY) == own)
+            pending->end = ok ? end : 0;
+    }
+    shrink_open(shard);
+}
+
+/* ---- the shard's own records --------------------------------------------------------------------------------------- */
+
+static void settle_seal(struct shard *shard)
+{
+    if (!shard->settle)
+        return;
+    uint32_t size = RECORD_HEADER_SIZE + shard->settle_count * SETTLE_TARGET_SIZE;
+    record_begin(shard->settle, size, RECORD_SETTLE, shard->settle_count, 0);
+    record_seal(shard->settle);
+    stage_advance(&shard->own, size);
+    shard->settle = NULL;
+    shard->settle_count = 0;
+}
+
+static void own_append(struct shard *shard)
+{
+    settle_seal(shard);
+    struct stage *own = &shard->own;
+    if (!own->count)
+        return;
+    uint64_t offset = 0, size = own->at - own->begin;
+    enum gw_err err = log_append(shard->log, own->chunk, own->begin, (uint32_t)size, own->count, &offset);
+    bool ok = err == GW_OK;
+    /* Settles that cannot be logged mean redeliveries after a restart, which is allowed; changes are told to the master. */
+    close_pending(shard, true, ok, offset + stage_align(size));
+    if (!ok && !shard->storage_failed)
+        alarm_raise(shard->alarms, ALARM_WARNING, "shard %u: acknowledgements are not logged: %s", shard->index, gw_err_text(err));
+    shard->own_urgent = false;
+    if (!stage_next_slice(own))
+        stage_drop(own, shard->worker->chunks);
+}
+
+/* Room for a record of the shard's own; the open settle record is sealed first. */
+static uint8_t *own_room(struct shard *shard, uint32_t size)
+{
+    settle_seal(shard);
+    uint8_t *at = stage_room(&shard->own, size);
+    if (!at) {
+        own_append(shard);
+        if (!stage_renew(&shard->own, shard->worker->chunks, size))
+            return NULL;
+        at = stage_room(&shard->own, size);
+    }
+    if (!shard->own.count)
+        shard->own_since_us = shard->worker->now_us;
+    return at;
+}
+
+void shard_log_settle(struct shard *shard, uint64_t queue, uint64_t seq, uint64_t count)
+{
+    if (shard->settle) {
+        uint8_t *last = shard->settle + RECORD_HEADER_SIZE + (shard->settle_count - 1) * SETTLE_TARGET_SIZE;
+        uint64_t first = load_le64(last + 8), so_far = load_le64(last + 16);
+        if (load_le64(last) == queue && first + so_far == seq) {
+            store_le64(last + 16, so_far + count);
+            return;
+        }
+    }
+    uint32_t size = RECORD_HEADER_SIZE + (shard->settle_count + 1u) * SETTLE_TARGET_SIZE;
+    if (!shard->settle || shard->settle_count == SETTLES_A_RECORD || !stage_room(&shard->own, size)) {
+        shard->settle = own_room(shard, RECORD_HEADER_SIZE + SETTLE_TARGET_SIZE);
+        if (!shard->settle)
+            return;   /* without memory an acknowledgement may be forgotten over a restart, never a message */
+        shard->settle_count = 0;
+    }
+    uint8_t *target = shard->settle + RECORD_HEADER_SIZE + shard->settle_count++ * SETTLE_TARGET_SIZE;
+    store_le64(target, queue);
+    store_le64(target + 8, seq);
+    store_le64(target + 16, count);
+}
+
+/* ---- confirms ------------------------------------------------------------------------------------------------------ */
+
+static void confirm(struct shard *shard, uint64_t client, uint16_t channel, uint64_t first, uint64_t count, unsigned flags)
+{
+    struct command_confirm *last = outbox_last(&shard->worker->outboxes[worker_of_client(client)], COMMAND_CONFIRM);
+    if (last && last->client == client && last->channel == channel && last->command.flags == flags && last->first + last->count == first &&
+        !(flags & CONFIRM_PARTIAL)) {
+        last->count += count;
+        return;
+    }
+    struct command_confirm *command = worker_command(shard->worker, worker_of_client(client), COMMAND_CONFIRM, sizeof(*command), NULL);
+    command->command.flags = (uint16_t)flags;
+    command->client = client;
+    command->channel = channel;
+    command->first = first;
+    command->count = count;
+}
+
+/* A confirm for publishes whose slice is about to be appended. */
+static void confirm_later(struct shard *shard, const struct command_publish *command)
+{
+    unsigned flags = command->command.flags;
+    if (shard->pending_open) {
+        struct pending_confirm *last = pending_at(shard, shard->pending_count - 1);
+        if (last->end == UINT64_MAX && last->kind == PENDING_CONFIRM && last->client == command->client && last->channel == command->channel &&
+            last->first + last->count == command->first_tag && last->flags == flags && !(flags & CONFIRM_PARTIAL)) {
+            last->count += command->count;
+            return;
+        }
+    }
+    *pending_add(shard) = (struct pending_confirm){.end = UINT64_MAX, .client = command->client, .first = command->first_tag,
+                                                   .count = command->count, .channel = command->channel, .flags = (uint16_t)flags,
+                                                   .kind = PENDING_CONFIRM};
+}
+
+static void answer_commit(struct shard *shard, uint64_t client, uint64_t serial, uint16_t channel, bool ok)
+{
+    struct bytes text = ok ? (struct bytes){0} : bytes_of_text("INTERNAL_ERROR - durable storage refused the transaction");
+    struct command_answer *answer = worker_command(shard->worker, worker_of_client(client), COMMAND_ANSWER,
+                                                   (uint32_t)(sizeof(*answer) + text.size), NULL);
+    answer->client = client;
+    answer->serial = serial;
+    answer->kind = REQUEST_COMMIT;
+    answer->channel = channel;
+    answer->code = ok ? 0 : 541;
+    answer->text_size = (uint32_t)text.size;
+    if (text.size)
+        memcpy(answer->bytes, text.data, text.size);
+}
+
+static void conclude(struct shard *shard, const struct pending_confirm *pending, bool ok)
+{
+    switch (pending->kind) {
+    case PENDING_CONFIRM:
+        confirm(shard, pending->client, pending->channel, pending->first, pending->count, (pending->flags & CONFIRM_PARTIAL) | (ok ? CONFIRM_ACCEPTED : 0));
+        break;
+    case PENDING_ANSWER:
+        answer_commit(shard, pending->client, pending->first, pending->channel, ok);
+        break;
+    case PENDING_TOPOLOGY:
+        master_committed(shard->worker->master, pending->first, ok);
+        break;
+    }
+}
+
+static void conclude_up_to(struct shard *shard, uint64_t offset)
+{
+    while (shard->pending_count) {
+        struct pending_confirm *pending = pending_at(shard, 0);
+        if (pending->end > offset)
+            break;
+        struct pending_confirm copy = *pending;
+        if (shard->pending_count == shard->pending_open)
+            shard->pending_open--;
+        shard->pending_first = (shard->pending_first + 1) & (shard->pending_capacity - 1);
+        shard->pending_count--;
+        conclude(shard, &copy, copy.end != 0);   /* 0: it was never appended */
+    }
+}
+
+void shard_committed(void *owner, struct log_position upto)
+{
+    conclude_up_to(owner, upto.offset);
+}
+
+void shard_log_failed(void *owner, enum gw_err err)
+{
+    struct shard *shard = owner;
+    shard->storage_failed = true;
+    alarm_raise(shard->alarms, ALARM_ERROR,
+                "shard %u: the log cannot be written (%s): durable messages are refused until the broker is restarted on a sound disk",
+                shard->index, gw_err_text(err));
+    for (uint32_t i = 0; i < shard->pending_count; i++)
+        pending_at(shard, i)->end = 0;
+    conclude_up_to(shard, 0);
+}
+
+void shard_checkpoint_wanted(void *owner, uint64_t cutoff)
+{
+    struct shard *shard = owner;
+    if (cutoff > shard->checkpoint_cutoff)
+        shard->checkpoint_cutoff = cutoff;
+}
+
+/* ---- publish ------------------------------------------------------------------------------------------------------- */
+
+/* Gives publishers their credit back, unless the queue that they fill has consumers which are keeping up, but not quite. */
+static bool congested(struct shard *shard, const struct queue *queue)
+{
+    if (!shard->log)
+        return false;
+    if (log_end(shard->log).offset - log_committed(shard->log).offset > LOG_BACKLOG_MAX && !shard->storage_failed)
+        return true;
+    return queue && queue->consumer_count && queue->ready_bytes + queue->ready * DELIVERY_OVERHEAD > CONGESTED_BYTES &&
+           shard->worker->now_us - queue->progress_us < PROGRESS_US;
+}
+
+static void flow(struct shard *shard, uint64_t client, uint64_t bytes)
+{
+    unsigned to = worker_of_client(client);
+    struct command_flow *last = outbox_last(&shard->worker->outboxes[to], COMMAND_FLOW);
+    if (last && last->client == client) {
+        last->bytes += bytes;
+        return;
+    }
+    struct command_flow *command = worker_command(shard->worker, to, COMMAND_FLOW, sizeof(*command), NULL);
+    command->client = client;
+    command->bytes = bytes;
+}
+
+static void give_back(struct shard *shard, uint64_t client, uint64_t bytes, const struct queue *queue)
+{
+    if (!congested(shard, queue)) {
+        flow(shard, client, bytes);
+        return;
+    }
+    struct withheld *last = shard->withheld_count ? &shard->withheld[shard->withheld_count - 1] : NULL;
+    uint64_t id = queue ? queue->id : 0;
+    if (last && last->client == client && last->queue == id) {
+        last->bytes += bytes;
+        return;
+    }
+    if (shard->withheld_count == shard->withheld_capacity) {
+        uint32_t capacity = shard->withheld_capacity ? shard->withheld_capacity * 2 : 16;
+        struct withheld *grown = realloc(shard->withheld, capacity * sizeof(*grown));
+        if (!grown) {
+            flow(shard, client, bytes);
+            return;
+        }
+        shard->withheld = grown;
+        shard->withheld_capacity = capacity;
+    }
+    shard->withheld[shard->withheld_count++] = (struct withheld){client, bytes, id};
+}
+
+static void release_withheld(struct shard *shard)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < shard->withheld_count; i++) {
+        struct withheld *withheld = &shard->withheld[i];
+        if (congested(shard, map_get(&shard->queues, withheld->queue)))
+            shard->withheld[kept++] = *withheld;
+        else
+            flow(shard, withheld->client, withheld->bytes);
+    }
+    shard->withheld_count = kept;
+}
+
+/* Pushes one record's message to its queues and writes the sequence numbers into the record. Answers the last queue, for flow control. */
+static struct queue *enqueue(struct shard *shard, uint8_t *record, struct chunk *chunk, bool durable, uint64_t log_offset)
+{
+    uint16_t count = load_le16(record + 10);
+    uint8_t *target = record + RECORD_HEADER_SIZE, *contents = target + count * PUBLISH_TARGET_SIZE;
+    struct content content = {
+        .chunk = chunk,
+        .offset = (uint32_t)(contents - chunk->data),
+        .size = load_le32(record) - RECORD_HEADER_SIZE - count * PUBLISH_TARGET_SIZE,
+        .crc = load_le32(record + 12),
+        .flags = durable ? ENTRY_PERSISTENT : 0,
+    };
+    struct queue *last = NULL;
+    for (; target < contents; target += PUBLISH_TARGET_SIZE) {
+        struct queue *queue = shard_queue(shard, load_le64(target));
+        if (!queue) {
+            store_le64(target + 8, 0);
+            continue;
+        }
+        uint64_t seq = queue_push(queue, &content, log_offset, &shard->account, &shard->blocks);
+        CHECK(seq);   /* no memory for 8 KiB: ending here loses nothing confirmed */
+        store_le64(target + 8, seq);
+        shard_mark_dirty(shard, queue);
+        last = queue;
+    }
+    return last;
+}
+
+/* The records of the run will not be logged: nobody may read them as messages later. */
+static void refuse_run(struct shard *shard, const struct command_publish *command)
+{
+    uint8_t *at = command->chunk->data + command->begin;
+    for (uint32_t i = 0; i < command->count; i++) {
+        uint32_t size = load_le32(at);
+        record_begin(at, size, RECORD_VOID, 0, 0);
+        record_seal(at);
+        at += size;
+    }
+    if (command->first_tag)
+        confirm(shard, command->client, command->channel, command->first_tag, command->count, command->command.flags & CONFIRM_PARTIAL);
+}
+
+void shard_publish(struct shard *shard, const struct command_publish *command)
+{
+    uint8_t *at = command->chunk->data + command->begin, *end = command->chunk->data + command->end;
+    struct queue *queue = NULL;
+    if (command->durable && UNLIKELY(log_state(shard->log))) {
+        refuse_run(shard, command);
+    } else {
+        uint64_t log_offset = command->durable ? log_end(shard->log).offset : UINT64_MAX;
+        while (at < end) {
+            uint32_t size = load_le32(at);
+            queue = enqueue(shard, at, command->chunk, command->durable, log_offset);
+            if (command->durable)
+                record_seal(at);
+            at += size;
+        }
+        if (command->first_tag) {
+            if (command->durable)
+                confirm_later(shard, command);
+            else
+                confirm(shard, command->client, command->channel, command->first_tag, command->count,
+                        command->command.flags | CONFIRM_ACCEPTED);
+        }
+    }
+    give_back(shard, command->client, command->end - command->begin, queue);
+}
+
+
+void shard_slice(struct shard *shard, const struct command_slice *command)
+{
+    uint64_t offset = 0;
+    enum gw_err err = log_append(shard->log, command->chunk, command->begin, command->size, command->count, &offset);
+    if (err && !shard->storage_failed)
+        alarm_raise(shard->alarms, ALARM_WARNING, "shard %u: durable messages are refused: %s", shard->index, gw_err_text(err));
+    close_pending(shard, false, !err, offset + stage_align(command->size));
+    if (err)
+        conclude_up_to(shard, 0);
+}
+
+/* ---- settle -------------------------------------------------------------------------------------------------------- */
+
+static void settle_one(struct shard *shard, struct queue *queue, uint64_t seq, enum settle_kind kind)
+{
+    struct block_slot *slot;
+    bool unacked;
+    struct entry *entry = queue_entry_at(queue, seq, &slot, &unacked);
+    if (!entry || !unacked)
+        return;
+    struct consumer *consumer = entry->holder ? shard_consumer(shard, entry->holder) : NULL;
+    if (kind == SETTLE_REQUEUE || kind == SETTLE_UNDELIVERED) {
+        queue_requeue(queue, seq, slot, entry, kind == SETTLE_REQUEUE);
+    } else {
+        if (queue->durable && (entry->flags & ENTRY_PERSISTENT))
+            shard_log_settle(shard, queue->id, seq, 1);
+        shard_remove(shard, queue, seq, slot, entry, true);
+    }
+    if (consumer)
+        consumer_settled(shard, consumer);
+}
+
+void shard_settle(struct shard *shard, const struct command_settle *command)
+{
+    struct queue *queue = shard_queue(shard, command->queue);
+    if (!queue)
+        return;
+    enum settle_kind kind = command->command.flags;
+    for (uint64_t i = 0; i < command->count; i++)
+        settle_one(shard, queue, command->first + i, kind);
+    queue->progress_us = shard->worker->now_us;
+    shard_mark_dirty(shard, queue);
+}
+
+/* ---- transactions -------------------------------------------------------------------------------------------------- */
+
+/* What a settle record says, done to the queues in memory. */
+static void settle_ranges(struct shard *shard, struct bytes head)
+{
+    for (const uint8_t *target = head.data; target < head.data + head.size; target += SETTLE_TARGET_SIZE) {
+        struct queue *queue = shard_queue(shard, load_le64(target));
+        uint64_t first = load_le64(target + 8), count = load_le64(target + 16);
+        for (uint64_t i = 0; queue && i < count; i++) {
+            struct block_slot *slot;
+            bool unacked;
+            struct entry *entry = queue_entry_at(queue, first + i, &slot, &unacked);
+            if (!entry || !unacked)
+                continue;
+            struct consumer *consumer = entry->holder ? shard_consumer(shard, entry->holder) : NULL;
+            shard_remove(shard, queue, first + i, slot, entry, true);
+            if (consumer)
+                consumer_settled(shard, consumer);
+        }
+        if (queue)
+            shard_mark_dirty(shard, queue);
+    }
+}
+
+void shard_transaction(struct shard *shard, const struct command_transaction *command)
+{
+    uint8_t *record = command->chunk->data + command->begin + BATCH_HEADER_SIZE;
+    bool durable = command->durable;
+    if (durable && log_state(shard->log)) {
+        answer_commit(shard, command->client, command->serial, command->channel, false);
+        return;
+    }
+    uint64_t log_offset = durable ? log_end(shard->log).offset : UINT64_MAX;
+    uint8_t *at = record + RECORD_HEADER_SIZE, *end = record + load_le32(record);
+    /* The log's word comes first: what it refuses must not show in any queue. Sequence numbers are what the queues are about to give. */
+    while (at < end) {
+        uint32_t size = load_le32(at);
+        if (at[8] == RECORD_PUBLISH)
+            enqueue(shard, at, command->chunk, durable && !(at[9] & RECORD_FLAG_TRANSIENT), log_offset);
+        else
+            settle_ranges(shard, bytes_of(at + RECORD_HEADER_SIZE, size - RECORD_HEADER_SIZE));
+        record_seal(at);
+        at += size;
+    }
+    if (!durable) {
+        answer_commit(shard, command->client, command->serial, command->channel, true);
+        return;
+    }
+    record_begin(record, load_le32(record), RECORD_TRANSACTION, 0,
+                 crc32c(0, record + RECORD_HEADER_SIZE, load_le32(record) - RECORD_HEADER_SIZE));
+    record_seal(record);
+    uint64_t offset;
+    enum gw_err err = log_append(shard->log, command->chunk, command->begin, command->size, 1, &offset);
+    *pending_add(shard) = (struct pending_confirm){.end = err ? 0 : offset + stage_align(command->size), .client = command->client,
+                                                   .first = command->serial, .channel = command->channel, .kind = PENDING_ANSWER};
+    if (err)
+        conclude_up_to(shard, 0);
+}
+
+/* ---- topology ------------------------------------------------------------------------------------------------------ */
+
+enum gw_err shard_log_change(struct shard *shard, const struct topology_change *change, uint64_t sequence)
+{
+    enum gw_err err = log_state(shard->log);
+    if (err)
+        return err;
+    uint32_t content = topology_change_size(change), size = RECORD_HEADER_SIZE + content;
+    uint8_t *at = own_room(shard, size);
+    if (!at)
+        return GW_ERR_NOMEM;
+    topology_change_write(change, at + RECORD_HEADER_SIZE);
+    record_begin(at, size, RECORD_TOPOLOGY, 0, crc32c(0, at + RECORD_HEADER_SIZE, content));
+    record_seal(at);
+    stage_advance(&shard->own, size);
+    shard->own_urgent = true;
+    *pending_add(shard) = (struct pending_confirm){.end = UINT64_MAX, .first = sequence, .kind = PENDING_TOPOLOGY};
+    return GW_OK;
+}
+
+/* ---- end of a turn ------------------------------------------------------------------------------------------------- */
+
+static bool own_is_due(const struct shard *shard)
+{
+    if (!shard->own.count && !shard->settle)
+        return false;
+    return shard->own_urgent || shard->own.at - shard->own.begin + shard->settle_count * SETTLE_TARGET_SIZE > OWN_SIZE_MAX ||
+           shard->worker->now_us - shard->own_since_us >= OWN_DELAY_US ||
+           log_end(shard->log).offset != log_committed(shard->log).offset;   /* a write is coming anyway */
+}
+
+void shard_flush_own(struct shard *shard)
+{
+    own_append(shard);
+}
+
+void shard_turn_end(struct shard *shard)
+{
+    if (own_is_due(shard))
+        own_append(shard);
+    shard_page_out(shard);
+    shard_checkpoint_step(shard);
+    log_flush(shard->log);
+    atomic_store_explicit(&shard->worker->broker->log_states[shard->index], (int)log_state(shard->log), memory_order_relaxed);
+    if (shard->withheld_count)
+        release_withheld(shard);
+}
+
+uint64_t shard_deadline(const struct shard *shard)
+{
+    uint64_t now = shard->worker->now_us;
+    if (shard->withheld_count)
+        return now + 2000;
+    if (shard->own.count || shard->settle)
+        return shard->own_since_us + OWN_DELAY_US;
+    return log_state(shard->log) == GW_ERR_FULL ? now + 500000 : UINT64_MAX;
+}

@@ -1,0 +1,194 @@
+/* A shard: the unit of order, of durability and of replication. It owns a log, a segment store and queues, and belongs to one worker, whose
+ * thread alone touches it.
+ *
+ *   shard.c      lifecycle, publish and settle: commands in, log records and dispatch out
+ *   consumers.c  who gets what: consumers, prefetch, credit, gets
+ *   pager.c      blocks to and from the segments
+ *   checkpoint.c making log files unnecessary: spill, sync, snapshot, recycle
+ *   recovery.c   snapshot and log → state
+ */
+#ifndef BROKER_SHARD_H
+#define BROKER_SHARD_H
+
+#include "base/map.h"
+#include "broker/batch.h"
+#include "broker/queue.h"
+#include "broker/stage.h"
+#include "store/log.h"
+#include "store/segment.h"
+
+struct shard;
+struct topology_change;
+struct worker;
+
+struct consumer {
+    uint32_t handle;            /* its index in the shard's table and a generation, see consumers.c */
+    uint32_t number;            /* the client's own */
+    uint64_t client;
+    struct queue *queue;
+    int64_t window;             /* bytes that it may still be sent */
+    uint32_t prefetch, unacked; /* messages; prefetch 0: no limit */
+    uint16_t channel;
+    bool no_ack, exclusive, limited;
+    bool refused;               /* its channel is full: wait for resume */
+    bool is_active;             /* in the queue's ring */
+    struct consumer *next, *previous;            /* the ring */
+    struct consumer *all_next, *all_previous;    /* the queue's list */
+};
+
+/* A get that waits for its queue's first block. */
+struct pending_get {
+    struct pending_get *next;
+    uint64_t client, serial;
+    uint32_t tag;
+    uint16_t channel;
+    bool no_ack;
+};
+
+/* Publishes of one channel that wait for the log. */
+struct pending_confirm {
+    uint64_t end;               /* log offset that must be committed; UINT64_MAX: its slice is not appended yet */
+    uint64_t client, first, count;
+    uint16_t channel, flags;    /* flags: those of command_confirm */
+    uint16_t kind;              /* PENDING_… */
+};
+enum pending_kind { PENDING_CONFIRM, PENDING_ANSWER /* of a transaction: `first` is its serial */, PENDING_TOPOLOGY /* `first` is its sequence */ };
+
+/* Credit that is kept back from a publisher while a queue is congested. */
+struct withheld {
+    uint64_t client, bytes, queue;
+};
+
+struct checkpoint;
+
+struct shard {
+    struct worker *worker;
+    unsigned index;
+    struct log *log;
+    struct segment_store *segments;
+    struct alarm_sink *alarms;
+    char directory[32];
+
+    struct map queues;               /* id → struct queue */
+    struct queue *last_queue;        /* the one looked up last */
+    struct queue *dirty;             /* queues with something to dispatch */
+
+    struct chunk_account account;
+    struct block_pool blocks;
+    uint64_t memory_limit;           /* bytes of chunks before blocks are paged out */
+
+    struct consumer **consumers;     /* by the low bits of their handles */
+    uint32_t consumer_capacity, consumer_count, consumer_generation, consumer_free_hint;
+
+    struct stage own;                /* records that the shard itself makes: settles, topology */
+    uint8_t *settle;                 /* the open settle record in it; NULL: none */
+    uint16_t settle_count;
+    uint64_t own_since_us;           /* when its oldest record was made */
+    bool own_urgent;                 /* something waits for what is in it */
+
+    struct pending_confirm *pending; /* ring */
+    uint32_t pending_first, pending_count, pending_capacity;
+    uint32_t pending_open;           /* how many at its end wait for their slice */
+
+    struct withheld *withheld;
+    uint32_t withheld_count, withheld_capacity;
+
+    uint32_t spill_number, spilling, loading;
+    struct checkpoint *checkpoint;
+    uint64_t checkpoint_cutoff;      /* wanted; 0: none */
+    uint64_t snapshot_generation;
+    uint64_t cutoff;                 /* the log below it is not needed any more */
+    uint64_t retry_us;               /* when a checkpoint or paging out that failed is tried again */
+    bool recovering, storage_failed, spill_failed;
+    uint64_t quarantined;            /* messages lost to rot */
+};
+
+struct shard_config {
+    struct worker *worker;
+    unsigned index;
+    uint64_t memory_limit;
+    struct alarm_sink *alarms;
+};
+
+struct shard *shard_new(const struct shard_config *config);
+void shard_free(struct shard *shard);
+
+/* ---- shard.c ---- */
+
+/* The queue of that id; NULL when it is gone. */
+struct queue *shard_queue(struct shard *shard, uint64_t id);
+enum gw_err shard_queue_create(struct shard *shard, uint64_t id, bool auto_delete);
+/* Consumers are told, unacknowledged messages forgotten, segments released. */
+void shard_queue_delete(struct shard *shard, uint64_t id);
+
+void shard_publish(struct shard *shard, const struct command_publish *command);
+void shard_slice(struct shard *shard, const struct command_slice *command);
+void shard_settle(struct shard *shard, const struct command_settle *command);
+void shard_transaction(struct shard *shard, const struct command_transaction *command);
+
+/* Appends a topology change to the log; `sequence` is told to master_committed once it is on disk. GW_ERR_FULL, GW_ERR_FAILED, GW_ERR_NOMEM: not logged. */
+enum gw_err shard_log_change(struct shard *shard, const struct topology_change *change, uint64_t sequence);
+
+/* Notes in the log that a message is gone. */
+void shard_log_settle(struct shard *shard, uint64_t queue, uint64_t seq, uint64_t count);
+
+/* Removes a live message, releasing what it occupied. */
+void shard_remove(struct shard *shard, struct queue *queue, uint64_t seq, struct block_slot *slot, struct entry *entry, bool unacked);
+
+/* Appends what the shard itself has to log, now. */
+void shard_flush_own(struct shard *shard);
+
+/* End of a turn: appends what it made, lets the log write, pages out, gives credit back. */
+void shard_turn_end(struct shard *shard);
+uint64_t shard_deadline(const struct shard *shard);
+
+/* The queue has something to dispatch at the end of the turn. */
+void shard_mark_dirty(struct shard *shard, struct queue *queue);
+
+/* The log's events. */
+void shard_committed(void *owner, struct log_position upto);
+void shard_log_failed(void *owner, enum gw_err err);
+void shard_checkpoint_wanted(void *owner, uint64_t cutoff);
+
+/* ---- consumers.c ---- */
+
+void shard_dispatch(struct shard *shard);
+void shard_request(struct shard *shard, const struct command_request *request);
+void shard_credit(struct shard *shard, const struct command_credit *command);
+void shard_refuse(struct shard *shard, const struct command_refuse *command);
+void shard_resume(struct shard *shard, const struct command_refuse *command);
+void shard_cancel_consumer(struct shard *shard, struct consumer *consumer);
+struct consumer *shard_consumer(struct shard *shard, uint32_t handle);
+/* One of its messages was settled. */
+void consumer_settled(struct shard *shard, struct consumer *consumer);
+void shard_answer_gets(struct shard *shard, struct queue *queue);
+
+/* ---- pager.c ---- */
+
+/* Starts reading the block of `slot` back, and the next ones after it. */
+void shard_load(struct shard *shard, struct queue *queue, struct block_slot *slot);
+/* Forgets the ready messages of a block that is not in memory. */
+void shard_drop_paged(struct shard *shard, struct queue *queue, uint64_t block_number);
+/* Pages blocks out until the memory limit holds. */
+void shard_page_out(struct shard *shard);
+/* Writes one image of what lives in the block; `wait`: before it returns. */
+enum gw_err shard_spill(struct shard *shard, struct queue *queue, uint64_t block_number, bool wait);
+void segment_released(struct shard *shard, struct segment_location location, uint32_t bytes);
+
+/* ---- checkpoint.c ---- */
+
+void shard_checkpoint_step(struct shard *shard);
+bool checkpoint_is_spilling(const struct shard *shard);
+void checkpoint_free(struct shard *shard);
+/* The last one, at a clean end: a snapshot of how things are, synchronously. */
+enum gw_err shard_checkpoint_final(struct shard *shard);
+
+/* ---- recovery.c ---- */
+
+enum gw_err shard_open(struct shard *shard, char *why, unsigned room);
+enum gw_err shard_close(struct shard *shard);
+/* A change that the log or a snapshot of shard 0 holds: to the master copy, and to the shard's queues. */
+enum gw_err shard_restore_change(struct shard *shard, const struct topology_change *change);
+enum gw_err shard_open_segments(struct shard *shard, const struct segment_file_info *files, unsigned count);
+
+#endif

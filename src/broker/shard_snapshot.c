@@ -1,0 +1,286 @@
+#include "broker/shard_snapshot.h"
+
+#include "broker/worker_internal.h"
+
+#include <stdlib.h>
+
+#define VERSION 1u
+#define BLOCK_RECORD_SIZE 32u
+
+/* ---- writing ------------------------------------------------------------------------------------------------------- */
+
+/* Bytes that grow. */
+struct buffer {
+    uint8_t *data;
+    uint64_t size, room;
+    bool failed;
+};
+
+static uint8_t *extend(struct buffer *buffer, uint64_t size)
+{
+    static uint8_t nowhere[64];
+    if (buffer->failed)
+        return size <= sizeof(nowhere) ? nowhere : NULL;
+    if (buffer->room - buffer->size < size) {
+        uint64_t room = (buffer->room + size) * 2;
+        uint8_t *data = realloc(buffer->data, room);
+        if (!data) {
+            buffer->failed = true;
+            return size <= sizeof(nowhere) ? nowhere : NULL;
+        }
+        buffer->data = data;
+        buffer->room = room;
+    }
+    buffer->size += size;
+    return buffer->data + buffer->size - size;
+}
+
+static void put32(struct buffer *buffer, uint32_t value) { store_le32(extend(buffer, 4), value); }
+static void put64(struct buffer *buffer, uint64_t value) { store_le64(extend(buffer, 8), value); }
+
+/* Which messages of the block are to be there after a restart: live and persistent. Answers how many. */
+static unsigned lasting_bits(const struct block *block, uint64_t *bits)
+{
+    unsigned count = 0;
+    memset(bits, 0, BLOCK_WORDS * sizeof(*bits));
+    for (unsigned i = 0; i < BLOCK_SIZE; i++) {
+        bool live = bit_get(block->ready, i) || bit_get(block->unacked, i);
+        if (live && (!block->entries || (block->entries[i].flags & ENTRY_PERSISTENT))) {
+            bit_set(bits, i);
+            count++;
+        }
+    }
+    return count;
+}
+
+static bool put_block(struct buffer *buffer, const struct block_slot *slot, uint64_t number)
+{
+    uint64_t bits[BLOCK_WORDS];
+    unsigned live = slot->block ? lasting_bits(slot->block, bits) : slot->live;
+    if (!live)
+        return false;
+    uint8_t *at = extend(buffer, BLOCK_RECORD_SIZE);
+    store_le64(at, number);
+    store_le32(at + 8, slot->location.file);
+    store_le32(at + 12, slot->location.size);
+    store_le64(at + 16, slot->location.offset);
+    store_le32(at + 24, slot->released);
+    store_le16(at + 28, (uint16_t)live);
+    at[30] = slot->block != NULL;
+    at[31] = 0;
+    if (slot->block)
+        memcpy(extend(buffer, sizeof(bits)), bits, sizeof(bits));
+    return true;
+}
+
+static void put_queue(struct buffer *buffer, const struct queue *queue, uint32_t mark, bool clean)
+{
+    put64(buffer, queue->id);
+    put64(buffer, queue->next_seq);
+    put64(buffer, clean && queue->delivered_below > queue->redelivered_below ? queue->delivered_below : queue->redelivered_below);
+    uint64_t count_at = buffer->size;
+    uint32_t count = 0;
+    put32(buffer, 0);
+    for (uint64_t number = queue->first_block; number < queue->end_block; number++) {
+        const struct block_slot *slot = queue_slot(queue, number);
+        if (slot->state == SLOT_SPILLED && (int32_t)(slot->spill_number - mark) < 0)
+            count += put_block(buffer, slot, number);
+    }
+    if (!buffer->failed)
+        store_le32(buffer->data + count_at, count);
+}
+
+static enum gw_err put_change(void *owner, const struct topology_change *change)
+{
+    struct buffer *buffer = owner;
+    uint32_t size = topology_change_size(change);
+    put32(buffer, size);
+    uint8_t *at = extend(buffer, size);
+    if (buffer->failed)
+        return GW_ERR_NOMEM;
+    topology_change_write(change, at);
+    return GW_OK;
+}
+
+static enum gw_err count_change(void *owner, const struct topology_change *change)
+{
+    (void)change;
+    ++*(uint32_t *)owner;
+    return GW_OK;
+}
+
+enum gw_err shard_snapshot_write(struct shard *shard, const struct snapshot_head *head, uint32_t mark, const struct segment_file_info *files, unsigned file_count,
+                                 struct chunk **blob, uint64_t *size)
+{
+    struct buffer buffer = {0};
+    put32(&buffer, VERSION);
+    put32(&buffer, head->shards);
+    put64(&buffer, head->cutoff);
+    put64(&buffer, head->clean_end);
+    put32(&buffer, file_count);
+    for (unsigned i = 0; i < file_count; i++) {
+        put32(&buffer, files[i].file);
+        put64(&buffer, files[i].size);
+        put64(&buffer, files[i].live);
+    }
+    uint32_t queues = 0, cursor = 0;
+    for (struct queue *queue; (queue = map_next(&shard->queues, &cursor));)
+        queues += queue->durable;
+    put32(&buffer, queues);
+    cursor = 0;
+    for (struct queue *queue; (queue = map_next(&shard->queues, &cursor));)
+        if (queue->durable)
+            put_queue(&buffer, queue, mark, head->clean_end != 0);
+    uint32_t changes = 0;
+    if (shard->index == 0) {
+        const struct topology *topology = master_topology(shard->worker->master);
+        topology_dump(topology, count_change, &changes);
+        put32(&buffer, changes);
+        topology_dump(topology, put_change, &buffer);
+    } else {
+        put32(&buffer, 0);
+    }
+    *blob = buffer.failed ? NULL : chunk_new(shard->worker->chunks, buffer.size);
+    if (*blob)
+        memcpy((*blob)->data, buffer.data, buffer.size);
+    *size = buffer.size;
+    free(buffer.data);
+    return *blob ? GW_OK : GW_ERR_NOMEM;
+}
+
+/* ---- reading ------------------------------------------------------------------------------------------------------- */
+
+struct reader {
+    struct bytes rest;
+    bool bad;
+};
+
+static const uint8_t *take(struct reader *reader, size_t size)
+{
+    static const uint8_t zeros[64];
+    if (reader->bad || reader->rest.size < size) {
+        reader->bad = true;
+        return zeros;
+    }
+    const uint8_t *at = reader->rest.data;
+    reader->rest = bytes_of(at + size, reader->rest.size - size);
+    return at;
+}
+
+static uint32_t take32(struct reader *reader) { return load_le32(take(reader, 4)); }
+static uint64_t take64(struct reader *reader) { return load_le64(take(reader, 8)); }
+
+static enum gw_err open_segments(struct shard *shard, struct reader *reader)
+{
+    uint32_t count = take32(reader);
+    if (reader->bad || count > reader->rest.size / 20)
+        return GW_ERR_CORRUPT;
+    struct segment_file_info *files = calloc(count + 1, sizeof(*files));
+    if (!files)
+        return GW_ERR_NOMEM;
+    for (uint32_t i = 0; i < count; i++) {
+        files[i].file = take32(reader);
+        files[i].size = take64(reader);
+        files[i].live = take64(reader);
+    }
+    enum gw_err err = shard_open_segments(shard, files, count);
+    free(files);
+    return err;
+}
+
+static enum gw_err read_block(struct shard *shard, struct queue *queue, struct reader *reader)
+{
+    const uint8_t *at = take(reader, BLOCK_RECORD_SIZE);
+    if (reader->bad)
+        return GW_ERR_CORRUPT;
+    uint64_t number = load_le64(at), bits[BLOCK_WORDS];
+    struct segment_location location = {.file = load_le32(at + 8), .size = load_le32(at + 12), .offset = load_le64(at + 16)};
+    uint32_t released = load_le32(at + 24);
+    uint16_t live = load_le16(at + 28);
+    bool has_bits = at[30];
+    if (has_bits)
+        memcpy(bits, take(reader, sizeof(bits)), sizeof(bits));
+    if (reader->bad || !number || released > location.size || live > BLOCK_SIZE || (!has_bits && live != BLOCK_SIZE))
+        return GW_ERR_CORRUPT;
+    if (!queue) {   /* deleted after the snapshot */
+        segment_released(shard, location, location.size - released);
+        return GW_OK;
+    }
+    struct block_slot *slot = queue_restore_slot(queue, number);
+    if (!slot)
+        return GW_ERR_NOMEM;
+    *slot = (struct block_slot){.location = location, .released = released, .state = SLOT_SPILLED, .live = has_bits ? 0 : live};
+    if (has_bits) {
+        slot->block = block_new(&shard->blocks, 0);
+        if (!slot->block)
+            return GW_ERR_NOMEM;
+        memcpy(slot->block->ready, bits, sizeof(bits));
+        slot->block->ready_count = live;
+        slot->block->bodies = false;
+    }
+    queue->ready += live;
+    return GW_OK;
+}
+
+static enum gw_err read_queue(struct shard *shard, struct reader *reader)
+{
+    struct queue *queue = map_get(&shard->queues, take64(reader));
+    uint64_t next_seq = take64(reader), redelivered_below = take64(reader);
+    uint32_t blocks = take32(reader);
+    if (queue) {
+        queue->next_seq = next_seq;
+        queue->redelivered_below = redelivered_below;
+    }
+    enum gw_err err = reader->bad ? GW_ERR_CORRUPT : GW_OK;
+    for (uint32_t i = 0; !err && i < blocks; i++)
+        err = read_block(shard, queue, reader);
+    return err;
+}
+
+static enum gw_err read_changes(struct shard *shard, struct reader reader)
+{
+    uint32_t count = take32(&reader);
+    enum gw_err err = GW_OK;
+    for (uint32_t i = 0; !err && i < count; i++) {
+        uint32_t size = take32(&reader);
+        struct topology_change change;
+        const uint8_t *at = reader.bad || size > reader.rest.size ? NULL : take(&reader, size);
+        if (!at || !topology_change_read(bytes_of(at, size), &change))
+            return GW_ERR_CORRUPT;
+        err = shard_restore_change(shard, &change);
+    }
+    return reader.bad ? GW_ERR_CORRUPT : err;
+}
+
+/* Passes over the queues, to the changes behind them, which must be applied first. */
+static void skip_queues(struct reader *reader)
+{
+    uint32_t queues = take32(reader);
+    for (uint32_t i = 0; !reader->bad && i < queues; i++) {
+        take(reader, 24);
+        uint32_t blocks = take32(reader);
+        for (uint32_t k = 0; !reader->bad && k < blocks; k++)
+            if (take(reader, BLOCK_RECORD_SIZE)[30])
+                take(reader, BLOCK_WORDS * 8);
+    }
+}
+
+enum gw_err shard_snapshot_read(struct shard *shard, struct bytes blob, struct snapshot_head *head)
+{
+    struct reader reader = {.rest = blob};
+    if (take32(&reader) != VERSION)
+        return GW_ERR_VERSION;
+    head->shards = take32(&reader);
+    head->cutoff = take64(&reader);
+    head->clean_end = take64(&reader);
+    enum gw_err err = open_segments(shard, &reader);
+    if (err)
+        return err;
+    struct reader changes = reader;
+    skip_queues(&changes);
+    err = changes.bad ? GW_ERR_CORRUPT : read_changes(shard, changes);
+    uint32_t queues = take32(&reader);
+    for (uint32_t i = 0; !err && i < queues; i++)
+        err = read_queue(shard, &reader);
+    return err;
+}

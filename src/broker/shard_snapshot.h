@@ -1,0 +1,28 @@
+/* What a shard's snapshot holds: the slots of its durable queues whose images are synced, the segment files, and in shard 0 the topology.
+ * Little-endian; the whole lies in the blob that store/snapshot.h keeps, with its checksum.
+ *
+ *   version (4) · shards (4) · cutoff (8) · clean end (8): the log's end at a clean close, 0 otherwise
+ *   files (4), each: number (4) · size (8) · live (8)
+ *   queues (4), each: id (8) · next_seq (8) · redelivered_below (8) · blocks (4), each:
+ *       block number (8) · file (4) · size (4) · offset (8) · released (4) · live (2) · has bits (1) · zero (1) · [bits (32)]
+ *   changes (4), each: size (4) · a topology change (broker/topology.h)
+ */
+#ifndef BROKER_SHARD_SNAPSHOT_H
+#define BROKER_SHARD_SNAPSHOT_H
+
+#include "broker/shard.h"
+
+struct snapshot_head {
+    uint64_t cutoff, clean_end;
+    uint32_t shards;
+};
+
+/* Writes the snapshot of `shard` into a new chunk. `files`: the segment files as they were when `mark` was taken; blocks spilled at or after it are left
+ * out (the log still has them). */
+enum gw_err shard_snapshot_write(struct shard *shard, const struct snapshot_head *head, uint32_t mark, const struct segment_file_info *files, unsigned file_count,
+                                 struct chunk **blob, uint64_t *size);
+
+/* Applies a snapshot to a shard that is being opened: topology first (shard 0), then segment files, then slots. */
+enum gw_err shard_snapshot_read(struct shard *shard, struct bytes blob, struct snapshot_head *head);
+
+#endif

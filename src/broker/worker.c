@@ -1,0 +1,472 @@
+#include "broker/worker_internal.h"
+
+#include <stdlib.h>
+
+#define PLACES_FIRST 64u
+#define TURN_ROUNDS 8u          /* of local work in one turn, before the reactor looks for input again */
+#define CHUNKS_KEPT 4u          /* free chunks a worker keeps, 256 KiB each */
+
+/* ---- lifecycle ----------------------------------------------------------------------------------------------------- */
+
+static void seed_random(struct worker *worker)
+{
+    memcpy(worker->random, worker->broker->random, sizeof(worker->random));
+    worker->random[0] += worker->index * 0x9E3779B97F4A7C15u + 1;
+}
+
+/* xoshiro256**, by D. Blackman and S. Vigna: names need to be unlikely, not secret. */
+uint64_t worker_random(struct worker *worker)
+{
+    uint64_t *s = worker->random, result = s[1] * 5;
+    result = (result << 7 | result >> 57) * 9;
+    uint64_t t = s[1] << 17;
+    s[2] ^= s[0];
+    s[3] ^= s[1];
+    s[1] ^= s[2];
+    s[0] ^= s[3];
+    s[2] ^= t;
+    s[3] = s[3] << 45 | s[3] >> 19;
+    return result;
+}
+
+struct worker *worker_new(struct broker *broker, unsigned index, struct disk *disk, struct worker_port *port)
+{
+    CHECK(index < broker->config.workers && !broker->workers[index]);
+    struct worker *worker = calloc(1, sizeof(*worker));
+    if (!worker)
+        return NULL;
+    worker->broker = broker;
+    worker->index = index;
+    worker->disk = disk;
+    worker->port = port;
+    worker->next_partial = 1;
+    worker->free_place = UINT32_MAX;
+    seed_random(worker);
+    worker->chunks = chunk_pool_new(CHUNKS_KEPT);
+    worker->outboxes = calloc(broker->config.workers, sizeof(*worker->outboxes));
+    worker->routes = calloc(ROUTE_CACHE_SIZE, sizeof(*worker->routes));
+    if (!worker->chunks || !worker->outboxes || !worker->routes || topology_init(&worker->topology, broker->hash_seed)) {
+        chunk_pool_free(worker->chunks);
+        free(worker->outboxes);
+        free(worker->routes);
+        free(worker);
+        return NULL;
+    }
+    broker->workers[index] = worker;
+    return worker;
+}
+
+static void free_outbox(struct worker *worker, struct outbox *outbox)
+{
+    while (outbox->first) {
+        struct batch *batch = outbox->first;
+        outbox->first = batch->next;
+        batch_free(batch, &worker->batches, worker->chunks);
+    }
+    outbox->last = NULL;
+}
+
+void worker_free(struct worker *worker)
+{
+    if (!worker)
+        return;
+    worker->broker->workers[worker->index] = NULL;
+    for (unsigned i = 0; worker->shards && i < worker->broker->shards; i++)
+        shard_free(worker->shards[i]);
+    for (unsigned i = 0; i < worker->broker->config.workers; i++)
+        free_outbox(worker, &worker->outboxes[i]);
+    free_outbox(worker, &worker->inbox);
+    for (uint32_t i = 0; i < worker->place_count; i++) {
+        requests_client_gone(worker, &worker->places[i]);
+        free(worker->places[i].consumers);
+    }
+    publishing_deinit(worker);
+    master_free(worker->master);
+    topology_deinit(&worker->topology);
+    batch_pool_deinit(&worker->batches);
+    chunk_pool_free(worker->chunks);
+    free(worker->places);
+    free(worker->shards);
+    free(worker->stages);
+    free(worker->outboxes);
+    free(worker->routes);
+    free(worker);
+}
+
+struct chunk_pool *worker_chunks(struct worker *worker) { return worker->chunks; }
+unsigned worker_index(const struct worker *worker) { return worker->index; }
+uint64_t worker_now(const struct worker *worker) { return worker->now_us; }
+
+/* ---- commands ------------------------------------------------------------------------------------------------------ */
+
+void *worker_try_command(struct worker *worker, unsigned to, enum command_type type, uint32_t size, struct chunk *chunk)
+{
+    return outbox_add(&worker->outboxes[to], &worker->batches, worker->index, type, size, chunk);
+}
+
+void *worker_command(struct worker *worker, unsigned to, enum command_type type, uint32_t size, struct chunk *chunk)
+{
+    void *command = worker_try_command(worker, to, type, size, chunk);
+    CHECK(command && "memory for a command");
+    return command;
+}
+
+/* ---- clients ------------------------------------------------------------------------------------------------------- */
+
+struct client_place *worker_client(struct worker *worker, uint64_t id)
+{
+    uint32_t slot = (uint32_t)id;
+    if (slot >= worker->place_count)
+        return NULL;
+    struct client_place *place = &worker->places[slot];
+    return place->client && place->client->id == id ? place : NULL;
+}
+
+static bool grow_places(struct worker *worker)
+{
+    uint32_t count = worker->place_count ? worker->place_count * 2 : PLACES_FIRST;
+    struct client_place *places = realloc(worker->places, count * sizeof(*places));
+    if (!places)
+        return false;
+    memset(places + worker->place_count, 0, (count - worker->place_count) * sizeof(*places));
+    for (uint32_t i = count; i-- > worker->place_count;) {
+        places[i].next_free = worker->free_place;
+        worker->free_place = i;
+    }
+    worker->places = places;
+    worker->place_count = count;
+    return true;
+}
+
+enum gw_err client_attach(struct worker *worker, struct client *client, const struct client_ops *ops)
+{
+    if (worker->client_count >= worker->broker->config.max_clients)
+        return GW_ERR_LIMIT;
+    if (worker->free_place == UINT32_MAX && !grow_places(worker))
+        return GW_ERR_NOMEM;
+    uint32_t slot = worker->free_place;
+    struct client_place *place = &worker->places[slot];
+    worker->free_place = place->next_free;
+    worker->client_count++;
+    place->generation = (place->generation + 1) & 0xFFFFFF;
+    place->client = client;
+    place->next_serial = 1;
+    place->last_route = NULL;
+    *client = (struct client){.ops = ops, .worker = worker,
+                              .id = (uint64_t)place->generation << 40 | (uint64_t)worker->index << 32 | slot};
+    return GW_OK;
+}
+
+static void cancel_consumer(struct worker *worker, uint64_t client, uint64_t queue, uint32_t handle)
+{
+    struct command_request *request = worker_command(worker, worker_of_shard(worker, queue_id_shard(queue)), COMMAND_SHARD_REQUEST,
+                                                     sizeof(*request), NULL);
+    request->client = client;
+    request->queue = queue;
+    request->handle = handle;
+    request->kind = REQUEST_CANCEL;
+}
+
+void client_detach(struct client *client)
+{
+    struct worker *worker = client->worker;
+    struct client_place *place = worker_client(worker, client->id);
+    CHECK(place);
+    for (uint32_t i = 0; i < place->consumer_count; i++)
+        cancel_consumer(worker, client->id, place->consumers[i].queue, place->consumers[i].handle);
+    free(place->consumers);
+    place->consumers = NULL;
+    place->consumer_count = place->consumer_capacity = 0;
+    requests_client_gone(worker, place);
+    struct command_client *gone = worker_command(worker, 0, COMMAND_CLIENT_GONE, sizeof(*gone), NULL);
+    gone->id = client->id;
+    for (struct client **at = &worker->turned; *at; at = &(*at)->turned_next)
+        if (*at == client) {
+            *at = client->turned_next;
+            break;
+        }
+    place->client = NULL;
+    place->next_free = worker->free_place;
+    worker->free_place = (uint32_t)client->id;
+    worker->client_count--;
+    client->worker = NULL;
+}
+
+void worker_client_touched(struct worker *worker, struct client *client)
+{
+    if (client->turned_queued)
+        return;
+    client->turned_queued = true;
+    client->turned_next = worker->turned;
+    worker->turned = client;
+}
+
+void client_release(struct client *client, struct chunk *chunk)
+{
+    chunk_release(chunk, client->worker->chunks);
+}
+
+/* ---- what arrives for clients -------------------------------------------------------------------------------------- */
+
+static void undelivered(struct worker *worker, const struct command_deliver *command)
+{
+    if (command->flags & DELIVER_NO_ACK)
+        return;   /* gone with the connection, as it would have been a moment later */
+    struct command_settle *settle = worker_command(worker, worker_of_shard(worker, queue_id_shard(command->queue)), COMMAND_SETTLE,
+                                                   sizeof(*settle), NULL);
+    settle->command.flags = SETTLE_UNDELIVERED;
+    settle->queue = command->queue;
+    settle->first = command->seq;
+    settle->count = 1;
+}
+
+static void take_delivery(struct worker *worker, const struct command_deliver *command)
+{
+    struct client_place *place = worker_client(worker, command->client);
+    if (UNLIKELY(!place)) {
+        undelivered(worker, command);
+        return;
+    }
+    struct delivery delivery = {
+        .queue = command->queue,
+        .seq = command->seq,
+        .content = bytes_of(command->chunk->data + command->offset, command->size),
+        .chunk = command->chunk,
+        .consumer = command->consumer,
+        .handle = command->handle,
+        .messages_left = command->messages_left,
+        .channel = command->channel,
+        .redelivered = command->flags & DELIVER_REDELIVERED,
+        .no_ack = command->flags & DELIVER_NO_ACK,
+        .is_get = command->flags & DELIVER_GET,
+    };
+    worker_client_touched(worker, place->client);
+    place->client->ops->deliver(place->client, &delivery);
+}
+
+static void take_cancelled(struct worker *worker, const struct command_cancelled *command)
+{
+    struct client_place *place = worker_client(worker, command->client);
+    if (!place)
+        return;
+    for (uint32_t i = 0; i < place->consumer_count; i++)
+        if (place->consumers[i].handle == command->handle) {
+            place->consumers[i] = place->consumers[--place->consumer_count];
+            break;
+        }
+    worker_client_touched(worker, place->client);
+    place->client->ops->cancelled(place->client, command->channel, command->consumer);
+}
+
+static const char *block_text(unsigned reasons)
+{
+    return reasons & BLOCK_MEMORY ? "low on memory" : reasons & BLOCK_DISK ? "low on disk" : NULL;
+}
+
+static void take_block(struct worker *worker, unsigned reasons)
+{
+    if (reasons == worker->blocked)
+        return;
+    bool changed = !reasons != !worker->blocked;
+    worker->blocked = reasons;
+    for (uint32_t i = 0; changed && i < worker->place_count; i++) {
+        struct client *client = worker->places[i].client;
+        if (!client)
+            continue;
+        worker_client_touched(worker, client);
+        client->ops->blocked(client, block_text(reasons));
+        if (!reasons && client->stalled && client_may_publish(client)) {
+            client->stalled = false;
+            client->ops->resumed(client);
+        }
+    }
+}
+
+/* A change of the topology that the master made. */
+static void take_change(struct worker *worker, const struct command_change *command)
+{
+    struct topology_change change;
+    CHECK(topology_change_read(bytes_of(command->bytes, command->change_size), &change));
+    enum gw_err err = topology_apply(&worker->topology, &change);
+    CHECK(err != GW_ERR_NOMEM);
+    struct shard *shard = change.kind == CHANGE_QUEUE_DECLARE || change.kind == CHANGE_QUEUE_DELETE ? worker->shards[queue_id_shard(change.id)] : NULL;
+    if (shard && change.kind == CHANGE_QUEUE_DECLARE)
+        CHECK(!shard_queue_create(shard, change.id, change.flags & TOPOLOGY_AUTO_DELETE));
+    else if (shard)
+        shard_queue_delete(shard, change.id);
+    worker->applied_sequence = command->sequence;
+}
+
+/* ---- one command ----------------------------------------------------------------------------------------------------- */
+
+static void send_statistics(struct worker *worker, const struct command_request *request)
+{
+    unsigned to = worker_of_client(request->client);
+    for (unsigned i = 0; i < worker->broker->shards; i++) {
+        struct shard *shard = worker->shards[i];
+        uint32_t cursor = 0, left = shard ? shard->queues.count : 0;
+        while (left) {
+            uint32_t count = left < 512 ? left : 512;
+            struct command_statistics *part = worker_command(worker, to, COMMAND_STATISTICS_ANSWER,
+                                                             (uint32_t)(sizeof(*part) + count * sizeof(part->queues[0])), NULL);
+            part->client = request->client;
+            part->serial = request->serial;
+            for (uint32_t k = 0; k < count; k++) {
+                struct queue *queue = map_next(&shard->queues, &cursor);
+                part->queues[part->count++] = (struct queue_statistics){queue->id, queue->ready, queue->unacked, queue->ready_bytes, queue->consumer_count};
+            }
+            left -= count;
+        }
+    }
+    struct command_statistics *last = worker_command(worker, to, COMMAND_STATISTICS_ANSWER, sizeof(*last), NULL);
+    last->command.flags = 1;
+    last->client = request->client;
+    last->serial = request->serial;
+}
+
+static struct shard *shard_of(struct worker *worker, uint64_t queue)
+{
+    struct shard *shard = worker->shards[queue_id_shard(queue)];
+    CHECK(shard);
+    return shard;
+}
+
+static void execute(struct worker *worker, const struct command *command, unsigned from)
+{
+    const void *at = command;
+    switch ((enum command_type)command->type) {
+    case COMMAND_PUBLISH: shard_publish(worker->shards[((const struct command_publish *)at)->shard], at); break;
+    case COMMAND_SLICE: shard_slice(worker->shards[((const struct command_slice *)at)->shard], at); break;
+    case COMMAND_SETTLE: shard_settle(shard_of(worker, ((const struct command_settle *)at)->queue), at); break;
+    case COMMAND_CREDIT: shard_credit(shard_of(worker, ((const struct command_credit *)at)->queue), at); break;
+    case COMMAND_RESUME: shard_resume(shard_of(worker, ((const struct command_refuse *)at)->queue), at); break;
+    case COMMAND_REFUSE: shard_refuse(shard_of(worker, ((const struct command_refuse *)at)->queue), at); break;
+    case COMMAND_SHARD_REQUEST: shard_request(shard_of(worker, ((const struct command_request *)at)->queue), at); break;
+    case COMMAND_TRANSACTION: shard_transaction(worker->shards[((const struct command_transaction *)at)->shard], at); break;
+    case COMMAND_STATISTICS: send_statistics(worker, at); break;
+    case COMMAND_TOPOLOGY_REQUEST: master_request(worker->master, at); break;
+    case COMMAND_CLIENT_GONE: master_client_gone(worker->master, ((const struct command_client *)at)->id); break;
+    case COMMAND_QUEUE_UNUSED: master_queue_unused(worker->master, ((const struct command_client *)at)->id); break;
+    case COMMAND_TOPOLOGY_ACK: master_ack(worker->master, from, ((const struct command_ack *)at)->sequence); break;
+    case COMMAND_TOPOLOGY_CHANGE: take_change(worker, at); break;
+    case COMMAND_BLOCK: take_block(worker, command->flags); break;
+    case COMMAND_DELIVER: take_delivery(worker, at); break;
+    case COMMAND_CONFIRM: publishing_confirmed(worker, at); break;
+    case COMMAND_FLOW: publishing_flow(worker, at); break;
+    case COMMAND_ANSWER: requests_answered(worker, at); break;
+    case COMMAND_CANCELLED: take_cancelled(worker, at); break;
+    case COMMAND_STATISTICS_ANSWER: requests_statistics(worker, at); break;
+    }
+}
+
+static void execute_all(struct worker *worker, struct outbox *box)
+{
+    struct batch *batch = box->first;
+    *box = (struct outbox){0};
+    while (batch) {
+        struct batch *next = batch->next;
+        for (uint32_t at = 0; at < batch->used;) {
+            const struct command *command = (const struct command *)(batch->data + at);
+            at += command->size;
+            execute(worker, command, batch->from);
+        }
+        batch_free(batch, &worker->batches, worker->chunks);
+        batch = next;
+    }
+}
+
+/* ---- the turn ------------------------------------------------------------------------------------------------------ */
+
+void worker_receive(struct worker *worker, struct batch *batch)
+{
+    batch->next = NULL;
+    if (worker->inbox.last)
+        worker->inbox.last->next = batch;
+    else
+        worker->inbox.first = batch;
+    worker->inbox.last = batch;
+}
+
+static void tell_turned(struct worker *worker)
+{
+    while (worker->turned) {
+        struct client *client = worker->turned;
+        worker->turned = client->turned_next;
+        client->turned_queued = false;
+        client->ops->turned(client);
+    }
+}
+
+static void acknowledge_changes(struct worker *worker)
+{
+    if (worker->acked_sequence == worker->applied_sequence)
+        return;
+    worker->acked_sequence = worker->applied_sequence;
+    struct command_ack *ack = worker_command(worker, 0, COMMAND_TOPOLOGY_ACK, sizeof(*ack), NULL);
+    ack->sequence = worker->applied_sequence;
+}
+
+static bool has_local_work(const struct worker *worker)
+{
+    return worker->outboxes[worker->index].first || worker->inbox.first;
+}
+
+/* Hands batches to the other workers; what their mailboxes have no room for stays for the next turn. False: something stayed. */
+static bool post_all(struct worker *worker)
+{
+    bool all = true;
+    for (unsigned to = 0; to < worker->broker->config.workers; to++) {
+        struct outbox *outbox = &worker->outboxes[to];
+        if (to == worker->index)
+            continue;
+        while (outbox->first) {
+            struct batch *batch = outbox->first, *next = batch->next;
+            batch->next = NULL;
+            if (!worker->port->post(worker->port, to, batch)) {
+                batch->next = next;
+                all = false;
+                break;
+            }
+            outbox->first = next;
+        }
+        if (!outbox->first)
+            outbox->last = NULL;
+    }
+    return all;
+}
+
+bool worker_turn(struct worker *worker, uint64_t now_us)
+{
+    worker->now_us = now_us;
+    for (unsigned round = 0; round < TURN_ROUNDS; round++) {
+        publishing_seal(worker);
+        execute_all(worker, &worker->inbox);
+        execute_all(worker, &worker->outboxes[worker->index]);
+        for (unsigned i = 0; i < worker->broker->shards; i++)
+            if (worker->shards[i] && worker->shards[i]->dirty)
+                shard_dispatch(worker->shards[i]);
+        tell_turned(worker);
+        acknowledge_changes(worker);
+        if (worker->master)
+            master_turn_end(worker->master);
+        if (!has_local_work(worker))
+            break;
+    }
+    publishing_seal(worker);
+    for (unsigned i = 0; i < worker->broker->shards; i++)
+        if (worker->shards[i])
+            shard_turn_end(worker->shards[i]);
+    bool posted = post_all(worker);
+    return has_local_work(worker) || !posted;
+}
+
+uint64_t worker_deadline(const struct worker *worker)
+{
+    uint64_t deadline = UINT64_MAX;
+    for (unsigned i = 0; i < worker->broker->shards; i++) {
+        uint64_t of_shard = worker->shards[i] ? shard_deadline(worker->shards[i]) : UINT64_MAX;
+        if (of_shard < deadline)
+            deadline = of_shard;
+    }
+    return deadline;
+}

@@ -1,0 +1,159 @@
+/* What the broker's files share about a worker; nobody outside src/broker includes it. */
+#ifndef BROKER_WORKER_INTERNAL_H
+#define BROKER_WORKER_INTERNAL_H
+
+#include "broker/batch.h"
+#include "broker/broker_internal.h"
+#include "broker/client.h"
+#include "broker/route.h"
+#include "broker/shard.h"
+#include "broker/stage.h"
+#include "broker/topology.h"
+#include "broker/worker.h"
+
+struct master;
+struct listing;
+
+#define ROUTE_CACHE_SIZE 1024u      /* entries, a power of two */
+#define CLIENT_IN_FLIGHT_MAX (1u << 20)   /* bytes published that no shard has taken in yet, a client */
+#define PRIVATE_RECORD_MIN (64u * 1024u)  /* records from this size on get a chunk of their own, bytes */
+
+#define RESOURCE_LOCKED_FORMAT \
+    "RESOURCE_LOCKED - cannot obtain exclusive access to locked queue '%.*s' in vhost '/'. It could be originally declared on another " \
+    "connection or the exclusive property value does not match that of the original declaration."
+
+/* `step` of an answer: what is still to be done. */
+enum answer_step { ANSWER_WHOLE, DECLARE_FOUND, DELETE_ALLOWED };
+
+/* Why publishers are blocked. */
+enum block_reason { BLOCK_DISK = 1, BLOCK_MEMORY = 2 };
+
+struct cached_route {
+    struct route route;
+    uint64_t hash;
+    uint8_t *key;              /* exchange's size (1), exchange, routing key */
+    uint32_t key_size, key_room;
+};
+
+/* A publish that several shards must confirm. */
+struct partial {
+    uint64_t client, tag;
+    uint32_t remaining;
+    uint16_t channel;
+    bool accepted;
+};
+
+/* A request of a client whose answer is not out yet; answers leave in the order of the requests. */
+struct pending_request {
+    struct pending_request *next;
+    uint64_t serial;
+    struct command_request *deferred;   /* not begun: it waits for those before it */
+    struct command_answer *answer;      /* what is known of it so far */
+    bool done;                          /* the answer is whole; it leaves when all before it have */
+    uint32_t remaining;                 /* of a commit: shards that have not answered; of a list: workers */
+    struct listing *listing;
+    enum request_kind kind;
+    uint32_t tag;
+    uint16_t code, channel;
+};
+
+/* A client as its worker knows it. */
+struct client_place {
+    struct client *client;              /* NULL: free */
+    uint32_t generation, next_free;
+    struct pending_request *first, *last;
+    struct { uint64_t queue; uint32_t handle; } *consumers;
+    uint32_t consumer_count, consumer_capacity;
+    uint64_t next_serial;
+    const struct cached_route *last_route;
+    bool masters_only;                  /* every request in the list is one for the master */
+};
+
+struct worker {
+    struct broker *broker;
+    unsigned index;
+    struct disk *disk;
+    struct worker_port *port;
+    uint64_t now_us;
+    struct chunk_pool *chunks;
+    struct batch_pool batches;
+    struct outbox *outboxes;            /* one a worker, itself too */
+    struct outbox inbox;
+    struct topology topology;
+    struct shard **shards;              /* by shard number; NULL: another worker's */
+    struct stage *stages;               /* two a shard: volatile, durable */
+    struct cached_route *routes;
+    struct map partials;                /* serial → struct partial */
+    uint64_t next_partial;
+    struct client_place *places;
+    uint32_t place_count, free_place, client_count;
+    struct client *turned;              /* clients to be told of the end of the turn */
+    uint64_t applied_sequence, acked_sequence;   /* topology changes */
+    unsigned blocked;                   /* enum block_reason */
+    bool blocked_here[2];
+    struct master *master;              /* worker 0 only */
+    uint64_t random[4];
+};
+
+/* The last command of that type and size; never NULL: without memory for it the program ends, which loses nothing confirmed. */
+void *worker_command(struct worker *worker, unsigned to, enum command_type type, uint32_t size, struct chunk *chunk);
+
+/* The same, NULL when out of memory. */
+void *worker_try_command(struct worker *worker, unsigned to, enum command_type type, uint32_t size, struct chunk *chunk);
+
+static inline unsigned worker_of_shard(const struct worker *worker, unsigned shard) { return shard % worker->broker->config.workers; }
+static inline unsigned worker_of_client(uint64_t client) { return (client >> 32) & 0xFF; }
+
+/* The place of a client id, NULL when that client is gone. */
+struct client_place *worker_client(struct worker *worker, uint64_t id);
+void worker_client_touched(struct worker *worker, struct client *client);
+uint64_t worker_random(struct worker *worker);
+
+/* ---- publishing.c ---- */
+void publishing_seal(struct worker *worker);                 /* slices of this turn become commands */
+void publishing_confirmed(struct worker *worker, const struct command_confirm *command);
+void publishing_flow(struct worker *worker, const struct command_flow *command);
+void publishing_deinit(struct worker *worker);
+
+/* ---- transaction.c ---- */
+void transaction_publish(struct client *client, const struct publish *publish);
+void transaction_settle(struct client *client, struct transaction *transaction, uint64_t queue, enum settle_kind kind, uint64_t first, uint64_t count);
+
+/* ---- requests.c ---- */
+struct pending_request *request_begin(struct worker *worker, struct client *client, enum request_kind kind, uint16_t channel);
+/* Every part of a commit has answered, or it has none. */
+void request_commit_done(struct worker *worker, struct client *client, struct pending_request *pending);
+void requests_answered(struct worker *worker, const struct command_answer *answer);
+void requests_statistics(struct worker *worker, const struct command_statistics *statistics);
+void requests_client_gone(struct worker *worker, struct client_place *place);
+/* Sends an answer to the client of `request`. text may be empty. */
+struct command_answer *request_answer(struct worker *worker, const struct command_request *request, uint16_t code, struct bytes text);
+/* The same with a text that is put together here: at most 400 bytes of it. */
+__attribute__((format(printf, 4, 5)))
+struct command_answer *request_refuse(struct worker *worker, const struct command_request *request, uint16_t code, const char *format, ...);
+struct bytes request_name(const struct command_request *request);
+struct bytes request_source(const struct command_request *request);
+struct bytes request_routing_key(const struct command_request *request);
+struct bytes request_type(const struct command_request *request);
+struct bytes request_arguments(const struct command_request *request);
+
+/* ---- listing.c ---- */
+struct listing *listing_new(struct bytes what);
+enum gw_err listing_add(struct listing *listing, const struct command_statistics *statistics);
+char *listing_text(struct listing *listing, struct worker *worker);                        /* free() it; NULL: out of memory */
+void listing_free(struct listing *listing);
+
+/* ---- master.c ---- */
+struct master *master_new(struct worker *worker);
+void master_free(struct master *master);
+void master_request(struct master *master, const struct command_request *request);
+void master_client_gone(struct master *master, uint64_t client);
+void master_queue_unused(struct master *master, uint64_t queue);
+void master_ack(struct master *master, unsigned worker, uint64_t sequence);
+void master_committed(struct master *master, uint64_t sequence, bool ok);
+void master_turn_end(struct master *master);
+/* Recovery: the master copy as it was logged. */
+enum gw_err master_restore(struct master *master, const struct topology_change *change);
+struct topology *master_topology(struct master *master);
+
+#endif
