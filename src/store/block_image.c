@@ -18,7 +18,7 @@ void block_image_begin(struct block_image_writer *writer, uint8_t *image, uint64
 
 void block_image_add(struct block_image_writer *writer, uint8_t index, uint8_t flags, uint32_t crc, struct bytes content)
 {
-    CHECK(writer->added < writer->count);
+    CHECK(writer->added < writer->count && writer->at + content.size <= UINT32_MAX);
     uint8_t *entry = writer->image + BLOCK_IMAGE_HEADER_SIZE + writer->added++ * BLOCK_IMAGE_ENTRY_SIZE;
     entry[0] = index;
     entry[1] = flags;
@@ -26,7 +26,8 @@ void block_image_add(struct block_image_writer *writer, uint8_t index, uint8_t f
     store_le32(entry + 4, (uint32_t)content.size);
     store_le32(entry + 8, crc);
     store_le32(entry + 12, (uint32_t)writer->at);
-    memcpy(writer->image + writer->at, content.data, content.size);
+    if (content.size)
+        memcpy(writer->image + writer->at, content.data, content.size);
     writer->at += content.size;
 }
 

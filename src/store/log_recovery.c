@@ -228,10 +228,6 @@ enum gw_err file_log_recover(struct file_log *log, uint64_t from, uint64_t epoch
             adopt(log, search.candidates[i].file);
     if (err == GW_OK)
         err = replay_chain(&search, from, epoch, visit, visit_owner, found, &end, &log->log.epoch);
-    /* A killed process leaves writes in the system's cache that no sync ever covered: what is told as found must be durable. Only the last file can
-     * hold such, since a file is begun after the one before it is durable. */
-    if (err == GW_OK && log->current)
-        err = disk_call_sync(log->disk, log->current->handle);
     if (err == GW_OK)
         err = clear_away(&search);
     search_deinit(&search);

@@ -9,8 +9,9 @@
  * Rot within the very last write looks like a torn tail, and no log on one disk can tell it apart after a crash. After an orderly
  * close it can: there the log's last word is an empty batch in a write of its own.
  *
- * What is read back may still not be durable: when a write failed and only the program died, the kernel or the drive may show bytes that a power cut
- * would yet take. The next write would then prove too much. So the last write is written once more before anything follows it.
+ * What is read back may still not be durable: when only the program died, in a write or after a failed one, the system or the drive may show bytes
+ * that a power cut would yet take; after a failed write even a sync that succeeds says nothing about them. The next write would then
+ * prove too much. So the last write is written once more before anything follows it.
  *
  * Cutting must be final: a page of the torn write that survived behind the cut could line up with the log again once it has grown up to it. So
  * whatever lies behind a torn batch becomes zeros; and where the end is clean, the rest of the file is searched for batches that would line up. */
