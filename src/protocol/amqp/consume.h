@@ -1,0 +1,46 @@
+/* Taking messages out: basic.consume, cancel, qos and get, and the consumers that live meanwhile. */
+#ifndef PROTOCOL_AMQP_CONSUME_H
+#define PROTOCOL_AMQP_CONSUME_H
+
+#include "protocol/amqp/session_state.h"
+
+/* basic.consume, cancel, cancel-ok, qos and get. */
+void consume_method(struct channel *channel, const struct amqp_method *method);
+
+/* The broker's answers to consume, cancel, get and list. */
+void consume_replied(struct session *session, const struct reply *reply);
+
+/* The queue behind a reply consumer was declared: it is consumed from. */
+void consume_reply_queue(struct channel *channel, const struct reply *reply);
+
+/* The consumer's queue is gone. */
+void consume_cancelled(struct session *session, uint32_t number);
+
+/* The consumer of a delivery; NULL: it is gone. */
+static inline struct consumer *consume_find(const struct session *session, uint32_t number)
+{
+    return number < session->consumer_capacity ? session->consumers[number] : NULL;
+}
+
+/* May the channel hold one more unacknowledged delivery? */
+static inline bool consume_allowed(const struct channel *channel)
+{
+    return !channel->limit || channel->unacked.held + channel->unacked.parked < channel->limit;
+}
+
+/* The channel holds fewer than before: consumers that were refused go on if its limit allows. */
+void consume_resume(struct channel *channel);
+
+/* `bytes` were delivered to it: they are given back as credit once they have left. */
+void consume_owe(struct consumer *consumer, uint32_t bytes);
+
+/* Gives back what all consumers are owed. */
+void consume_give_credit(struct session *session);
+
+/* The channel ends: its consumers are cancelled, each counted in session->releases. */
+void consume_release(struct channel *channel);
+
+/* Frees all consumers; the session ends. */
+void consume_free_all(struct session *session);
+
+#endif

@@ -1,0 +1,193 @@
+#include "protocol/amqp/deliver.h"
+
+#include "protocol/amqp/channel.h"
+#include "protocol/amqp/consume.h"
+#include "protocol/amqp/errors.h"
+#include "protocol/amqp/properties.h"
+#include "protocol/amqp/requests.h"
+#include "store/message.h"
+
+static inline size_t header_frame_size(const struct message *message)
+{
+    return AMQP_FRAME_OVERHEAD + AMQP_CONTENT_HEADER_SIZE + message->properties.size;
+}
+
+/* Is the body to be copied behind its header, in one frame? */
+static inline bool body_is_copied(const struct session *session, const struct message *message)
+{
+    return message->body.size <= DELIVER_COPY_MAX && message->body.size <= session->frame_max - AMQP_FRAME_OVERHEAD;
+}
+
+/* Bytes for header and body frames that follow a method in the same room. */
+static inline size_t content_room(const struct session *session, const struct message *message)
+{
+    size_t size = header_frame_size(message);
+    return body_is_copied(session, message) && message->body.size ? size + AMQP_FRAME_OVERHEAD + message->body.size : size;
+}
+
+/* The body as frames that refer to it. */
+static void refer_to_body(struct session *session, uint16_t channel, struct bytes body, struct chunk *chunk)
+{
+    uint32_t frame_max = session->frame_max - AMQP_FRAME_OVERHEAD;
+    bool first = true;
+    while (body.size) {
+        uint32_t size = body.size < frame_max ? (uint32_t)body.size : frame_max;
+        uint8_t *at = output_room(&session->output, 1 + AMQP_FRAME_HEADER_SIZE);
+        if (!at)
+            return;
+        if (!first)
+            *at++ = AMQP_FRAME_END;
+        first = false;
+        at = amqp_frame_begin(at, AMQP_FRAME_BODY, channel, size);
+        output_wrote(&session->output, at);
+        output_reference(&session->output, bytes_of(body.data, size), chunk);
+        body = bytes_of(body.data + size, body.size - size);
+    }
+    uint8_t *at = output_room(&session->output, 1);
+    if (!at)
+        return;
+    *at++ = AMQP_FRAME_END;
+    output_wrote(&session->output, at);
+}
+
+/* Header and body behind a method that ends at `at`, in the room that was taken for content_room. */
+static inline void write_content(struct session *session, uint16_t channel, const struct message *message, struct chunk *chunk, uint8_t *at)
+{
+    at = amqp_content_header_write(at, channel, message->body.size, message->properties);
+    if (LIKELY(body_is_copied(session, message))) {
+        if (message->body.size) {
+            at = amqp_frame_begin(at, AMQP_FRAME_BODY, channel, (uint32_t)message->body.size);
+            memcpy(at, message->body.data, message->body.size);
+            at += message->body.size;
+            *at++ = AMQP_FRAME_END;
+        }
+        output_wrote(&session->output, at);
+        return;
+    }
+    output_wrote(&session->output, at);
+    refer_to_body(session, channel, message->body, chunk);
+}
+
+/* A method by its row, then the content. */
+static void send_with_content(struct session *session, uint16_t channel, enum amqp_method_id id, const struct amqp_value *values,
+                              const struct message *message, struct chunk *chunk)
+{
+    size_t room = SESSION_METHOD_MAX + content_room(session, message);
+    uint8_t *at = output_room(&session->output, room);
+    if (!at)
+        return;
+    size_t size = amqp_method_frame(at, SESSION_METHOD_MAX, channel, id, values);
+    CHECK(size > 0);
+    write_content(session, channel, message, chunk, at + size);
+}
+
+/* Gives the tag of the next delivery, of which the session keeps count unless it needs no ack. 0: out of memory. */
+static inline uint64_t take_tag(struct channel *channel, uint64_t queue, uint64_t seq, bool no_ack)
+{
+    uint64_t tag = channel->unacked.next_tag;
+    if (no_ack)
+        channel->unacked.next_tag++;
+    else if (UNLIKELY(!unacked_add(&channel->unacked, queue, seq)))
+        return 0;
+    return tag;
+}
+
+static void give_back(struct session *session, const struct delivery *delivery)
+{
+    if (!delivery->no_ack)
+        client_settle(&session->client, delivery->queue, SETTLE_UNDELIVERED, delivery->seq, 1, NULL);
+}
+
+static void deliver_get(struct session *session, const struct delivery *delivery)
+{
+    struct channel *channel = channel_find_serial(session, delivery->channel, delivery->consumer >> REQUEST_TAG_SHIFT);
+    struct message message;
+    if (channel)
+        channel->waiting--;
+    if (!channel || channel->state != CHANNEL_OPEN || session->phase != PHASE_RUNNING) {
+        give_back(session, delivery);
+        return;
+    }
+    CHECK(message_read(delivery->content, &message));
+    uint64_t tag = take_tag(channel, delivery->queue, delivery->seq, delivery->no_ack);
+    if (tag == 0) {
+        give_back(session, delivery);
+        error_out_of_memory(session);
+        return;
+    }
+    struct amqp_value values[AMQP_BASIC_GET_OK_COUNT] = {
+        [AMQP_BASIC_GET_OK_DELIVERY_TAG] = amqp_number(tag), [AMQP_BASIC_GET_OK_REDELIVERED] = amqp_number(delivery->redelivered),
+        [AMQP_BASIC_GET_OK_EXCHANGE] = amqp_bytes(message.exchange), [AMQP_BASIC_GET_OK_ROUTING_KEY] = amqp_bytes(message.routing_key),
+        [AMQP_BASIC_GET_OK_MESSAGE_COUNT] = amqp_number(delivery->messages_left)};
+    send_with_content(session, channel->number, AMQP_BASIC_GET_OK, values, &message, delivery->chunk);
+}
+
+void deliver_message(struct session *session, const struct delivery *delivery)
+{
+    if (UNLIKELY(delivery->is_get)) {
+        deliver_get(session, delivery);
+        return;
+    }
+    struct consumer *consumer = consume_find(session, delivery->consumer);
+    struct channel *channel = consumer ? consumer->channel : NULL;
+    if (UNLIKELY(!channel)) {
+        give_back(session, delivery);
+        return;
+    }
+    if (UNLIKELY(!delivery->no_ack && !consume_allowed(channel))) {
+        if (!consumer->refused)
+            channel->refused_count++;
+        consumer->refused = true;
+        client_refuse(&session->client, delivery);
+        return;
+    }
+    struct message message;
+    CHECK(message_read(delivery->content, &message));
+    uint64_t tag = take_tag(channel, delivery->queue, delivery->seq, delivery->no_ack);
+    if (UNLIKELY(tag == 0)) {
+        give_back(session, delivery);
+        error_out_of_memory(session);
+        return;
+    }
+    struct bytes consumer_tag = bytes_of(consumer->tag, consumer->tag_size);
+    size_t room = amqp_deliver_size(consumer_tag.size, message.exchange.size, message.routing_key.size) + content_room(session, &message);
+    uint8_t *at = output_room(&session->output, room);
+    if (UNLIKELY(!at))
+        return;
+    at = amqp_deliver_write(at, channel->number, consumer_tag, tag, delivery->redelivered, message.exchange, message.routing_key);
+    write_content(session, channel->number, &message, delivery->chunk, at);
+    consume_owe(consumer, (uint32_t)delivery->content.size + DELIVERY_OVERHEAD);
+}
+
+void deliver_return(struct channel *channel, struct bytes content, struct chunk *chunk)
+{
+    struct message message;
+    CHECK(message_read(content, &message));
+    struct amqp_value values[AMQP_BASIC_RETURN_COUNT] = {
+        [AMQP_BASIC_RETURN_REPLY_CODE] = amqp_number(AMQP_NO_ROUTE), [AMQP_BASIC_RETURN_REPLY_TEXT] = amqp_text("NO_ROUTE"),
+        [AMQP_BASIC_RETURN_EXCHANGE] = amqp_bytes(message.exchange), [AMQP_BASIC_RETURN_ROUTING_KEY] = amqp_bytes(message.routing_key)};
+    send_with_content(channel->session, channel->number, AMQP_BASIC_RETURN, values, &message, chunk);
+}
+
+void deliver_list(struct channel *channel, struct bytes json, bool no_ack)
+{
+    struct session *session = channel->session;
+    struct amqp_properties properties = {.flags = AMQP_CONTENT_TYPE, .content_type = bytes_of_text("application/json")};
+    uint8_t encoded[64];
+    struct chunk *chunk = chunk_new(session->output.pool, json.size ? json.size : 1);
+    uint64_t tag = take_tag(channel, 0, 0, no_ack);
+    if (!chunk || tag == 0) {
+        if (chunk)
+            chunk_release(chunk, session->output.pool);
+        error_out_of_memory(session);
+        return;
+    }
+    memcpy(chunk->data, json.data, json.size);
+    struct message message = {.body = bytes_of(chunk->data, json.size),
+                              .properties = bytes_of(encoded, amqp_properties_encode(&properties, encoded, sizeof(encoded)))};
+    struct amqp_value values[AMQP_BASIC_GET_OK_COUNT] = {
+        [AMQP_BASIC_GET_OK_DELIVERY_TAG] = amqp_number(tag), [AMQP_BASIC_GET_OK_EXCHANGE] = amqp_text(""),
+        [AMQP_BASIC_GET_OK_ROUTING_KEY] = amqp_text("")};
+    send_with_content(session, channel->number, AMQP_BASIC_GET_OK, values, &message, chunk);
+    chunk_release(chunk, session->output.pool);
+}

@@ -1,0 +1,402 @@
+#include "protocol/amqp/publish.h"
+
+#include "protocol/amqp/channel.h"
+#include "protocol/amqp/deliver.h"
+#include "protocol/amqp/errors.h"
+#include "protocol/amqp/properties.h"
+#include "protocol/amqp/tx.h"
+
+#include <stdlib.h>
+
+#define REPLY_TO "amq.rabbitmq.reply-to"
+
+/* What no configuration allows (RabbitMQ's limit too). */
+#define BODY_MAX (512ull * 1024 * 1024)
+/* RabbitMQ's longest expiration: a hundred years, milliseconds. */
+#define EXPIRATION_MAX (100ull * 365 * 24 * 60 * 60 * 1000)
+
+/* A publish whose content has not arrived whole. */
+struct content {
+    struct publish publish;
+    uint64_t left;             /* bytes of body to come */
+    uint8_t *at;               /* where they go; NULL: nowhere */
+    enum publish_result result;
+    bool has_header;
+    bool begun;                /* the broker waits for the body: client_publish_end or _abort is owed */
+    bool immediate;
+    uint8_t names[];           /* exchange, then routing key */
+};
+
+/* ---- what may be published --------------------------------------------------------------------------------------------------- */
+
+static void refuse_expiration(struct channel *channel, struct bytes text)
+{
+    error_raise(channel->session, channel, AMQP_PRECONDITION_FAILED, AMQP_BASIC_PUBLISH, "invalid expiration '%.*s': %s", (int)text.size,
+                (const char *)text.data, text.size && text.data[0] >= '0' && text.data[0] <= '9' ? "value_too_big" : "no_integer");
+}
+
+/* An expiration is a number of milliseconds in decimal digits. */
+static bool expiration_valid(struct bytes text)
+{
+    uint64_t value = 0;
+    for (size_t i = 0; i < text.size; i++) {
+        if (text.data[i] < '0' || text.data[i] > '9')
+            return false;
+        value = value * 10 + (uint64_t)(text.data[i] - '0');
+        if (value > EXPIRATION_MAX)
+            return false;
+    }
+    return text.size > 0;
+}
+
+/* A reply-to of amq.rabbitmq.reply-to becomes the queue that the channel's reply consumer reads. */
+static bool rewrite_reply_to(struct channel *channel, struct publish *publish, struct amqp_properties *properties, uint8_t **rewritten)
+{
+    if (!channel->reply_queue) {
+        error_raise(channel->session, channel, AMQP_PRECONDITION_FAILED, AMQP_BASIC_PUBLISH, "fast reply consumer does not exist");
+        return false;
+    }
+    properties->reply_to = bytes_of_text(channel->reply_queue);
+    size_t size = amqp_properties_size(properties);
+    *rewritten = malloc(size);
+    if (!*rewritten) {
+        error_out_of_memory(channel->session);
+        return false;
+    }
+    publish->properties = bytes_of(*rewritten, amqp_properties_encode(properties, *rewritten, size));
+    return true;
+}
+
+/* Looks at properties that are more than a delivery mode. */
+static bool admit_properties(struct channel *channel, struct publish *publish, uint8_t **rewritten)
+{
+    struct session *session = channel->session;
+    struct amqp_properties properties;
+    if (!amqp_properties_decode(publish->properties, &properties)) {
+        error_raise(session, NULL, AMQP_SYNTAX_ERROR, AMQP_BASIC_PUBLISH, "malformed content properties");
+        return false;
+    }
+    publish->persistent = (properties.flags & AMQP_DELIVERY_MODE) && properties.delivery_mode == 2;
+    if ((properties.flags & AMQP_EXPIRATION) && !expiration_valid(properties.expiration)) {
+        refuse_expiration(channel, properties.expiration);
+        return false;
+    }
+    if ((properties.flags & AMQP_USER_ID) && !bytes_equal(properties.user_id, bytes_of(session->user, session->user_size))) {
+        error_raise(session, channel, AMQP_PRECONDITION_FAILED, AMQP_BASIC_PUBLISH, "user_id property set to '%.*s' but authenticated user was '%.*s'",
+                    (int)properties.user_id.size, (const char *)properties.user_id.data, session->user_size, session->user);
+        return false;
+    }
+    if ((properties.flags & AMQP_REPLY_TO) && bytes_equal(properties.reply_to, bytes_of_text(REPLY_TO)))
+        return rewrite_reply_to(channel, publish, &properties, rewritten);
+    return true;
+}
+
+/* Judges everything but what only the broker knows; sets publish->persistent. `rewritten` is freed once the broker has the
+ * properties. */
+static inline bool admit(struct channel *channel, struct publish *publish, bool immediate, uint8_t **rewritten)
+{
+    struct session *session = channel->session;
+    if (UNLIKELY(immediate)) {
+        error_raise(session, channel, AMQP_NOT_IMPLEMENTED, AMQP_BASIC_PUBLISH, "immediate=true");
+        return false;
+    }
+    if (UNLIKELY(publish->body_size > session->config->max_message_size)) {
+        error_raise(session, channel, AMQP_PRECONDITION_FAILED, AMQP_BASIC_PUBLISH, "message size %llu is larger than configured max size %llu",
+                    (unsigned long long)publish->body_size, (unsigned long long)session->config->max_message_size);
+        return false;
+    }
+    const uint8_t *list = publish->properties.data;
+    size_t size = publish->properties.size;
+    if (size == 3 && load_be16(list) == AMQP_DELIVERY_MODE) {
+        publish->persistent = list[2] == 2;
+        return true;
+    }
+    if (size == 2 && load_be16(list) == 0)
+        return true;
+    return admit_properties(channel, publish, rewritten);
+}
+
+/* ---- after the broker's first answer ------------------------------------------------------------------------------------------- */
+
+static void refuse_publish(struct channel *channel, const struct publish *publish, enum publish_result result)
+{
+    const char *exchange = (const char *)publish->exchange.data;
+    int size = (int)publish->exchange.size;
+    switch (result) {
+    case PUBLISH_NO_EXCHANGE:
+        error_raise(channel->session, channel, AMQP_NOT_FOUND, AMQP_BASIC_PUBLISH, "no exchange '%.*s' in vhost '/'", size, exchange);
+        break;
+    case PUBLISH_INTERNAL_EXCHANGE:
+        error_raise(channel->session, channel, AMQP_ACCESS_REFUSED, AMQP_BASIC_PUBLISH, "cannot publish to internal exchange '%.*s' in vhost '/'", size, exchange);
+        break;
+    case PUBLISH_REFUSED:
+        error_raise(channel->session, channel, AMQP_INTERNAL_ERROR, AMQP_BASIC_PUBLISH, "durable storage takes no messages");
+        break;
+    default:
+        error_raise(channel->session, channel, AMQP_RESOURCE_ERROR, AMQP_BASIC_PUBLISH, "no memory for the message");
+        break;
+    }
+}
+
+/* The session itself knows how the publish ended. */
+static void confirm_now(struct channel *channel, const struct publish *publish, bool accepted)
+{
+    if (!publish->confirm_tag)
+        return;
+    if (confirms_done(&channel->confirms, publish_sequence(publish->confirm_tag), 1, accepted))
+        error_out_of_memory(channel->session);
+    else
+        channel_dirty(channel);
+}
+
+/* An unroutable mandatory message goes back, at once or with its transaction. */
+static void return_message(struct channel *channel, struct publish *publish)
+{
+    if (channel->tx) {
+        if (!tx_return_later(channel, publish->content, publish->chunk)) {
+            client_release(&channel->session->client, publish->chunk);
+            error_out_of_memory(channel->session);
+        }
+        return;
+    }
+    deliver_return(channel, publish->content, publish->chunk);
+    client_release(&channel->session->client, publish->chunk);
+}
+
+/* Routes the message; false after an exception. On true the body goes to publish->body, unless that is NULL. */
+static inline bool begin(struct channel *channel, struct publish *publish, enum publish_result *result)
+{
+    publish->channel = channel->number;
+    if (UNLIKELY(channel->tx != NULL)) {
+        publish->transaction = tx_transaction(channel);
+        if (!publish->transaction) {
+            error_out_of_memory(channel->session);
+            return false;
+        }
+    }
+    if (channel->confirming)
+        publish->confirm_tag = publish_confirm_tag(channel->serial, channel->confirms.next);
+    *result = client_publish_begin(&channel->session->client, publish);
+    bool refused_quietly = *result == PUBLISH_REFUSED && channel->confirming;
+    if (UNLIKELY(*result > PUBLISH_UNROUTABLE && !refused_quietly)) {
+        refuse_publish(channel, publish, *result);
+        return false;
+    }
+    if (channel->confirming)
+        channel->confirms.next++;
+    return true;
+}
+
+static inline void end(struct channel *channel, struct publish *publish, enum publish_result result)
+{
+    if (LIKELY(result == PUBLISH_ROUTED)) {
+        client_publish_end(&channel->session->client, publish);
+        return;
+    }
+    if (result == PUBLISH_UNROUTABLE && publish->mandatory) {
+        client_publish_end(&channel->session->client, publish);
+        return_message(channel, publish);
+    }
+    confirm_now(channel, publish, result == PUBLISH_UNROUTABLE);
+}
+
+/* ---- a publish that lies whole in the input -------------------------------------------------------------------------------------- */
+
+/* The payload of the frame at the start of `in` if it is whole, of `type` and of `channel`; moves `in` past it. */
+static inline bool next_frame(struct bytes *in, uint8_t type, uint16_t channel, uint32_t frame_max, struct bytes *payload)
+{
+    if (in->size < AMQP_FRAME_OVERHEAD)
+        return false;
+    struct amqp_frame_header header = amqp_frame_header_read(in->data);
+    if (header.type != type || header.channel != channel || header.size > frame_max || in->size - AMQP_FRAME_OVERHEAD < header.size ||
+        in->data[AMQP_FRAME_HEADER_SIZE + header.size] != AMQP_FRAME_END)
+        return false;
+    *payload = bytes_of(in->data + AMQP_FRAME_HEADER_SIZE, header.size);
+    *in = bytes_of(in->data + header.size + AMQP_FRAME_OVERHEAD, in->size - header.size - AMQP_FRAME_OVERHEAD);
+    return true;
+}
+
+size_t publish_whole(struct session *session, const uint8_t *data, size_t size)
+{
+    struct bytes in = bytes_of(data, size), method, header_payload, body = {NULL, 0};
+    uint16_t number = load_be16(data + 1);
+    struct amqp_publish names;
+    struct amqp_content_header header;
+    if (!next_frame(&in, AMQP_FRAME_METHOD, number, session->frame_max, &method) ||
+        !next_frame(&in, AMQP_FRAME_HEADER, number, session->frame_max, &header_payload) || !amqp_content_header_decode(header_payload, &header) ||
+        header.class_id != AMQP_CLASS_BASIC || header.weight != 0 || header.body_size > session->frame_max)
+        return 0;
+    if (header.body_size && (!next_frame(&in, AMQP_FRAME_BODY, number, session->frame_max, &body) || body.size != header.body_size))
+        return 0;
+    struct channel *channel = channel_find(session, number);
+    if (!channel || channel->state != CHANNEL_OPEN || channel->content || channel->waiting || channel->waiting_topology || !publish_allowed(session) ||
+        amqp_publish_decode(method, &names) != AMQP_DECODED)
+        return 0;
+
+    uint8_t *rewritten = NULL;
+    enum publish_result result;
+    struct publish publish;
+    publish.persistent = false;
+    publish.mandatory = names.mandatory;
+    publish.whole = true;
+    publish.confirm_tag = 0;
+    publish.exchange = names.exchange;
+    publish.routing_key = names.routing_key;
+    publish.properties = header.properties;
+    publish.body_size = header.body_size;
+    publish.transaction = NULL;
+    publish.body = NULL;
+    if (admit(channel, &publish, names.immediate, &rewritten) && begin(channel, &publish, &result)) {
+        if (LIKELY(publish.body != NULL))
+            memcpy(publish.body, body.data, body.size);
+        end(channel, &publish, result);
+    }
+    if (UNLIKELY(rewritten != NULL))
+        free(rewritten);
+    return size - in.size;
+}
+
+/* ---- a publish frame by frame ------------------------------------------------------------------------------------------------------ */
+
+void publish_method(struct channel *channel, const struct amqp_method *method)
+{
+    struct bytes exchange = method->values[AMQP_BASIC_PUBLISH_EXCHANGE].bytes, routing_key = method->values[AMQP_BASIC_PUBLISH_ROUTING_KEY].bytes;
+    struct content *content = malloc(sizeof(*content) + exchange.size + routing_key.size);
+    if (!content) {
+        error_out_of_memory(channel->session);
+        return;
+    }
+    memset(content, 0, sizeof(*content));
+    memcpy(content->names, exchange.data, exchange.size);
+    memcpy(content->names + exchange.size, routing_key.data, routing_key.size);
+    content->publish.exchange = bytes_of(content->names, exchange.size);
+    content->publish.routing_key = bytes_of(content->names + exchange.size, routing_key.size);
+    content->publish.mandatory = method->values[AMQP_BASIC_PUBLISH_MANDATORY].number;
+    content->immediate = method->values[AMQP_BASIC_PUBLISH_IMMEDIATE].number;
+    channel->content = content;
+}
+
+static void complete(struct channel *channel)
+{
+    struct content *content = channel->content;
+    channel->content = NULL;
+    end(channel, &content->publish, content->result);
+    free(content);
+}
+
+bool publish_header(struct channel *channel, struct bytes payload)
+{
+    struct session *session = channel->session;
+    struct content *content = channel->content;
+    struct amqp_content_header header;
+    uint8_t *rewritten = NULL;
+    enum publish_result result;
+    if (!content || content->has_header) {
+        publish_unexpected_frame(channel);
+        return false;
+    }
+    CHECK(amqp_content_header_decode(payload, &header));
+    if (header.class_id != AMQP_CLASS_BASIC) {
+        error_raise(session, NULL, AMQP_UNEXPECTED_FRAME, AMQP_BASIC_PUBLISH, "expected content header for class %u, got one for class %u instead",
+                    AMQP_CLASS_BASIC, header.class_id);
+        return false;
+    }
+    if (header.weight != 0) {
+        publish_unexpected_frame(channel);
+        return false;
+    }
+    if (header.body_size > BODY_MAX) {
+        error_raise(session, NULL, AMQP_FRAME_ERROR, AMQP_BASIC_PUBLISH, "content body size %llu exceeds maximum allowed size %llu",
+                    (unsigned long long)header.body_size, BODY_MAX);
+        return false;
+    }
+    struct publish *publish = &content->publish;
+    publish->properties = header.properties;
+    publish->body_size = header.body_size;
+    bool good = admit(channel, publish, content->immediate, &rewritten) && begin(channel, publish, &result);
+    free(rewritten);
+    if (!good)
+        return false;
+    content->has_header = true;
+    content->result = result;
+    content->begun = result == PUBLISH_ROUTED || (result == PUBLISH_UNROUTABLE && publish->mandatory);
+    content->at = content->begun ? publish->body : NULL;
+    content->left = header.body_size;
+    if (content->left == 0)
+        complete(channel);
+    return true;
+}
+
+bool publish_body_begin(struct channel *channel, uint32_t size)
+{
+    struct content *content = channel->content;
+    if (!content || !content->has_header) {
+        publish_unexpected_frame(channel);
+        return false;
+    }
+    if (size > content->left) {
+        error_raise(channel->session, NULL, AMQP_FRAME_ERROR, AMQP_BASIC_PUBLISH, "content body frame exceeds remaining content size");
+        return false;
+    }
+    return true;
+}
+
+void publish_body(struct channel *channel, struct bytes bytes, bool last)
+{
+    struct content *content = channel->content;
+    if (content->at && bytes.size) {
+        memcpy(content->at, bytes.data, bytes.size);
+        content->at += bytes.size;
+    }
+    content->left -= bytes.size;
+    if (last && content->left == 0)
+        complete(channel);
+}
+
+void publish_unexpected_frame(struct channel *channel)
+{
+    const struct content *content = channel->content;
+    if (!content)
+        error_raise(channel->session, NULL, AMQP_UNEXPECTED_FRAME, 0, "expected method frame, got non method frame instead");
+    else if (!content->has_header)
+        error_raise(channel->session, NULL, AMQP_UNEXPECTED_FRAME, AMQP_BASIC_PUBLISH,
+                    "expected content header for class %u, got non content header frame instead", AMQP_CLASS_BASIC);
+    else
+        error_raise(channel->session, NULL, AMQP_UNEXPECTED_FRAME, AMQP_BASIC_PUBLISH, "expected content body, got non content body frame instead");
+}
+
+void publish_abort(struct channel *channel)
+{
+    struct content *content = channel->content;
+    if (!content)
+        return;
+    channel->content = NULL;
+    if (content->begun)
+        client_publish_abort(&channel->session->client, &content->publish);
+    free(content);
+}
+
+/* ---- leave to publish ----------------------------------------------------------------------------------------------------------------- */
+
+void publish_tell_blocked(struct session *session)
+{
+    if (session->phase != PHASE_RUNNING || !session->published || !(session->capabilities & CLIENT_CONNECTION_BLOCKED))
+        return;
+    if (session->blocked_reason && !session->told_blocked) {
+        struct amqp_value values[AMQP_CONNECTION_BLOCKED_COUNT] = {amqp_text(session->blocked_reason)};
+        session_send(session, 0, AMQP_CONNECTION_BLOCKED, values);
+        session->told_blocked = true;
+    } else if (!session->blocked_reason && session->told_blocked) {
+        session_send(session, 0, AMQP_CONNECTION_UNBLOCKED, NULL);
+        session->told_blocked = false;
+    }
+}
+
+bool publish_allowed(struct session *session)
+{
+    session->published = true;
+    if (LIKELY(client_may_publish(&session->client)))
+        return true;
+    publish_tell_blocked(session);
+    return false;
+}

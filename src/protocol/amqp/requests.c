@@ -1,0 +1,274 @@
+#include "protocol/amqp/requests.h"
+
+#include "protocol/amqp/channel.h"
+#include "protocol/amqp/consume.h"
+#include "protocol/amqp/errors.h"
+
+#include <stdlib.h>
+
+#define REPLY_TO "amq.rabbitmq.reply-to"
+
+/* Which method a kind of request comes from, and which one answers it. */
+static const struct kind_row {
+    uint32_t method, ok;
+    bool topology_alone;
+} kinds[] = {
+    [REQUEST_QUEUE_DECLARE] = {AMQP_QUEUE_DECLARE, AMQP_QUEUE_DECLARE_OK, true},
+    [REQUEST_QUEUE_DELETE] = {AMQP_QUEUE_DELETE, AMQP_QUEUE_DELETE_OK, false},
+    [REQUEST_QUEUE_PURGE] = {AMQP_QUEUE_PURGE, AMQP_QUEUE_PURGE_OK, false},
+    [REQUEST_QUEUE_BIND] = {AMQP_QUEUE_BIND, AMQP_QUEUE_BIND_OK, true},
+    [REQUEST_QUEUE_UNBIND] = {AMQP_QUEUE_UNBIND, AMQP_QUEUE_UNBIND_OK, true},
+    [REQUEST_EXCHANGE_DECLARE] = {AMQP_EXCHANGE_DECLARE, AMQP_EXCHANGE_DECLARE_OK, true},
+    [REQUEST_EXCHANGE_DELETE] = {AMQP_EXCHANGE_DELETE, AMQP_EXCHANGE_DELETE_OK, true},
+    [REQUEST_EXCHANGE_BIND] = {AMQP_EXCHANGE_BIND, AMQP_EXCHANGE_BIND_OK, true},
+    [REQUEST_EXCHANGE_UNBIND] = {AMQP_EXCHANGE_UNBIND, AMQP_EXCHANGE_UNBIND_OK, true},
+};
+
+bool request_is_topology_alone(const struct amqp_method *method)
+{
+    /* An empty queue name means the one declared last, which its answer tells; a passive declare asks a shard for its counts. */
+    switch (method->row->id) {
+    case AMQP_QUEUE_DECLARE: return !method->values[AMQP_QUEUE_DECLARE_PASSIVE].number;
+    case AMQP_QUEUE_BIND: return method->values[AMQP_QUEUE_BIND_QUEUE].bytes.size > 0;
+    case AMQP_QUEUE_UNBIND: return method->values[AMQP_QUEUE_UNBIND_QUEUE].bytes.size > 0;
+    case AMQP_EXCHANGE_DECLARE: case AMQP_EXCHANGE_DELETE: case AMQP_EXCHANGE_BIND: case AMQP_EXCHANGE_UNBIND: return true;
+    default: return false;
+    }
+}
+
+bool request_queue_name(struct channel *channel, uint32_t id, struct bytes *name)
+{
+    if (name->size)
+        return true;
+    if (!channel->last_queue) {
+        error_raise(channel->session, channel, AMQP_NOT_FOUND, id, "no previously declared queue");
+        return false;
+    }
+    *name = bytes_of_text(channel->last_queue);
+    return true;
+}
+
+/* The default exchange is nobody's to declare, delete or bind. */
+static bool is_no_default_exchange(struct channel *channel, uint32_t id, struct bytes name)
+{
+    if (name.size == 0)
+        error_raise(channel->session, channel, AMQP_ACCESS_REFUSED, id, "operation not permitted on the default exchange");
+    return name.size != 0;
+}
+
+static unsigned flag(const struct amqp_value *value, unsigned flags)
+{
+    return value->number ? flags : 0;
+}
+
+static bool fill_exchange_declare(struct channel *channel, const struct amqp_value *values, struct request *request, bool *no_wait)
+{
+    request->kind = REQUEST_EXCHANGE_DECLARE;
+    request->name = values[AMQP_EXCHANGE_DECLARE_EXCHANGE].bytes;
+    request->type = values[AMQP_EXCHANGE_DECLARE_TYPE].bytes;
+    request->arguments = values[AMQP_EXCHANGE_DECLARE_ARGUMENTS].bytes;
+    request->flags = flag(&values[AMQP_EXCHANGE_DECLARE_PASSIVE], REQUEST_PASSIVE) | flag(&values[AMQP_EXCHANGE_DECLARE_DURABLE], REQUEST_DURABLE) |
+                     flag(&values[AMQP_EXCHANGE_DECLARE_AUTO_DELETE], REQUEST_AUTO_DELETE) | flag(&values[AMQP_EXCHANGE_DECLARE_INTERNAL], REQUEST_INTERNAL);
+    *no_wait = values[AMQP_EXCHANGE_DECLARE_NO_WAIT].number;
+    return is_no_default_exchange(channel, AMQP_EXCHANGE_DECLARE, request->name);
+}
+
+static bool fill_exchange_delete(struct channel *channel, const struct amqp_value *values, struct request *request, bool *no_wait)
+{
+    request->kind = REQUEST_EXCHANGE_DELETE;
+    request->name = values[AMQP_EXCHANGE_DELETE_EXCHANGE].bytes;
+    request->flags = flag(&values[AMQP_EXCHANGE_DELETE_IF_UNUSED], REQUEST_IF_UNUSED);
+    *no_wait = values[AMQP_EXCHANGE_DELETE_NO_WAIT].number;
+    return is_no_default_exchange(channel, AMQP_EXCHANGE_DELETE, request->name);
+}
+
+/* exchange.bind and exchange.unbind, whose arguments lie in the same places. */
+static bool fill_exchange_bind(struct channel *channel, uint32_t id, const struct amqp_value *values, struct request *request, bool *no_wait)
+{
+    request->kind = id == AMQP_EXCHANGE_BIND ? REQUEST_EXCHANGE_BIND : REQUEST_EXCHANGE_UNBIND;
+    request->name = values[AMQP_EXCHANGE_BIND_DESTINATION].bytes;
+    request->source = values[AMQP_EXCHANGE_BIND_SOURCE].bytes;
+    request->routing_key = values[AMQP_EXCHANGE_BIND_ROUTING_KEY].bytes;
+    request->arguments = values[AMQP_EXCHANGE_BIND_ARGUMENTS].bytes;
+    *no_wait = values[AMQP_EXCHANGE_BIND_NO_WAIT].number;
+    return is_no_default_exchange(channel, id, request->source) && is_no_default_exchange(channel, id, request->name);
+}
+
+/* queue.bind and queue.unbind: the latter has no no-wait. */
+static bool fill_queue_bind(struct channel *channel, uint32_t id, const struct amqp_value *values, struct request *request, bool *no_wait)
+{
+    bool bind = id == AMQP_QUEUE_BIND;
+    request->kind = bind ? REQUEST_QUEUE_BIND : REQUEST_QUEUE_UNBIND;
+    request->name = values[AMQP_QUEUE_BIND_QUEUE].bytes;
+    request->source = values[AMQP_QUEUE_BIND_EXCHANGE].bytes;
+    request->routing_key = values[AMQP_QUEUE_BIND_ROUTING_KEY].bytes;
+    request->arguments = values[bind ? (unsigned)AMQP_QUEUE_BIND_ARGUMENTS : (unsigned)AMQP_QUEUE_UNBIND_ARGUMENTS].bytes;
+    *no_wait = bind && values[AMQP_QUEUE_BIND_NO_WAIT].number;
+    bool both_empty = request->name.size == 0 && request->routing_key.size == 0;
+    if (!request_queue_name(channel, id, &request->name))
+        return false;
+    if (both_empty)
+        request->routing_key = request->name;
+    return is_no_default_exchange(channel, id, request->source);
+}
+
+static bool fill_queue_declare(struct channel *channel, const struct amqp_value *values, struct request *request, bool *no_wait)
+{
+    request->kind = REQUEST_QUEUE_DECLARE;
+    request->name = values[AMQP_QUEUE_DECLARE_QUEUE].bytes;
+    request->arguments = values[AMQP_QUEUE_DECLARE_ARGUMENTS].bytes;
+    request->flags = flag(&values[AMQP_QUEUE_DECLARE_PASSIVE], REQUEST_PASSIVE) | flag(&values[AMQP_QUEUE_DECLARE_DURABLE], REQUEST_DURABLE) |
+                     flag(&values[AMQP_QUEUE_DECLARE_EXCLUSIVE], REQUEST_EXCLUSIVE) | flag(&values[AMQP_QUEUE_DECLARE_AUTO_DELETE], REQUEST_AUTO_DELETE);
+    *no_wait = values[AMQP_QUEUE_DECLARE_NO_WAIT].number;
+    if ((request->flags & REQUEST_PASSIVE) && request->name.size == 0) {
+        error_raise(channel->session, channel, AMQP_NOT_FOUND, AMQP_QUEUE_DECLARE, "no queue '' in vhost '/'");
+        return false;
+    }
+    return true;
+}
+
+static bool fill_queue_delete(struct channel *channel, const struct amqp_value *values, struct request *request, bool *no_wait)
+{
+    request->kind = REQUEST_QUEUE_DELETE;
+    request->name = values[AMQP_QUEUE_DELETE_QUEUE].bytes;
+    request->flags = flag(&values[AMQP_QUEUE_DELETE_IF_UNUSED], REQUEST_IF_UNUSED) | flag(&values[AMQP_QUEUE_DELETE_IF_EMPTY], REQUEST_IF_EMPTY);
+    *no_wait = values[AMQP_QUEUE_DELETE_NO_WAIT].number;
+    return request_queue_name(channel, AMQP_QUEUE_DELETE, &request->name);
+}
+
+static bool fill_queue_purge(struct channel *channel, const struct amqp_value *values, struct request *request, bool *no_wait)
+{
+    request->kind = REQUEST_QUEUE_PURGE;
+    request->name = values[AMQP_QUEUE_PURGE_QUEUE].bytes;
+    *no_wait = values[AMQP_QUEUE_PURGE_NO_WAIT].number;
+    return request_queue_name(channel, AMQP_QUEUE_PURGE, &request->name);
+}
+
+static bool fill(struct channel *channel, const struct amqp_method *method, struct request *request, bool *no_wait)
+{
+    switch (method->row->id) {
+    case AMQP_EXCHANGE_DECLARE: return fill_exchange_declare(channel, method->values, request, no_wait);
+    case AMQP_EXCHANGE_DELETE: return fill_exchange_delete(channel, method->values, request, no_wait);
+    case AMQP_EXCHANGE_BIND: case AMQP_EXCHANGE_UNBIND: return fill_exchange_bind(channel, method->row->id, method->values, request, no_wait);
+    case AMQP_QUEUE_BIND: case AMQP_QUEUE_UNBIND: return fill_queue_bind(channel, method->row->id, method->values, request, no_wait);
+    case AMQP_QUEUE_DECLARE: return fill_queue_declare(channel, method->values, request, no_wait);
+    case AMQP_QUEUE_DELETE: return fill_queue_delete(channel, method->values, request, no_wait);
+    default: return fill_queue_purge(channel, method->values, request, no_wait);
+    }
+}
+
+static void declare_ok(struct channel *channel, struct bytes name, uint32_t messages, uint32_t consumers)
+{
+    struct amqp_value values[AMQP_QUEUE_DECLARE_OK_COUNT] = {
+        [AMQP_QUEUE_DECLARE_OK_QUEUE] = amqp_bytes(name), [AMQP_QUEUE_DECLARE_OK_MESSAGE_COUNT] = amqp_number(messages),
+        [AMQP_QUEUE_DECLARE_OK_CONSUMER_COUNT] = amqp_number(consumers)};
+    session_send(channel->session, channel->number, AMQP_QUEUE_DECLARE_OK, values);
+}
+
+/* A declare of the pseudo queue answers whether it is there, whatever else it says: with its one consumer. */
+static void declare_reply_to(struct channel *channel, bool no_wait)
+{
+    if (!no_wait)
+        declare_ok(channel, bytes_of_text(REPLY_TO), 0, 1);
+}
+
+void request_method(struct channel *channel, const struct amqp_method *method)
+{
+    struct request request = {.channel = channel->number};
+    bool no_wait = false;
+    if (!fill(channel, method, &request, &no_wait))
+        return;
+    if (request.kind == REQUEST_QUEUE_DECLARE && bytes_equal(request.name, bytes_of_text(REPLY_TO))) {
+        declare_reply_to(channel, no_wait);
+        return;
+    }
+    bool exclusive = request.kind == REQUEST_QUEUE_DECLARE && (request.flags & (REQUEST_EXCLUSIVE | REQUEST_PASSIVE)) == REQUEST_EXCLUSIVE;
+    request.tag = request_tag(channel, (no_wait ? REQUEST_TAG_NO_WAIT : 0) | (exclusive ? REQUEST_TAG_EXCLUSIVE : 0));
+    if (kinds[request.kind].topology_alone)
+        channel->waiting_topology++;
+    else
+        channel->waiting++;
+    client_request(&channel->session->client, &request);
+}
+
+/* ---- exclusive queues ------------------------------------------------------------------------------------------------ */
+
+static void remember_exclusive(struct session *session, struct bytes name)
+{
+    struct exclusive_queue *queue = malloc(sizeof(*queue) + name.size);
+    if (!queue)
+        return; /* The broker deletes it when the session is gone: a moment later than the peer could wish. */
+    queue->size = (uint8_t)name.size;
+    memcpy(queue->name, name.data, name.size);
+    queue->next = session->exclusive_queues;
+    session->exclusive_queues = queue;
+}
+
+void request_delete_exclusive(struct session *session)
+{
+    for (struct exclusive_queue *queue = session->exclusive_queues; queue; queue = queue->next) {
+        struct request request = {.kind = REQUEST_QUEUE_DELETE, .name = bytes_of(queue->name, queue->size)};
+        session->releases++;
+        client_request(&session->client, &request);
+    }
+    request_forget_exclusive(session);
+}
+
+void request_forget_exclusive(struct session *session)
+{
+    while (session->exclusive_queues) {
+        struct exclusive_queue *queue = session->exclusive_queues;
+        session->exclusive_queues = queue->next;
+        free(queue);
+    }
+}
+
+/* ---- answers ----------------------------------------------------------------------------------------------------------- */
+
+static void send_ok(struct channel *channel, const struct reply *reply)
+{
+    struct amqp_value count = amqp_number(reply->messages);
+    switch (reply->kind) {
+    case REQUEST_QUEUE_DECLARE: declare_ok(channel, reply->name, reply->messages, reply->consumers); break;
+    case REQUEST_QUEUE_DELETE: case REQUEST_QUEUE_PURGE:
+        session_send(channel->session, channel->number, kinds[reply->kind].ok, &count);
+        break;
+    default: session_send(channel->session, channel->number, kinds[reply->kind].ok, NULL); break;
+    }
+}
+
+static void done(struct channel *channel, const struct reply *reply)
+{
+    if (reply->kind == REQUEST_QUEUE_DECLARE) {
+        if (!channel_set_last_queue(channel, reply->name)) {
+            error_out_of_memory(channel->session);
+            return;
+        }
+        if (reply->tag & REQUEST_TAG_EXCLUSIVE)
+            remember_exclusive(channel->session, reply->name);
+    }
+    if (!(reply->tag & REQUEST_TAG_NO_WAIT))
+        send_ok(channel, reply);
+}
+
+void request_replied(struct session *session, const struct reply *reply)
+{
+    if (reply->channel == 0) {
+        session_released(session);
+        return;
+    }
+    struct channel *channel = channel_find_serial(session, reply->channel, reply->tag >> REQUEST_TAG_SHIFT);
+    if (!channel)
+        return;
+    uint16_t *waiting = kinds[reply->kind].topology_alone && !(reply->tag & REQUEST_TAG_REPLY_TO) ? &channel->waiting_topology : &channel->waiting;
+    CHECK(*waiting > 0);
+    --*waiting;
+    if (channel->state != CHANNEL_OPEN || session->phase != PHASE_RUNNING)
+        return;
+    if (reply->tag & REQUEST_TAG_REPLY_TO)
+        consume_reply_queue(channel, reply);
+    else if (reply->code)
+        error_raise_text(session, channel, reply->code, kinds[reply->kind].method, reply->text);
+    else
+        done(channel, reply);
+}

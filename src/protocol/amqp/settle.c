@@ -1,0 +1,78 @@
+#include "protocol/amqp/settle.h"
+
+#include "protocol/amqp/consume.h"
+#include "protocol/amqp/errors.h"
+#include "protocol/amqp/tx.h"
+
+struct settling {
+    struct channel *channel;
+    enum settle_kind kind;
+    struct transaction *transaction;
+};
+
+static void settle_run(void *owner, uint64_t queue, uint64_t seq, uint64_t count)
+{
+    const struct settling *settling = owner;
+    /* Answers that the broker made up itself lie in no queue. */
+    if (queue)
+        client_settle(&settling->channel->session->client, queue, settling->kind, seq, count, settling->transaction);
+}
+
+void settle_tag(struct channel *channel, uint64_t tag, bool multiple, enum settle_kind kind, uint32_t id)
+{
+    struct settling settling = {.channel = channel, .kind = kind};
+    if (channel->tx) {
+        settling.transaction = tx_transaction(channel);
+        if (!settling.transaction) {
+            error_out_of_memory(channel->session);
+            return;
+        }
+    }
+    uint64_t count = unacked_take(&channel->unacked, tag, multiple, channel->tx != NULL, settle_run, &settling);
+    if (UNLIKELY(count == 0 && !(multiple && tag == 0))) {
+        error_raise(channel->session, channel, AMQP_PRECONDITION_FAILED, id, "unknown delivery tag %llu", (unsigned long long)tag);
+        return;
+    }
+    if (UNLIKELY(channel->refused_count))
+        consume_resume(channel);
+}
+
+static void recover(struct channel *channel, const struct amqp_method *method)
+{
+    uint32_t id = method->row->id;
+    if (!method->values[AMQP_BASIC_RECOVER_REQUEUE].number) {
+        error_raise(channel->session, channel, AMQP_NOT_IMPLEMENTED, id, "requeue=false");
+        return;
+    }
+    struct settling settling = {.channel = channel, .kind = SETTLE_REQUEUE};
+    unacked_take(&channel->unacked, 0, true, false, settle_run, &settling);
+    if (channel->refused_count)
+        consume_resume(channel);
+    if (id == AMQP_BASIC_RECOVER)
+        session_send(channel->session, channel->number, AMQP_BASIC_RECOVER_OK, NULL);
+}
+
+void settle_method(struct channel *channel, const struct amqp_method *method)
+{
+    const struct amqp_value *values = method->values;
+    switch (method->row->id) {
+    case AMQP_BASIC_ACK:
+        settle_tag(channel, values[AMQP_BASIC_ACK_DELIVERY_TAG].number, values[AMQP_BASIC_ACK_MULTIPLE].number, SETTLE_ACK, AMQP_BASIC_ACK);
+        break;
+    case AMQP_BASIC_NACK:
+        settle_tag(channel, values[AMQP_BASIC_NACK_DELIVERY_TAG].number, values[AMQP_BASIC_NACK_MULTIPLE].number,
+                   values[AMQP_BASIC_NACK_REQUEUE].number ? SETTLE_REQUEUE : SETTLE_DISCARD, AMQP_BASIC_NACK);
+        break;
+    case AMQP_BASIC_REJECT:
+        settle_tag(channel, values[AMQP_BASIC_REJECT_DELIVERY_TAG].number, false,
+                   values[AMQP_BASIC_REJECT_REQUEUE].number ? SETTLE_REQUEUE : SETTLE_DISCARD, AMQP_BASIC_REJECT);
+        break;
+    default: recover(channel, method); break;
+    }
+}
+
+void settle_release(struct channel *channel)
+{
+    struct settling settling = {.channel = channel, .kind = SETTLE_REQUEUE};
+    unacked_take(&channel->unacked, 0, true, false, settle_run, &settling);
+}
