@@ -13,6 +13,7 @@ const struct command *const *command_list(size_t *count)
         &serve_command,
 #endif
         &publish_command, &consume_command, &get_command, &queues_command, &exchanges_command, &bindings_command, &purge_command,
+        &bench_command,
 #ifdef GODWIT_HAS_SIM
         &sim_command,
 #endif
