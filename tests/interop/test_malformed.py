@@ -61,15 +61,18 @@ ALSO = {
 }
 
 
+# RabbitMQ ends these connections without a word.
+SILENT = {"unknown class", "unknown method", "frame larger than frame_max"}
+
+
 @pytest.mark.parametrize("case", list(FRAMING))
-def test_framing(wire, case):
+def test_framing(wire, against, case):
+    if against == "rabbitmq" and case == "body longer than said":
+        pytest.skip("RabbitMQ 3.10 waits for the end of a body that is already past it")
     code, data = FRAMING[case]
     w = wire()
     w.send_bytes(data())
-    close = w.expect(spec.Connection.Close)
-    assert close.reply_code in {code} | ALSO.get(case, set()), f"{close.reply_code} {close.reply_text}"
-    w.send(0, spec.Connection.CloseOk())
-    w.expect_end()
+    w.expect_refusal({code} | ALSO.get(case, set()), silence=against == "rabbitmq" and case in SILENT)
 
 
 def nested(depth):
@@ -91,11 +94,11 @@ TABLES = {
 
 
 @pytest.mark.parametrize("case", list(TABLES))
-def test_bad_table_in_a_method(wire, case):
+def test_bad_table_in_a_method(wire, against, case):
     w = wire()
     payload = struct.pack(">HHH", 50, 10, 0) + b"\x01q\x00" + TABLES[case]
     w.send_frame(METHOD, 1, payload)
-    assert w.expect(spec.Connection.Close).reply_code in (501, 502, 541)
+    w.expect_refusal({501, 502, 541}, silence=against == "rabbitmq")
 
 
 @pytest.mark.parametrize("case", list(TABLES))
@@ -143,7 +146,7 @@ def test_no_more_than_64_kib_before_authentication(wire):
         w.everything()
         w.send_bytes(b"x" * 65536)
         w.send_bytes(b"x" * 65536)
-    
+
 
 @pytest.mark.limit(40)
 def test_silence_before_authentication_ends(wire):
@@ -157,6 +160,7 @@ def test_silence_before_authentication_ends(wire):
         pytest.fail("a connection that never authenticates is kept")
 
 
+@pytest.mark.godwit_only("RabbitMQ 3.10 looks at the size once the whole body has come")
 @pytest.mark.parametrize("size", [1 << 63, (1 << 64) - 1, 1 << 40])
 def test_body_of_absurd_size(wire, queue, size):
     w = wire()
@@ -189,6 +193,9 @@ def test_noise(wire, seed):
     for _ in range(noise.randint(1, 4)):
         conversation[noise.randrange(len(conversation))] = noise.randrange(256)
     w = wire()
-    w.send_bytes(bytes(conversation))
-    w.socket.shutdown(1)
+    try:
+        w.send_bytes(bytes(conversation))
+        w.socket.shutdown(1)
+    except OSError:
+        pass   # Closed already.
     w.everything()

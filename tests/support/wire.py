@@ -111,6 +111,19 @@ class Wire:
         self.expect_end()
         return close
 
+    def expect_refusal(self, codes, silence=False):
+        """The connection ends: with one of these codes or, where `silence` is allowed, without a word."""
+        try:
+            close = self.expect(pika.spec.Connection.Close)
+        except (Closed, ConnectionError):
+            if silence:
+                return None
+            raise
+        assert close.reply_code in codes, f"{close.reply_code} {close.reply_text}"
+        self.send(0, pika.spec.Connection.CloseOk())
+        self.expect_end()
+        return close
+
     def expect_channel_close(self, code, channel=1):
         close = self.expect(pika.spec.Channel.Close)
         assert close.reply_code == code, f"{close.reply_code} {close.reply_text}"
