@@ -179,7 +179,7 @@ static void page_out_queue(struct shard *shard, struct queue *queue, uint64_t ta
 /* Without a consumer that is about to take it, a backlog keeps only its head in memory. */
 void shard_page_out(struct shard *shard)
 {
-    if (LIKELY(shard->account.resident <= shard->memory_limit) || shard->spill_failed || checkpoint_is_spilling(shard))
+    if (LIKELY(shard->account.resident <= shard->memory_limit) || !shard->segments || shard->spill_failed || checkpoint_is_spilling(shard))
         return;
     uint64_t target = shard->memory_limit / 2;
     uint32_t cursor = 0;
