@@ -30,7 +30,6 @@ enum command_type {
     COMMAND_TOPOLOGY_ACK,
     /* from the master to everybody */
     COMMAND_TOPOLOGY_CHANGE,
-    COMMAND_BLOCK,
     /* to the worker of a client */
     COMMAND_DELIVER,
     COMMAND_CONFIRM,
@@ -178,10 +177,6 @@ struct command_change {
     uint64_t sequence;
     uint32_t change_size;
     uint8_t bytes[];
-};
-
-struct command_block {
-    struct command command;     /* flags: reasons, enum block_reason */
 };
 
 struct command_deliver {

@@ -9,6 +9,7 @@
 #define SHARDS_DEFAULT 4u
 #define MEMORY_DEFAULT (8u << 20)
 #define CLIENTS_DEFAULT 1000000u
+#define DISK_FREE_DEFAULT 50000000u
 #define FORMAT_FILE "godwit"        /* names the format and the number of shards of a data directory */
 #define FORMAT_MAGIC "godwit data 1, shards "
 
@@ -25,6 +26,8 @@ struct broker *broker_new(const struct broker_config *config)
     broker->hash_seed = load_le64(broker->random + 24);
     if (!broker->config.memory_per_worker)
         broker->config.memory_per_worker = MEMORY_DEFAULT;
+    if (!broker->config.disk_free_limit)
+        broker->config.disk_free_limit = DISK_FREE_DEFAULT;
     if (!broker->config.max_clients)
         broker->config.max_clients = CLIENTS_DEFAULT;
     return broker;

@@ -9,6 +9,9 @@
 #define WORKERS_MAX 64u
 #define SHARDS_MAX 256u
 
+/* Why publishers are blocked. */
+enum block_reason { BLOCK_DISK = 1, BLOCK_MEMORY = 2 };
+
 struct broker {
     struct broker_config config;
     unsigned shards;
@@ -17,6 +20,8 @@ struct broker {
     struct worker *workers[WORKERS_MAX];
     /* Would shard i's log refuse an append? enum gw_err; written by its owner, read by whoever publishes. */
     atomic_int log_states[SHARDS_MAX];
+    /* enum block_reason that worker i sees; all workers block when one does. */
+    atomic_uint block_reasons[WORKERS_MAX];
 };
 
 #endif

@@ -28,6 +28,7 @@ struct test_broker {
     unsigned worker_count;
     struct test_port { struct worker_port port; struct test_broker *test; unsigned from; } ports[4];
     uint64_t now_us;
+    bool posted;
 };
 
 /* Opens one in memory (disk NULL) or on a disk. */

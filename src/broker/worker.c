@@ -258,30 +258,6 @@ static void take_cancelled(struct worker *worker, const struct command_cancelled
     place->client->ops->cancelled(place->client, command->channel, command->consumer);
 }
 
-static const char *block_text(unsigned reasons)
-{
-    return reasons & BLOCK_MEMORY ? "low on memory" : reasons & BLOCK_DISK ? "low on disk" : NULL;
-}
-
-static void take_block(struct worker *worker, unsigned reasons)
-{
-    if (reasons == worker->blocked)
-        return;
-    bool changed = !reasons != !worker->blocked;
-    worker->blocked = reasons;
-    for (uint32_t i = 0; changed && i < worker->place_count; i++) {
-        struct client *client = worker->places[i].client;
-        if (!client)
-            continue;
-        worker_client_touched(worker, client);
-        client->ops->blocked(client, block_text(reasons));
-        if (!reasons && client->stalled && client_may_publish(client)) {
-            client->stalled = false;
-            client->ops->resumed(client);
-        }
-    }
-}
-
 /* A change of the topology that the master made. */
 static void take_change(struct worker *worker, const struct command_change *command)
 {
@@ -349,7 +325,6 @@ static void execute(struct worker *worker, const struct command *command, unsign
     case COMMAND_QUEUE_UNUSED: master_queue_unused(worker->master, ((const struct command_client *)at)->id); break;
     case COMMAND_TOPOLOGY_ACK: master_ack(worker->master, from, ((const struct command_ack *)at)->sequence); break;
     case COMMAND_TOPOLOGY_CHANGE: take_change(worker, at); break;
-    case COMMAND_BLOCK: take_block(worker, command->flags); break;
     case COMMAND_DELIVER: take_delivery(worker, at); break;
     case COMMAND_CONFIRM: publishing_confirmed(worker, at); break;
     case COMMAND_FLOW: publishing_flow(worker, at); break;
@@ -456,13 +431,14 @@ bool worker_turn(struct worker *worker, uint64_t now_us)
     for (unsigned i = 0; i < worker->broker->shards; i++)
         if (worker->shards[i])
             shard_turn_end(worker->shards[i]);
+    watch_turn(worker);
     bool posted = post_all(worker);
     return has_local_work(worker) || !posted;
 }
 
 uint64_t worker_deadline(const struct worker *worker)
 {
-    uint64_t deadline = UINT64_MAX;
+    uint64_t deadline = watch_deadline(worker);
     for (unsigned i = 0; i < worker->broker->shards; i++) {
         uint64_t of_shard = worker->shards[i] ? shard_deadline(worker->shards[i]) : UINT64_MAX;
         if (of_shard < deadline)

@@ -25,9 +25,6 @@ struct listing;
 /* `step` of an answer: what is still to be done. */
 enum answer_step { ANSWER_WHOLE, DECLARE_FOUND, DELETE_ALLOWED };
 
-/* Why publishers are blocked. */
-enum block_reason { BLOCK_DISK = 1, BLOCK_MEMORY = 2 };
-
 struct cached_route {
     struct route route;
     uint64_t hash;
@@ -89,8 +86,10 @@ struct worker {
     uint32_t place_count, free_place, client_count;
     struct client *turned;              /* clients to be told of the end of the turn */
     uint64_t applied_sequence, acked_sequence;   /* topology changes */
-    unsigned blocked;                   /* enum block_reason */
-    bool blocked_here[2];
+    unsigned blocked;                   /* enum block_reason of any worker */
+    uint64_t watch_us;                  /* when room is looked at again */
+    struct disk_op free_space;          /* worker 0's question to the disk */
+    bool asking_free_space, disk_is_low;
     struct master *master;              /* worker 0 only */
     uint64_t random[4];
 };
@@ -142,6 +141,10 @@ struct listing *listing_new(struct bytes what);
 enum gw_err listing_add(struct listing *listing, const struct command_statistics *statistics);
 char *listing_text(struct listing *listing, struct worker *worker);                        /* free() it; NULL: out of memory */
 void listing_free(struct listing *listing);
+
+/* ---- watch.c ---- */
+void watch_turn(struct worker *worker);
+uint64_t watch_deadline(const struct worker *worker);
 
 /* ---- master.c ---- */
 struct master *master_new(struct worker *worker);

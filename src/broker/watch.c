@@ -1,0 +1,85 @@
+/* The watch over room: when memory or disk run low on any worker, publishers are blocked on all of them (connection.blocked) until there is room again;
+ * consumers go on, and make it. */
+#include "broker/worker_internal.h"
+
+#define WATCH_US 250000u
+#define MEMORY_FACTOR 8u    /* queues page out at their limit; so many times that, and paging out does not keep up or cannot */
+
+static void free_space_known(struct disk_op *op)
+{
+    struct worker *worker = op->owner;
+    worker->asking_free_space = false;
+    if (op->error)
+        return;
+    bool low = (uint64_t)op->result < worker->broker->config.disk_free_limit;
+    if (low != worker->disk_is_low)
+        alarm_raise(worker->broker->config.alarms, low ? ALARM_WARNING : ALARM_INFO, "%lld bytes free on disk, the limit is %llu: publishers are %s",
+                    (long long)op->result, (unsigned long long)worker->broker->config.disk_free_limit, low ? "blocked" : "let on again");
+    worker->disk_is_low = low;
+}
+
+static void ask_free_space(struct worker *worker)
+{
+    if (worker->index != 0 || !worker->disk || worker->asking_free_space)
+        return;
+    worker->asking_free_space = true;
+    worker->free_space = (struct disk_op){.kind = DISK_FREE_SPACE, .file = -1, .done = free_space_known, .owner = worker};
+    worker->disk->submit(worker->disk, &worker->free_space);
+}
+
+static unsigned reasons_here(const struct worker *worker)
+{
+    unsigned reasons = worker->disk_is_low ? BLOCK_DISK : 0;
+    for (unsigned i = 0; i < worker->broker->shards; i++) {
+        const struct shard *shard = worker->shards[i];
+        if (!shard)
+            continue;
+        if (log_state(shard->log) == GW_ERR_FULL)
+            reasons |= BLOCK_DISK;
+        if (shard->segments && shard->account.resident > shard->memory_limit * MEMORY_FACTOR)
+            reasons |= BLOCK_MEMORY;
+    }
+    return reasons;
+}
+
+static const char *text_of(unsigned reasons)
+{
+    return reasons & BLOCK_MEMORY ? "low on memory" : reasons & BLOCK_DISK ? "low on disk" : NULL;
+}
+
+static void take(struct worker *worker, unsigned reasons)
+{
+    bool changed = !reasons != !worker->blocked;
+    worker->blocked = reasons;
+    for (uint32_t i = 0; changed && i < worker->place_count; i++) {
+        struct client *client = worker->places[i].client;
+        if (!client)
+            continue;
+        worker_client_touched(worker, client);
+        client->ops->blocked(client, text_of(reasons));
+        if (!reasons && client->stalled && client->in_flight < CLIENT_IN_FLIGHT_MAX) {
+            client->stalled = false;
+            client->ops->resumed(client);
+        }
+    }
+}
+
+void watch_turn(struct worker *worker)
+{
+    if (worker->now_us < worker->watch_us)
+        return;
+    worker->watch_us = worker->now_us + WATCH_US;
+    ask_free_space(worker);
+    atomic_uint *all = worker->broker->block_reasons;
+    atomic_store_explicit(&all[worker->index], reasons_here(worker), memory_order_relaxed);
+    unsigned reasons = 0;
+    for (unsigned i = 0; i < worker->broker->config.workers; i++)
+        reasons |= atomic_load_explicit(&all[i], memory_order_relaxed);
+    if (reasons != worker->blocked)
+        take(worker, reasons);
+}
+
+uint64_t watch_deadline(const struct worker *worker)
+{
+    return worker->client_count || worker->blocked ? worker->watch_us : UINT64_MAX;
+}
