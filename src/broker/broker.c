@@ -212,6 +212,8 @@ enum gw_err broker_close(struct broker *broker)
     for (unsigned i = 0; i < broker->config.workers; i++)
         if (broker->workers[i] && broker->workers[i]->shards)
             worker_turn(broker->workers[i], broker->workers[i]->now_us);
+    while (broker->workers[0] && broker->workers[0]->asking_free_space && broker->workers[0]->disk->wait(broker->workers[0]->disk))
+        ;
     for (unsigned i = 0; i < broker->shards; i++) {
         struct worker *worker = broker->workers[i % broker->config.workers];
         enum gw_err closed = worker && worker->shards && worker->shards[i] ? shard_close(worker->shards[i]) : GW_OK;

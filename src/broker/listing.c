@@ -52,7 +52,7 @@ enum gw_err listing_add(struct listing *listing, const struct command_statistics
 /* Names are bytes that need not be UTF-8: those that are not are shown with each byte as its Latin-1 character. */
 static json_t *text_of(struct bytes bytes)
 {
-    json_t *text = json_stringn((const char *)bytes.data, bytes.size);
+    json_t *text = json_stringn(bytes.size ? (const char *)bytes.data : "", bytes.size);
     if (text)
         return text;
     char *latin = malloc(bytes.size * 2 + 1), *at = latin;
