@@ -3,6 +3,7 @@
  *
  * The snapshot may hold more than the state at the cutoff (later settles, later changes): replaying the log from the cutoff on top of it is idempotent.
  * It must not hold less: every message below the cutoff is settled, or in a synced image that the snapshot lists. */
+#include "broker/compaction.h"
 #include "broker/shard_snapshot.h"
 #include "broker/worker_internal.h"
 #include "store/snapshot.h"
@@ -17,6 +18,7 @@ struct checkpoint {
     enum phase phase;
     uint64_t cutoff;
     uint32_t mark;                      /* spills below it are covered by the sync */
+    struct compaction *compaction;      /* NULL: nothing to move, or all is moved */
     struct segment_file_info *files;
     unsigned file_count;
     bool saving;
@@ -30,8 +32,10 @@ bool checkpoint_is_spilling(const struct shard *shard)
 
 void checkpoint_free(struct shard *shard)
 {
-    if (shard->checkpoint)
+    if (shard->checkpoint) {
+        compaction_free(shard->checkpoint->compaction);
         free(shard->checkpoint->files);
+    }
     free(shard->checkpoint);
     shard->checkpoint = NULL;
 }
@@ -112,7 +116,8 @@ static void start(struct shard *shard)
         return;
     shard->checkpoint->cutoff = shard->checkpoint_cutoff;
     shard->spill_failed = false;
-    spill_below(shard, shard->checkpoint->cutoff);
+    if (spill_below(shard, shard->checkpoint->cutoff))
+        shard->checkpoint->compaction = compaction_new(shard);
 }
 
 static void end(struct shard *shard)
@@ -133,6 +138,17 @@ static void end(struct shard *shard)
 static void go_on_after_spill(struct shard *shard)
 {
     struct checkpoint *checkpoint = shard->checkpoint;
+    if (checkpoint->compaction) {
+        enum gw_err moved = GW_OK;
+        if (!compaction_step(shard, checkpoint->compaction, &moved))
+            return;
+        compaction_free(checkpoint->compaction);
+        checkpoint->compaction = NULL;
+        if (moved) {
+            fail(shard, moved);
+            return;
+        }
+    }
     if (shard->spilling)
         return;
     if (shard->spill_failed) {

@@ -1,6 +1,7 @@
 /* Blocks to and from the segments: spilling (one image of what lives in a block is written), paging out (its bodies leave the memory), and loading. */
 #include "broker/shard.h"
 
+#include "broker/compaction.h"
 #include "broker/worker_internal.h"
 #include "store/block_image.h"
 
@@ -284,6 +285,9 @@ static void loaded(void *owner, void *context, struct segment_location location,
             slot = queue_slot(queue, number);
             if (slot)
                 drop_if_empty(shard, queue, slot, number);
+            slot = queue_slot(queue, number);
+            if (slot && slot->moving && compaction_move(shard, queue, number))
+                shard->spill_failed = true;
         }
         if (number < queue->page_from)
             queue->page_from = number;
@@ -293,7 +297,7 @@ static void loaded(void *owner, void *context, struct segment_location location,
         chunk_release(chunk, shard->worker->chunks);
 }
 
-static void load_one(struct shard *shard, struct queue *queue, struct block_slot *slot, uint64_t number)
+void shard_load_block(struct shard *shard, struct queue *queue, struct block_slot *slot, uint64_t number)
 {
     bool wanted = slot->state == SLOT_SPILLED && !slot->loading && (slot->block ? !slot->block->entries || !slot->block->bodies : slot->live);
     struct passage *passage = wanted ? passage_new(shard, queue->id, number) : NULL;
@@ -314,7 +318,7 @@ void shard_load(struct shard *shard, struct queue *queue, struct block_slot *slo
     while (queue_slot(queue, number) != slot)
         number++;
     for (uint64_t ahead = number; ahead < number + LOADS_AHEAD && ahead < queue->end_block; ahead++)
-        load_one(shard, queue, queue_slot(queue, ahead), ahead);
+        shard_load_block(shard, queue, queue_slot(queue, ahead), ahead);
 }
 
 /* ---- purging what is not in memory ----------------------------------------------------------------------------------- */

@@ -53,6 +53,7 @@ struct block_slot {
     uint16_t live;                     /* while `block` is NULL */
     uint8_t state;
     bool loading;
+    bool moving;                       /* once loaded it is spilled anew, see compaction.c */
 };
 
 struct consumer;

@@ -167,6 +167,8 @@ void shard_answer_gets(struct shard *shard, struct queue *queue);
 
 /* Starts reading the block of `slot` back, and the next ones after it. */
 void shard_load(struct shard *shard, struct queue *queue, struct block_slot *slot);
+/* Starts reading one block back, unless it is in memory or on its way. */
+void shard_load_block(struct shard *shard, struct queue *queue, struct block_slot *slot, uint64_t block_number);
 /* Forgets the ready messages of a block that is not in memory. */
 void shard_drop_paged(struct shard *shard, struct queue *queue, uint64_t block_number);
 /* Pages blocks out until the memory limit holds. */
