@@ -250,6 +250,7 @@ static void on_check(uv_check_t *check)
 {
     struct reactor *r = check->data;
     uint64_t now_us = reactor_now(r);
+    r->again_wanted = false;
     feed_tails(r);
     uint64_t deadline_us = r->config.turn ? r->config.turn(r->config.owner, now_us) : UINT64_MAX;
     uint64_t closing_us = kill_late_ones(r);
@@ -264,7 +265,7 @@ static void on_check(uv_check_t *check)
         deadline_us = closing_us;
     if (r->accept_paused && r->accept_retry_us < deadline_us)
         deadline_us = r->accept_retry_us;
-    bool again = r->listed || deadline_us <= now_us;
+    bool again = r->listed || r->again_wanted || deadline_us <= now_us;
     set_again(r, again);
     if (!again)
         set_timer(r, deadline_us);
@@ -372,6 +373,11 @@ void reactor_join(struct reactor *r)
 void reactor_wake(struct reactor *r)
 {
     uv_async_send(&r->wake);
+}
+
+void reactor_again(struct reactor *r)
+{
+    r->again_wanted = true;
 }
 
 void reactor_stop(struct reactor *r)

@@ -63,6 +63,9 @@ void reactor_stop_accepting(struct reactor *reactor);
 /* Ends reactor_run after this turn: connections are closed as they are. */
 void reactor_stop(struct reactor *reactor);
 
+/* Another turn without sleeping before it: something was left to do after the owner's turn (in `sent` or `closed`). */
+void reactor_again(struct reactor *reactor);
+
 /* Monotonic microseconds, read at most once a turn. */
 uint64_t reactor_now(struct reactor *reactor);
 

@@ -67,7 +67,7 @@ struct reactor {
 
     uint64_t now_us;
     bool now_is_fresh;
-    bool again_is_on;
+    bool again_is_on, again_wanted;
     bool stopping;
     bool accept_paused, accept_told;
     uint64_t accept_retry_us;

@@ -1,0 +1,385 @@
+#include "server/serve.h"
+
+#include "broker/broker.h"
+#include "runtime/directory.h"
+#include "runtime/disk.h"
+#include "runtime/listener.h"
+#include "runtime/signals.h"
+#include "server/address.h"
+#include "server/config.h"
+#include "server/log.h"
+#include "server/notify.h"
+#include "server/service.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#define REACTORS_MAX 64u
+#define MAILBOX_SIZE 256u            /* batches that one reactor may have under way to another */
+#define DESCRIPTORS_FOR_FILES 512u   /* kept from connections where there are many */
+#define CLOSING_ROUNDS_MAX 10000u
+
+extern char **environ;
+
+struct server {
+    struct config config;
+    struct log_lines log;
+    struct address_list addresses;
+    struct directory *directory;
+    struct broker *broker;
+    struct session_config session_config;
+    struct connection_budget budget;
+    struct shutdown shutdown;
+    struct service services[REACTORS_MAX];
+    struct disk *disks[REACTORS_MAX];
+    struct mailbox *mailboxes[REACTORS_MAX][REACTORS_MAX];   /* by receiver, sender */
+    struct mailbox *outgoing[REACTORS_MAX][REACTORS_MAX];    /* the same by sender, receiver */
+    struct signals *signals;
+    unsigned count;       /* reactors */
+    unsigned started;     /* of their threads; the first reactor runs on ours */
+};
+
+/* One line for the operator, on an error that keeps the server from running. */
+__attribute__((format(printf, 1, 2)))
+static void complain(const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    fputs("godwit serve: ", stderr);
+    vfprintf(stderr, format, arguments);
+    fputc('\n', stderr);
+    va_end(arguments);
+}
+
+static const char *data_dir(const struct config *config)
+{
+    if (config->data_dir)
+        return config->data_dir;
+    return geteuid() == 0 && (getenv("INVOCATION_ID") || getenv("NOTIFY_SOCKET")) ? "/var/lib/godwit" : "./godwit-data";
+}
+
+/* ---- Limits ---- */
+
+static void set_budget(struct server *server)
+{
+    struct rlimit limit = {1024, 1024};
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+        getrlimit(RLIMIT_NOFILE, &limit);
+    }
+    uint64_t descriptors = limit.rlim_cur < 10000000 ? limit.rlim_cur : 10000000;
+    uint64_t files = descriptors > 2 * DESCRIPTORS_FOR_FILES ? DESCRIPTORS_FOR_FILES : descriptors / 2;
+    uint64_t most = descriptors - files;
+    if (server->config.max_connections > most)
+        alarm_raise(&server->log.sink, ALARM_WARNING, "max_connections is cut to %" PRIu64 ": only %" PRIu64 " files may be open (ulimit -n)", most,
+                    descriptors);
+    if (server->config.max_connections > 0 && server->config.max_connections < most)
+        most = server->config.max_connections;
+    server->budget.limit = (unsigned)most;
+}
+
+/* ---- Listening ---- */
+
+static int refuse_to_listen(const struct sockaddr_storage *address, enum gw_err err)
+{
+    char text[ADDRESS_TEXT_SIZE];
+    address_text(address, text);
+    switch (err) {
+    case GW_ERR_EXISTS: complain("cannot listen on %s: another program does; stop it, or choose another port with --amqp-port", text); break;
+    case GW_ERR_PERMISSION: complain("cannot listen on %s: permission denied; choose a port above 1023 with --amqp-port", text); break;
+    case GW_ERR_INVALID: complain("cannot listen on %s: this machine does not have that address; choose others with --listen", text); break;
+    case GW_ERR_NOT_FOUND: complain("cannot listen on %s: this machine does not speak that protocol; choose others with --listen", text); break;
+    default: complain("cannot listen on %s: %s", text, gw_err_text(err)); break;
+    }
+    return 1;
+}
+
+/* Finds out what cannot be listened on before anything else is touched, and which port is free if any will do. */
+static int probe_addresses(struct server *server)
+{
+    struct address_list *list = &server->addresses;
+    uint16_t port = (uint16_t)server->config.amqp_port;
+    for (unsigned i = 0; i < list->count;) {
+        address_set_port(&list->items[i], port);
+        enum gw_err err = listener_probe((struct sockaddr *)&list->items[i]);
+        bool missing = err == GW_ERR_NOT_FOUND || err == GW_ERR_INVALID;
+        if (missing && server->config.listen_is_default && list->items[i].ss_family == AF_INET6) {
+            /* A machine without IPv6 is nothing to complain of when nobody asked for it. */
+            list->items[i] = list->items[--list->count];
+            continue;
+        }
+        if (err != GW_OK)
+            return refuse_to_listen(&list->items[i], err);
+        port = address_port(&list->items[i++]);
+    }
+    return 0;
+}
+
+static int listen_everywhere(struct server *server)
+{
+    for (unsigned a = 0; a < server->addresses.count; a++) {
+        for (unsigned i = 0; i < server->count; i++) {
+            struct service *service = &server->services[i];
+            enum gw_err err = reactor_listen(service->reactor, (struct sockaddr *)&server->addresses.items[a], &service_amqp_events, service);
+            if (err != GW_OK)
+                return refuse_to_listen(&server->addresses.items[a], err);
+        }
+    }
+    return 0;
+}
+
+static void print_ready(const struct server *server)
+{
+    fputs("ready", stdout);
+    for (unsigned i = 0; i < server->addresses.count; i++) {
+        char text[ADDRESS_TEXT_SIZE];
+        struct sockaddr_storage dial = address_to_dial(&server->addresses.items[i]);
+        address_text(&dial, text);
+        printf(" amqp://%s", text);
+    }
+    fputc('\n', stdout);
+    fflush(stdout);
+}
+
+/* ---- Making and unmaking ---- */
+
+static int make_reactor(struct server *server, unsigned index)
+{
+    struct service *service = &server->services[index];
+    service_init(service, index, &server->session_config, &server->shutdown);
+    service->reactor = reactor_new(&(struct reactor_config){
+        .turn = service_turn, .owner = service, .budget = &server->budget, .alarms = &server->log.sink});
+    if (!service->reactor) {
+        complain("cannot make reactor %u: out of memory or file descriptors", index);
+        return 1;
+    }
+    server->count = index + 1;
+    wheel_init(&service->deadlines, reactor_now(service->reactor));
+    enum disk_mode mode = strcmp(server->config.disk, "threads") == 0 ? DISK_MODE_THREADS : DISK_MODE_AUTO;
+    enum gw_err err = disk_open(reactor_loop(service->reactor), server->directory, mode, &server->disks[index]);
+    if (err != GW_OK) {
+        complain("cannot start the disk's threads: %s", gw_err_text(err));
+        return 1;
+    }
+    return 0;
+}
+
+static int make_mailboxes(struct server *server)
+{
+    for (unsigned to = 0; to < server->count; to++) {
+        for (unsigned from = 0; from < server->count; from++) {
+            if (from == to)
+                continue;
+            struct mailbox *mailbox = mailbox_new(MAILBOX_SIZE, reactor_wake_handle(server->services[to].reactor),
+                                                  reactor_wake_handle(server->services[from].reactor));
+            if (!mailbox) {
+                complain("out of memory");
+                return 1;
+            }
+            server->mailboxes[to][from] = server->outgoing[from][to] = mailbox;
+        }
+        server->services[to].in = server->mailboxes[to];
+        server->services[to].out = server->outgoing[to];
+    }
+    return 0;
+}
+
+static int make_broker(struct server *server)
+{
+    const struct config *config = &server->config;
+    uint8_t random[32];
+    if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random)) {
+        complain("the system gives no random numbers");
+        return 1;
+    }
+    struct broker_config broker_config = {
+        .workers = server->count,
+        .shards = (unsigned)config->shards,
+        .log_body = strcmp(config->log, "memory") == 0 ? LOG_MEMORY : LOG_FILE,
+        .log_file_size = config->log_file_size,
+        .log_file_count = (unsigned)config->log_file_count,
+        .memory_per_worker = config->memory_limit / server->count,
+        .disk_free_limit = config->disk_free_limit,
+        .max_clients = server->budget.limit,
+        .alarms = &server->log.sink,
+        .random = random,
+    };
+    server->broker = broker_new(&broker_config);
+    if (!server->broker) {
+        complain("out of memory");
+        return 1;
+    }
+    for (unsigned i = 0; i < server->count; i++) {
+        struct service *service = &server->services[i];
+        service->worker = worker_new(server->broker, i, server->disks[i], &service->port);
+        if (!service->worker) {
+            complain("out of memory");
+            return 1;
+        }
+    }
+    return 0;
+}
+
+static int open_broker(struct server *server)
+{
+    char why[512] = "";
+    enum gw_err err = broker_open(server->broker, why, sizeof(why));
+    if (err == GW_OK)
+        return 0;
+    complain("cannot open data directory %s: %s", data_dir(&server->config), why[0] ? why : gw_err_text(err));
+    return 1;
+}
+
+/* Everything that make_… has made, whatever of it there is. No reactor runs any more. */
+static void unmake(struct server *server)
+{
+    /* A process that opened nothing has nothing to forget, and one that could not open everything leaves the files as they are. */
+    broker_free(server->broker);
+    signals_close(server->signals);
+    for (unsigned i = 0; i < server->count; i++) {
+        if (server->disks[i])
+            disk_close(server->disks[i]);
+        reactor_free(server->services[i].reactor);
+    }
+    for (unsigned to = 0; to < server->count; to++) {
+        for (unsigned from = 0; from < server->count; from++)
+            mailbox_free(server->mailboxes[to][from]);
+    }
+    directory_close(server->directory);
+}
+
+/* ---- Running ---- */
+
+static void on_stop_signal(void *owner, unsigned count)
+{
+    struct server *server = owner;
+    if (count == 1) {
+        notify_service_manager("STOPPING=1");
+        alarm_raise(&server->log.sink, ALARM_INFO, "stopping: connections are closed and files written; once more stops at once");
+    }
+    shutdown_request(&server->shutdown);
+}
+
+static int run_reactors(struct server *server)
+{
+    for (server->started = 1; server->started < server->count; server->started++) {
+        if (reactor_start(server->services[server->started].reactor) != GW_OK) {
+            complain("cannot start a thread for each of %u reactors; choose fewer with --reactors", server->count);
+            break;
+        }
+    }
+    bool all = server->started == server->count;
+    if (all) {
+        print_ready(server);
+        notify_service_manager("READY=1");
+        reactor_run(server->services[0].reactor);
+    } else {
+        /* At once: those that never ran would be waited for otherwise. */
+        shutdown_request(&server->shutdown);
+        shutdown_request(&server->shutdown);
+    }
+    for (unsigned i = 1; i < server->started; i++)
+        reactor_join(server->services[i].reactor);
+    return all ? 0 : 1;
+}
+
+/* What the last connections left behind reaches its shards, in this one thread. */
+static int close_broker(struct server *server)
+{
+    bool more = true;
+    for (unsigned round = 0; more && round < CLOSING_ROUNDS_MAX; round++) {
+        more = false;
+        for (unsigned i = 0; i < server->count; i++) {
+            struct service *service = &server->services[i];
+            more |= service_receive(service);
+            more |= worker_turn(service->worker, reactor_now(service->reactor));
+        }
+    }
+    enum gw_err err = broker_close(server->broker);
+    if (err == GW_OK)
+        return 0;
+    complain("the data directory could not be closed cleanly: %s; it will be recovered at the next start", gw_err_text(err));
+    return 1;
+}
+
+static int serve(struct server *server)
+{
+    char text[512];
+    uint64_t count = server->config.reactors ? server->config.reactors : uv_available_parallelism();
+    set_budget(server);
+    if (!address_list_parse(server->config.listen, (uint16_t)server->config.amqp_port, &server->addresses, text, sizeof(text))) {
+        complain("--listen takes up to %u IPv4 and IPv6 addresses separated by commas; '%s' is none", ADDRESSES_MAX, text);
+        return 2;
+    }
+    if (probe_addresses(server) != 0)
+        return 1;
+    if (directory_open(data_dir(&server->config), text, sizeof(text), &server->directory) != GW_OK) {
+        complain("%s", text);
+        return 1;
+    }
+    for (unsigned i = 0; i < count && i < REACTORS_MAX; i++) {
+        if (make_reactor(server, i) != 0)
+            return 1;
+    }
+    server->shutdown.services = server->services;
+    server->shutdown.count = server->count;
+    if (make_mailboxes(server) != 0 || make_broker(server) != 0 || open_broker(server) != 0)
+        return 1;
+    alarm_raise(&server->log.sink, ALARM_INFO, "godwit %s: data directory %s, %u reactors, writing with %s", GODWIT_VERSION,
+                data_dir(&server->config), server->count, disk_uses_uring(server->disks[0]) ? "io_uring" : "threads");
+    int code = listen_everywhere(server);
+    if (code == 0 && signals_open(reactor_loop(server->services[0].reactor), on_stop_signal, server, &server->signals) != GW_OK) {
+        complain("out of file descriptors");
+        code = 1;
+    }
+    if (code == 0)
+        code = run_reactors(server);
+    int close_code = close_broker(server);
+    return code ? code : close_code;
+}
+
+static enum alarm_level level_of(const char *word)
+{
+    return strcmp(word, "error") == 0 ? ALARM_ERROR : strcmp(word, "warning") == 0 ? ALARM_WARNING : ALARM_INFO;
+}
+
+int serve_main(int argc, char **argv)
+{
+    struct config_complaint complaint;
+    struct server *server = calloc(1, sizeof(*server));
+    int help;
+    if (!server) {
+        complain("out of memory");
+        return 1;
+    }
+    signals_ignore_those_that_are_errors();
+    enum gw_err err = config_read(&server->config, argc, argv, environ, &help, &complaint);
+    if (err != GW_OK) {
+        complain("%s", complaint.text);
+        free(server);
+        return 2;
+    }
+    int code = 0;
+    if (help) {
+        config_print_help(stdout);
+    } else {
+        char meant[64];
+        log_lines_init(&server->log, level_of(server->config.log_level));
+        const char *strange = config_strange_variable(environ, meant, sizeof(meant));
+        if (strange)
+            alarm_raise(&server->log.sink, ALARM_WARNING, "the variable %.*s means nothing here; perhaps %s was meant",
+                        (int)strcspn(strange, "="), strange, meant);
+        code = serve(server);
+        unmake(server);
+    }
+    config_deinit(&server->config);
+    free(server);
+    return code;
+}

@@ -1,0 +1,240 @@
+#include "server/service.h"
+
+#include "base/err.h"
+
+#include <stdlib.h>
+
+#define FAREWELL_US 5000000u   /* how long peers have to answer connection.close when the broker stops */
+
+/* One client: its connection and its session. */
+struct peer {
+    struct wheel_entry deadline;      /* first: see due_peer */
+    struct service *service;
+    struct connection *connection;
+    struct session *session;
+    struct peer *dirty_next;
+    struct peer *previous, *next;
+    bool is_dirty, is_paused, is_finished;
+};
+
+/* ---- Shutdown ---- */
+
+void shutdown_request(struct shutdown *shutdown)
+{
+    atomic_fetch_add(&shutdown->requests, 1);
+    for (unsigned i = 0; i < shutdown->count; i++)
+        reactor_wake(shutdown->services[i].reactor);
+}
+
+/* ---- A peer ---- */
+
+/* Brings the connection and the deadline in line with what the session says. */
+static void peer_follow(struct peer *peer)
+{
+    struct service *s = peer->service;
+    bool pause = !session_wants_input(peer->session);
+    if (pause != peer->is_paused) {
+        peer->is_paused = pause;
+        if (pause)
+            connection_pause(peer->connection);
+        else
+            connection_resume(peer->connection);
+    }
+    uint64_t deadline_us = session_deadline(peer->session), now_us = reactor_now(s->reactor);
+    wheel_set(&s->deadlines, &peer->deadline, deadline_us > now_us ? deadline_us : now_us);
+    if (!peer->is_finished && session_finished(peer->session)) {
+        peer->is_finished = true;
+        connection_finish(peer->connection);
+    }
+}
+
+static void on_dirty(struct session_host *host, void *owner)
+{
+    struct peer *peer = owner;
+    (void)host;
+    if (peer->is_dirty)
+        return;
+    peer->is_dirty = true;
+    peer->dirty_next = peer->service->dirty;
+    peer->service->dirty = peer;
+}
+
+static void *accepted(void *owner, struct connection *connection)
+{
+    struct service *s = owner;
+    struct peer *peer = calloc(1, sizeof(*peer));
+    if (!peer)
+        return NULL;
+    peer->service = s;
+    peer->connection = connection;
+    if (s->stopping || session_new(s->worker, s->session_config, &s->host, peer, connection_is_loopback(connection),
+                                   reactor_now(s->reactor), &peer->session) != GW_OK) {
+        free(peer);
+        return NULL;
+    }
+    peer->next = s->peers;
+    if (s->peers)
+        s->peers->previous = peer;
+    s->peers = peer;
+    peer_follow(peer);
+    return peer;
+}
+
+static size_t received(void *session, struct bytes input)
+{
+    struct peer *peer = session;
+    session_feed(peer->session, input, reactor_now(peer->service->reactor));
+    connection_has_output(peer->connection);
+    peer_follow(peer);
+    return input.size;
+}
+
+static unsigned output(void *session, struct iovec *iov, unsigned room)
+{
+    struct peer *peer = session;
+    return session_output(peer->session, iov, room);
+}
+
+static void sent(void *session, size_t size)
+{
+    struct peer *peer = session;
+    session_sent(peer->session, size, reactor_now(peer->service->reactor));
+    peer_follow(peer);
+    /* It may have given credit back, which the worker, whose turn is over, has yet to hear of. */
+    reactor_again(peer->service->reactor);
+}
+
+static void closed(void *session, enum connection_end end)
+{
+    struct peer *peer = session;
+    struct service *s = peer->service;
+    (void)end;
+    if (peer->is_dirty) {
+        struct peer **place = &s->dirty;
+        while (*place != peer)
+            place = &(*place)->dirty_next;
+        *place = peer->dirty_next;
+    }
+    if (peer->next)
+        peer->next->previous = peer->previous;
+    if (peer->previous)
+        peer->previous->next = peer->next;
+    else
+        s->peers = peer->next;
+    wheel_remove(&s->deadlines, &peer->deadline);
+    session_free(peer->session);
+    free(peer);
+    /* What it held goes back to its queues in the worker's next turn. */
+    reactor_again(s->reactor);
+}
+
+const struct connection_events service_amqp_events = {
+    .accepted = accepted, .received = received, .output = output, .sent = sent, .closed = closed,
+};
+
+/* ---- The turn ---- */
+
+static bool post(struct worker_port *port, unsigned to, struct batch *batch)
+{
+    return mailbox_put(((struct service *)port)->out[to], batch);
+}
+
+bool service_receive(struct service *s)
+{
+    bool any = false;
+    for (unsigned from = 0; from < s->shutdown->count; from++) {
+        struct batch *batch;
+        while (s->in[from] && (batch = mailbox_take(s->in[from]))) {
+            worker_receive(s->worker, batch);
+            any = true;
+        }
+    }
+    return any;
+}
+
+static void tick_due(struct service *s, uint64_t now_us)
+{
+    struct wheel_entry *entry;
+    while ((entry = wheel_take(&s->deadlines, now_us))) {
+        struct peer *peer = (struct peer *)entry;
+        if (session_deadline(peer->session) <= now_us) {
+            session_tick(peer->session, now_us);
+            connection_has_output(peer->connection);
+        }
+        peer_follow(peer);
+    }
+}
+
+static void settle_dirty(struct service *s)
+{
+    struct peer *peer = s->dirty;
+    s->dirty = NULL;
+    while (peer) {
+        struct peer *next = peer->dirty_next;
+        peer->is_dirty = false;
+        connection_has_output(peer->connection);
+        if (connection_is_congested(peer->connection)) {
+            /* It tells us again only after it was asked; its output itself has to wait. */
+            struct iovec unused;
+            session_output(peer->session, &unused, 1);
+        }
+        peer_follow(peer);
+        peer = next;
+    }
+}
+
+static void begin_stop(struct service *s, uint64_t now_us)
+{
+    s->stopping = true;
+    s->stop_us = now_us + FAREWELL_US;
+    reactor_stop_accepting(s->reactor);
+    for (struct peer *peer = s->peers; peer; peer = peer->next) {
+        session_shutdown(peer->session, now_us);
+        connection_has_output(peer->connection);
+        peer_follow(peer);
+    }
+}
+
+/* Ends the reactor once no service has connections any more, or time is up. */
+static void go_on_stopping(struct service *s, uint64_t now_us)
+{
+    struct shutdown *all = s->shutdown;
+    if (!s->drained && reactor_connections(s->reactor) == 0) {
+        s->drained = true;
+        if (atomic_fetch_add(&all->drained, 1) + 1 == all->count) {
+            for (unsigned i = 0; i < all->count; i++)
+                reactor_wake(all->services[i].reactor);
+        }
+    }
+    if (atomic_load(&all->drained) == all->count || now_us >= s->stop_us || atomic_load(&all->requests) > 1)
+        reactor_stop(s->reactor);
+}
+
+uint64_t service_turn(void *service, uint64_t now_us)
+{
+    struct service *s = service;
+    service_receive(s);
+    if (!s->stopping && atomic_load_explicit(&s->shutdown->requests, memory_order_relaxed) > 0)
+        begin_stop(s, now_us);
+    tick_due(s, now_us);
+    bool more = worker_turn(s->worker, now_us);
+    settle_dirty(s);
+    for (unsigned to = 0; to < s->shutdown->count; to++) {
+        if (s->out[to])
+            mailbox_post(s->out[to]);
+    }
+    uint64_t deadline_us = worker_deadline(s->worker), next_us = wheel_next(&s->deadlines);
+    if (next_us < deadline_us)
+        deadline_us = next_us;
+    if (s->stopping) {
+        go_on_stopping(s, now_us);
+        if (s->stop_us < deadline_us)
+            deadline_us = s->stop_us;
+    }
+    return more ? now_us : deadline_us;
+}
+
+void service_init(struct service *s, unsigned index, const struct session_config *config, struct shutdown *shutdown)
+{
+    *s = (struct service){.port = {.post = post}, .host = {.dirty = on_dirty}, .index = index, .session_config = config, .shutdown = shutdown};
+}

@@ -1,0 +1,53 @@
+/* A service: what joins one reactor, its worker and the sessions of the connections that the reactor accepted. */
+#ifndef SERVER_SERVICE_H
+#define SERVER_SERVICE_H
+
+#include "broker/worker.h"
+#include "protocol/amqp/session.h"
+#include "runtime/mailbox.h"
+#include "runtime/reactor.h"
+#include "server/wheel.h"
+
+struct service;
+
+/* Shared by all services of a program: how they end together. A reactor runs on until every one has closed its connections, since their
+ * sessions need the others' shards to the last. */
+struct shutdown {
+    atomic_uint requests;     /* 1: peers are asked to go, with a few seconds to do so; 2: at once */
+    atomic_uint drained;      /* services without connections */
+    struct service *services;
+    unsigned count;
+};
+
+/* From any thread: ends all of them, at once when it is called again. */
+void shutdown_request(struct shutdown *shutdown);
+
+struct service {
+    struct worker_port port;
+    struct session_host host;
+    struct reactor *reactor;
+    struct worker *worker;                       /* set once it was made with &port */
+    const struct session_config *session_config;
+    struct mailbox **in, **out;                  /* by worker index; NULL for its own */
+    unsigned index;
+    struct shutdown *shutdown;
+
+    struct wheel deadlines;
+    struct peer *dirty;
+    struct peer *peers;                          /* all */
+    bool stopping, drained;
+    uint64_t stop_us;
+};
+
+void service_init(struct service *service, unsigned index, const struct session_config *config, struct shutdown *shutdown);
+
+/* The reactor's turn; its owner is the service. */
+uint64_t service_turn(void *service, uint64_t now_us);
+
+/* Takes in what the other services have posted; true when there was something. For the end, when no reactor runs any more. */
+bool service_receive(struct service *service);
+
+/* What AMQP does with connections; the listener's owner is the service. */
+extern const struct connection_events service_amqp_events;
+
+#endif
