@@ -3,6 +3,7 @@
 #include "base/bugs.h"
 #include "sim/log_sim.h"
 #include "sim/random.h"
+#include "sim/seed_run.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -19,7 +20,7 @@ static double seconds_now(void)
 static uint64_t run_seed(const struct sim_options *options, uint64_t seed, struct trace *trace)
 {
     trace_init(trace, options->verbose);
-    return log_sim_run(options, seed, trace);
+    return options->log_only ? log_sim_run(options, seed, trace) : seed_run(options, seed, trace);
 }
 
 static void report_failure(const struct sim_options *options, uint64_t seed, const struct trace *trace)

@@ -33,7 +33,7 @@ struct sim_disk {
     unsigned flight_count, flight_room;
     struct sim_disk_faults faults;
     uint64_t capacity;
-    uint64_t operations, stop_at;
+    uint64_t operations, stop_at, errors;
     bool stopped;
 };
 
@@ -87,6 +87,7 @@ void sim_disk_set_capacity(struct sim_disk *disk, uint64_t capacity) { disk->cap
 unsigned sim_disk_in_flight(const struct sim_disk *disk) { return disk->flight_count; }
 uint64_t sim_disk_operations(const struct sim_disk *disk) { return disk->operations; }
 void sim_disk_stop_at(struct sim_disk *disk, uint64_t number) { disk->stop_at = number; }
+uint64_t sim_disk_errors(const struct sim_disk *disk) { return disk->errors; }
 bool sim_disk_stopped(const struct sim_disk *disk) { return disk->stopped; }
 
 uint64_t sim_disk_used(const struct sim_disk *disk)
@@ -397,8 +398,11 @@ static void execute(struct sim_disk *disk, struct disk_op *op)
         op->error = do_name(disk, op);
     else
         op->error = do_file(disk, op);
+    disk->errors += !disk->stopped && (op->error == EIO || op->error == ENOSPC);
     if (!disk->stopped && disk->files && random_chance(disk->random, 1, 16))
         sim_file_write_back(disk->files, disk->random);
+    if (op->kind == DISK_OPEN || (op->kind >= DISK_RENAME && op->kind <= DISK_LIST))
+        trace_note(disk->trace, "%s %s: %d", op->name, op->kind == DISK_RENAME ? op->new_name : "", op->error);
     trace_event(disk->trace, TRACE_DISK_DONE, op->kind, (uint64_t)op->file, (uint64_t)op->error, (uint64_t)op->result);
 }
 

@@ -104,6 +104,7 @@ void sim_names_change(struct sim_names *names, const char *from, const char *to,
     snprintf(change->from, sizeof(change->from), "%s", from ? from : "");
     snprintf(change->to, sizeof(change->to), "%s", to ? to : "");
     change->file = file;
+    change->lost = false;
     retain(file, false);
     list_apply(&names->now, change, true);
 }
@@ -140,15 +141,28 @@ static bool has_parent(const struct sim_name_list *list, const char *text)
     return name && !name->file;
 }
 
+/* Was an earlier change of the same file lost? No file system keeps the later ones then. */
+static bool lost_before(const struct sim_names *names, unsigned index)
+{
+    const struct sim_name_change *change = &names->changes[index];
+    for (unsigned i = 0; i < index; i++)
+        if (names->changes[i].lost && names->changes[i].file == change->file)
+            return true;
+    return false;
+}
+
 void sim_names_lose_power(struct sim_names *names, struct random *random, bool any_order)
 {
     uint64_t first_lost = random_between(random, 0, names->change_count);
     for (unsigned i = 0; i < names->change_count; i++) {
         struct sim_name_change *change = &names->changes[i];
-        if (any_order ? random_chance(random, 1, 2) : i < first_lost)
+        if (any_order ? !lost_before(names, i) && random_chance(random, 1, 2) : i < first_lost)
             list_apply(&names->durable, change, false);
-        release(change->file, false);
+        else
+            change->lost = true;
     }
+    for (unsigned i = 0; i < names->change_count; i++)
+        release(names->changes[i].file, false);
     names->change_count = 0;
     for (unsigned i = 0; i < names->durable.count;) {
         if (has_parent(&names->durable, names->durable.names[i].text)) {

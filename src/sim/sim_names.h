@@ -21,6 +21,7 @@ struct sim_name_list {
 struct sim_name_change {
     char from[SIM_NAME_SIZE], to[SIM_NAME_SIZE];
     struct sim_file *file;
+    bool lost;               /* with the power */
 };
 
 struct sim_names {
@@ -40,7 +41,7 @@ void sim_names_change(struct sim_names *names, const char *from, const char *to,
 /* What was changed in `directory` is durable. */
 void sim_names_sync(struct sim_names *names, const char *directory);
 
-/* The first changes that no sync covered survive; with `any_order` each of them or none. */
+/* The first changes that no sync covered survive; with `any_order` the first ones of each file. */
 void sim_names_lose_power(struct sim_names *names, struct random *random, bool any_order);
 
 /* Is `text` directly in `directory` ("" is the root)? Answers the last part of its name, or NULL. */
