@@ -9,15 +9,8 @@
 const struct command *const *command_list(size_t *count)
 {
     static const struct command *const commands[] = {
-#ifdef GODWIT_HAS_SERVE
-        &serve_command,
-#endif
-        &publish_command, &consume_command, &get_command, &queues_command, &exchanges_command, &bindings_command, &purge_command,
-        &bench_command,
-#ifdef GODWIT_HAS_SIM
-        &sim_command,
-#endif
-        &completion_command,
+        &serve_command, &publish_command, &consume_command, &get_command, &queues_command, &exchanges_command, &bindings_command,
+        &purge_command, &bench_command, &sim_command, &completion_command,
     };
     *count = sizeof commands / sizeof commands[0];
     return commands;
@@ -70,8 +63,7 @@ int command_run(const struct command *command, int argc, char **argv)
     char complaint[400];
     int operand_count;
     bool help;
-    if (command->run_raw)
-        return command->run_raw(argc, argv);
+    CHECK(!command->is_entry);
     void *settings = calloc(1, command->settings_size ? command->settings_size : 1);
     if (!settings)
         return usage(command, "out of memory");

@@ -25,8 +25,7 @@ struct command {
     const void *defaults;            /* what the settings are before the options; NULL: zeros */
     size_t settings_size;
     int (*run)(const struct command *command, const void *settings, char **operands, int operand_count);
-    /* Instead of run: gets its own name and what follows it, and reads its options itself. */
-    int (*run_raw)(int argc, char **argv);
+    bool is_entry;                   /* run by the program's entries (program.h) instead; its table is for help only */
 };
 
 /* All commands in the order in which help lists them. */

@@ -1,4 +1,5 @@
-/* godwit: finds the command and runs it. */
+#include "cli/program.h"
+
 #include "cli/command.h"
 #include "cli/console.h"
 
@@ -35,20 +36,39 @@ static int unknown_command(const char *word)
     return unknown("command", word, nearest ? nearest->name : option_is_near(word, "help") ? "help" : NULL);
 }
 
-static int help(int argc, char **argv)
+/* Runs a command that lies above this layer. */
+static int run_entry(const struct command *command, int argc, char **argv, const struct program_entry *entries, size_t entry_count)
 {
+    for (size_t i = 0; i < entry_count; i++) {
+        if (strcmp(entries[i].name, command->name) == 0)
+            return entries[i].main(argc, argv);
+    }
+    struct console console;
+    console_init(&console, command->name);
+    console_complain(&console, "this program was built without it");
+    return EXIT_FAILED;
+}
+
+static int run(int argc, char **argv, const struct program_entry *entries, size_t entry_count)
+{
+    const struct command *command = command_find(argv[0]);
+    if (!command)
+        return unknown_command(argv[0]);
+    return command->is_entry ? run_entry(command, argc, argv, entries, entry_count) : command_run(command, argc, argv);
+}
+
+static int help(int argc, char **argv, const struct program_entry *entries, size_t entry_count)
+{
+    static char option[] = "--help";
     if (argc < 2) {
         print_help(stdout);
         return EXIT_DONE;
     }
-    const struct command *command = command_find(argv[1]);
-    if (!command)
-        return unknown_command(argv[1]);
-    command_print_help(command, stdout);
-    return EXIT_DONE;
+    char *words[] = {argv[1], option, NULL};
+    return run(2, words, entries, entry_count);
 }
 
-int main(int argc, char **argv)
+int program_main(int argc, char **argv, const struct program_entry *entries, size_t entry_count)
 {
     if (argc < 2) {
         print_help(stderr);
@@ -56,16 +76,16 @@ int main(int argc, char **argv)
     }
     const char *word = argv[1];
     if (strcmp(word, "help") == 0)
-        return help(argc - 1, argv + 1);
+        return help(argc - 1, argv + 1, entries, entry_count);
     if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0)
-        return help(1, argv);
+        return help(1, argv, entries, entry_count);
     if (strcmp(word, "--version") == 0 || strcmp(word, "-V") == 0 || strcmp(word, "version") == 0) {
         puts("godwit " GODWIT_VERSION);
         return EXIT_DONE;
     }
-    if (word[0] == '-')
-        return unknown("option", word, option_is_near(word + strspn(word, "-"), "version") ? "--version" :
-                       option_is_near(word + strspn(word, "-"), "help") ? "--help" : NULL);
-    const struct command *command = command_find(word);
-    return command ? command_run(command, argc - 1, argv + 1) : unknown_command(word);
+    if (word[0] == '-') {
+        const char *bare = word + strspn(word, "-");
+        return unknown("option", word, option_is_near(bare, "version") ? "--version" : option_is_near(bare, "help") ? "--help" : NULL);
+    }
+    return run(argc - 1, argv + 1, entries, entry_count);
 }

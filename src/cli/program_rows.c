@@ -1,0 +1,56 @@
+/* The commands that lie above this layer, as help and the shells' completion know them. What their options mean is read
+ * where they are run; man_test proves that both name the same ones. */
+#include "cli/commands.h"
+
+#define ROW(letter, kind, name, argument, help) {letter, kind, name, argument, help, 0, 0, 0}
+
+static const struct option serve_options[] = {
+    ROW(0, OPTION_TEXT, "config", "FILE", "read settings from this file: lines of the form key = value"),
+    ROW(0, OPTION_TEXT, "data-dir", "DIR", "where messages are kept; made if missing (default: /var/lib/godwit as root under a service manager, ./godwit-data otherwise)"),
+    ROW(0, OPTION_NUMBER, "amqp-port", "PORT", "TCP port of AMQP 0-9-1 (default: 5672; 0: any free one)"),
+    ROW(0, OPTION_NUMBER, "http-port", "PORT", "reserved for HTTP (default: 15672); nothing listens there yet"),
+    ROW(0, OPTION_TEXT, "listen", "ADDRESSES", "IPv4 and IPv6 addresses to listen on, separated by commas (default: all)"),
+    ROW(0, OPTION_NUMBER, "reactors", "N", "threads (default: one for each processor)"),
+    ROW(0, OPTION_NUMBER, "shards", "N", "units of order of a new data directory; an existing one keeps its own"),
+    ROW(0, OPTION_CHOICE, "log", "file|memory", "keep durable things in files (the default), or keep nothing at all"),
+    ROW(0, OPTION_NUMBER, "log-file-size", "BYTES", "size of a log file, a multiple of 1Mi"),
+    ROW(0, OPTION_NUMBER, "log-file-count", "N", "log files of a shard that are filled before what still waits is moved to segments"),
+    ROW(0, OPTION_NUMBER, "max-message-size", "BYTES", "longest body of a message (default: 128Mi)"),
+    ROW(0, OPTION_NUMBER, "frame-max", "BYTES", "longest frame, proposed to clients (default: 131072)"),
+    ROW(0, OPTION_NUMBER, "channel-max", "N", "channels of a connection, proposed to clients (default: 2047)"),
+    ROW(0, OPTION_NUMBER, "heartbeat", "SECONDS", "proposed to clients (default: 60; 0: none)"),
+    ROW(0, OPTION_NUMBER, "memory-limit", "BYTES", "message bodies kept in memory before queues page out"),
+    ROW(0, OPTION_NUMBER, "disk-free-limit", "BYTES", "free space below which publishers are blocked (default: 50M)"),
+    ROW(0, OPTION_NUMBER, "max-connections", "N", "more wait until one closes (default: as many as the limit on open files allows)"),
+    ROW(0, OPTION_CHOICE, "disk", "auto|threads", "write with io_uring where the system lets us (auto), or always with threads"),
+    ROW(0, OPTION_CHOICE, "log-level", "info|warning|error", "least important lines to write to stderr (default: info)"),
+};
+
+static const struct option sim_options[] = {
+    ROW(0, OPTION_NUMBER, "seed", "N", "one seed (default: 1)"),
+    ROW(0, OPTION_TEXT, "seeds", "A..B", "all seeds from A to B"),
+    ROW(0, OPTION_NUMBER, "ops", "N", "client operations in each seed (default: 10000)"),
+    ROW(0, OPTION_CHOICE, "faults", "none|crash|all", "which faults to inject (default: crash)"),
+    ROW(0, OPTION_NUMBER, "crash-at", "K", "the process dies at the disk's Kth operation"),
+    ROW(0, OPTION_NUMBER, "nomem-at", "K", "the Kth allocation fails (only in the program that was linked for it)"),
+    ROW(0, OPTION_FLAG, "log", NULL, "the file log alone"),
+    ROW(0, OPTION_FLAG, "planted", NULL, "find every planted bug (needs a build with -Dplanted_bugs=true)"),
+    ROW(0, OPTION_TEXT, "bug", "NAME", "plant one bug"),
+    ROW(0, OPTION_FLAG, "verbose", NULL, "print every event"),
+};
+
+const struct command serve_command = {
+    .name = "serve",
+    .operands = "",
+    .summary = "run the broker",
+    .table = {serve_options, sizeof serve_options / sizeof serve_options[0]},
+    .is_entry = true,
+};
+
+const struct command sim_command = {
+    .name = "sim",
+    .operands = "",
+    .summary = "run whole brokers against faulty disks and networks, from one seed",
+    .table = {sim_options, sizeof sim_options / sizeof sim_options[0]},
+    .is_entry = true,
+};
