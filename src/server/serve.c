@@ -85,6 +85,17 @@ static void set_budget(struct server *server)
     server->budget.limit = (unsigned)most;
 }
 
+static void set_session_config(struct server *server)
+{
+    const struct config *config = &server->config;
+    server->session_config = session_config_default;
+    server->session_config.frame_max = (uint32_t)config->frame_max;
+    server->session_config.channel_max = (uint16_t)config->channel_max;
+    server->session_config.heartbeat_s = (uint16_t)config->heartbeat_s;
+    server->session_config.max_message_size = config->max_message_size;
+    server->session_config.version = GODWIT_VERSION;
+}
+
 /* ---- Listening ---- */
 
 static int refuse_to_listen(const struct sockaddr_storage *address, enum gw_err err)
@@ -314,6 +325,7 @@ static int serve(struct server *server)
     char text[512];
     uint64_t count = server->config.reactors ? server->config.reactors : uv_available_parallelism();
     set_budget(server);
+    set_session_config(server);
     if (!address_list_parse(server->config.listen, (uint16_t)server->config.amqp_port, &server->addresses, text, sizeof(text))) {
         complain("--listen takes up to %u IPv4 and IPv6 addresses separated by commas; '%s' is none", ADDRESSES_MAX, text);
         return 2;
@@ -332,8 +344,9 @@ static int serve(struct server *server)
     server->shutdown.count = server->count;
     if (make_mailboxes(server) != 0 || make_broker(server) != 0 || open_broker(server) != 0)
         return 1;
-    alarm_raise(&server->log.sink, ALARM_INFO, "godwit %s: data directory %s, %u reactors, writing with %s", GODWIT_VERSION,
-                data_dir(&server->config), server->count, disk_uses_uring(server->disks[0]) ? "io_uring" : "threads");
+    bool keeps = strcmp(server->config.log, "file") == 0;
+    alarm_raise(&server->log.sink, ALARM_INFO, "godwit %s: data directory %s, %u reactors, %s", GODWIT_VERSION, data_dir(&server->config),
+                server->count, !keeps ? "keeping nothing" : disk_uses_uring(server->disks[0]) ? "writing with io_uring" : "writing with threads");
     int code = listen_everywhere(server);
     if (code == 0 && signals_open(reactor_loop(server->services[0].reactor), on_stop_signal, server, &server->signals) != GW_OK) {
         complain("out of file descriptors");
