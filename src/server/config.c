@@ -380,18 +380,14 @@ static void print_wrapped(FILE *out, const char *text, unsigned column)
     unsigned at = column;
     while (*text) {
         unsigned word = (unsigned)strcspn(text, " ");
-        if (at > column && at + word > width) {
+        if (at > column && at + word >= width) {
             fprintf(out, "\n%*s", (int)column, "");
             at = column;
         }
-        fprintf(out, "%.*s", (int)word, text);
-        at += word;
+        fprintf(out, "%s%.*s", at > column ? " " : "", (int)word, text);
+        at += word + (at > column);
         text += word;
-        if (*text == ' ') {
-            fputc(' ', out);
-            at++;
-            text++;
-        }
+        text += *text == ' ';
     }
 }
 

@@ -49,12 +49,17 @@ struct server {
 __attribute__((format(printf, 1, 2)))
 static void complain(const char *format, ...)
 {
+    char text[1024];
     va_list arguments;
     va_start(arguments, format);
-    fputs("godwit serve: ", stderr);
-    vfprintf(stderr, format, arguments);
-    fputc('\n', stderr);
+    vsnprintf(text, sizeof(text), format, arguments);
     va_end(arguments);
+    /* What a damaged file says may be in it, and it is to stay one line. */
+    for (char *c = text; *c; c++) {
+        if ((unsigned char)*c < ' ')
+            *c = '?';
+    }
+    fprintf(stderr, "godwit serve: %s\n", text);
 }
 
 static const char *data_dir(const struct config *config)
