@@ -226,6 +226,21 @@ static void rot_in_the_last_batch_is_known_after_an_orderly_close(void **state)
     assert_int_equal(kit->recovery.truncated_bytes, 0);
 }
 
+static void rot_before_a_later_write_is_known_after_a_kill_too(void **state)
+{
+    struct log_kit *kit = *state;
+    for (uint32_t i = 0; i < 3; i++)
+        log_kit_commit(kit, i, 1, 100);
+    log_kit_close(kit);
+    uint8_t zeros[LOG_ALIGN] = {0};
+    test_disk_put(kit->disk, FIRST_FILE, 4 * LOG_ALIGN, zeros, sizeof(zeros)); /* the last word of the orderly close */
+    damage(kit, FIRST_FILE, 2 * LOG_ALIGN + 80);
+    assert_int_equal(log_kit_open(kit, 0), GW_OK);
+    assert_int_equal(kit->recovered, 2);
+    assert_int_equal(kit->recovery.quarantined, 1);
+    assert_int_equal(kit->recovery.truncated_bytes, 0);
+}
+
 static void a_rotten_file_header_is_written_anew(void **state)
 {
     struct log_kit *kit = *state;
@@ -331,6 +346,43 @@ static void lower_epochs_after_higher_ones_are_stale(void **state)
     assert_true(log_kit_recovered(kit, 0, 2));
     log_kit_commit(kit, 2, 1, 10);
     assert_int_equal(kit->committed.epoch, 5);
+}
+
+static void a_batch_of_a_lower_epoch_ends_the_log(void **state)
+{
+    struct log_kit *kit = *state;
+    log_kit_close(kit);
+    kit->epoch = 5;
+    assert_int_equal(log_kit_open(kit, 0), GW_OK);
+    log_kit_commit(kit, 0, 1, 10);
+    log_kit_commit(kit, 1, 1, 10);
+    log_kit_close(kit);
+    uint8_t page[LOG_ALIGN] = {0};
+    test_disk_put(kit->disk, FIRST_FILE, 3 * LOG_ALIGN, page, sizeof(page));
+    memcpy(page, test_disk_bytes(kit->disk, FIRST_FILE).data + 2 * LOG_ALIGN, sizeof(page));
+    store_le64(page + 8, 4);
+    store_le32(page + 4, crc32c(0, page + 8, BATCH_HEADER_SIZE - 8));
+    test_disk_put(kit->disk, FIRST_FILE, 2 * LOG_ALIGN, page, sizeof(page));
+    assert_int_equal(log_kit_open(kit, 0), GW_OK);
+    assert_true(log_kit_recovered(kit, 0, 1));
+    assert_int_equal(kit->recovery.truncated_bytes, LOG_ALIGN);
+}
+
+static void files_that_are_no_part_of_the_log_are_cleared_away(void **state)
+{
+    struct log_kit *kit = *state;
+    for (uint32_t i = 0; i < 12; i++)
+        log_kit_commit(kit, i, 1, 5 * LOG_ALIGN);
+    log_recycle(kit->log, kit->wanted);
+    test_disk_run(kit->disk);
+    assert_non_null(test_disk_name(kit->disk, KIT_DIRECTORY "/spare-", 0));
+    assert_int_equal(log_kit_crash(kit, LOSE_ALL, kit->wanted), GW_OK);
+    test_disk_run(kit->disk);
+    assert_null(test_disk_name(kit->disk, KIT_DIRECTORY "/spare-", 0));
+    unsigned files = 0;
+    while (test_disk_name(kit->disk, KIT_DIRECTORY "/", files))
+        files++;
+    assert_int_equal(files * KIT_FILE_SIZE, log_disk_bytes(kit->log));
 }
 
 /* ---- a crash at every operation ---- */
@@ -504,6 +556,7 @@ int main(void)
         cmocka_unit_test(rot_at_any_byte_costs_at_most_what_it_hit),
         TEST(the_quarantine_holds_the_rotten_bytes),
         TEST(rot_in_the_last_batch_is_known_after_an_orderly_close),
+        TEST(rot_before_a_later_write_is_known_after_a_kill_too),
         TEST(a_rotten_file_header_is_written_anew),
         TEST(a_missing_file_in_the_middle_is_told_and_nothing_is_touched),
         TEST(a_log_that_lost_its_beginning_does_not_open),
@@ -511,6 +564,8 @@ int main(void)
         TEST(only_what_the_snapshot_lacks_is_replayed),
         TEST(a_snapshot_ahead_of_the_log_goes_on_behind_it),
         TEST(lower_epochs_after_higher_ones_are_stale),
+        TEST(a_batch_of_a_lower_epoch_ends_the_log),
+        TEST(files_that_are_no_part_of_the_log_are_cleared_away),
         cmocka_unit_test(a_crash_at_any_operation_loses_nothing_committed),
         TEST(the_visitor_may_keep_the_chunk_and_may_stop_the_recovery),
         TEST(what_only_the_system_has_is_made_durable_before_it_counts),
