@@ -277,7 +277,7 @@ bool channel_method(struct session *session, uint16_t number, struct bytes paylo
         publish_unexpected_frame(channel);
         return true;
     }
-    if (must_wait(channel, &method))
+    if (must_wait(channel, &method) || (method.row->id == AMQP_BASIC_PUBLISH && !publish_allowed(session)))
         return false;
     do_method(channel, &method);
     return true;

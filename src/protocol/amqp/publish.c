@@ -247,7 +247,7 @@ size_t publish_whole(struct session *session, const uint8_t *data, size_t size)
     publish.transaction = NULL;
     publish.body = NULL;
     if (admit(channel, &publish, names.immediate, &rewritten) && begin(channel, &publish, &result)) {
-        if (LIKELY(publish.body != NULL))
+        if (LIKELY(publish.body && body.size))
             memcpy(publish.body, body.data, body.size);
         end(channel, &publish, result);
     }

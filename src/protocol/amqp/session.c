@@ -209,9 +209,9 @@ void session_free(struct session *session)
     }
     request_forget_exclusive(session);
     client_detach(&session->client);
+    consume_free_all(session);
     while (session->channel_count)
         channel_free(session->channels[session->channel_count - 1]);
-    consume_free_all(session);
     output_deinit(&session->output);
     input_deinit(session);
     free(session->channels);
