@@ -322,7 +322,8 @@ static void flush(struct worker *worker, struct client *client)
         pending_free(pending);
         place = worker_client(worker, client->id);   /* the places may have moved */
     }
-    if (place && place->last && place->last->deferred)
+    /* A commit is never deferred: one that waits may stand before it. */
+    if (place && place->first && (place->first->deferred || place->last->deferred))
         begin_waiting(worker, place);
 }
 

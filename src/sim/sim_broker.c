@@ -35,6 +35,10 @@ static bool post(struct worker_port *port, unsigned to, struct batch *batch)
     struct sim_broker *broker = from->broker;
     struct sim_mailbox *box = &broker->workers[to].from[from->index];
     CHECK(to < broker->worker_count && to != from->index);
+    if (broker->closing) {
+        worker_receive(broker->workers[to].worker, batch);
+        return true;
+    }
     if (box->count == SIM_MAILBOX_ROOM || (!broker->calm && random_chance(broker->random, broker->plan->post_refused, 256)))
         return false;
     box->batches[(box->first + box->count++) % SIM_MAILBOX_ROOM] = batch;
@@ -85,6 +89,7 @@ enum gw_err sim_broker_start(struct sim_broker *broker)
     };
     broker->worker_count = broker->plan->workers;
     broker->why[0] = 0;
+    broker->closing = false;
     broker->broker = broker_new(&config);
     if (!broker->broker)
         return GW_ERR_NOMEM;
@@ -139,7 +144,7 @@ enum gw_err sim_broker_close(struct sim_broker *broker)
         while (broker->workers[i].sessions)
             end_session(broker->workers[i].sessions);
     empty_mailboxes(broker);
-    broker->calm = true;
+    broker->calm = broker->closing = true;
     enum gw_err err = broker_close(broker->broker);
     trace_event(broker->trace, TRACE_BROKER_CLOSE, err, 0, 0, 0);
     while (sim_disk_step(broker->disk))

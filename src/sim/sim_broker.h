@@ -54,6 +54,7 @@ struct sim_broker {
     struct sim_worker workers[SIM_WORKERS_MAX];
     unsigned worker_count;
     bool calm;                  /* mailboxes always have room, bytes arrive whole */
+    bool closing;               /* one thread again: batches arrive at once */
     char why[512];
 };
 

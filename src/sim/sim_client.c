@@ -27,8 +27,9 @@ void sim_client_deinit(struct sim_client *client)
 
 void sim_client_say(struct sim_client *client, uint16_t channel, enum amqp_method_id id, const struct amqp_value *values)
 {
+    static const struct amqp_value nothing[AMQP_ARGUMENTS_MAX];
     uint8_t frame[2048];
-    size_t size = amqp_method_frame(frame, sizeof(frame), channel, id, values);
+    size_t size = amqp_method_frame(frame, sizeof(frame), channel, id, values ? values : nothing);
     CHECK(size > 0);
     stream_write(&client->link->to_session, frame, size);
     client->sent_us = client->world->trace->now_us;
