@@ -145,7 +145,8 @@ static bool deliver(struct shard *shard, struct queue *queue, struct consumer *c
     command->consumer = consumer->number;
     command->handle = consumer->handle;
     command->channel = consumer->channel;
-    bool redelivered = (entry->flags & ENTRY_REDELIVERED) || seq < queue->redelivered_below;
+    /* One that came back unseen while later ones went ahead is flagged too: what is not flagged comes in order. */
+    bool redelivered = (entry->flags & ENTRY_REDELIVERED) || seq < queue->redelivered_below || seq < queue->delivered_below;
     if (seq >= queue->delivered_below)
         queue->delivered_below = seq + 1;
     command->flags = (redelivered ? DELIVER_REDELIVERED : 0) | (consumer->no_ack ? DELIVER_NO_ACK : 0);

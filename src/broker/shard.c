@@ -503,6 +503,19 @@ void shard_slice(struct shard *shard, const struct command_slice *command)
 
 /* ---- settle -------------------------------------------------------------------------------------------------------- */
 
+/* Messages at the end of what was delivered that came back unseen were never delivered. */
+static void forget_delivery(struct queue *queue)
+{
+    while (queue->delivered_below) {
+        struct block_slot *slot;
+        bool unacked;
+        struct entry *entry = queue_entry_at(queue, queue->delivered_below - 1, &slot, &unacked);
+        if (!entry || unacked || (entry->flags & ENTRY_REDELIVERED))
+            return;
+        queue->delivered_below--;
+    }
+}
+
 static void settle_one(struct shard *shard, struct queue *queue, uint64_t seq, enum settle_kind kind)
 {
     struct block_slot *slot;
@@ -513,6 +526,8 @@ static void settle_one(struct shard *shard, struct queue *queue, uint64_t seq, e
     struct consumer *consumer = entry->holder ? shard_consumer(shard, entry->holder) : NULL;
     if (kind == SETTLE_REQUEUE || kind == SETTLE_UNDELIVERED) {
         queue_requeue(queue, seq, slot, entry, kind == SETTLE_REQUEUE);
+        if (kind == SETTLE_UNDELIVERED)
+            forget_delivery(queue);
     } else {
         if (queue->durable && (entry->flags & ENTRY_PERSISTENT))
             shard_log_settle(shard, queue->id, seq, 1);
