@@ -187,6 +187,8 @@ static void set_prefetch(struct sim_channel *channel)
     sim_client_say(channel->client, channel->number, AMQP_BASIC_QOS, values);
     channel->waiting = AMQP_BASIC_QOS_OK;
     channel->qos_done = true;
+    trace_note(world->trace, "client %u channel %u: prefetch %u, of the channel %u", channel->client->index, channel->number, channel->prefetch,
+               channel->channel_prefetch);
 }
 
 static void set_channel_prefetch(struct sim_channel *channel)
@@ -217,6 +219,8 @@ static bool consume(struct sim_channel *channel)
         [AMQP_BASIC_CONSUME_NO_ACK] = amqp_number(consumer->no_ack),
     };
     channel->waiting_consumer = (uint8_t)slot;
+    trace_note(world->trace, "client %u channel %u: consumer %s of %s%s", channel->client->index, channel->number, tag, queue_text(world, queue),
+               consumer->no_ack ? " without acknowledgements" : "");
     say(channel, AMQP_BASIC_CONSUME, values, AMQP_BASIC_CONSUME_OK);
     return true;
 }

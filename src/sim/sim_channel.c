@@ -498,6 +498,9 @@ static void complete(struct sim_channel *channel)
         return;
     }
     trace_event(world->trace, TRACE_DELIVER, channel->client->index, channel->number, arrival->queue, message);
+    trace_note(world->trace, "  tag %lu consumer %u%s%s", (unsigned long)arrival->tag,
+               arrival->consumer < CONSUMERS_MAX ? channel->consumers[arrival->consumer].number : 0, arrival->redelivered ? " redelivered" : "",
+               world->model->messages[message - 1].persistent ? " persistent" : "");
     if (arrival->tag != channel->last_tag + 1)
         trace_fail(world->trace, "delivery tags", "client %u channel %u: tag %lu after %lu", channel->client->index, channel->number,
                    (unsigned long)arrival->tag, (unsigned long)channel->last_tag);
