@@ -150,7 +150,8 @@ enum gw_err segment_store_open(const struct segment_config *config, const struct
         err = segment ? open_listed(store, segment, &files[i]) : files[i].file ? GW_ERR_NOMEM : GW_ERR_CORRUPT;
     }
     if (err == GW_OK) {
-        qsort(store->segments, store->count, sizeof(struct segment *), by_number);
+        if (store->count > 1)
+            qsort(store->segments, store->count, sizeof(struct segment *), by_number);
         for (unsigned i = 0; i < store->count; i++) {
             if (i > 0 && store->segments[i]->number == store->segments[i - 1]->number)
                 err = GW_ERR_CORRUPT;
