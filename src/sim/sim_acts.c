@@ -325,6 +325,9 @@ static bool end_transaction(struct sim_channel *channel)
     }
     for (unsigned i = 0; i < channel->tx_published_count; i++)
         model_commit_sent(world->model, channel->tx_published[i]);
+    for (unsigned i = 0; i < channel->held_count; i++)
+        if (channel->held[i].in_tx)
+            sim_channel_uncount(channel, &channel->held[i]);
     say(channel, AMQP_TX_COMMIT, NULL, AMQP_TX_COMMIT_OK);
     return true;
 }

@@ -41,7 +41,7 @@ static void *grown(void *array, unsigned count, unsigned *room, size_t size)
 static void hold(struct sim_channel *channel, uint64_t tag, uint64_t message, unsigned queue, unsigned consumer)
 {
     channel->held = grown(channel->held, channel->held_count, &channel->held_room, sizeof(*channel->held));
-    channel->held[channel->held_count++] = (struct held){tag, message, (uint8_t)queue, (uint8_t)consumer, false};
+    channel->held[channel->held_count++] = (struct held){tag, message, (uint8_t)queue, (uint8_t)consumer, false, false};
     if (consumer == CONSUMERS_MAX)
         return;
     struct sim_consumer *from = &channel->consumers[consumer];
@@ -62,14 +62,20 @@ static void note_settled(struct settled **list, unsigned *count, unsigned *room,
     (*list)[(*count)++] = (struct settled){message, (uint8_t)queue};
 }
 
+void sim_channel_uncount(struct sim_channel *channel, struct held *held)
+{
+    if (held->consumer == CONSUMERS_MAX || held->uncounted)
+        return;
+    held->uncounted = true;
+    channel->channel_unacked--;
+    channel->consumers[held->consumer].unacked--;
+}
+
 void sim_channel_settle(struct sim_channel *channel, unsigned index, enum settlement settlement)
 {
     struct model *model = world_of(channel)->model;
+    sim_channel_uncount(channel, &channel->held[index]);
     struct held held = channel->held[index];
-    if (held.consumer < CONSUMERS_MAX) {
-        channel->channel_unacked--;
-        channel->consumers[held.consumer].unacked--;
-    }
     memmove(channel->held + index, channel->held + index + 1, (channel->held_count - index - 1) * sizeof(held));
     channel->held_count--;
     if (settlement == SETTLED_BACK) {

@@ -20,6 +20,7 @@ struct held {
     uint64_t tag, message;
     uint8_t queue, consumer;     /* consumer: CONSUMERS_MAX for a get */
     bool in_tx;                  /* settled in the open transaction */
+    bool uncounted;              /* it no longer counts for the prefetch: its commit was sent */
 };
 
 struct settled {
@@ -156,6 +157,9 @@ void sim_channel_note_groups(struct sim_channel *channel);
 /* held[index] is settled: for good, or given back. */
 enum settlement { SETTLED_ACK, SETTLED_BACK };
 void sim_channel_settle(struct sim_channel *channel, unsigned index, enum settlement settlement);
+
+/* It no longer counts for the prefetch. */
+void sim_channel_uncount(struct sim_channel *channel, struct held *held);
 
 /* ---- sim_acts.c ---- */
 
