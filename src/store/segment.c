@@ -1,8 +1,8 @@
 /* Segment files, "segment-<number, 8 hexadecimal digits>": images back to back and nothing else. What lies where is known by the snapshot alone, and an
  * image carries its own checksums (block_image.h), so a file has no header.
  *
- * Writes are buffered by the system and made durable together by segment_sync. While that runs new appends are held back: when it tells that it
- * is done, everything that was told as written is durable, and segment_files lists exactly that. */
+ * Writes are buffered by the system and made durable together by segment_sync. From the moment that it is asked new appends are held back: when it
+ * tells that it is done, everything appended before is durable, nothing else is written, and segment_files lists exactly that. */
 #include "store/segment_state.h"
 
 #include <inttypes.h>
@@ -120,11 +120,10 @@ static void open_done(struct disk_op *op)
     segment_go_on_syncing(store);
 }
 
-/* Starts what was held back as far as it can be started. */
 void segment_start_held(struct segment_store *store)
 {
     struct append_op **at = &store->held;
-    while (*at && !store->syncing) {
+    while (*at) {
         struct append_op *append = *at;
         struct segment *segment = append->segment;
         if (segment->handle >= 0) {
@@ -138,8 +137,6 @@ void segment_start_held(struct segment_store *store)
         }
         at = &append->next;
     }
-    while (*at)
-        at = &(*at)->next;
     store->held_end = at;
 }
 
@@ -150,7 +147,7 @@ static void write_now(struct append_op *append)
     struct segment *segment = append->segment;
     enum gw_err err = GW_OK;
     segment->operations++;
-    while (segment->opening || store->syncing)
+    while (segment->opening || store->requests)
         segment_wait_once(store);
     segment->operations--;
     if (segment->handle < 0) {
@@ -184,6 +181,11 @@ enum gw_err segment_append(struct segment_store *store, struct chunk *image, uin
     store->live += size;
     if (wait) {
         write_now(append);
+        return GW_OK;
+    }
+    if (store->requests) {
+        *store->later_end = append;
+        store->later_end = &append->next;
         return GW_OK;
     }
     *store->held_end = append;

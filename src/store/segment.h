@@ -56,13 +56,14 @@ typedef void segment_read_done(void *owner, void *context, struct segment_locati
 /* Reads a whole image back, or [at, at + size) of it. Answers later; with `wait` before it returns. */
 enum gw_err segment_read(struct segment_store *store, struct segment_location location, bool wait, segment_read_done *done, void *context);
 
-/* `bytes` of the image at `location` are no longer needed. Releases add up to at most the image's size. */
+/* `bytes` of the image at `location` are no longer needed. Releases add up to at most the image's size, and come after `written`. */
 void segment_release(struct segment_store *store, struct segment_location location, uint32_t bytes);
 
-/* Makes every append that was written before the call durable, then calls `done` (files that had none are skipped). */
+/* Makes every append made before the call durable, then calls `done` (files that had none are skipped). Appends made after the call wait until
+ * then, so segment_files lists in `done` exactly what is durable. GW_ERR_FAILED: a sync failed, and bytes of that file are still live. */
 void segment_sync(struct segment_store *store, bool wait, void (*done)(void *owner, void *context, enum gw_err err), void *context);
 
-/* Lists the files for a snapshot; returns the count; fills up to `room`. */
+/* Lists the files for a snapshot; returns the count; fills up to `room`. What is not yet written is not counted. */
 unsigned segment_files(const struct segment_store *store, struct segment_file_info *files, unsigned room);
 
 /* Files that became wholly dead are unlinked only here, after the snapshot that no longer names them is durable. */

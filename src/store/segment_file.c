@@ -6,6 +6,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+void segment_name(const struct segment_store *store, uint32_t number, char name[DISK_NAME_SIZE])
+{
+    char entry[32];
+    snprintf(entry, sizeof(entry), "segment-%08" PRIx32, number);
+    enum gw_err err = disk_path(name, store->directory, entry);
+    CHECK(err == GW_OK);
+}
+
 struct segment *segment_find(const struct segment_store *store, uint32_t number)
 {
     unsigned low = 0, high = store->count;
@@ -32,10 +40,7 @@ struct segment *segment_add(struct segment_store *store, uint32_t number)
     struct segment *segment = calloc(1, sizeof(*segment));
     if (!segment)
         return NULL;
-    char entry[32];
-    snprintf(entry, sizeof(entry), "segment-%08" PRIx32, number);
-    enum gw_err err = disk_path(segment->name, store->directory, entry);
-    CHECK(err == GW_OK);
+    segment_name(store, number, segment->name);
     segment->store = store;
     segment->number = number;
     segment->handle = -1;

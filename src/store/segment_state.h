@@ -64,20 +64,22 @@ struct segment_store {
     struct segment *current;    /* where appends go; NULL: a new one is begun */
     uint32_t last_number;
 
-    struct append_op *held, **held_end;     /* wait for their file to open, or for the sync to end */
+    struct append_op *held, **held_end;     /* wait for their file to open */
+    struct append_op *later, **later_end;   /* made since somebody asked for a sync: wait for it to end */
     unsigned appends;                       /* writes in flight */
     unsigned operations;                    /* of every kind in flight */
     uint64_t size, live;                    /* bytes, of all files */
 
-    struct sync_request *requests, **requests_end;
-    bool syncing;                           /* no write is started */
-    unsigned syncs;                         /* in flight, once the writes are done; the directory's too */
-    enum gw_err sync_err;
+    struct sync_request *requests, **requests_end;  /* answered by the sync at hand */
+    struct sync_request *next_requests, **next_requests_end;
+    unsigned syncs;                         /* in flight, once the writes are done, the directory's too */
     bool names_failed;                      /* syncing the directory failed: nothing will be durable any more */
     struct disk_op directory_op;
 };
 
 /* segment_file.c */
+
+void segment_name(const struct segment_store *store, uint32_t number, char name[DISK_NAME_SIZE]);
 
 /* The file with this number, or NULL. */
 struct segment *segment_find(const struct segment_store *store, uint32_t number);
@@ -98,7 +100,7 @@ void segment_dispose(struct segment_store *store, struct segment *segment);
 void segment_begin(struct segment *segment, struct disk_op op);
 void segment_ended(struct segment *segment);
 
-/* segment.c: starts what was held back as far as it can be started. */
+/* segment.c: starts the held appends whose files are open, and has the other files opened. */
 void segment_start_held(struct segment_store *store);
 
 /* segment_sync.c: takes the next step when somebody asked. */

@@ -82,20 +82,46 @@ static void free_store(struct segment_store *store)
     free(store);
 }
 
-/* Unlinks what the snapshot does not name: a file begun after it, or one that died before it. */
+struct leftovers {
+    struct segment_store *store;
+    uint32_t *numbers;
+    unsigned count, room;
+};
+
+/* Notes what the snapshot does not name: a file begun after it, or one that died before it. */
 static enum gw_err found_name(void *owner, const char *entry)
 {
-    struct segment_store *store = owner;
+    struct leftovers *leftovers = owner;
     if (strncmp(entry, "segment-", 8) != 0 || strlen(entry) != 16 || strspn(entry + 8, "0123456789abcdef") != 8)
         return GW_OK;
     uint32_t number = (uint32_t)strtoul(entry + 8, NULL, 16);
-    if (number > store->last_number)
-        store->last_number = number;
-    if (segment_find(store, number))
+    if (number > leftovers->store->last_number)
+        leftovers->store->last_number = number;
+    if (segment_find(leftovers->store, number))
         return GW_OK;
-    char name[DISK_NAME_SIZE];
-    enum gw_err err = disk_path(name, store->directory, entry);
-    return err == GW_OK ? disk_call_unlink(store->disk, name) : err;
+    if (leftovers->count == leftovers->room) {
+        unsigned room = leftovers->room ? leftovers->room * 2 : 16;
+        uint32_t *grown = realloc(leftovers->numbers, room * sizeof(*grown));
+        if (!grown)
+            return GW_ERR_NOMEM;
+        leftovers->numbers = grown;
+        leftovers->room = room;
+    }
+    leftovers->numbers[leftovers->count++] = number;
+    return GW_OK;
+}
+
+static enum gw_err unlink_leftovers(struct segment_store *store)
+{
+    struct leftovers leftovers = {.store = store};
+    enum gw_err err = disk_call_list(store->disk, store->directory, found_name, &leftovers);
+    for (unsigned i = 0; i < leftovers.count && err == GW_OK; i++) {
+        char name[DISK_NAME_SIZE];
+        segment_name(store, leftovers.numbers[i], name);
+        err = disk_call_unlink(store->disk, name);
+    }
+    free(leftovers.numbers);
+    return err;
 }
 
 static int by_number(const void *a, const void *b)
@@ -144,13 +170,16 @@ enum gw_err segment_store_open(const struct segment_config *config, const struct
     store->owner = config->owner;
     store->file_size = config->file_size ? config->file_size : FILE_SIZE_DEFAULT;
     store->held_end = &store->held;
+    store->later_end = &store->later;
     store->requests_end = &store->requests;
+    store->next_requests_end = &store->next_requests;
     for (unsigned i = 0; i < count && err == GW_OK; i++) {
         struct segment *segment = files[i].file ? segment_add(store, files[i].file) : NULL;
         err = segment ? open_listed(store, segment, &files[i]) : files[i].file ? GW_ERR_NOMEM : GW_ERR_CORRUPT;
     }
     if (err == GW_OK) {
         if (store->count > 1)
+            if (store->count)
             qsort(store->segments, store->count, sizeof(struct segment *), by_number);
         for (unsigned i = 0; i < store->count; i++) {
             if (i > 0 && store->segments[i]->number == store->segments[i - 1]->number)
@@ -159,7 +188,7 @@ enum gw_err segment_store_open(const struct segment_config *config, const struct
         }
     }
     if (err == GW_OK)
-        err = disk_call_list(store->disk, store->directory, found_name, store);
+        err = unlink_leftovers(store);
     if (err != GW_OK) {
         free_store(store);
         return err;
@@ -175,7 +204,7 @@ enum gw_err segment_store_open(const struct segment_config *config, const struct
 
 void segment_store_close(struct segment_store *store)
 {
-    while (store->operations > 0 || store->held)
+    while (store->operations > 0 || store->held || store->later)
         segment_wait_once(store);
     free_store(store);
 }

@@ -5,25 +5,39 @@
 
 #include <stdlib.h>
 
-/* Tells everybody who asked: whatever was written when they did is durable, and nothing was written since. */
+/* Lets the appends and the requests that came during a sync have their turn. */
+static void begin_next_round(struct segment_store *store)
+{
+    *store->held_end = store->later;
+    if (store->later)
+        store->held_end = store->later_end;
+    store->later = NULL;
+    store->later_end = &store->later;
+    *store->requests_end = store->next_requests;
+    if (store->next_requests)
+        store->requests_end = store->next_requests_end;
+    store->next_requests = NULL;
+    store->next_requests_end = &store->next_requests;
+    segment_start_held(store);
+    segment_go_on_syncing(store);
+}
+
 static void finish_sync(struct segment_store *store)
 {
     struct sync_request *request = store->requests;
     store->requests = NULL;
     store->requests_end = &store->requests;
-    enum gw_err err = store->names_failed ? GW_ERR_FAILED : store->sync_err;
+    enum gw_err err = store->names_failed ? GW_ERR_FAILED : GW_OK;
     for (unsigned i = 0; i < store->count; i++)
         if (store->segments[i]->sync_failed && store->segments[i]->live > 0)
             err = GW_ERR_FAILED;
-    store->syncing = false;
     while (request) {
         struct sync_request *next = request->next;
         request->done(store->owner, request->context, err);
         free(request);
         request = next;
     }
-    segment_start_held(store);
-    segment_go_on_syncing(store);
+    begin_next_round(store);
 }
 
 static void sync_ended(struct segment_store *store)
@@ -58,12 +72,8 @@ static void directory_done(struct disk_op *op)
 
 void segment_go_on_syncing(struct segment_store *store)
 {
-    if (!store->requests || store->syncs > 0)
+    if (!store->requests || store->syncs > 0 || store->appends > 0 || store->held)
         return;
-    store->syncing = true;
-    if (store->appends > 0)
-        return;
-    store->sync_err = GW_OK;
     unsigned before = store->syncs++;
     CHECK(before == 0);
     for (unsigned i = 0; i < store->count && !bug_enabled(BUG_SEGMENT_WITHOUT_SYNC); i++) {
@@ -89,9 +99,11 @@ void segment_sync(struct segment_store *store, bool wait, void (*done)(void *own
     }
     request->done = done;
     request->context = context;
-    *store->requests_end = request;
-    store->requests_end = &request->next;
+    /* Appends that wait for the sync at hand are not covered by it. */
+    struct sync_request ***end = store->later || store->next_requests ? &store->next_requests_end : &store->requests_end;
+    **end = request;
+    *end = &request->next;
     segment_go_on_syncing(store);
-    while (wait && store->requests)
+    while (wait && (store->requests || store->next_requests))
         segment_wait_once(store);
 }
