@@ -239,6 +239,15 @@ void model_deliver(struct model *model, unsigned queue, uint64_t number, bool re
         instance->flags = (uint16_t)(INSTANCE_ROUTED | INSTANCE_MAY | INSTANCE_MUST | INSTANCE_SEEN | INSTANCE_HELD | known);
 }
 
+void model_see(struct model *model, unsigned queue, uint64_t number)
+{
+    struct instance *instance = model_instance(model, number, queue);
+    if (!instance)
+        trace_fail(model->trace, "nothing appears", "queue %s: message %lu was not routed there", queue_name(model, queue), (unsigned long)number);
+    else
+        instance->flags |= INSTANCE_SEEN;
+}
+
 void model_end(struct model *model, unsigned queue, uint64_t number)
 {
     struct instance *instance = model_instance(model, number, queue);

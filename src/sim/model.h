@@ -99,6 +99,9 @@ uint64_t model_identify(struct model *model, struct bytes exchange, struct bytes
 /* `progress`: the consumer's; NULL for a get. */
 void model_deliver(struct model *model, unsigned queue, uint64_t message, bool redelivered, bool no_ack, struct model_progress *progress);
 
+/* It was delivered, and is already given back. */
+void model_see(struct model *model, unsigned queue, uint64_t message);
+
 /* The client has settled it for good, or given it back. */
 void model_end(struct model *model, unsigned queue, uint64_t message);
 void model_give_back(struct model *model, unsigned queue, uint64_t message);

@@ -512,6 +512,10 @@ static void complete(struct sim_channel *channel)
                    (unsigned long)arrival->tag, (unsigned long)channel->last_tag);
     channel->last_tag = arrival->tag;
     bool is_get = method == AMQP_BASIC_GET_OK;
+    if (channel->waiting == AMQP_BASIC_RECOVER_OK && !arrival->no_ack) {
+        model_see(world->model, arrival->queue, message);
+        return;   /* it was on its way when the recover gave everything back */
+    }
     if (is_get) {
         channel->waiting = 0;
         synced(channel, arrival->queue);
