@@ -340,6 +340,8 @@ static void request_purge(struct shard *shard, struct queue *queue, const struct
     uint64_t before = queue->ready;
     for (uint64_t number = queue->first_block; number < queue->end_block; number++) {
         struct block_slot *slot = queue_slot(queue, number);
+        if (!slot)
+            continue;   /* emptied blocks at the front went with the last message before them */
         struct block *block = slot->block;
         if (!block && !slot->live)
             continue;
