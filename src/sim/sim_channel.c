@@ -242,6 +242,7 @@ static void opened(struct sim_channel *channel)
     channel->order = 0;
     channel->first_tag = channel->next_tag = 1;
     channel->last_tag = 0;
+    channel->next_consumer = 0;
     channel->publishes = channel->confirms = channel->consumes = channel->transacts = channel->qos_done = false;
     if (channel->number == CONTROL_CHANNEL)
         sim_client_setup(channel->client);
