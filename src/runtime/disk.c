@@ -2,9 +2,11 @@
 
 #include "runtime/disk_perform.h"
 #include "runtime/disk_worker.h"
+#include "runtime/wake.h"
 
 #include <errno.h>
 #include <liburing.h>
+#include <stddef.h>
 #include <stdlib.h>
 
 #define RING_SIZE 256u   /* operations that one loop turn may submit without a system call of its own */
@@ -30,7 +32,7 @@ struct real_disk {
     uv_mutex_t mutex;
     uv_cond_t performed;
     struct disk_op *completed, **completed_last;   /* by the workers; guarded by mutex */
-    uv_async_t wake;
+    struct wake wake;
 
     uint64_t finished;                     /* operations whose done was called */
     unsigned open_handles;
@@ -41,6 +43,11 @@ static struct real_disk *real(struct disk *disk)
     return (struct real_disk *)disk;
 }
 
+static struct real_disk *of_wake(struct wake *wake)
+{
+    return (struct real_disk *)((char *)wake - offsetof(struct real_disk, wake));
+}
+
 static bool is_transfer(const struct disk_op *op)
 {
     return op->kind == DISK_READ || op->kind == DISK_WRITE || op->kind == DISK_WRITE_SYNC;
@@ -49,7 +56,7 @@ static bool is_transfer(const struct disk_op *op)
 static void give_to_worker(struct real_disk *d, struct disk_op *op)
 {
     if (d->with_workers++ == 0)
-        uv_ref((uv_handle_t *)&d->wake);
+        wake_ref(&d->wake);
     bool is_data = is_transfer(op) || op->kind == DISK_SYNC;
     disk_worker_put(is_data && !d->uses_ring ? &d->data : &d->helper, op);
 }
@@ -64,7 +71,7 @@ static void on_performed(void *owner, struct disk_op *op)
     d->completed_last = &op->next;
     uv_cond_signal(&d->performed);
     uv_mutex_unlock(&d->mutex);
-    uv_async_send(&d->wake);
+    wake_send(&d->wake);
 }
 
 static struct disk_op *take_completed(struct real_disk *d, bool wait)
@@ -85,15 +92,15 @@ static struct disk_op *take_completed(struct real_disk *d, bool wait)
 static void finish_completed(struct real_disk *d, struct disk_op *op)
 {
     if (--d->with_workers == 0)
-        uv_unref((uv_handle_t *)&d->wake);
+        wake_unref(&d->wake);
     disk_tell_names(op);
     d->finished++;
     op->done(op);
 }
 
-static void on_wake(uv_async_t *wake)
+static void on_wake(struct wake *wake)
 {
-    struct real_disk *d = wake->data;
+    struct real_disk *d = of_wake(wake);
     struct disk_op *op;
     while (!d->closing && (op = take_completed(d, false)))
         finish_completed(d, op);
@@ -216,7 +223,7 @@ static void on_prepare(uv_prepare_t *prepare)
     struct real_disk *d = prepare->data;
     /* The kernel was short of memory. A completion that is under way brings us back here; without any, we do it ourselves. */
     if (!ring_submit(d) && d->in_ring == d->prepared)
-        uv_async_send(&d->wake);
+        wake_send(&d->wake);
 }
 
 /* ---- The interface ---- */
@@ -302,6 +309,13 @@ static void on_closed(uv_handle_t *handle)
     free_when_closed(d);
 }
 
+static void on_wake_closed(struct wake *wake)
+{
+    struct real_disk *d = of_wake(wake);
+    d->open_handles--;
+    free_when_closed(d);
+}
+
 static void close_handles(struct real_disk *d)
 {
     d->closing = true;
@@ -310,7 +324,7 @@ static void close_handles(struct real_disk *d)
         uv_close((uv_handle_t *)&d->prepare, on_closed);
         io_uring_queue_exit(&d->ring);
     }
-    uv_close((uv_handle_t *)&d->wake, on_closed);
+    wake_close(&d->wake, on_wake_closed);
 }
 
 enum gw_err disk_open(uv_loop_t *loop, const struct directory *directory, enum disk_mode mode, struct disk **disk)
@@ -325,10 +339,9 @@ enum gw_err disk_open(uv_loop_t *loop, const struct directory *directory, enum d
         goto err_after_alloc;
     if (uv_cond_init(&d->performed) != 0)
         goto err_after_mutex;
-    if (uv_async_init(loop, &d->wake, on_wake) != 0)
+    if (wake_init(&d->wake, loop, on_wake) != GW_OK)
         goto err_after_cond;
-    d->wake.data = d;
-    uv_unref((uv_handle_t *)&d->wake);
+    wake_unref(&d->wake);
     d->open_handles = 1;
     d->uses_ring = mode == DISK_MODE_AUTO && ring_open(d);
     if (!disk_worker_init(&d->helper, d->directory, on_performed, d))

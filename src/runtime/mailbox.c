@@ -24,11 +24,11 @@ struct mailbox {
     _Alignas(CACHE_LINE) atomic_bool armed;  /* the consumer may sleep: wake it */
     atomic_bool room_wanted;                 /* the producer was refused: wake it */
     unsigned capacity;
-    uv_async_t *consumer, *producer;
+    struct wake *consumer, *producer;
     void *items[];
 };
 
-struct mailbox *mailbox_new(unsigned capacity, uv_async_t *consumer, uv_async_t *producer)
+struct mailbox *mailbox_new(unsigned capacity, struct wake *consumer, struct wake *producer)
 {
     CHECK(capacity > 0 && (capacity & (capacity - 1)) == 0);
     size_t size = sizeof(struct mailbox) + capacity * sizeof(void *);
@@ -71,7 +71,7 @@ void mailbox_post(struct mailbox *m)
         return;
     m->unposted = false;
     if (atomic_load(&m->armed) && atomic_exchange(&m->armed, false))
-        uv_async_send(m->consumer);
+        wake_send(m->consumer);
 }
 
 /* Is there an item? Arms the mailbox when there is none. */
@@ -103,6 +103,6 @@ void *mailbox_take(struct mailbox *m)
     atomic_store(&m->head, head);
     /* Not before half of it is free, or the two loops would wake each other for every single item. */
     if (atomic_load(&m->room_wanted) && m->tail_seen - head <= m->capacity / 2 && atomic_exchange(&m->room_wanted, false))
-        uv_async_send(m->producer);
+        wake_send(m->producer);
     return item;
 }

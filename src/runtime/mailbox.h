@@ -5,13 +5,14 @@
 #ifndef RUNTIME_MAILBOX_H
 #define RUNTIME_MAILBOX_H
 
+#include "runtime/wake.h"
+
 #include <stdbool.h>
-#include <uv.h>
 
 struct mailbox;
 
-/* Room for `capacity` items, a power of two. The two loops' handles are borrowed until mailbox_free. NULL: out of memory. */
-struct mailbox *mailbox_new(unsigned capacity, uv_async_t *consumer, uv_async_t *producer);
+/* Room for `capacity` items, a power of two. What wakes the two loops is borrowed until mailbox_free. NULL: out of memory. */
+struct mailbox *mailbox_new(unsigned capacity, struct wake *consumer, struct wake *producer);
 
 /* After both loops have ended. Items that are still in it are forgotten. */
 void mailbox_free(struct mailbox *mailbox);

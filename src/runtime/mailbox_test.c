@@ -9,19 +9,14 @@
 
 #include <cmocka.h>
 
-static void nothing(uv_async_t *async)
-{
-    (void)async;
-}
-
 static void order_and_bounds(void **state)
 {
     (void)state;
     uv_loop_t loop;
-    uv_async_t async;
+    struct wake wake;
     uv_loop_init(&loop);
-    uv_async_init(&loop, &async, nothing);
-    struct mailbox *m = mailbox_new(4, &async, &async);
+    assert_int_equal(wake_init(&wake, &loop, NULL), GW_OK);
+    struct mailbox *m = mailbox_new(4, &wake, &wake);
     for (uintptr_t round = 0; round < 10; round++) {
         for (uintptr_t i = 1; i <= 4; i++)
             assert_true(mailbox_put(m, (void *)(round + i)));
@@ -34,14 +29,14 @@ static void order_and_bounds(void **state)
         assert_null(mailbox_take(m));
     }
     mailbox_free(m);
-    uv_close((uv_handle_t *)&async, NULL);
+    wake_close(&wake, NULL);
     uv_run(&loop, UV_RUN_DEFAULT);
     uv_loop_close(&loop);
 }
 
 struct side {
     uv_loop_t loop;
-    uv_async_t wake;
+    struct wake wake;
     uv_prepare_t turn;
     struct mailbox *mailbox;
     uintptr_t next, count;   /* items are 1 … count */
@@ -59,7 +54,7 @@ static uint32_t random_next(struct side *side)
 static void end(struct side *side)
 {
     uv_close((uv_handle_t *)&side->turn, NULL);
-    uv_close((uv_handle_t *)&side->wake, NULL);
+    wake_close(&side->wake, NULL);
 }
 
 /* A producer's turn: a few items or as many as there is room for, one post, and sleep only when it was refused. */
@@ -73,7 +68,7 @@ static void produce(uv_prepare_t *turn)
     if (side->next > side->count)
         end(side);
     else if (left == UINT32_MAX)
-        uv_async_send(&side->wake);
+        wake_send(&side->wake);
 }
 
 /* A consumer's turn: takes some, and sleeps only after it was answered NULL. */
@@ -92,18 +87,18 @@ static void consume(uv_prepare_t *turn)
             side->failed = true;
         side->next++;
     }
-    uv_async_send(&side->wake);
+    wake_send(&side->wake);
 }
 
 static void side_init(struct side *side, uv_prepare_cb turn, uintptr_t count, unsigned burst, uint32_t seed)
 {
     *side = (struct side){.next = 1, .count = count, .burst = burst, .random = seed};
     uv_loop_init(&side->loop);
-    uv_async_init(&side->loop, &side->wake, nothing);
+    wake_init(&side->wake, &side->loop, NULL);
     uv_prepare_init(&side->loop, &side->turn);
     side->turn.data = side;
     uv_prepare_start(&side->turn, turn);
-    uv_async_send(&side->wake);
+    wake_send(&side->wake);
 }
 
 static void run(void *side)

@@ -255,6 +255,12 @@ static void on_check(uv_check_t *check)
     uint64_t deadline_us = r->config.turn ? r->config.turn(r->config.owner, now_us) : UINT64_MAX;
     uint64_t closing_us = kill_late_ones(r);
     settle_connections(r);
+    if (r->again_wanted && r->config.turn && !r->stopping) {
+        /* At once rather than after another look at the sockets: mostly it is a word to the owner, with nothing to be sent. */
+        r->again_wanted = false;
+        deadline_us = r->config.turn(r->config.owner, now_us);
+        settle_connections(r);
+    }
     if (r->stopping) {
         close_everything(r);
         return;
@@ -274,11 +280,6 @@ static void on_check(uv_check_t *check)
 
 /* ---- Life ---- */
 
-static void on_wake(uv_async_t *wake)
-{
-    (void)wake;
-}
-
 struct reactor *reactor_new(const struct reactor_config *config)
 {
     struct reactor *r = calloc(1, sizeof(*r));
@@ -297,7 +298,7 @@ struct reactor *reactor_new(const struct reactor_config *config)
     r->input = r->memory + r->config.tail_max;
     if (uv_loop_init(&r->loop) != 0)
         goto err_after_memory;
-    if (uv_async_init(&r->loop, &r->wake, on_wake) != 0)
+    if (wake_init(&r->wake, &r->loop, NULL) != GW_OK)
         goto err_after_loop;
     uv_check_init(&r->loop, &r->check);
     uv_idle_init(&r->loop, &r->again);
@@ -344,7 +345,7 @@ void reactor_free(struct reactor *r)
     if (!r)
         return;
     reactor_stop_accepting(r);
-    uv_close((uv_handle_t *)&r->wake, NULL);
+    wake_close(&r->wake, NULL);
     uv_close((uv_handle_t *)&r->check, NULL);
     uv_close((uv_handle_t *)&r->again, NULL);
     uv_close((uv_handle_t *)&r->timer, NULL);
@@ -372,7 +373,7 @@ void reactor_join(struct reactor *r)
 
 void reactor_wake(struct reactor *r)
 {
-    uv_async_send(&r->wake);
+    wake_send(&r->wake);
 }
 
 void reactor_again(struct reactor *r)
@@ -395,7 +396,7 @@ uv_loop_t *reactor_loop(struct reactor *r)
     return &r->loop;
 }
 
-uv_async_t *reactor_wake_handle(struct reactor *r)
+struct wake *reactor_wake_handle(struct reactor *r)
 {
     return &r->wake;
 }

@@ -8,6 +8,7 @@
 #include "base/err.h"
 #include "io/alarm.h"
 #include "runtime/connection.h"
+#include "runtime/wake.h"
 
 #include <stdatomic.h>
 #include <stdint.h>
@@ -63,7 +64,7 @@ void reactor_stop_accepting(struct reactor *reactor);
 /* Ends reactor_run after this turn: connections are closed as they are. */
 void reactor_stop(struct reactor *reactor);
 
-/* Another turn without sleeping before it: something was left to do after the owner's turn (in `sent` or `closed`). */
+/* Another turn of the owner's without sleeping before it: something was left to do after the owner's turn (in `sent` or `closed`). */
 void reactor_again(struct reactor *reactor);
 
 /* Monotonic microseconds, read at most once a turn. */
@@ -74,6 +75,6 @@ unsigned reactor_connections(const struct reactor *reactor);
 
 /* For disks and signals, and for mailboxes that wake it. */
 uv_loop_t *reactor_loop(struct reactor *reactor);
-uv_async_t *reactor_wake_handle(struct reactor *reactor);
+struct wake *reactor_wake_handle(struct reactor *reactor);
 
 #endif

@@ -59,7 +59,7 @@ struct listener {
 struct reactor {
     struct reactor_config config;
     uv_loop_t loop;
-    uv_async_t wake;
+    struct wake wake;
     uv_check_t check;       /* a turn after each look at the sockets */
     uv_idle_t again;        /* runs while the loop must not sleep */
     uv_timer_t timer;
