@@ -7,8 +7,8 @@
 #include <string.h>
 
 #define HANDLES_MAX 256
-#define NAMES_MAX 256
-#define HISTORY_MAX 64
+#define NAMES_MAX 128
+#define HISTORY_MAX 32
 
 struct inode {
     uint8_t *now, *safe;        /* as read, and as a crash would leave it */
