@@ -190,7 +190,11 @@ enum gw_err shard_open(struct shard *shard, char *why, unsigned room)
     enum gw_err err = create_queues(shard);
     if (!err && config->log_body == LOG_FILE) {
         struct disk_op make = {.kind = DISK_MAKE_DIR, .name = shard->directory, .file = -1};
+        /* Also when it is there already: the process may have been killed before it was durable. */
+        struct disk_op sync = {.kind = DISK_SYNC_DIR, .name = ".", .file = -1};
         err = gw_err_from_errno(worker->disk->call(worker->disk, &make));
+        if (!err)
+            err = gw_err_from_errno(worker->disk->call(worker->disk, &sync));
         if (err)
             snprintf(why, room, "cannot make %s: %s", shard->directory, gw_err_text(err));
     }
