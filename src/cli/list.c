@@ -73,15 +73,42 @@ static void print_cell(const char *text, int width, bool to_the_right, bool is_l
     fputs(is_last ? "\n" : "  ", stdout);
 }
 
-static void print_table(const struct console *console, const struct listing *listing, const json_t *rows)
+/* The order of a listing: by the first two columns. */
+static int compare_rows(const void *a, const void *b, void *listing_pointer)
+{
+    const struct listing *listing = listing_pointer;
+    char a_text[CELL_MAX], b_text[CELL_MAX];
+    for (size_t c = 0; c < 2; c++) {
+        cell_text(*(json_t *const *)a, listing->columns[c].field, a_text);
+        cell_text(*(json_t *const *)b, listing->columns[c].field, b_text);
+        int order = strcmp(a_text, b_text);
+        if (order)
+            return order;
+    }
+    return 0;
+}
+
+/* The rows in their order, borrowed from the array; NULL: out of memory. */
+static const json_t **sorted(const struct listing *listing, const json_t *array)
+{
+    size_t count = json_array_size(array);
+    const json_t **rows = calloc(count + 1, sizeof *rows);
+    for (size_t r = 0; rows && r < count; r++)
+        rows[r] = json_array_get(array, r);
+    if (rows)
+        qsort_r(rows, count, sizeof *rows, compare_rows, (void *)(uintptr_t)listing);
+    return rows;
+}
+
+static void print_table(const struct console *console, const struct listing *listing, const json_t **rows, size_t count)
 {
     int widths[COLUMNS_MAX];
     bool are_numbers[COLUMNS_MAX] = {false};
     char text[CELL_MAX];
     for (size_t c = 0; c < listing->count; c++) {
         widths[c] = text_width(listing->columns[c].title);
-        for (size_t r = 0; r < json_array_size(rows); r++) {
-            are_numbers[c] |= cell_text(json_array_get(rows, r), listing->columns[c].field, text);
+        for (size_t r = 0; r < count; r++) {
+            are_numbers[c] |= cell_text(rows[r], listing->columns[c].field, text);
             if (text_width(text) > widths[c])
                 widths[c] = text_width(text);
         }
@@ -90,9 +117,9 @@ static void print_table(const struct console *console, const struct listing *lis
     for (size_t c = 0; c < listing->count; c++)
         print_cell(listing->columns[c].title, widths[c], are_numbers[c], c + 1 == listing->count);
     fputs(console->colour_out ? "\033[0m" : "", stdout);
-    for (size_t r = 0; r < json_array_size(rows); r++) {
+    for (size_t r = 0; r < count; r++) {
         for (size_t c = 0; c < listing->count; c++) {
-            cell_text(json_array_get(rows, r), listing->columns[c].field, text);
+            cell_text(rows[r], listing->columns[c].field, text);
             print_cell(text, widths[c], are_numbers[c], c + 1 == listing->count);
         }
     }
@@ -111,7 +138,10 @@ static int print_listing(struct visit *visit, const struct listing *listing, con
         json_dumpf(rows, stdout, JSON_INDENT(2));
         putchar('\n');
     } else {
-        print_table(&visit->console, listing, rows);
+        const json_t **in_order = sorted(listing, rows);
+        if (in_order)
+            print_table(&visit->console, listing, in_order, json_array_size(rows));
+        free(in_order);
     }
     json_decref(rows);
     if (fflush(stdout) == EOF) {
