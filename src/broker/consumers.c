@@ -349,8 +349,13 @@ static void request_purge(struct shard *shard, struct queue *queue, const struct
             shard_drop_paged(shard, queue, number);
             continue;
         }
-        for (unsigned i = bits_next(block->ready, 0); i < BLOCK_SIZE && slot->block == block; i = i + 1 < BLOCK_SIZE ? bits_next(block->ready, i + 1) : BLOCK_SIZE)
+        unsigned i = bits_next(block->ready, 0);
+        while (i < BLOCK_SIZE) {
             take_away(shard, queue, number * BLOCK_SIZE + i, slot, &block->entries[i]);
+            if (slot->block != block)
+                break;   /* the last message took the block with it */
+            i = i + 1 < BLOCK_SIZE ? bits_next(block->ready, i + 1) : BLOCK_SIZE;
+        }
     }
     answer_client(shard, request->client, request->serial, REQUEST_QUEUE_PURGE, request->channel, request->tag)->messages =
         (uint32_t)(before - queue->ready);
