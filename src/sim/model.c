@@ -138,10 +138,8 @@ void model_commit_sent(struct model *model, uint64_t number)
 {
     for (unsigned queue = 0; queue < model->plan->queue_count; queue++) {
         struct instance *instance = model_instance(model, number, queue);
-        if (instance) {
+        if (instance)
             instance->flags = (uint16_t)((instance->flags & ~INSTANCE_IN_TX) | INSTANCE_MAY);
-            instance->generation = model->queues[queue].generation;
-        }
     }
 }
 

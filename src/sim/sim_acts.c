@@ -255,6 +255,7 @@ static bool look_at_queue(struct sim_channel *channel)
 
 static void begin_disturbance(struct sim_world *world, unsigned queue, bool held)
 {
+    trace_note(world->trace, "%s is about to be %s", queue_text(world, queue), held ? "deleted" : "purged, or declared again");
     model_disturb(world->model, queue, held);
     world->model->queues[queue].disturbances++;
 }
@@ -283,6 +284,7 @@ static bool delete(struct sim_client *client)
     world->queue_locked[queue] = true;
     control->setup_queue = queue;
     if (!world->queue_there[queue]) {
+        begin_disturbance(world, queue, false);
         sim_client_setup(client);
         return true;
     }

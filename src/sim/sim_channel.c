@@ -390,10 +390,10 @@ static void answered(struct sim_channel *channel, const struct amqp_method *meth
         if (method->row->id == AMQP_QUEUE_PURGE_OK)
             world->counts[queue] = method->values[AMQP_QUEUE_PURGE_OK_MESSAGE_COUNT].number;
         model_disturb(world->model, queue, method->row->id == AMQP_QUEUE_DELETE_OK);
-        if (world->model->queues[queue].disturbances > 0)
-            world->model->queues[queue].disturbances--;
         if (method->row->id == AMQP_QUEUE_DELETE_OK)
-            sim_client_setup(channel->client);
+            sim_client_setup(channel->client);   /* what is published until that is answered goes nowhere */
+        else if (world->model->queues[queue].disturbances > 0)
+            world->model->queues[queue].disturbances--;
         return;
     case AMQP_BASIC_CONSUME_OK:
     case AMQP_BASIC_QOS_OK:

@@ -93,6 +93,9 @@ void sim_client_setup_answered(struct sim_channel *channel)
         return;
     if (channel->setup_queue < PLAN_QUEUES_MAX) {
         world->queue_there[channel->setup_queue] = true;
+        model_disturb(world->model, channel->setup_queue, false);
+        if (world->model->queues[channel->setup_queue].disturbances > 0)
+            world->model->queues[channel->setup_queue].disturbances--;
         world->queue_locked[channel->setup_queue] = false;
         channel->setup_queue = PLAN_QUEUES_MAX;
         return;

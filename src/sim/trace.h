@@ -35,8 +35,8 @@
     EVENT(DELIVER, "deliver", "client channel queue message") \
     EVENT(GET_EMPTY, "get empty", "client channel queue") \
     EVENT(SETTLE, "settle", "client channel tag kind") \
-    EVENT(METHOD_OUT, "client says", "client channel method") \
-    EVENT(METHOD_IN, "broker says", "client channel method") \
+    EVENT(METHOD_OUT, "client says", "client channel class method") \
+    EVENT(METHOD_IN, "broker says", "client channel class method") \
     EVENT(COUNT, "queue counts", "queue messages model_least model_most") \
     EVENT(PHASE, "phase", "number") \
     EVENT(NOMEM, "allocation fails", "number size")
