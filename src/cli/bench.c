@@ -2,6 +2,7 @@
 #include "cli/commands.h"
 
 #include "cli/bench_floor.h"
+#include "cli/bench_idle.h"
 #include "cli/bench_load.h"
 #include "cli/bench_report.h"
 #include "cli/bench_scenario.h"
@@ -22,7 +23,7 @@ struct settings {
     struct visit_settings visit;
     const char *scenario, *exchange_type, *prefix, *sync_floor;
     uint64_t publishers, consumers, queues, size, confirms, ack_every, prefetch, rate, messages, duration_ms, warmup_ms,
-        drain_timeout_ms, count, pid;
+        drain_timeout_ms, count, pid, idle;
     bool persistent, manual_ack, verify, json, keep, reuse, echo_floor;
 };
 
@@ -61,6 +62,7 @@ static const struct option options[] = {
     {0, OPTION_FLAG, "echo-floor", NULL, "first measure a bare epoll echo over loopback at the same rate (5000/s without --rate)", PLACE(echo_floor), 0, 0},
     {0, OPTION_TEXT, "sync-floor", "DIR", "first measure synced writes of 4 KiB in DIR", PLACE(sync_floor), 0, 0},
     {0, OPTION_NUMBER, "count", "N", "how many declares or connections (default: 1000)", PLACE(count), 1, BENCH_QUEUES_MAX},
+    {0, OPTION_NUMBER, "idle", "N", "a load with so many more connections open that do nothing (default: 0)", PLACE(idle), 0, 1000000},
     {0, OPTION_TEXT, "prefix", "NAME", "the names of queues and exchange begin so (default: bench); older ones are deleted first", PLACE(prefix), 0, 0},
     {0, OPTION_FLAG, "keep", NULL, "leave queues and messages behind", PLACE(keep), 0, 0},
     {0, OPTION_FLAG, "reuse", NULL, "take queues and messages as an earlier --keep left them; with --publishers 0 this empties them", PLACE(reuse), 0, 0},
@@ -142,9 +144,14 @@ static int run_load(const struct settings *settings, const struct bench_plan *pl
 {
     struct bench_floors *floors = calloc(1, sizeof *floors);
     struct bench_result *result = calloc(1, sizeof *result);
+    struct bench_idle idle = {0};
     int code = EXIT_FAILED;
     if (!floors || !result) {
         console_complain(console, "out of memory");
+        goto done;
+    }
+    if (!bench_idle_open(&idle, plan, settings->idle, console)) {
+        console_complain(console, "%s", idle.error);
         goto done;
     }
     if (!measure_floors(console, settings, floors))
@@ -176,6 +183,7 @@ static int run_load(const struct settings *settings, const struct bench_plan *pl
         code = EXIT_UNROUTABLE;
     }
 done:
+    bench_idle_close(&idle);
     free(floors);
     free(result);
     return code;

@@ -1,17 +1,14 @@
 #include "cli/bench_scenario.h"
 
+#include "cli/bench_idle.h"
 #include "cli/bench_load.h"
 #include "cli/bench_report.h"
 #include "cli/bench_topology.h"
 #include "cli/command.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <stdlib.h>
-#include <sys/resource.h>
-#include <unistd.h>
 
 #define CONTROL_CAPACITY (192u * 1024u)
 #define SETTLE_MS 2000                /* before memory is looked at, for what the broker does in the background */
@@ -103,62 +100,28 @@ report:;
     return code;
 }
 
-/* Opens connections and keeps nothing of each but its socket. Returns how many. */
-static uint64_t open_idle(const struct bench_plan *plan, struct console *console, int *fds, char *product, char *error, size_t error_size)
-{
-    uint64_t count = 0;
-    for (; count < plan->count; count++) {
-        struct uri uri = plan->uri;
-        uri.heartbeat_s = 0;
-        struct remote *remote = remote_new(&(struct remote_settings){.uri = &uri, .name = "godwit bench idle", .wake_fd = -1},
-                                           &(struct remote_events){0});
-        if (!remote) {
-            snprintf(error, error_size, "out of memory");
-            break;
-        }
-        fds[count] = remote_connect(remote) == GW_OK ? fcntl(remote_socket(remote), F_DUPFD_CLOEXEC, 0) : -1;
-        if (fds[count] < 0)
-            snprintf(error, error_size, "after %" PRIu64 " connections: %s", count, *remote_error(remote) ? remote_error(remote) : strerror(errno));
-        snprintf(product, 128, "%s", remote_product(remote));
-        remote_free(remote);
-        if (fds[count] < 0)
-            break;
-        console_progress(console, count, "connections");
-    }
-    return count;
-}
-
 int bench_scenario_connections(const struct bench_plan *plan, struct console *console, bool json)
 {
-    struct rlimit limit;
-    char product[128] = "", error[800] = "";
+    struct bench_idle idle;
     int code = EXIT_DONE;
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-        limit.rlim_cur = limit.rlim_max;
-        setrlimit(RLIMIT_NOFILE, &limit);
-    }
-    int *fds = calloc(plan->count, sizeof *fds);
-    if (!fds)
-        return failed(console, "out of memory");
     struct bench_usage before = usage_of(plan);
     uint64_t start_ns = bench_now_ns();
-    uint64_t count = open_idle(plan, console, fds, product, error, sizeof error);
+    bool done = bench_idle_open(&idle, plan, plan->count, console);
     double open_s = (double)(bench_now_ns() - start_ns) * 1e-9;
-    console_clear(console);
     poll(NULL, 0, plan->pid ? SETTLE_MS : 0);
     struct bench_usage after = usage_of(plan);
     if (json) {
-        code = print_json(console, json_pack("{s:s, s:s, s:I, s:f, s:f, s:o}", "scenario", "connections", "broker", product, "connections",
-                                             (json_int_t)count, "open_s", open_s, "cpu_s", after.cpu_s - before.cpu_s, "memory",
-                                             memory_json(&before, &after, count)));
+        code = print_json(console, json_pack("{s:s, s:s, s:I, s:f, s:f, s:o}", "scenario", "connections", "broker", idle.broker, "connections",
+                                             (json_int_t)idle.count, "open_s", open_s, "cpu_s", after.cpu_s - before.cpu_s, "memory",
+                                             memory_json(&before, &after, idle.count)));
     } else {
-        printf("%-12s %s\n%-12s %" PRIu64 " connections with a channel in %.3f s\n", "broker", product, "opened", count, open_s);
-        print_memory(plan, &before, &after, count);
+        printf("%-12s %s\n%-12s %" PRIu64 " connections with a channel in %.3f s\n", "broker", idle.broker, "opened", idle.count, open_s);
+        print_memory(plan, &before, &after, idle.count);
     }
-    for (uint64_t i = 0; i < count; i++)
-        close(fds[i]);
-    free(fds);
-    return *error ? failed(console, error) : code;
+    if (!done)
+        code = failed(console, idle.error);
+    bench_idle_close(&idle);
+    return code;
 }
 
 int bench_scenario_backlog(const struct bench_plan *plan, struct console *console, int wake_fd, bool json)
