@@ -23,6 +23,7 @@
 #include <stdio.h>
 
 #define QUARANTINE_MAX (UINT64_C(64) << 20) /* bytes of one unreadable stretch that are copied */
+#define QUARANTINE_FILES_MAX 64u            /* a disk that is rotten throughout needs no file for each record */
 
 struct batch {
     struct batch_header header;
@@ -165,7 +166,11 @@ static void quarantine(struct log_replay *replay, struct log_file *file, uint64_
     snprintf(entry, sizeof(entry), "quarantine-%016" PRIx64, position);
     enum gw_err err = disk_path(name, replay->log->directory, entry);
     CHECK(err == GW_OK);
-    replay->found->quarantined++;
+    if (++replay->found->quarantined > QUARANTINE_FILES_MAX) {
+        if (replay->found->quarantined == QUARANTINE_FILES_MAX + 1)
+            alarm_raise(replay->log->alarms, ALARM_ERROR, "%s: rotten throughout; from offset %" PRIu64 " on nothing is set aside any more", file->name, position);
+        return;
+    }
     alarm_raise(replay->log->alarms, ALARM_ERROR, "%s: %" PRIu64 " bytes at offset %" PRIu64 " of the log are rotten; they are set aside in %s, the rest is kept",
                 file->name, size, position, name);
     err = copy_to_quarantine(replay, file, log_file_place(file, offset) + skip, size < QUARANTINE_MAX ? size : QUARANTINE_MAX, name);

@@ -5,10 +5,13 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
+/* What the disk holds lies in one arena, so that tests may let the heap's allocations fail. Only what is touched takes memory. */
+#define ARENA_SIZE (UINT64_C(8) << 30)
 #define HANDLES_MAX 256
-#define NAMES_MAX 128
-#define HISTORY_MAX 32
+#define NAMES_MAX 256
+#define HISTORY_MAX 16
 
 struct inode {
     uint8_t *now, *safe;        /* as read, and as a crash would leave it */
@@ -26,6 +29,8 @@ struct names {
 
 struct test_disk {
     struct disk face;
+    uint8_t *arena;
+    uint64_t arena_used;
     uint64_t random;
     struct inode *inodes;
     struct names names;
@@ -93,16 +98,29 @@ static uint64_t used_bytes(const struct test_disk *disk)
     return used;
 }
 
-static void reserve(struct inode *inode, uint64_t size)
+static void *take(struct test_disk *disk, uint64_t size)
+{
+    void *memory = disk->arena + disk->arena_used;
+    disk->arena_used += (size + TEST_DISK_PAGE - 1) / TEST_DISK_PAGE * TEST_DISK_PAGE;
+    CHECK(disk->arena_used <= ARENA_SIZE);
+    return memory;
+}
+
+static uint8_t *enlarge(struct test_disk *disk, const uint8_t *old, uint64_t old_size, uint64_t size)
+{
+    uint8_t *memory = take(disk, size);
+    if (old_size)
+        memcpy(memory, old, old_size);
+    return memory;
+}
+
+static void reserve(struct test_disk *disk, struct inode *inode, uint64_t size)
 {
     if (size <= inode->room)
         return;
     uint64_t room = (size + TEST_DISK_PAGE - 1) / TEST_DISK_PAGE * TEST_DISK_PAGE;
-    inode->now = realloc(inode->now, room);
-    inode->safe = realloc(inode->safe, room);
-    CHECK(inode->now && inode->safe);
-    memset(inode->now + inode->room, 0, room - inode->room);
-    memset(inode->safe + inode->room, 0, room - inode->room);
+    inode->now = enlarge(disk, inode->now, inode->room, room);
+    inode->safe = enlarge(disk, inode->safe, inode->room, room);
     inode->room = room;
 }
 
@@ -112,7 +130,7 @@ static int grow(struct test_disk *disk, struct inode *inode, uint64_t size)
         return 0;
     if (used_bytes(disk) + (size - inode->now_size) > disk->limit)
         return ENOSPC;
-    reserve(inode, size);
+    reserve(disk, inode, size);
     inode->now_size = size;
     return 0;
 }
@@ -131,9 +149,8 @@ static int perform_open(struct test_disk *disk, struct disk_op *op)
     if (at < 0 && !(op->flags & DISK_CREATE))
         return ENOENT;
     if (at < 0) {
-        struct inode *inode = calloc(1, sizeof(*inode));
-        CHECK(inode);
-        reserve(inode, TEST_DISK_PAGE);
+        struct inode *inode = take(disk, sizeof(*inode));
+        reserve(disk, inode, TEST_DISK_PAGE);
         inode->next = disk->inodes;
         disk->inodes = inode;
         set_name(disk, op->name, inode);
@@ -312,6 +329,8 @@ struct test_disk *test_disk_new(uint64_t seed)
 {
     struct test_disk *disk = calloc(1, sizeof(*disk));
     CHECK(disk);
+    disk->arena = mmap(NULL, ARENA_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    CHECK(disk->arena != MAP_FAILED);
     disk->face = (struct disk){submit, call, wait_face};
     disk->random = seed * 2 + 1;
     disk->last = &disk->first;
@@ -322,13 +341,7 @@ struct test_disk *test_disk_new(uint64_t seed)
 
 void test_disk_free(struct test_disk *disk)
 {
-    while (disk->inodes) {
-        struct inode *inode = disk->inodes;
-        disk->inodes = inode->next;
-        free(inode->now);
-        free(inode->safe);
-        free(inode);
-    }
+    munmap(disk->arena, ARENA_SIZE);
     free(disk);
 }
 
