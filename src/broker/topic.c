@@ -5,15 +5,15 @@
 
 #include <stdlib.h>
 
-/* A routing key is at most 255 bytes, so it has at most 256 words. */
-#define WORDS_MAX 256u
-
 struct topic_node {
     struct bytes word;              /* lies behind the struct; empty in the root */
     struct name_map children;
     struct topic_node *star, *hash; /* the children for * and # */
     struct binding *bindings;
     struct topic_node *parent;
+    struct topic_node *link[2];     /* see topic_match */
+    uint64_t reached_at[2];
+    uint64_t steps;                 /* the root's */
 };
 
 static struct bytes word_of(const void *node)
@@ -151,54 +151,42 @@ void topic_remove(struct topic_node *root, struct binding *binding)
     prune(node);
 }
 
+/* The tree is gone through one word at a time, with the set of all nodes that the words so far lead to: each node is in it once, so that no key and no
+ * set of bindings makes it cost more than words times nodes. A # leads to itself with every word, and its parent leads to it with none. */
 struct topic_search {
-    struct bytes words[WORDS_MAX];
-    unsigned count;
-    void (*found)(void *owner, struct binding *binding);
-    void *owner;
+    struct topic_node *reached[2];   /* lists of this step's and the next step's nodes, linked through node->link */
+    uint64_t step;
 };
 
-static void report(const struct topic_node *node, const struct topic_search *search)
+static void reach(struct topic_search *search, struct topic_node *node, uint64_t step)
 {
-    for (struct binding *binding = node->bindings; binding; binding = binding->route_next)
-        search->found(search->owner, binding);
-}
-
-static void match(const struct topic_node *node, unsigned at, const struct topic_search *search);
-
-/* `node` is a #: it may stand for none of the remaining words, one, two, … */
-static void match_any_number(const struct topic_node *node, unsigned at, const struct topic_search *search)
-{
-    bool leaf = !node->star && !node->hash && !node->children.map.count;
-    if (leaf) {
-        report(node, search);
-        return;
+    for (; node && node->reached_at[step & 1] != step; node = node->hash) {
+        node->reached_at[step & 1] = step;
+        node->link[step & 1] = search->reached[step & 1];
+        search->reached[step & 1] = node;
     }
-    for (unsigned from = at; from <= search->count; from++)
-        match(node, from, search);
-    /* match() reported the bindings of the node itself when it took all words: from == count. */
 }
 
-static void match(const struct topic_node *node, unsigned at, const struct topic_search *search)
+void topic_match(struct topic_node *root, struct bytes routing_key, void (*found)(void *owner, struct binding *binding), void *owner)
 {
-    if (node->hash)
-        match_any_number(node->hash, at, search);
-    if (at == search->count) {
-        report(node, search);
-        return;
-    }
-    if (node->star)
-        match(node->star, at + 1, search);
-    struct topic_node *child = name_map_get(&node->children, search->words[at]);
-    if (child)
-        match(child, at + 1, search);
-}
-
-void topic_match(const struct topic_node *root, struct bytes routing_key, void (*found)(void *owner, struct binding *binding), void *owner)
-{
-    struct topic_search search = {.found = found, .owner = owner};
+    /* Steps go on counting from match to match, so that marks of earlier ones mean nothing. */
+    struct topic_search search = {.step = root->steps + 2};
     struct bytes word;
-    for (bool more = routing_key.size > 0; search.count < WORDS_MAX && next_word(&routing_key, &more, &word);)
-        search.words[search.count++] = word;
-    match(root, 0, &search);
+    reach(&search, root, search.step);
+    for (bool more = routing_key.size > 0; next_word(&routing_key, &more, &word); search.step++) {
+        unsigned now = search.step & 1;
+        search.reached[now ^ 1] = NULL;
+        for (struct topic_node *node = search.reached[now]; node; node = node->link[now]) {
+            if (node->parent && node->parent->hash == node)
+                reach(&search, node, search.step + 1);
+            if (node->star)
+                reach(&search, node->star, search.step + 1);
+            reach(&search, name_map_get(&node->children, word), search.step + 1);
+        }
+    }
+    root->steps = search.step;
+    unsigned last = search.step & 1;
+    for (const struct topic_node *node = search.reached[last]; node; node = node->link[last])
+        for (struct binding *binding = node->bindings; binding; binding = binding->route_next)
+            found(owner, binding);
 }

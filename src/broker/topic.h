@@ -16,7 +16,7 @@ void topic_free(struct topic_node *root);
 enum gw_err topic_add(struct topic_node *root, struct binding *binding);
 void topic_remove(struct topic_node *root, struct binding *binding);
 
-/* Calls `found` for each binding whose key matches `routing_key`; one may be found more than once. */
-void topic_match(const struct topic_node *root, struct bytes routing_key, void (*found)(void *owner, struct binding *binding), void *owner);
+/* Calls `found` once for each binding whose key matches `routing_key`. Marks nodes on its way: not for two threads at a time. */
+void topic_match(struct topic_node *root, struct bytes routing_key, void (*found)(void *owner, struct binding *binding), void *owner);
 
 #endif
