@@ -323,7 +323,7 @@ void *bench_consumer_run(void *argument)
 {
     struct bench_consumer *consumer = argument;
     struct bench_load *load = consumer->load;
-    pthread_barrier_wait(&load->start);
+    bench_load_await_start(load);
     double cpu_s = bench_thread_cpu_s();
     consumer->warm_ns = load->plan->warmup_ms ? bench_now_ns() + load->plan->warmup_ms * 1000000 : 0;
     if (consume(consumer) == BENCH_BROKEN)

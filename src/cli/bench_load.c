@@ -8,10 +8,10 @@
 #include <poll.h>
 #include <stdarg.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #define LOOK_EVERY_MS 20
 #define CONTROL_CAPACITY (192u * 1024u)
+#define THREAD_STACK_SIZE (256u * 1024u)
 #define STRAY_MS 100                   /* after the last expected message, for what comes twice */
 
 bool bench_verdict_is_good(const struct bench_verdict *verdict)
@@ -136,6 +136,47 @@ static void start(struct bench_load *load, struct bench_result *result)
     }
 }
 
+void bench_load_await_start(struct bench_load *load)
+{
+    pthread_mutex_lock(&load->lock);
+    while (!load->started)
+        pthread_cond_wait(&load->shot, &load->lock);
+    pthread_mutex_unlock(&load->lock);
+}
+
+static void fire(struct bench_load *load)
+{
+    pthread_mutex_lock(&load->lock);
+    load->started = true;
+    pthread_cond_broadcast(&load->shot);
+    pthread_mutex_unlock(&load->lock);
+}
+
+/* The time from the start to `end_ns` where that is longer than `longest_s`. */
+static double longer_s(double longest_s, uint64_t start_ns, uint64_t end_ns)
+{
+    double s = end_ns > start_ns ? (double)(end_ns - start_ns) * 1e-9 : 0;
+    return s > longest_s ? s : longest_s;
+}
+
+/* What the threads say about their ends. */
+static void note_ends(const struct bench_load *load, uint64_t start_ns, struct bench_result *result)
+{
+    bool failed = atomic_load(&load->failures) > 0;
+    for (uint32_t i = 0; i < load->plan->publishers; i++) {
+        const struct bench_publisher *publisher = &load->publishers[i];
+        result->publish_s = longer_s(result->publish_s, start_ns, publisher->end_ns);
+        if (publisher->link.error[0] && failed && !result->error[0])
+            fail(result, "%s", publisher->link.error);
+    }
+    for (uint32_t i = 0; i < load->plan->consumers; i++) {
+        const struct bench_consumer *consumer = &load->consumers[i];
+        result->consume_s = longer_s(result->consume_s, start_ns, consumer->last_ns);
+        if (consumer->link.error[0] && failed && !result->error[0])
+            fail(result, "%s", consumer->link.error);
+    }
+}
+
 /* Starts the threads, looks on, joins them. */
 static bool run_threads(struct bench_load *load, struct console *console, int wake_fd, uint64_t known, struct bench_result *result)
 {
@@ -144,24 +185,26 @@ static bool run_threads(struct bench_load *load, struct console *console, int wa
     uint32_t publishers = 0, consumers = 0;
     pthread_attr_t attributes;
     pthread_attr_init(&attributes);
-    pthread_attr_setstacksize(&attributes, 256 * 1024);
-    pthread_barrier_init(&load->start, NULL, plan->publishers + plan->consumers + 1);
+    pthread_attr_setstacksize(&attributes, THREAD_STACK_SIZE);
+    pthread_mutex_init(&load->lock, NULL);
+    pthread_cond_init(&load->shot, NULL);
     atomic_store(&load->publishing, plan->publishers);
-    int error = 0;
-    for (; consumers < plan->consumers && !error; consumers++)
-        error = pthread_create(&load->consumers[consumers].thread, &attributes, bench_consumer_run, &load->consumers[consumers]);
-    for (; publishers < plan->publishers && !error; publishers++)
-        error = pthread_create(&load->publishers[publishers].thread, &attributes, bench_publisher_run, &load->publishers[publishers]);
+    while (consumers < plan->consumers &&
+           pthread_create(&load->consumers[consumers].thread, &attributes, bench_consumer_run, &load->consumers[consumers]) == 0)
+        consumers++;
+    while (publishers < plan->publishers &&
+           pthread_create(&load->publishers[publishers].thread, &attributes, bench_publisher_run, &load->publishers[publishers]) == 0)
+        publishers++;
     pthread_attr_destroy(&attributes);
-    if (error) {
-        /* Those that run wait for a shot that will not come; there is nothing to end but the program. */
-        fprintf(stderr, "godwit bench: cannot start %u threads\n", plan->publishers + plan->consumers);
-        _exit(1);
+    bool done = consumers == plan->consumers && publishers == plan->publishers;
+    if (!done) {
+        fail(result, "cannot start %u threads", plan->consumers + plan->publishers);
+        atomic_store(&load->stop, true);
     }
     start(load, result);
     uint64_t start_ns = bench_now_ns();
-    pthread_barrier_wait(&load->start);
-    bool done = watch(load, console, wake_fd, known, result);
+    fire(load);
+    done = done && watch(load, console, wake_fd, known, result);
     if (done && plan->verify)
         poll(NULL, 0, STRAY_MS);
     atomic_store(&load->stop, true);
@@ -171,21 +214,9 @@ static bool run_threads(struct bench_load *load, struct console *console, int wa
         pthread_join(load->publishers[i].thread, NULL);
     for (uint32_t i = 0; i < consumers; i++)
         pthread_join(load->consumers[i].thread, NULL);
-    pthread_barrier_destroy(&load->start);
-    for (uint32_t i = 0; i < plan->publishers; i++) {
-        const struct bench_publisher *publisher = &load->publishers[i];
-        if (publisher->end_ns > start_ns && (double)(publisher->end_ns - start_ns) * 1e-9 > result->publish_s)
-            result->publish_s = (double)(publisher->end_ns - start_ns) * 1e-9;
-        if (publisher->link.error[0] && atomic_load(&load->failures) && !result->error[0])
-            fail(result, "%s", publisher->link.error);
-    }
-    for (uint32_t i = 0; i < plan->consumers; i++) {
-        const struct bench_consumer *consumer = &load->consumers[i];
-        if (consumer->last_ns > start_ns && (double)(consumer->last_ns - start_ns) * 1e-9 > result->consume_s)
-            result->consume_s = (double)(consumer->last_ns - start_ns) * 1e-9;
-        if (consumer->link.error[0] && atomic_load(&load->failures) && !result->error[0])
-            fail(result, "%s", consumer->link.error);
-    }
+    pthread_mutex_destroy(&load->lock);
+    pthread_cond_destroy(&load->shot);
+    note_ends(load, start_ns, result);
     return done;
 }
 

@@ -20,7 +20,9 @@ struct bench_load {
     struct bench_publisher *publishers;
     struct bench_consumer *consumers;
     struct bench_ledger *ledgers;          /* one a queue; NULL: nothing is verified */
-    pthread_barrier_t start;
+    pthread_mutex_t lock;                  /* of `started` */
+    pthread_cond_t shot;
+    bool started;
     atomic_uint publishing;                /* publishers that have not finished */
     atomic_uint failures;                  /* threads that ended with an error */
     atomic_bool stop;
@@ -42,6 +44,9 @@ struct bench_result {
     char broker[128];
     char error[800];                       /* "": none */
 };
+
+/* For its threads: waits for the starting shot. */
+void bench_load_await_start(struct bench_load *load);
 
 /* Runs the load. Returns false when it could not be done or did not come to its end: result->error says why; what was
  * measured until then is in the result. `wake_fd` readable ends it early. */

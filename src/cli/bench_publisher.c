@@ -184,7 +184,7 @@ void *bench_publisher_run(void *argument)
     struct bench_publisher *publisher = argument;
     struct bench_load *load = publisher->load;
     prctl(PR_SET_TIMERSLACK, 1);   /* A paced publisher wakes when its message is due, not 50 µs later. */
-    pthread_barrier_wait(&load->start);
+    bench_load_await_start(load);
     double cpu_s = bench_thread_cpu_s();
     publisher->start_ns = bench_now_ns();
     if (publish(publisher) == BENCH_BROKEN)

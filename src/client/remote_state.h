@@ -53,6 +53,15 @@ enum gw_err remote_await(struct remote *remote, uint32_t reply, uint32_t other_r
 
 enum gw_err remote_send_on(struct remote *remote, uint16_t channel, uint32_t method, const struct amqp_value *values);
 
+/* Closes the socket as it is. */
+void remote_lose(struct remote *remote);
+
+/* Handles every whole frame that was read; stops early when one that a call waits for is among them. */
+enum gw_err remote_handle_input(struct remote *remote);
+
+/* Makes a message of the complete content. */
+void remote_content_message(const struct remote *remote, struct remote_message *message);
+
 /* Greets, logs in, agrees on limits and opens the vhost over remote->fd. */
 enum gw_err remote_handshake(struct remote *remote);
 
