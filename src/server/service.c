@@ -4,7 +4,8 @@
 
 #include <stdlib.h>
 
-#define FAREWELL_US 5000000u   /* how long peers have to answer connection.close when the broker stops */
+#define FAREWELL_US 5000000u   /* how long peers have to answer connection.close when the broker stops … */
+#define LINGER_US 1000000u     /* … and to read to the end after that */
 
 /* One client: its connection and its session. */
 struct peer {
@@ -199,6 +200,8 @@ static void begin_stop(struct service *s, uint64_t now_us)
 static void go_on_stopping(struct service *s, uint64_t now_us)
 {
     struct shutdown *all = s->shutdown;
+    if (!s->peers && s->stop_us > now_us + LINGER_US)
+        s->stop_us = now_us + LINGER_US;
     if (!s->drained && reactor_connections(s->reactor) == 0) {
         s->drained = true;
         if (atomic_fetch_add(&all->drained, 1) + 1 == all->count) {
