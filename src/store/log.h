@@ -48,7 +48,7 @@ struct log_config {
     struct log_events events;
 };
 
-/* What log_open found, for the operator and for tests. */
+/* What log_open found, for the operator and for tests. What a crash leaves of the last write is a prefix of it. */
 struct log_recovery {
     uint64_t records, bytes;       /* replayed */
     uint64_t truncated_bytes;      /* torn tail, dropped */
@@ -73,7 +73,8 @@ enum gw_err log_append(struct log *log, struct chunk *chunk, uint64_t begin, uin
 /* Ends a loop turn: starts writing what was appended when no write is under way. */
 void log_flush(struct log *log);
 
-/* Would an append be refused now? GW_OK, GW_ERR_FAILED or GW_ERR_FULL. Cheap: read on every publish. */
+/* Would an append be refused now? GW_OK, GW_ERR_FAILED or GW_ERR_FULL. Cheap: read on every publish. GW_ERR_FULL comes while there is still room for
+ * a while, so that what frees room (settles, checkpoints) can be appended; the log looks for room again at each log_flush. */
 enum gw_err log_state(const struct log *log);
 
 /* The offset that the next append will get; what is committed; up to where commands may be applied. */

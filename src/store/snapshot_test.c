@@ -123,7 +123,7 @@ static void a_blob_larger_than_one_write_is_whole(void **state)
 {
     struct kit *kit = *state;
     uint64_t generation;
-    assert_int_equal(save(kit, 150000, 10 + UINT64_C(150000) * 1000, true), GW_OK);
+    assert_int_equal(save(kit, 70000, 10 + UINT64_C(70000) * 1000, true), GW_OK);
     assert_int_equal(load(kit, &generation), GW_OK);
 }
 
