@@ -162,6 +162,9 @@ static void page_out_queue(struct shard *shard, struct queue *queue, uint64_t ta
     for (uint64_t number = queue->page_from > queue->first_block ? queue->page_from : queue->first_block;
          number < queue->end_block && shard->account.resident > target; number++) {
         struct block_slot *slot = queue_slot(queue, number);
+        /* While the log is replayed, messages may still come for the last blocks. */
+        if (shard->recovering && number + 1 >= queue->next_seq / BLOCK_SIZE)
+            return;
         bool tail = number == queue->next_seq / BLOCK_SIZE;
         if (!tail && slot->state == SLOT_SPILLED && !slot->block) {
             if (number == queue->page_from)
@@ -310,6 +313,30 @@ void shard_load_block(struct shard *shard, struct queue *queue, struct block_slo
         shard->loading--;
         free(passage);
     }
+}
+
+enum gw_err shard_reopen_block(struct shard *shard, struct queue *queue, uint64_t number)
+{
+    struct block_slot *slot = queue_slot(queue, number);
+    if (!slot->block || !slot->block->entries || !slot->block->bodies) {
+        struct passage *passage = passage_new(shard, queue->id, number);
+        if (!passage)
+            return GW_ERR_NOMEM;
+        slot->loading = true;
+        shard->loading++;
+        enum gw_err err = segment_read(shard->segments, slot->location, true, loaded, passage);
+        slot = queue_slot(queue, number);
+        if (err || !slot)
+            return err;   /* no slot: what was in it is lost to rot, and told */
+        if (!slot->block || !slot->block->bodies)
+            return GW_ERR_NOMEM;
+    }
+    segment_released(shard, slot->location, slot->location.size - slot->released);
+    slot->location = (struct segment_location){0};
+    slot->released = 0;
+    slot->state = SLOT_OPEN;
+    slot->block->log_offset = 0;   /* somewhere in what is being replayed: the next checkpoint spills it again */
+    return GW_OK;
 }
 
 void shard_load(struct shard *shard, struct queue *queue, struct block_slot *slot)

@@ -21,6 +21,15 @@ enum gw_err shard_restore_change(struct shard *shard, const struct topology_chan
     return GW_OK;
 }
 
+/* A block that was spilled before the snapshot holds all that it ever will. One that this replay has spilled, because memory was short, does not: the log's order
+ * is not quite that of the sequence numbers. */
+static enum gw_err restore_message(struct shard *shard, struct queue *queue, uint64_t seq, const struct content *content, uint64_t offset)
+{
+    struct block_slot *slot = queue_slot(queue, seq / BLOCK_SIZE);
+    enum gw_err err = slot && slot->state == SLOT_SPILLED && slot->spill_number ? shard_reopen_block(shard, queue, seq / BLOCK_SIZE) : GW_OK;
+    return err ? err : queue_restore(queue, seq, content, offset, &shard->account, &shard->blocks);
+}
+
 static enum gw_err restore_publish(struct shard *shard, const struct record *record, struct chunk *chunk, uint64_t offset)
 {
     const struct content content = {
@@ -33,7 +42,7 @@ static enum gw_err restore_publish(struct shard *shard, const struct record *rec
     for (const uint8_t *target = record->head.data; target < record->head.data + record->head.size; target += PUBLISH_TARGET_SIZE) {
         uint64_t id = load_le64(target);
         struct queue *queue = id & QUEUE_ID_TRANSIENT ? NULL : shard_queue(shard, id);
-        enum gw_err err = queue ? queue_restore(queue, load_le64(target + 8), &content, offset, &shard->account, &shard->blocks) : GW_OK;
+        enum gw_err err = queue ? restore_message(shard, queue, load_le64(target + 8), &content, offset) : GW_OK;
         if (err)
             return err;
     }
@@ -207,6 +216,7 @@ enum gw_err shard_open(struct shard *shard, char *why, unsigned room)
         .file_size = config->log_file_size, .file_count = config->log_file_count,
         .events = {shard_committed, shard_log_failed, shard_checkpoint_wanted, shard},
     };
+    shard->spill_number = 1;   /* blocks of the snapshot bear 0 */
     struct log_recovery recovery = {0};
     err = log_open(&log, head.cutoff, 1, replay, shard, &recovery, &shard->log);
     if (err) {

@@ -171,6 +171,8 @@ void shard_load(struct shard *shard, struct queue *queue, struct block_slot *slo
 void shard_load_block(struct shard *shard, struct queue *queue, struct block_slot *slot, uint64_t block_number);
 /* Forgets the ready messages of a block that is not in memory. */
 void shard_drop_paged(struct shard *shard, struct queue *queue, uint64_t block_number);
+/* While the log is replayed: a block that was spilled too early takes messages again. Reads it back before it returns. */
+enum gw_err shard_reopen_block(struct shard *shard, struct queue *queue, uint64_t number);
 /* Pages blocks out until the memory limit holds. */
 void shard_page_out(struct shard *shard);
 /* Writes one image of what lives in the block; `wait`: before it returns. */
