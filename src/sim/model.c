@@ -228,13 +228,16 @@ void model_deliver(struct model *model, unsigned queue, uint64_t number, bool re
         check_order(model, queue, number, progress);
     if (instance->deliveries < UINT8_MAX)
         instance->deliveries++;
-    unsigned known = instance->flags & INSTANCE_CONFIRMED;
+    unsigned known = INSTANCE_MUST | (instance->flags & INSTANCE_CONFIRMED);
     if (recovered(model, message, queue))
-        known = INSTANCE_CONFIRMED;
+        known |= INSTANCE_CONFIRMED;
+    /* It may have been on its way when its queue was deleted. */
+    if (instance->generation != model->queues[queue].generation || model->queues[queue].disturbances > 0)
+        known = 0;
     if (no_ack)
         instance->flags = INSTANCE_ROUTED | INSTANCE_SEEN | INSTANCE_ENDED | INSTANCE_APPLIED;
     else
-        instance->flags = (uint16_t)(INSTANCE_ROUTED | INSTANCE_MAY | INSTANCE_MUST | INSTANCE_SEEN | INSTANCE_HELD | known);
+        instance->flags = (uint16_t)(INSTANCE_ROUTED | INSTANCE_MAY | INSTANCE_SEEN | INSTANCE_HELD | known);
 }
 
 void model_see(struct model *model, unsigned queue, uint64_t number)
@@ -362,8 +365,13 @@ void model_drain_end(struct model *model, unsigned queue)
 {
     for (uint64_t number = model->first_open; number <= model->message_count && !model->trace->failed; number++) {
         struct instance *instance = model_instance(model, number, queue);
-        if (!instance || (instance->flags & INSTANCE_HELD))
+        if (!instance)
             continue;
+        if (instance->flags & INSTANCE_HELD) {
+            instance->generation = model->queues[queue].generation;
+            instance->flags |= INSTANCE_MUST;
+            continue;
+        }
         if ((instance->flags & INSTANCE_MUST) && !(model->rotten && model->alarms > 0))
             trace_fail(model->trace, "what is confirmed stays", "queue %s: message %lu is lost%s", queue_name(model, queue), (unsigned long)number,
                        model->rotten ? ", and no alarm was raised" : instance->flags & INSTANCE_CONFIRMED ? " though it was confirmed" : "");

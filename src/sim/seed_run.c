@@ -254,6 +254,18 @@ static void ask_count(struct seed_run *run, unsigned queue)
     rest(run, false);
 }
 
+/* What the model thinks is in a queue. */
+static void note_queue(struct seed_run *run, unsigned queue)
+{
+    for (uint64_t number = run->model.first_open; number <= run->model.message_count; number++) {
+        const struct instance *instance = model_instance(&run->model, number, queue);
+        if (instance && (instance->flags & INSTANCE_MAY))
+            trace_note(run->trace, "  message %lu%s%s%s%s", (unsigned long)number, instance->flags & INSTANCE_MUST ? " must be there" : "",
+                       instance->flags & INSTANCE_CONFIRMED ? ", confirmed" : "", instance->flags & INSTANCE_SEEN ? ", seen" : "",
+                       instance->flags & INSTANCE_HELD ? ", held" : "");
+    }
+}
+
 static void check_count(struct seed_run *run, unsigned queue)
 {
     uint64_t least, most;
@@ -261,6 +273,8 @@ static void check_count(struct seed_run *run, unsigned queue)
     model_bounds(&run->model, queue, &least, &most);
     trace_event(run->trace, TRACE_COUNT, queue, run->world.counts[queue], least, most);
     bool good = run->world.counts[queue] >= least && run->world.counts[queue] <= most;
+    if (!good)
+        note_queue(run, queue);
     if (!good && !(run->model.rotten && run->model.alarms > 0))
         trace_fail(run->trace, "counts", "queue %s counts %lu messages; the model says %lu to %lu", run->plan.queues[queue].name,
                    (unsigned long)run->world.counts[queue], (unsigned long)least, (unsigned long)most);
