@@ -5,8 +5,9 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-/* How long the peer may take to answer connection.close. */
+/* How long the peer may take to answer connection.close; and when its answer might not be understood. */
 #define CLOSE_TIMEOUT_US (10 * 1000000ull)
+#define CLOSE_DEAF_TIMEOUT_US (3 * 1000000ull)
 
 static const struct row {
     uint16_t code;
@@ -44,7 +45,7 @@ bool error_closes_connection(uint16_t code)
 static bool peer_is_told(const struct session *session, uint16_t code)
 {
     switch (session->phase) {
-    case PHASE_STARTING: return code == AMQP_ACCESS_REFUSED && (session->capabilities & CLIENT_AUTHENTICATION_FAILURE_CLOSE);
+    case PHASE_STARTING: return session->capabilities & CLIENT_AUTHENTICATION_FAILURE_CLOSE;
     case PHASE_TUNING: return code == AMQP_NOT_ALLOWED || code == AMQP_CONNECTION_FORCED;
     case PHASE_OPENING: case PHASE_RUNNING: return true;
     default: return false;
@@ -64,7 +65,7 @@ static void close_connection(struct session *session, uint16_t code, uint32_t id
         [AMQP_CONNECTION_CLOSE_REPLY_CODE] = amqp_number(code), [AMQP_CONNECTION_CLOSE_REPLY_TEXT] = amqp_bytes(text),
         [AMQP_CONNECTION_CLOSE_CLASS_ID] = amqp_number(id >> 16), [AMQP_CONNECTION_CLOSE_METHOD_ID] = amqp_number(id & 0xFFFF)};
     session->phase = PHASE_CLOSED;
-    session->closing_us = session->now_us + CLOSE_TIMEOUT_US;
+    session->closing_us = session->now_us + (session->deaf ? CLOSE_DEAF_TIMEOUT_US : CLOSE_TIMEOUT_US);
     session_release(session);
     session_send(session, 0, AMQP_CONNECTION_CLOSE, values);
     session_dirty(session);

@@ -28,11 +28,11 @@ struct worker {
     bool refuses;                    /* publishes, as if storage had failed */
     struct fake_request requests[FAKE_REQUESTS_MAX];   /* not answered yet */
     unsigned first_request, request_count;
-    uint8_t body[1 << 20];
     uint64_t last_confirm_tag;
     unsigned publishes, releases, transactions, attached;
     size_t said_size;
     char said[1 << 16];
+    uint8_t body[1 << 20];           /* of the last publish */
 };
 
 void fake_open(struct worker *fake);

@@ -106,7 +106,7 @@ static void start_ok(struct session *session, const struct amqp_value *values)
     bool is_plain = bytes_equal(mechanism, bytes_of_text("PLAIN")), is_amqplain = bytes_equal(mechanism, bytes_of_text("AMQPLAIN"));
     read_capabilities(session, values[AMQP_CONNECTION_START_OK_CLIENT_PROPERTIES].bytes);
     if (!is_plain && !is_amqplain) {
-        error_raise(session, NULL, AMQP_COMMAND_INVALID, AMQP_CONNECTION_START_OK, "unknown authentication mechanism '%.*s'", (int)mechanism.size,
+        error_raise(session, NULL, AMQP_CHANNEL_ERROR, AMQP_CONNECTION_START_OK, "unsupported authentication mechanism '%.*s'", (int)mechanism.size,
                     (const char *)mechanism.data);
         return;
     }

@@ -252,8 +252,19 @@ static size_t needed(const struct session *session)
     return amqp_frame_header_read(session->pending + session->pending_at).size + AMQP_FRAME_OVERHEAD;
 }
 
+/* The frames are lost, but the peer's last one may still be recognised: connection.close-ok, after which nothing comes. */
+static void listen_for_the_end(struct session *session, struct bytes in)
+{
+    uint8_t end[AMQP_FRAME_OVERHEAD + 4];
+    size_t size = amqp_method_frame(end, sizeof(end), 0, AMQP_CONNECTION_CLOSE_OK, NULL);
+    if (in.size >= size && memcmp(in.data + in.size - size, end, size) == 0)
+        session_die(session);
+}
+
 void input_feed(struct session *session, struct bytes in)
 {
+    if (session->deaf)
+        listen_for_the_end(session, in);
     while (in.size && session->phase != PHASE_DEAD && !session->deaf) {
         size_t have = session->pending_size - session->pending_at, take;
         if (session->stalled) {
