@@ -52,6 +52,7 @@ struct batch {
     uint32_t used, room;            /* bytes of data */
     uint32_t chunk_count;
     unsigned from;                  /* the worker that made it */
+    bool more;                      /* what was made in the same turn goes on in the next batch */
     uint32_t last;                  /* where the last command begins */
     struct chunk *chunks[BATCH_CHUNKS];
     uint8_t data[] __attribute__((aligned(8)));

@@ -216,7 +216,13 @@ static void begin(struct worker *worker, struct pending_request *pending, const 
         begin_at_queue(worker, request);
 }
 
-/* The master takes requests in order, so one may follow another there at once; everything else waits until those before it are answered. */
+/* The master takes requests in order, so one may follow another there at once; so may deletions of queues follow each other, which have two steps and meet
+ * again there. Everything else waits until those before it are answered. */
+static bool may_follow(enum request_kind before, enum request_kind kind)
+{
+    return (is_masters(before) && is_masters(kind)) || (before == REQUEST_QUEUE_DELETE && kind == REQUEST_QUEUE_DELETE);
+}
+
 void client_request(struct client *client, const struct request *request)
 {
     struct worker *worker = client->worker;
@@ -225,9 +231,9 @@ void client_request(struct client *client, const struct request *request)
     struct pending_request *pending = pending_add(worker, client, request->kind, request->channel, request_size(request));
     request_write(pending->deferred, request, client->id, pending->serial);
     pending->tag = request->tag;
-    /* A long run of pipelined declares must not look through the list each time: the last one having begun, and being the master's, is enough. */
-    bool follows = before && !before->deferred && place->masters_only && is_masters(request->kind);
-    place->masters_only = (!before || place->masters_only) && is_masters(request->kind);
+    /* A long run of pipelined declares must not look through the list each time: that the last one has begun, and all are of its kind, is enough. */
+    bool follows = before && !before->deferred && place->alike && may_follow(before->kind, request->kind);
+    place->alike = !before || (place->alike && may_follow(before->kind, request->kind));
     if (before && !follows)
         return;
     struct command_request *now = pending->deferred;
@@ -239,11 +245,12 @@ void client_request(struct client *client, const struct request *request)
 /* The front of the list has moved: what waits there begins, and with it what may follow it to the master. */
 static void begin_waiting(struct worker *worker, struct client_place *place)
 {
-    bool masters = true;
-    for (struct pending_request *pending = place->first; pending; pending = pending->next) {
-        masters &= is_masters(pending->kind);
-        if (pending != place->first && !masters)
+    place->alike = true;
+    for (struct pending_request *pending = place->first, *before = NULL; pending; before = pending, pending = pending->next) {
+        if (before && !may_follow(before->kind, pending->kind)) {
+            place->alike = false;
             return;
+        }
         if (!pending->deferred)
             continue;
         struct command_request *request = pending->deferred;
@@ -251,7 +258,6 @@ static void begin_waiting(struct worker *worker, struct client_place *place)
         begin(worker, pending, request);
         free(request);
     }
-    place->masters_only = masters;
 }
 
 /* ---- answering ----------------------------------------------------------------------------------------------------- */

@@ -44,10 +44,12 @@ struct worker *worker_new(struct broker *broker, unsigned index, struct disk *di
     seed_random(worker);
     worker->chunks = chunk_pool_new(CHUNKS_KEPT);
     worker->outboxes = calloc(broker->config.workers, sizeof(*worker->outboxes));
+    worker->arriving = calloc(broker->config.workers, sizeof(*worker->arriving));
     worker->routes = calloc(ROUTE_CACHE_SIZE, sizeof(*worker->routes));
-    if (!worker->chunks || !worker->outboxes || !worker->routes || topology_init(&worker->topology, broker->hash_seed)) {
+    if (!worker->chunks || !worker->outboxes || !worker->arriving || !worker->routes || topology_init(&worker->topology, broker->hash_seed)) {
         chunk_pool_free(worker->chunks);
         free(worker->outboxes);
+        free(worker->arriving);
         free(worker->routes);
         free(worker);
         return NULL;
@@ -75,6 +77,8 @@ void worker_free(struct worker *worker)
         shard_free(worker->shards[i]);
     for (unsigned i = 0; i < worker->broker->config.workers; i++)
         free_outbox(worker, &worker->outboxes[i]);
+    for (unsigned i = 0; i < worker->broker->config.workers; i++)
+        free_outbox(worker, &worker->arriving[i]);
     free_outbox(worker, &worker->inbox);
     for (uint32_t i = 0; i < worker->place_count; i++) {
         requests_client_gone(worker, &worker->places[i]);
@@ -89,6 +93,7 @@ void worker_free(struct worker *worker)
     free(worker->shards);
     free(worker->stages);
     free(worker->outboxes);
+    free(worker->arriving);
     free(worker->routes);
     free(worker);
 }
@@ -352,14 +357,25 @@ static void execute_all(struct worker *worker, struct outbox *box)
 
 /* ---- the turn ------------------------------------------------------------------------------------------------------ */
 
+/* What one worker made in one turn is executed together: nothing of another's comes between a publish and the slice that logs it, so that a log's order is
+ * that of the sequence numbers. */
 void worker_receive(struct worker *worker, struct batch *batch)
 {
+    struct outbox *arriving = &worker->arriving[batch->from];
     batch->next = NULL;
-    if (worker->inbox.last)
-        worker->inbox.last->next = batch;
+    if (arriving->last)
+        arriving->last->next = batch;
     else
-        worker->inbox.first = batch;
-    worker->inbox.last = batch;
+        arriving->first = batch;
+    arriving->last = batch;
+    if (batch->more)
+        return;
+    if (worker->inbox.last)
+        worker->inbox.last->next = arriving->first;
+    else
+        worker->inbox.first = arriving->first;
+    worker->inbox.last = arriving->last;
+    *arriving = (struct outbox){0};
 }
 
 static void tell_turned(struct worker *worker)
@@ -397,6 +413,7 @@ static bool post_all(struct worker *worker)
         while (outbox->first) {
             struct batch *batch = outbox->first, *next = batch->next;
             batch->next = NULL;
+            batch->more = next != NULL;
             if (!worker->port->post(worker->port, to, batch)) {
                 batch->next = next;
                 all = false;

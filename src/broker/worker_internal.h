@@ -63,7 +63,7 @@ struct client_place {
     uint32_t consumer_count, consumer_capacity;
     uint64_t next_serial;
     const struct cached_route *last_route;
-    bool masters_only;                  /* every request in the list is one for the master */
+    bool alike;                         /* every request in the list may be under way with the others, see requests.c */
 };
 
 struct worker {
@@ -75,6 +75,7 @@ struct worker {
     struct chunk_pool *chunks;
     struct batch_pool batches;
     struct outbox *outboxes;            /* one a worker, itself too */
+    struct outbox *arriving;            /* one a worker: the parts of a turn that is not here whole */
     struct outbox inbox;
     struct topology topology;
     struct shard **shards;              /* by shard number; NULL: another worker's */

@@ -30,6 +30,7 @@ bool request_is_topology_alone(const struct amqp_method *method)
     switch (method->row->id) {
     case AMQP_QUEUE_DECLARE: return !method->values[AMQP_QUEUE_DECLARE_PASSIVE].number;
     case AMQP_QUEUE_BIND: return method->values[AMQP_QUEUE_BIND_QUEUE].bytes.size > 0;
+    case AMQP_QUEUE_DELETE: return method->values[AMQP_QUEUE_DELETE_QUEUE].bytes.size > 0;
     case AMQP_QUEUE_UNBIND: return method->values[AMQP_QUEUE_UNBIND_QUEUE].bytes.size > 0;
     case AMQP_EXCHANGE_DECLARE: case AMQP_EXCHANGE_DELETE: case AMQP_EXCHANGE_BIND: case AMQP_EXCHANGE_UNBIND: return true;
     default: return false;
