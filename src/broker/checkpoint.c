@@ -30,6 +30,12 @@ bool checkpoint_is_spilling(const struct shard *shard)
     return shard->checkpoint && shard->checkpoint->phase == PHASE_SPILL;
 }
 
+bool checkpoint_waits(const struct shard *shard)
+{
+    const struct checkpoint *checkpoint = shard->checkpoint;
+    return checkpoint && (checkpoint->phase == PHASE_SYNC || (checkpoint->phase == PHASE_SAVE && checkpoint->saving));
+}
+
 void checkpoint_free(struct shard *shard)
 {
     if (shard->checkpoint) {

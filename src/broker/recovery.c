@@ -248,14 +248,25 @@ enum gw_err shard_close(struct shard *shard)
                 shard_checkpoint_step(shard);
         err = shard_checkpoint_final(shard);
     }
+    /* Storage has failed: what is under way still answers. */
+    while ((shard->spilling || checkpoint_waits(shard)) && shard->worker->disk->wait(shard->worker->disk))
+        ;
     if (shard->log) {
         enum gw_err closed = log_close(shard->log);
         err = err ? err : closed;
     }
     shard->log = NULL;
+    shard_abandon(shard);
+    checkpoint_free(shard);
+    return err;
+}
+
+void shard_abandon(struct shard *shard)
+{
+    if (shard->log)
+        log_close(shard->log);
+    shard->log = NULL;
     if (shard->segments)
         segment_store_close(shard->segments);
     shard->segments = NULL;
-    checkpoint_free(shard);
-    return err;
 }

@@ -31,6 +31,7 @@ void shard_free(struct shard *shard)
 {
     if (!shard)
         return;
+    shard_abandon(shard);
     uint32_t cursor = 0;
     for (struct queue *queue; (queue = map_next(&shard->queues, &cursor));) {
         while (queue->consumers)

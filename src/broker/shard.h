@@ -183,6 +183,8 @@ void segment_released(struct shard *shard, struct segment_location location, uin
 
 void shard_checkpoint_step(struct shard *shard);
 bool checkpoint_is_spilling(const struct shard *shard);
+/* Has it asked the disk for something that is not answered yet? Then it must not be freed. */
+bool checkpoint_waits(const struct shard *shard);
 void checkpoint_free(struct shard *shard);
 /* The last one, at a clean end: a snapshot of how things are, synchronously. */
 enum gw_err shard_checkpoint_final(struct shard *shard);
@@ -191,6 +193,8 @@ enum gw_err shard_checkpoint_final(struct shard *shard);
 
 enum gw_err shard_open(struct shard *shard, char *why, unsigned room);
 enum gw_err shard_close(struct shard *shard);
+/* Closes what an opening that failed has left open. */
+void shard_abandon(struct shard *shard);
 /* A change that the log or a snapshot of shard 0 holds: to the master copy, and to the shard's queues. */
 enum gw_err shard_restore_change(struct shard *shard, const struct topology_change *change);
 enum gw_err shard_open_segments(struct shard *shard, const struct segment_file_info *files, unsigned count);
