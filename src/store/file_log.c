@@ -207,7 +207,7 @@ static bool turn_over(struct file_log *log, struct slice *slice)
 /* Has the next file made while the current one still has plenty of room. */
 static void prepare_ahead(struct file_log *log)
 {
-    if (log->append_used > log->capacity / 16 && log->chores.wanted == 0 && !log_chores_has(&log->chores, log->capacity))
+    if (log->append_used > (log->append_used + log->append_room) / 16 && log->chores.wanted == 0 && !log_chores_has(&log->chores, log->capacity))
         log_chores_want(&log->chores, log->capacity);
 }
 
@@ -381,7 +381,7 @@ static void free_log(struct file_log *log)
     free(log);
 }
 
-/* An empty batch behind the last one, so that damage to it in the meantime will be known for rot. Not worth an error. */
+/* An empty batch behind the end, so that damage before it will be known for rot. It is no part of the log, and not worth an error. */
 static void write_last_word(struct file_log *log)
 {
     if (!log->wrote || log->append_room < LOG_ALIGN || log->log.committed != log->log.end)

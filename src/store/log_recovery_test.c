@@ -226,6 +226,46 @@ static void rot_in_the_last_batch_is_known_after_an_orderly_close(void **state)
     assert_int_equal(kit->recovery.truncated_bytes, 0);
 }
 
+static void an_orderly_close_leaves_the_end_where_it_was(void **state)
+{
+    struct log_kit *kit = *state;
+    for (uint32_t i = 0; i < 20; i++) {
+        log_kit_commit(kit, i, 1, 100 + i * 400);
+        uint64_t end = log_end(kit->log).offset;
+        log_kit_close(kit);
+        assert_int_equal(log_kit_open(kit, 0), GW_OK);
+        assert_true(log_kit_recovered(kit, 0, i + 1));
+        assert_int_equal(log_end(kit->log).offset, end);
+        assert_int_equal(kit->warnings + kit->errors, 0);
+    }
+}
+
+static void a_write_torn_over_the_last_word_leaves_nothing(void **state)
+{
+    struct log_kit *kit = *state;
+    log_kit_commit(kit, 0, 1, 10);
+    log_kit_close(kit);
+    uint8_t last_word[LOG_ALIGN];
+    memcpy(last_word, test_disk_bytes(kit->disk, FIRST_FILE).data + 2 * LOG_ALIGN, LOG_ALIGN);
+    assert_int_equal(log_kit_open(kit, 0), GW_OK);
+    for (uint32_t i = 0; i < 3; i++)
+        assert_int_equal(log_kit_append(kit, 90 + i, 1, 10, NULL), GW_OK);
+    log_flush(kit->log);
+    test_disk_run(kit->disk);
+    log_kit_close(kit);
+    uint8_t zeros[LOG_ALIGN] = {0};
+    test_disk_put(kit->disk, FIRST_FILE, 2 * LOG_ALIGN, last_word, LOG_ALIGN);
+    test_disk_put(kit->disk, FIRST_FILE, 5 * LOG_ALIGN, zeros, LOG_ALIGN);
+    assert_int_equal(log_kit_open(kit, 0), GW_OK);
+    assert_true(log_kit_recovered(kit, 0, 1));
+    assert_int_equal(kit->warnings, 1);
+    for (uint32_t i = 1; i < 5; i++) {
+        log_kit_commit(kit, i, 1, 10);
+        assert_int_equal(log_kit_crash(kit, LOSE_ALL, 0), GW_OK);
+        assert_true(log_kit_recovered(kit, 0, i + 1));
+    }
+}
+
 static void rot_before_a_later_write_is_known_after_a_kill_too(void **state)
 {
     struct log_kit *kit = *state;
@@ -556,6 +596,8 @@ int main(void)
         cmocka_unit_test(rot_at_any_byte_costs_at_most_what_it_hit),
         TEST(the_quarantine_holds_the_rotten_bytes),
         TEST(rot_in_the_last_batch_is_known_after_an_orderly_close),
+        TEST(an_orderly_close_leaves_the_end_where_it_was),
+        TEST(a_write_torn_over_the_last_word_leaves_nothing),
         TEST(rot_before_a_later_write_is_known_after_a_kill_too),
         TEST(a_rotten_file_header_is_written_anew),
         TEST(a_missing_file_in_the_middle_is_told_and_nothing_is_touched),

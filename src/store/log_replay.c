@@ -7,7 +7,7 @@
  *   on with what is good behind them.
  *
  * Rot within the very last write looks like a torn tail, and no log on one disk can tell it apart after a crash. After an orderly
- * close it can: there the log's last word is an empty batch in a write of its own.
+ * close it can: there the log's last word is an empty batch in a write of its own. The log ends before it, and the next write goes over it.
  *
  * What is read back may still not be durable: when only the program died, in a write or after a failed one, the system or the drive may show bytes
  * that a power cut would yet take; after a failed write even a sync that succeeds says nothing about them. The next write would then
@@ -310,19 +310,22 @@ enum gw_err log_replay_file(struct log_replay *replay, struct log_file *file, bo
     uint64_t limit = last ? file->start + file->capacity : file->next->start;
     replay->proof = 0;
     replay->last_write = offset;
-    uint64_t whole = offset;
+    uint64_t whole = offset, clean = limit;
     while (offset < limit) {
         struct batch batch;
         enum verdict verdict;
         enum gw_err err = load_batch(replay, file, offset, limit, &batch, &verdict);
         if (err != GW_OK)
             return err;
-        if (verdict != BATCH_GOOD) {
+        bool last_word = verdict == BATCH_GOOD && batch.header.size == BATCH_HEADER_SIZE;
+        if (verdict != BATCH_GOOD || last_word) {
             bool rot;
             uint64_t next;
             err = is_proven(replay, file, offset + LOG_ALIGN, last, limit, &rot);
-            if (err == GW_OK && !rot)
+            if (err == GW_OK && !rot) {
+                clean = last_word ? offset + LOG_ALIGN : offset;
                 break;
+            }
             if (err == GW_OK)
                 err = find_batch(replay, file, offset + LOG_ALIGN, limit, false, &next);
             if (err != GW_OK)
@@ -347,7 +350,7 @@ enum gw_err log_replay_file(struct log_replay *replay, struct log_file *file, bo
     /* Every place behind the end was looked at on the way here. Mostly it is clean, and then nothing is written. */
     if (!last)
         return GW_OK;
-    bool torn = replay->lined_up > offset;
+    bool torn = replay->lined_up > clean;
     if (torn)
         tell_torn(replay, file, offset);
     if (torn && bug_enabled(BUG_TRUNCATE_ONE_TOO_FAR))
