@@ -144,10 +144,10 @@ def test_amqplain_wrong_password(wire):
     assert "AMQPLAIN" in close.reply_text
 
 
-def test_unknown_mechanism(wire, against):
+def test_unknown_mechanism(wire):
     w = start(wire)
     w.send(0, spec.Connection.StartOk(mechanism="NONSENSE", response="", **START_OK))
-    close = w.expect_refusal({504}, silence=against == "rabbitmq")
+    close = w.expect_refusal({504}, silence=True)   # Nobody has authenticated, so nobody need be told.
     assert close is None or "unsupported authentication mechanism 'NONSENSE'" in close.reply_text
 
 

@@ -241,27 +241,3 @@ def test_immediate_is_not_implemented(wire, queue):
     close = w.expect_connection_close(540)
     assert "immediate=true" in close.reply_text
     assert (close.class_id, close.method_id) == (60, 40)
-
-
-def test_cc_and_bcc(channel, name):
-    """RabbitMQ's sender-selected distribution: CC and BCC headers are further routing keys, BCC is taken off."""
-    to, cc, bcc = (channel.queue_declare(name(suffix), exclusive=True).method.queue for suffix in ("to", "cc", "bcc"))
-    channel.basic_publish("", to, b"x", pika.BasicProperties(headers={"CC": [cc], "BCC": [bcc], "other": 1}))
-    for queue in (to, cc, bcc):
-        method, properties, body = channel.basic_get(queue, auto_ack=True)
-        assert body == b"x"
-        assert properties.headers == {"CC": [cc], "other": 1}
-
-
-def test_alternate_exchange(channel, queue, name):
-    """RabbitMQ's alternate-exchange argument: what has no route goes there."""
-    exchange, spill = name("main"), name("spill")
-    channel.exchange_declare(spill, "fanout")
-    channel.exchange_declare(exchange, "direct", arguments={"alternate-exchange": spill})
-    channel.queue_bind(queue, spill)
-    seen = returned(channel)
-    channel.basic_publish(exchange, "nobody", b"x", mandatory=True)
-    assert channel.basic_get(queue, auto_ack=True)[2] == b"x"
-    assert seen == []
-    channel.exchange_delete(exchange)
-    channel.exchange_delete(spill)
