@@ -397,35 +397,53 @@ void model_group_begin(struct model *model, unsigned queue)
     uint64_t room = model->group_room;
     model->groups = grow(model->groups, model->group_count + 1, &room, sizeof(*model->groups));
     model->group_room = (unsigned)room;
-    model->groups[model->group_count++] = (struct model_group){model->member_count, 0, (uint8_t)queue, model->queues[queue].generation};
+    model->groups[model->group_count++] = (struct model_group){model->member_count, 0, (uint8_t)queue, model->queues[queue].generation, model->epoch};
 }
 
 void model_group_add(struct model *model, uint64_t number, bool settles)
 {
     struct model_group *group = &model->groups[model->group_count - 1];
+    const struct instance *instance = model_instance(model, number, group->queue);
+    /* A message that was not on disk may be lost on its own: then nothing is known of its settling. */
+    if (settles && !(instance->flags & INSTANCE_CONFIRMED))
+        return;
     uint64_t room = model->member_room;
     model->members = grow(model->members, model->member_count + 1, &room, sizeof(*model->members));
     model->member_room = (unsigned)room;
-    model->members[model->member_count++] = (struct model_member){number, settles, model_instance(model, number, group->queue)->deliveries};
+    model->members[model->member_count++] = (struct model_member){number, settles, instance->deliveries};
     group->count++;
 }
 
-/* A publish has become true when it was ever delivered; a settle when its message never came again. */
+/* Did the member become true? A publish when it was delivered since, a settle when its message never came again. False in `known`: one that was delivered
+ * before a crash and not since may have been settled, or lost with the rest. */
+static bool became_true(struct model *model, const struct model_group *group, const struct model_member *member, bool *known)
+{
+    const struct instance *instance = model_instance(model, member->message, group->queue);
+    bool again = instance->deliveries > member->deliveries;
+    *known = true;
+    if (member->settles)
+        return !again;
+    if (again || (instance->deliveries > 0 && group->epoch == model->epoch))
+        return true;
+    *known = instance->deliveries == 0;
+    return false;
+}
+
 void model_check_groups(struct model *model)
 {
     for (unsigned i = 0; i < model->group_count && !model->rotten; i++) {
         const struct model_group *group = &model->groups[i];
-        unsigned done = 0;
+        unsigned done = 0, of = 0;
         if (group->generation != model->queues[group->queue].generation)
             continue;
         for (unsigned k = 0; k < group->count; k++) {
-            const struct model_member *member = &model->members[group->first + k];
-            const struct instance *instance = model_instance(model, member->message, group->queue);
-            done += member->settles ? instance->deliveries == member->deliveries : instance->deliveries > 0;
+            bool known, yes = became_true(model, group, &model->members[group->first + k], &known);
+            of += known;
+            done += known && yes;
         }
-        if (done != 0 && done != group->count)
+        if (done != 0 && done != of)
             trace_fail(model->trace, "transactions", "queue %s: of a transaction's %u effects %u became true (the first concerns message %lu)",
-                       queue_name(model, group->queue), group->count, done, (unsigned long)model->members[group->first].message);
+                       queue_name(model, group->queue), of, done, (unsigned long)model->members[group->first].message);
     }
     model->group_count = 0;
     model->member_count = 0;

@@ -42,6 +42,7 @@ struct model_group {
     uint32_t first, count;   /* in `members` */
     uint8_t queue;
     uint8_t generation;
+    uint32_t epoch;          /* the broker's life in which its end was lost sight of */
 };
 
 struct model_member {

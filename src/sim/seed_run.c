@@ -76,8 +76,7 @@ static void forget_everything(struct seed_run *run, bool clean)
 {
     for (unsigned i = 0; i <= run->plan.clients; i++)
         for (unsigned k = 1; k <= CONTROL_CHANNEL; k++)
-            if (run->clients[i].channels[k].state != CHANNEL_CLOSED)
-                sim_channel_note_groups(&run->clients[i].channels[k]);
+            sim_channel_crash(&run->clients[i].channels[k]);
     model_restart(&run->model, clean);
     for (unsigned i = 0; i <= run->plan.clients; i++)
         if (run->clients[i].state != CLIENT_DOWN)

@@ -109,7 +109,7 @@ static bool in_group(const struct model *model, uint64_t number, unsigned queue)
     return (message->route >> queue & 1) && message->persistent && plan->durable && !plan->lossy;
 }
 
-void sim_channel_note_groups(struct sim_channel *channel)
+static void note_groups(struct sim_channel *channel)
 {
     struct model *model = world_of(channel)->model;
     if (channel->waiting != AMQP_TX_COMMIT_OK)
@@ -182,6 +182,14 @@ static void lose_unacknowledged(struct sim_channel *channel, bool asked)
     }
 }
 
+void sim_channel_crash(struct sim_channel *channel)
+{
+    if (channel->state == CHANNEL_CLOSED)
+        return;
+    lose_unacknowledged(channel, false);
+    note_groups(channel);
+}
+
 void sim_channel_end(struct sim_channel *channel, bool applied, bool crashed)
 {
     struct model *model = world_of(channel)->model;
@@ -191,7 +199,7 @@ void sim_channel_end(struct sim_channel *channel, bool applied, bool crashed)
         if (channel->state != CHANNEL_CLOSING)
             lose_unacknowledged(channel, true);
         if (channel->waiting == AMQP_TX_COMMIT_OK) {
-            sim_channel_note_groups(channel);
+            note_groups(channel);
             applied = false;
         } else {
             rolled_back(channel);

@@ -151,8 +151,9 @@ void sim_channel_body(struct sim_channel *channel, struct bytes bytes);
 void sim_channel_end(struct sim_channel *channel, bool applied, bool crashed);
 void sim_channel_deinit(struct sim_channel *channel);
 
-/* A commit was sent and will never be answered: all or nothing of the transaction is true. Before the model is told of a crash. */
-void sim_channel_note_groups(struct sim_channel *channel);
+/* The broker is about to be found dead; called before the model is told. Of a transaction whose commit was sent all or nothing is true; what was on its way
+ * to a consumer without acknowledgements is lost. */
+void sim_channel_crash(struct sim_channel *channel);
 
 /* held[index] is settled: for good, or given back. */
 enum settlement { SETTLED_ACK, SETTLED_BACK };
