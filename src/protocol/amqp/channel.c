@@ -254,12 +254,17 @@ static void refuse_undecoded(struct session *session, const struct amqp_method *
     }
 }
 
-bool channel_method(struct session *session, uint16_t number, struct bytes payload)
+/* Is nothing under way on the channel that a method would have to be judged by? */
+static inline bool is_clear(const struct channel *channel)
+{
+    return channel && channel->state == CHANNEL_OPEN && !channel->content && !channel->waiting && !channel->waiting_topology;
+}
+
+/* Any method, by its row. */
+__attribute__((noinline))
+static bool decode_and_do(struct session *session, uint16_t number, struct channel *channel, struct bytes payload)
 {
     struct amqp_method method;
-    struct channel *channel = channel_find(session, number);
-    if (channel && channel->state == CHANNEL_ASKED)
-        return false;
     enum amqp_decoded decoded = amqp_method_decode(payload, &method);
     if (decoded != AMQP_DECODED) {
         refuse_undecoded(session, &method, decoded, payload);
@@ -281,4 +286,17 @@ bool channel_method(struct session *session, uint16_t number, struct bytes paylo
         return false;
     do_method(channel, &method);
     return true;
+}
+
+bool channel_method(struct session *session, uint16_t number, struct bytes payload)
+{
+    struct channel *channel = channel_find(session, number);
+    if (amqp_method_id_read(payload.data) == AMQP_BASIC_ACK && payload.size == AMQP_ACK_FRAME_SIZE - AMQP_FRAME_OVERHEAD && is_clear(channel)) {
+        /* Acks come as often as messages do: they are not worth the rows. */
+        settle_tag(channel, amqp_ack_tag(payload.data), amqp_ack_flags(payload.data) & 1, SETTLE_ACK, AMQP_BASIC_ACK);
+        return true;
+    }
+    if (channel && channel->state == CHANNEL_ASKED)
+        return false;
+    return decode_and_do(session, number, channel, payload);
 }

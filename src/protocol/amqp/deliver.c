@@ -57,7 +57,7 @@ static inline void write_content(struct session *session, uint16_t channel, cons
     if (LIKELY(body_is_copied(session, message))) {
         if (message->body.size) {
             at = amqp_frame_begin(at, AMQP_FRAME_BODY, channel, (uint32_t)message->body.size);
-            memcpy(at, message->body.data, message->body.size);
+            amqp_copy(at, message->body.data, message->body.size);
             at += message->body.size;
             *at++ = AMQP_FRAME_END;
         }

@@ -191,25 +191,6 @@ size_t amqp_method_frame(uint8_t *at, size_t room, uint16_t channel, enum amqp_m
     return size + AMQP_FRAME_OVERHEAD;
 }
 
-enum amqp_decoded amqp_publish_decode(struct bytes payload, struct amqp_publish *publish)
-{
-    /* class 2, method 2, ticket 2, exchange, routing key, bits 1 */
-    const uint8_t *at = payload.data + 6, *end = payload.data + payload.size;
-    if (payload.size < 9)
-        return AMQP_MALFORMED;
-    publish->exchange = bytes_of(at + 1, at[0]);
-    at += 1 + at[0];
-    if (end - at < 2)
-        return AMQP_MALFORMED;
-    publish->routing_key = bytes_of(at + 1, at[0]);
-    at += 1 + at[0];
-    if (end - at != 1)
-        return AMQP_MALFORMED;
-    publish->mandatory = at[0] & 1;
-    publish->immediate = at[0] >> 1 & 1;
-    return amqp_utf8_valid(publish->exchange) && amqp_utf8_valid(publish->routing_key) ? AMQP_DECODED : AMQP_BAD_UTF8;
-}
-
 size_t amqp_publish_frame(uint8_t *at, size_t room, uint16_t channel, struct bytes exchange, struct bytes routing_key, bool mandatory)
 {
     size_t size = 4 + 2 + 1 + exchange.size + 1 + routing_key.size + 1;

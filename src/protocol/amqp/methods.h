@@ -132,7 +132,24 @@ struct amqp_publish {
 };
 
 /* The payload of a basic.publish, class and method included. */
-enum amqp_decoded amqp_publish_decode(struct bytes payload, struct amqp_publish *publish);
+static inline enum amqp_decoded amqp_publish_decode(struct bytes payload, struct amqp_publish *publish)
+{
+    /* class 2, method 2, ticket 2, exchange, routing key, bits 1 */
+    const uint8_t *at = payload.data + 6, *end = payload.data + payload.size;
+    if (payload.size < 9)
+        return AMQP_MALFORMED;
+    publish->exchange = bytes_of(at + 1, at[0]);
+    at += 1 + at[0];
+    if (end - at < 2)
+        return AMQP_MALFORMED;
+    publish->routing_key = bytes_of(at + 1, at[0]);
+    at += 1 + at[0];
+    if (end - at != 1)
+        return AMQP_MALFORMED;
+    publish->mandatory = at[0] & 1;
+    publish->immediate = at[0] >> 1 & 1;
+    return amqp_utf8_valid(publish->exchange) && amqp_utf8_valid(publish->routing_key) ? AMQP_DECODED : AMQP_BAD_UTF8;
+}
 
 /* Writes it as a whole frame; returns its size, 0 when it does not fit. */
 size_t amqp_publish_frame(uint8_t *at, size_t room, uint16_t channel, struct bytes exchange, struct bytes routing_key, bool mandatory);
@@ -181,7 +198,7 @@ static inline uint8_t *amqp_content_header_write(uint8_t *at, uint16_t channel, 
     store_be32(at, AMQP_CLASS_BASIC << 16);
     store_be64(at + 4, body_size);
     at += AMQP_CONTENT_HEADER_SIZE;
-    memcpy(at, properties.data, properties.size);
+    amqp_copy(at, properties.data, properties.size);
     at += properties.size;
     *at++ = AMQP_FRAME_END;
     return at;
@@ -196,8 +213,7 @@ static inline size_t amqp_deliver_size(size_t consumer_tag, size_t exchange, siz
 static inline uint8_t *amqp_shortstr_write(uint8_t *at, struct bytes text)
 {
     *at++ = (uint8_t)text.size;
-    if (text.size)
-        memcpy(at, text.data, text.size);
+    amqp_copy(at, text.data, text.size);
     return at + text.size;
 }
 

@@ -68,6 +68,7 @@ static bool rewrite_reply_to(struct channel *channel, struct publish *publish, s
 }
 
 /* Looks at properties that are more than a delivery mode. */
+__attribute__((noinline))
 static bool admit_properties(struct channel *channel, struct publish *publish, uint8_t **rewritten)
 {
     struct session *session = channel->session;
@@ -235,7 +236,8 @@ size_t publish_whole(struct session *session, const uint8_t *data, size_t size)
 
     uint8_t *rewritten = NULL;
     enum publish_result result;
-    struct publish publish;
+    /* Every build zeroes locals, and this one is large: the broker reads only what is set here or by itself. */
+    struct publish publish __attribute__((uninitialized));
     publish.persistent = false;
     publish.mandatory = names.mandatory;
     publish.whole = true;
@@ -248,7 +250,7 @@ size_t publish_whole(struct session *session, const uint8_t *data, size_t size)
     publish.body = NULL;
     if (admit(channel, &publish, names.immediate, &rewritten) && begin(channel, &publish, &result)) {
         if (LIKELY(publish.body && body.size))
-            memcpy(publish.body, body.data, body.size);
+            amqp_copy(publish.body, body.data, body.size);
         end(channel, &publish, result);
     }
     if (UNLIKELY(rewritten != NULL))
