@@ -24,7 +24,7 @@ static void publish_is_decoded_and_encoded_as_the_row_says(void **state)
         uint8_t row[256], hand[256];
         size_t size = amqp_method_frame(row, sizeof(row), 3, AMQP_BASIC_PUBLISH, values);
         struct bytes payload = guarded_copy(&guarded, bytes_of(row + 7, size - 8));
-        struct amqp_publish publish;
+        struct amqp_publish publish = {.mandatory = false};
         assert_int_equal(amqp_publish_decode(payload, &publish), AMQP_DECODED);
         assert_true(bytes_equal(publish.exchange, exchange) && bytes_equal(publish.routing_key, key));
         assert_int_equal(publish.mandatory, round & 1);
@@ -37,7 +37,7 @@ static void publish_is_decoded_and_encoded_as_the_row_says(void **state)
             assert_memory_equal(row, hand, size);
         }
     }
-    struct amqp_publish publish;
+    struct amqp_publish publish = {.mandatory = false};
     assert_int_equal(amqp_publish_decode(bytes_of("\0\x3C\0\x28\0\0\001\xFF\0\0", 10), &publish), AMQP_BAD_UTF8);
     assert_int_equal(amqp_publish_decode(bytes_of("\0\x3C\0\x28\0\0\0\0\0\0", 10), &publish), AMQP_MALFORMED);
     guarded_close(&guarded);
