@@ -391,15 +391,22 @@ static void write_last_word(struct file_log *log)
     disk_call_write(log->disk, log->current->handle, log->header, LOG_ALIGN, log_file_place(log->current, log->log.end), true);
 }
 
+static void wait_once(struct file_log *log)
+{
+    bool waited = log->disk->wait(log->disk);
+    CHECK(waited);
+}
+
 static enum gw_err close_file_log(struct log *base)
 {
     struct file_log *log = of(base);
     flush(base);
-    while (log->writing || (log->count > 0 && !log->chores.blocked)) {
-        bool waited = log->disk->wait(log->disk);
-        CHECK(waited);
-    }
+    while (log->writing || (log->count > 0 && !log->chores.blocked))
+        wait_once(log);
     log_chores_stop(&log->chores);
+    /* The last chore may have made the file that a write was waiting for. */
+    while (log->writing)
+        wait_once(log);
     enum gw_err err = base->state == GW_ERR_FAILED ? GW_ERR_FAILED : log->count > 0 ? GW_ERR_FULL : GW_OK;
     if (err == GW_OK)
         write_last_word(log);

@@ -319,6 +319,41 @@ static void a_full_disk_refuses_until_there_is_room_again(void **state)
     assert_true(log_kit_recovered(kit, 0, number));
 }
 
+static void a_log_may_be_closed_while_room_comes_back(void **state)
+{
+    struct log_kit *kit = *state;
+    log_kit_close(kit);
+    /* After each step of finding room again. */
+    for (unsigned steps = 0; steps < 8; steps++) {
+        struct log_kit own;
+        log_kit_init(&own, 1);
+        assert_int_equal(log_kit_open(&own, 0), GW_OK);
+        test_disk_limit(own.disk, KIT_FILE_SIZE);
+        uint32_t number = 0;
+        while (log_kit_append(&own, number, 1, filling(4), NULL) == GW_OK) {
+            number++;
+            log_flush(own.log);
+            if (number < 4)
+                test_disk_run(own.disk);
+        }
+        test_disk_run(own.disk);
+        test_disk_limit(own.disk, UINT64_MAX);
+        log_flush(own.log);
+        for (unsigned i = 0; i < steps; i++)
+            test_disk_step(own.disk);
+        enum gw_err err = log_close(own.log);
+        own.log = NULL;
+        assert_true(err == GW_OK || err == GW_ERR_FULL);
+        uint64_t committed = own.committed.offset;
+        assert_int_equal(test_disk_open_handles(own.disk), 0);
+        assert_int_equal(log_kit_open(&own, 0), GW_OK);
+        assert_true(log_kit_recovered(&own, 0, own.recovered));
+        assert_int_equal(log_end(own.log).offset, committed);
+        assert_true(err == GW_ERR_FULL || own.recovered == number);
+        log_kit_deinit(&own);
+    }
+}
+
 static void publishes_are_refused_before_settles_find_no_room(void **state)
 {
     struct log_kit *kit = *state;
@@ -496,6 +531,7 @@ int main(void)
         TEST(a_log_whose_checkpoint_is_slow_takes_more_files),
         TEST(a_failed_write_is_final),
         TEST(a_full_disk_refuses_until_there_is_room_again),
+        TEST(a_log_may_be_closed_while_room_comes_back),
         TEST(publishes_are_refused_before_settles_find_no_room),
         TEST(recycling_makes_room_on_a_full_disk),
         TEST(a_file_that_cannot_be_made_is_tried_again),
