@@ -2,6 +2,11 @@
 
 const uint8_t amqp_protocol_header[AMQP_PROTOCOL_HEADER_SIZE] = {'A', 'M', 'Q', 'P', 0, 0, 9, 1};
 
+void amqp_copy_long(uint8_t *to, const uint8_t *from, size_t size)
+{
+    memcpy(to, from, size);
+}
+
 enum wire_answer amqp_protocol_header_read(struct bytes in)
 {
     size_t size = in.size < AMQP_PROTOCOL_HEADER_SIZE ? in.size : AMQP_PROTOCOL_HEADER_SIZE;

@@ -76,12 +76,15 @@ static inline uint8_t *amqp_heartbeat_write(uint8_t *at)
     return at;
 }
 
+/* memcpy, called by amqp_copy. */
+void amqp_copy_long(uint8_t *to, const uint8_t *from, size_t size);
+
 /* memcpy for what is mostly a few bytes, such as names: neither a call nor the string instructions that compilers like, which take longer to begin than this
  * does to end. */
 static inline void amqp_copy(uint8_t *to, const uint8_t *from, size_t size)
 {
     if (size > 32) {
-        memcpy(to, from, size);
+        amqp_copy_long(to, from, size);
     } else if (size >= 16) {
         memcpy(to, from, 16);
         memcpy(to + size - 16, from + size - 16, 16);
