@@ -328,15 +328,15 @@ static void a_log_may_be_closed_while_room_comes_back(void **state)
         struct log_kit own;
         log_kit_init(&own, 1);
         assert_int_equal(log_kit_open(&own, 0), GW_OK);
-        test_disk_limit(own.disk, KIT_FILE_SIZE);
-        uint32_t number = 0;
-        while (log_kit_append(&own, number, 1, filling(4), NULL) == GW_OK) {
-            number++;
-            log_flush(own.log);
-            if (number < 4)
-                test_disk_run(own.disk);
-        }
+        for (uint32_t i = 0; i < 3; i++)
+            log_kit_commit(&own, i, 1, filling(4));
+        test_disk_limit(own.disk, 2 * KIT_FILE_SIZE);
+        uint32_t number = 3;
+        for (; number < 7; number++)
+            assert_int_equal(log_kit_append(&own, number, 1, filling(4), NULL), GW_OK);
+        log_flush(own.log);
         test_disk_run(own.disk);
+        assert_true(own.committed.offset < log_end(own.log).offset);
         test_disk_limit(own.disk, UINT64_MAX);
         log_flush(own.log);
         for (unsigned i = 0; i < steps; i++)
