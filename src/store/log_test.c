@@ -344,6 +344,7 @@ static void a_log_may_be_closed_while_room_comes_back(void **state)
         enum gw_err err = log_close(own.log);
         own.log = NULL;
         assert_true(err == GW_OK || err == GW_ERR_FULL);
+        assert_false(test_disk_step(own.disk));
         uint64_t committed = own.committed.offset;
         assert_int_equal(test_disk_open_handles(own.disk), 0);
         assert_int_equal(log_kit_open(&own, 0), GW_OK);

@@ -78,8 +78,11 @@ enum gw_err log_kit_open(struct log_kit *kit, uint64_t from)
 
 void log_kit_close(struct log_kit *kit)
 {
-    if (kit->log)
+    if (kit->log) {
         log_close(kit->log);
+        bool in_flight = test_disk_step(kit->disk);
+        CHECK(!in_flight);
+    }
     kit->log = NULL;
     CHECK(test_disk_crashed(kit->disk) || test_disk_open_handles(kit->disk) == 0);
 }
