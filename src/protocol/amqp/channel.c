@@ -238,6 +238,16 @@ static bool must_wait(const struct channel *channel, const struct amqp_method *m
     return channel->waiting_topology && (channel->waiting_topology >= PIPELINE_MAX || !request_is_topology_alone(method));
 }
 
+/* Will the peer be answered? A mandatory publish may come back. */
+static bool adds_output(const struct amqp_method *method)
+{
+    switch (method->row->id) {
+    case AMQP_BASIC_ACK: case AMQP_BASIC_NACK: case AMQP_BASIC_REJECT: return false;
+    case AMQP_BASIC_PUBLISH: return method->values[AMQP_BASIC_PUBLISH_MANDATORY].number;
+    default: return true;
+    }
+}
+
 static void refuse_undecoded(struct session *session, const struct amqp_method *method, enum amqp_decoded decoded, struct bytes payload)
 {
     uint32_t id = amqp_method_id_read(payload.data);
@@ -282,7 +292,8 @@ static bool decode_and_do(struct session *session, uint16_t number, struct chann
         publish_unexpected_frame(channel);
         return true;
     }
-    if (must_wait(channel, &method) || (method.row->id == AMQP_BASIC_PUBLISH && !publish_allowed(session)))
+    if (must_wait(channel, &method) || (adds_output(&method) && session_is_choked(session)) ||
+        (method.row->id == AMQP_BASIC_PUBLISH && !publish_allowed(session)))
         return false;
     do_method(channel, &method);
     return true;

@@ -231,7 +231,7 @@ size_t publish_whole(struct session *session, const uint8_t *data, size_t size)
         return 0;
     struct channel *channel = channel_find(session, number);
     if (!channel || channel->state != CHANNEL_OPEN || channel->content || channel->waiting || channel->waiting_topology || !publish_allowed(session) ||
-        amqp_publish_decode(method, &names) != AMQP_DECODED)
+        amqp_publish_decode(method, &names) != AMQP_DECODED || (names.mandatory && session_is_choked(session)))
         return 0;
 
     uint8_t *rewritten = NULL;

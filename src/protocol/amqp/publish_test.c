@@ -1,7 +1,7 @@
 /* Publishing, confirms and transactions, over a broker that only writes down what it is asked; whole and byte by byte. */
 #include "protocol/amqp/story.h"
 
-/* ---- publishing -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- publishing ---- */
 
 static void messages_arrive_whole_however_they_are_cut(void **state)
 {
@@ -147,7 +147,7 @@ static void a_blocked_broker_makes_publishers_wait_and_tells_them(void **state)
     }
 }
 
-/* ---- confirms and transactions ----------------------------------------------------------------------------------------------------------- */
+/* ---- confirms and transactions ---- */
 
 static void confirms_are_told_in_order_and_together(void **state)
 {

@@ -158,44 +158,23 @@ static bool fill(struct channel *channel, const struct amqp_method *method, stru
     }
 }
 
-static void declare_ok(struct channel *channel, struct bytes name, uint32_t messages, uint32_t consumers)
-{
-    struct amqp_value values[AMQP_QUEUE_DECLARE_OK_COUNT] = {
-        [AMQP_QUEUE_DECLARE_OK_QUEUE] = amqp_bytes(name), [AMQP_QUEUE_DECLARE_OK_MESSAGE_COUNT] = amqp_number(messages),
-        [AMQP_QUEUE_DECLARE_OK_CONSUMER_COUNT] = amqp_number(consumers)};
-    session_send(channel->session, channel->number, AMQP_QUEUE_DECLARE_OK, values);
-}
-
-/* A declare of the pseudo queue answers whether it is there, whatever else it says: with its one consumer. */
-static void declare_reply_to(struct channel *channel, bool no_wait)
-{
-    if (!no_wait)
-        declare_ok(channel, bytes_of_text(REPLY_TO), 0, 1);
-}
-
-void request_method(struct channel *channel, const struct amqp_method *method)
-{
-    struct request request = {.channel = channel->number};
-    bool no_wait = false;
-    if (!fill(channel, method, &request, &no_wait))
-        return;
-    if (request.kind == REQUEST_QUEUE_DECLARE && bytes_equal(request.name, bytes_of_text(REPLY_TO))) {
-        declare_reply_to(channel, no_wait);
-        return;
-    }
-    bool exclusive = request.kind == REQUEST_QUEUE_DECLARE && (request.flags & (REQUEST_EXCLUSIVE | REQUEST_PASSIVE)) == REQUEST_EXCLUSIVE;
-    request.tag = request_tag(channel, (no_wait ? REQUEST_TAG_NO_WAIT : 0) | (exclusive ? REQUEST_TAG_EXCLUSIVE : 0));
-    if (kinds[request.kind].topology_alone)
-        channel->waiting_topology++;
-    else
-        channel->waiting++;
-    client_request(&channel->session->client, &request);
-}
-
 /* ---- exclusive queues ------------------------------------------------------------------------------------------------ */
+
+static void forget_exclusive(struct session *session, struct bytes name)
+{
+    for (struct exclusive_queue **at = &session->exclusive_queues; *at; at = &(*at)->next) {
+        struct exclusive_queue *queue = *at;
+        if (bytes_equal(bytes_of(queue->name, queue->size), name)) {
+            *at = queue->next;
+            free(queue);
+            return;
+        }
+    }
+}
 
 static void remember_exclusive(struct session *session, struct bytes name)
 {
+    forget_exclusive(session, name);
     struct exclusive_queue *queue = malloc(sizeof(*queue) + name.size);
     if (!queue)
         return; /* The broker deletes it when the session is gone: a moment later than the peer could wish. */
@@ -222,6 +201,44 @@ void request_forget_exclusive(struct session *session)
         session->exclusive_queues = queue->next;
         free(queue);
     }
+}
+
+/* ---- asking -------------------------------------------------------------------------------------------------------------- */
+
+static void declare_ok(struct channel *channel, struct bytes name, uint32_t messages, uint32_t consumers)
+{
+    struct amqp_value values[AMQP_QUEUE_DECLARE_OK_COUNT] = {
+        [AMQP_QUEUE_DECLARE_OK_QUEUE] = amqp_bytes(name), [AMQP_QUEUE_DECLARE_OK_MESSAGE_COUNT] = amqp_number(messages),
+        [AMQP_QUEUE_DECLARE_OK_CONSUMER_COUNT] = amqp_number(consumers)};
+    session_send(channel->session, channel->number, AMQP_QUEUE_DECLARE_OK, values);
+}
+
+/* A declare of the pseudo queue answers whether it is there, whatever else it says: with its one consumer. */
+static void declare_reply_to(struct channel *channel, bool no_wait)
+{
+    if (!no_wait)
+        declare_ok(channel, bytes_of_text(REPLY_TO), 0, 1);
+}
+
+void request_method(struct channel *channel, const struct amqp_method *method)
+{
+    struct request request = {.channel = channel->number};
+    bool no_wait = false;
+    if (!fill(channel, method, &request, &no_wait))
+        return;
+    if (request.kind == REQUEST_QUEUE_DECLARE && bytes_equal(request.name, bytes_of_text(REPLY_TO))) {
+        declare_reply_to(channel, no_wait);
+        return;
+    }
+    if (request.kind == REQUEST_QUEUE_DELETE)
+        forget_exclusive(channel->session, request.name);
+    bool exclusive = request.kind == REQUEST_QUEUE_DECLARE && (request.flags & (REQUEST_EXCLUSIVE | REQUEST_PASSIVE)) == REQUEST_EXCLUSIVE;
+    request.tag = request_tag(channel, (no_wait ? REQUEST_TAG_NO_WAIT : 0) | (exclusive ? REQUEST_TAG_EXCLUSIVE : 0));
+    if (kinds[request.kind].topology_alone)
+        channel->waiting_topology++;
+    else
+        channel->waiting++;
+    client_request(&channel->session->client, &request);
 }
 
 /* ---- answers ----------------------------------------------------------------------------------------------------------- */

@@ -244,6 +244,12 @@ void session_sent(struct session *session, size_t size, uint64_t now_us)
     output_sent(&session->output, size);
     if (session->owed_consumers && session->output.size <= session->config->output_limit / 2)
         consume_give_credit(session);
+    if (UNLIKELY(session->choked) && session->output.size <= SESSION_CHOKE_SIZE / 2) {
+        session->choked = false;
+        input_go_on(session);
+        session_flush(session);
+        look_after(session);
+    }
 }
 
 bool session_finished(const struct session *session)

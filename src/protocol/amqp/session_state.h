@@ -103,6 +103,7 @@ struct session {
     uint8_t capabilities;         /* enum client_capability */
     bool from_loopback;
     bool stalled;                 /* input waits: for an answer of the broker, or for leave to publish */
+    bool choked;                  /* … or for the peer to take what was said */
     bool deaf;                    /* the input makes no sense any more: passed over */
     bool told_dirty;
     bool published;               /* a connection that publishes is told when the broker blocks */
@@ -131,6 +132,18 @@ struct session {
 static inline struct session *session_of(struct client *client)
 {
     return (struct session *)((char *)client - offsetof(struct session, client));
+}
+
+/* Output above which nothing is done that adds to it, bytes. Acks and plain publishes go on: a peer may well send them before it reads. */
+#define SESSION_CHOKE_SIZE (16u * 1024 * 1024)
+
+/* Must the session wait until the peer has taken some of its output? Input goes on by itself then. */
+static inline bool session_is_choked(struct session *session)
+{
+    if (LIKELY(session->output.size <= SESSION_CHOKE_SIZE))
+        return false;
+    session->choked = true;
+    return true;
 }
 
 /* Encodes a method onto the output. Methods that are sent through it take at most SESSION_METHOD_MAX bytes. */

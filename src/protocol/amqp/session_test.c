@@ -1,7 +1,7 @@
 /* Channels, requests and the end of a session, over a broker that only writes down what it is asked; whole and byte by byte. */
 #include "protocol/amqp/story.h"
 
-/* ---- channels ---------------------------------------------------------------------------------------------------------------------------- */
+/* ---- channels ---- */
 
 static void a_channel_is_opened_once_and_before_all_else(void **state)
 {
@@ -99,7 +99,7 @@ static void methods_of_servers_and_unknown_ones_are_invalid(void **state)
     peer_close(peer);
 }
 
-/* ---- requests ---------------------------------------------------------------------------------------------------------------------------- */
+/* ---- requests ---- */
 
 static void topology_requests_follow_each_other_others_wait(void **state)
 {
@@ -175,7 +175,34 @@ static void exclusive_queues_are_gone_before_the_connection_is(void **state)
     peer_close(peer);
 }
 
-/* ---- the end ----------------------------------------------------------------------------------------------------------------------------- */
+/* ---- too much output ---- */
+
+static void who_does_not_listen_is_not_answered(void **state)
+{
+    (void)state;
+    static char body[100001];
+    struct amqp_value qos[] = {amqp_number(0), amqp_number(0), amqp_number(0)};
+    memset(body, 'b', sizeof(body) - 1);
+    peer_open_running(peer, false);
+    consume_well(false);
+    for (uint64_t seq = 1; seq <= 170; seq++)
+        deliver(seq, body, false, false);
+    fake_said(&peer->fake);
+    settle(AMQP_BASIC_ACK, 1, false, false);
+    peer_publish(peer, 1, "x", "k", "m", false, false);
+    said("ack 7 1+1\npublish x k \"m\"\n");
+    assert_true(session_wants_input(peer->session));
+    peer_send(peer, 1, AMQP_BASIC_QOS, qos);
+    peer_publish(peer, 1, "x", "k", "after", false, false);
+    assert_false(session_wants_input(peer->session));
+    said("");
+    assert_non_null(strstr(peer_heard(peer), "1 basic.qos-ok\n"));
+    assert_non_null(strstr(fake_said(&peer->fake), "publish x k \"after\"\n"));
+    assert_true(session_wants_input(peer->session));
+    peer_close(peer);
+}
+
+/* ---- the end ---- */
 
 static void a_peer_that_vanishes_gives_back_what_it_held(void **state)
 {
@@ -205,6 +232,7 @@ int main(void)
         cmocka_unit_test(an_empty_queue_name_is_the_one_declared_last),
         cmocka_unit_test(the_default_exchange_is_left_alone),
         cmocka_unit_test(exclusive_queues_are_gone_before_the_connection_is),
+        cmocka_unit_test(who_does_not_listen_is_not_answered),
         cmocka_unit_test(a_peer_that_vanishes_gives_back_what_it_held),
     };
     return cmocka_run_group_tests(tests, open_peer, close_peer);
