@@ -215,6 +215,7 @@ static void rest(struct seed_run *run, bool gone)
         if (steps > CALM_STEPS_MAX || run->trace->now_us - begin > CALM_US_MAX) {
             trace_fail(run->trace, "progress", "after %lu steps and %lu us without faults %s", (unsigned long)steps,
                        (unsigned long)(run->trace->now_us - begin), gone ? "some client still waits" : "the draining client still waits");
+            sim_broker_note(&run->broker);
             for (unsigned i = 0; i <= run->plan.clients; i++)
                 for (unsigned k = 1; k <= CONTROL_CHANNEL; k++) {
                     const struct sim_channel *channel = &run->clients[i].channels[k];
@@ -398,7 +399,7 @@ static void set_up(struct seed_run *run, const struct sim_options *options, uint
     run->model.refusals = run->plan.disk_errors || run->plan.full_disk;
     run->disk = sim_disk_new(&run->random, trace);
     sim_broker_init(&run->broker, &run->plan, &run->random, trace, run->disk);
-    run->world = (struct sim_world){.plan = &run->plan, .random = &run->random, .trace = trace, .model = &run->model, .broker = &run->broker};
+    run->world = (struct sim_world){.plan = &run->plan, .random = &run->random, .trace = trace, .model = &run->model, .broker = &run->broker, .clients = run->clients};
     run->world.body = malloc(run->model.scratch_size);
     CHECK(run->world.body);
     for (unsigned i = 0; i <= run->plan.clients; i++)

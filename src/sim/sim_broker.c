@@ -331,6 +331,19 @@ uint64_t sim_broker_deadline(const struct sim_broker *broker)
     return earliest;
 }
 
+void sim_broker_note(const struct sim_broker *broker)
+{
+    for (unsigned i = 0; i < broker->worker_count; i++) {
+        const struct sim_worker *worker = &broker->workers[i];
+        trace_note(broker->trace, "worker %u: %s", i, worker->busy ? "busy" : "idle");
+        for (const struct sim_session *session = worker->sessions; session; session = session->next)
+            trace_note(broker->trace, "  session of client %u: %zu bytes to read (%s), %zu sent, %s%s%s", session->client,
+                       stream_bytes(&session->link->to_session).size, session_wants_input(session->session) ? "wanted" : "not wanted",
+                       stream_bytes(&session->link->to_client).size, session->look ? "to be looked at" : "quiet",
+                       session->link->client_gone ? ", client gone" : "", session->link->reset ? ", reset" : "");
+    }
+}
+
 unsigned sim_broker_sessions(const struct sim_broker *broker)
 {
     unsigned count = 0;

@@ -84,6 +84,9 @@ bool sim_broker_at_rest(const struct sim_broker *broker);
 /* The earliest time at which a worker or a session wants a turn; UINT64_MAX: none. */
 uint64_t sim_broker_deadline(const struct sim_broker *broker);
 
+/* Tells a verbose trace what everybody is doing. */
+void sim_broker_note(const struct sim_broker *broker);
+
 unsigned sim_broker_sessions(const struct sim_broker *broker);
 
 #endif

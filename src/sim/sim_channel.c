@@ -497,6 +497,20 @@ void sim_channel_method(struct sim_channel *channel, const struct amqp_method *m
 
 /* ---- contents ---------------------------------------------------------------------------------------------------------------------------- */
 
+/* Somebody else holds it, as far as that client knows: but if it has asked about a queue that comes and goes, the broker may have closed its channel already. */
+static void excuse_holder(struct sim_world *world, unsigned queue, uint64_t message)
+{
+    for (unsigned i = 0; i < world->plan->clients; i++) {
+        for (unsigned k = 1; k < CONTROL_CHANNEL; k++) {
+            struct sim_channel *holder = &world->clients[i].channels[k];
+            bool doubtful = holder->waiting && world->plan->queues[holder->waiting_queue].lossy && world->plan->purge > 0;
+            for (unsigned at = holder->held_count; doubtful && at-- > 0;)
+                if (holder->held[at].queue == queue && holder->held[at].message == message)
+                    sim_channel_settle(holder, at, SETTLED_BACK);
+        }
+    }
+}
+
 static void complete(struct sim_channel *channel)
 {
     struct sim_world *world = world_of(channel);
@@ -529,6 +543,9 @@ static void complete(struct sim_channel *channel)
         channel->waiting = 0;
         synced(channel, arrival->queue);
     }
+    const struct instance *instance = model_instance(world->model, message, arrival->queue);
+    if (instance && (instance->flags & INSTANCE_HELD))
+        excuse_holder(world, arrival->queue, message);
     model_deliver(world->model, arrival->queue, message, arrival->redelivered, arrival->no_ack,
                   is_get ? NULL : &channel->consumers[arrival->consumer].progress);
     if (!arrival->no_ack && !world->trace->failed)

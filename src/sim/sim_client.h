@@ -87,6 +87,8 @@ struct sim_channel {
     struct arrival arrival;
 };
 
+struct sim_world;
+
 enum client_state { CLIENT_DOWN, CLIENT_START, CLIENT_TUNE, CLIENT_OPEN_OK, CLIENT_SETUP, CLIENT_UP, CLIENT_CLOSING };
 
 /* What clients of one simulation share. */
@@ -96,6 +98,7 @@ struct sim_world {
     struct trace *trace;
     struct model *model;
     struct sim_broker *broker;
+    struct sim_client *clients;  /* plan->clients, and one that drains */
     uint64_t ops;
     bool topology_ready;         /* somebody declared everything in this life of the broker */
     bool topology_lasting;       /* and in an earlier one too: what is durable must still be there */
