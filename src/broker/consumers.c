@@ -172,6 +172,8 @@ static void serve(struct shard *shard, struct queue *queue)
                 shard_load(shard, queue, slot);
             return;
         }
+        if (!redelivery_may_deliver(shard, queue, entry, seq))
+            return;
         struct consumer *consumer = queue->active;
         if (!deliver(shard, queue, consumer, seq, entry))
             return;
@@ -224,6 +226,8 @@ static bool try_get(struct shard *shard, struct queue *queue, uint64_t client, u
         shard_load(shard, queue, slot);
         return false;
     }
+    if (entry && !redelivery_may_deliver(shard, queue, entry, seq))
+        return false;
     if (entry) {
         struct consumer holder = {.client = client, .number = tag, .channel = channel, .no_ack = no_ack};
         if (!deliver(shard, queue, &holder, seq, entry))
@@ -309,6 +313,8 @@ static void request_consume(struct shard *shard, struct queue *queue, const stru
     struct command_answer *answer = answer_client(shard, request->client, request->serial, REQUEST_CONSUME, request->channel, request->tag);
     answer->queue = queue->id;
     answer->handle = consumer->handle;
+    if (queue->durable)
+        redelivery_ask(shard, queue, queue->delivered_below > queue->head ? queue->delivered_below : queue->head);
     activate(queue, consumer);
     shard_mark_dirty(shard, queue);
 }

@@ -171,8 +171,7 @@ static void page_out_queue(struct shard *shard, struct queue *queue, uint64_t ta
                 queue->page_from++;   /* long paged out: not looked at again */
             continue;
         }
-        /* While the log is replayed the tail may still get messages back, which a spilled block does not take. */
-        if (!is_cold(queue, slot, number) || (tail && (shard->recovering || queue->end_block - queue->first_block > 2)))
+        if (!is_cold(queue, slot, number) || (tail && queue->end_block - queue->first_block > 2))
             continue;
         if (slot->state == SLOT_OPEN && (shard->spilling >= SPILLS_MAX || shard_spill(shard, queue, number, shard->recovering)))
             return;

@@ -70,6 +70,8 @@ struct queue {
     uint64_t ready, unacked;           /* messages */
     uint64_t ready_bytes;              /* contents of the ready messages that have entries in memory */
     uint64_t redelivered_below;        /* recovered messages below it may have been delivered before */
+    uint64_t asked_below, flagged_below;   /* marks in the log, asked for and committed: see redelivery.c */
+    uint64_t clean_below;              /* redelivered_below, had the last end been a clean one */
     uint64_t delivered_below;          /* what was delivered since the start lies below it */
     uint64_t page_from;                /* blocks below it are paged out already */
 

@@ -78,6 +78,8 @@ static void restore_settle(struct shard *shard, const struct record *record)
     for (const uint8_t *target = record->head.data; target < record->head.data + record->head.size; target += SETTLE_TARGET_SIZE) {
         struct queue *queue = shard_queue(shard, load_le64(target));
         uint64_t first = load_le64(target + 8), count = load_le64(target + 16);
+        if (queue && !count && first > queue->redelivered_below)
+            queue->redelivered_below = first;   /* a mark of redelivery.c */
         for (uint64_t seq = first; queue && seq - first < count; seq++) {
             struct block_slot *slot;
             bool unacked;
@@ -181,11 +183,9 @@ static void after_replay(struct shard *shard, bool clean)
 {
     uint32_t cursor = 0;
     for (struct queue *queue; (queue = map_next(&shard->queues, &cursor));) {
+        redelivery_recovered(queue, clean);
         queue_close_tail(queue);
-        if (!clean)
-            queue->redelivered_below = queue->next_seq;
         queue->head = queue->first_block * BLOCK_SIZE;
-        queue->delivered_below = 0;
     }
 }
 

@@ -177,7 +177,7 @@ static void close_pending(struct shard *shard, bool own, bool ok, uint64_t end)
 {
     for (uint32_t i = shard->pending_count - shard->pending_open; i < shard->pending_count; i++) {
         struct pending_confirm *pending = pending_at(shard, i);
-        if (pending->end == UINT64_MAX && (pending->kind == PENDING_TOPOLOGY) == own)
+        if (pending->end == UINT64_MAX && (pending->kind >= PENDING_TOPOLOGY) == own)
             pending->end = ok ? end : 0;
     }
     shrink_open(shard);
@@ -315,6 +315,9 @@ static void conclude(struct shard *shard, const struct pending_confirm *pending,
         break;
     case PENDING_TOPOLOGY:
         master_committed(shard->worker->master, pending->first, ok);
+        break;
+    case PENDING_MARK:
+        redelivery_committed(shard, pending->first, pending->count);   /* of a log that has failed too: nothing would come after it */
         break;
     }
 }
@@ -627,6 +630,25 @@ enum gw_err shard_log_change(struct shard *shard, const struct topology_change *
     shard->own_urgent = true;
     *pending_add(shard) = (struct pending_confirm){.end = UINT64_MAX, .first = sequence, .kind = PENDING_TOPOLOGY};
     return GW_OK;
+}
+
+/* ---- marks ---------------------------------------------------------------------------------------------------------- */
+
+bool shard_log_mark(struct shard *shard, uint64_t queue, uint64_t mark)
+{
+    uint32_t size = RECORD_HEADER_SIZE + SETTLE_TARGET_SIZE;
+    uint8_t *at = own_room(shard, size);
+    if (!at)
+        return false;
+    store_le64(at + RECORD_HEADER_SIZE, queue);
+    store_le64(at + RECORD_HEADER_SIZE + 8, mark);
+    store_le64(at + RECORD_HEADER_SIZE + 16, 0);
+    record_begin(at, size, RECORD_SETTLE, 1, 0);
+    record_seal(at);
+    stage_advance(&shard->own, size);
+    shard->own_urgent = true;
+    *pending_add(shard) = (struct pending_confirm){.end = UINT64_MAX, .first = queue, .count = mark, .kind = PENDING_MARK};
+    return true;
 }
 
 /* ---- end of a turn ------------------------------------------------------------------------------------------------- */

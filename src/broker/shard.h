@@ -52,7 +52,12 @@ struct pending_confirm {
     uint16_t channel, flags;    /* flags: those of command_confirm */
     uint16_t kind;              /* PENDING_… */
 };
-enum pending_kind { PENDING_CONFIRM, PENDING_ANSWER /* of a transaction: `first` is its serial */, PENDING_TOPOLOGY /* `first` is its sequence */ };
+enum pending_kind {
+    PENDING_CONFIRM,
+    PENDING_ANSWER,      /* of a transaction: `first` is its serial */
+    PENDING_TOPOLOGY,    /* `first` is its sequence. This one and the next lie in the shard's own slices */
+    PENDING_MARK,        /* `first` is a queue, `count` the mark, see redelivery.c */
+};
 
 /* Credit that is kept back from a publisher while a queue is congested. */
 struct withheld {
@@ -129,6 +134,9 @@ void shard_transaction(struct shard *shard, const struct command_transaction *co
 /* Appends a topology change to the log; `sequence` is told to master_committed once it is on disk. GW_ERR_FULL, GW_ERR_FAILED, GW_ERR_NOMEM: not logged. */
 enum gw_err shard_log_change(struct shard *shard, const struct topology_change *change, uint64_t sequence);
 
+/* Logs a mark of redelivery.c; false: out of memory. */
+bool shard_log_mark(struct shard *shard, uint64_t queue, uint64_t mark);
+
 /* Notes in the log that a message is gone. */
 void shard_log_settle(struct shard *shard, uint64_t queue, uint64_t seq, uint64_t count);
 
@@ -162,6 +170,16 @@ struct consumer *shard_consumer(struct shard *shard, uint32_t handle);
 /* One of its messages was settled. */
 void consumer_settled(struct shard *shard, struct consumer *consumer);
 void shard_answer_gets(struct shard *shard, struct queue *queue);
+
+/* ---- redelivery.c ---- */
+
+/* Deliveries will come near `seq`: has the log a mark above it, or is one on its way? */
+void redelivery_ask(struct shard *shard, struct queue *queue, uint64_t seq);
+/* False: not before a mark is committed; the queue is served again then. */
+bool redelivery_may_deliver(struct shard *shard, struct queue *queue, const struct entry *entry, uint64_t seq);
+void redelivery_committed(struct shard *shard, uint64_t queue, uint64_t mark);
+/* The log was replayed; `clean`: up to the end that the snapshot knows. */
+void redelivery_recovered(struct queue *queue, bool clean);
 
 /* ---- pager.c ---- */
 

@@ -73,11 +73,12 @@ static bool put_block(struct buffer *buffer, const struct block_slot *slot, uint
     return true;
 }
 
-static void put_queue(struct buffer *buffer, const struct queue *queue, uint32_t mark, bool clean)
+static void put_queue(struct buffer *buffer, const struct queue *queue, uint32_t mark)
 {
     put64(buffer, queue->id);
     put64(buffer, queue->next_seq);
-    put64(buffer, clean && queue->delivered_below > queue->redelivered_below ? queue->delivered_below : queue->redelivered_below);
+    put64(buffer, queue->asked_below > queue->redelivered_below ? queue->asked_below : queue->redelivered_below);
+    put64(buffer, queue->delivered_below > queue->redelivered_below ? queue->delivered_below : queue->redelivered_below);
     uint64_t count_at = buffer->size;
     uint32_t count = 0;
     put32(buffer, 0);
@@ -130,7 +131,7 @@ enum gw_err shard_snapshot_write(struct shard *shard, const struct snapshot_head
     cursor = 0;
     for (struct queue *queue; (queue = map_next(&shard->queues, &cursor));)
         if (queue->durable)
-            put_queue(&buffer, queue, mark, head->clean_end != 0);
+            put_queue(&buffer, queue, mark);
     uint32_t changes = 0;
     if (shard->index == 0) {
         const struct topology *topology = master_topology(shard->worker->master);
@@ -225,11 +226,12 @@ static enum gw_err read_block(struct shard *shard, struct queue *queue, struct r
 static enum gw_err read_queue(struct shard *shard, struct reader *reader)
 {
     struct queue *queue = map_get(&shard->queues, take64(reader));
-    uint64_t next_seq = take64(reader), redelivered_below = take64(reader);
+    uint64_t next_seq = take64(reader), redelivered_below = take64(reader), clean_below = take64(reader);
     uint32_t blocks = take32(reader);
     if (queue) {
         queue->next_seq = next_seq;
         queue->redelivered_below = redelivered_below;
+        queue->clean_below = clean_below;
     }
     enum gw_err err = reader->bad ? GW_ERR_CORRUPT : GW_OK;
     for (uint32_t i = 0; !err && i < blocks; i++)
@@ -257,7 +259,7 @@ static void skip_queues(struct reader *reader)
 {
     uint32_t queues = take32(reader);
     for (uint32_t i = 0; !reader->bad && i < queues; i++) {
-        take(reader, 24);
+        take(reader, 32);
         uint32_t blocks = take32(reader);
         for (uint32_t k = 0; !reader->bad && k < blocks; k++)
             if (take(reader, BLOCK_RECORD_SIZE)[30])
