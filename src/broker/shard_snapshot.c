@@ -53,6 +53,16 @@ static unsigned lasting_bits(const struct block *block, uint64_t *bits)
     return count;
 }
 
+/* Counts what the listed blocks hold of their files: that is what lives there after a restart. */
+static void count_live(struct segment_file_info *files, unsigned count, const struct block_slot *slot)
+{
+    for (unsigned i = count; i-- > 0;)
+        if (files[i].file == slot->location.file) {
+            files[i].live += slot->location.size - slot->released;
+            return;
+        }
+}
+
 static bool put_block(struct buffer *buffer, const struct block_slot *slot, uint64_t number)
 {
     uint64_t bits[BLOCK_WORDS];
@@ -73,7 +83,7 @@ static bool put_block(struct buffer *buffer, const struct block_slot *slot, uint
     return true;
 }
 
-static void put_queue(struct buffer *buffer, const struct queue *queue, uint32_t mark)
+static void put_queue(struct buffer *buffer, const struct queue *queue, uint32_t mark, struct segment_file_info *files, unsigned file_count)
 {
     put64(buffer, queue->id);
     put64(buffer, queue->next_seq);
@@ -84,8 +94,12 @@ static void put_queue(struct buffer *buffer, const struct queue *queue, uint32_t
     put32(buffer, 0);
     for (uint64_t number = queue->first_block; number < queue->end_block; number++) {
         const struct block_slot *slot = queue_slot(queue, number);
-        if (slot->state == SLOT_SPILLED && (int32_t)(slot->spill_number - mark) < 0)
-            count += put_block(buffer, slot, number);
+        if (slot->state == SLOT_SPILLED && (int32_t)(slot->spill_number - mark) < 0) {
+            if (put_block(buffer, slot, number)) {
+                count++;
+                count_live(files, file_count, slot);
+            }
+        }
     }
     if (!buffer->failed)
         store_le32(buffer->data + count_at, count);
@@ -110,7 +124,7 @@ static enum gw_err count_change(void *owner, const struct topology_change *chang
     return GW_OK;
 }
 
-enum gw_err shard_snapshot_write(struct shard *shard, const struct snapshot_head *head, uint32_t mark, const struct segment_file_info *files, unsigned file_count,
+enum gw_err shard_snapshot_write(struct shard *shard, const struct snapshot_head *head, uint32_t mark, struct segment_file_info *files, unsigned file_count,
                                  struct chunk **blob, uint64_t *size)
 {
     struct buffer buffer = {0};
@@ -119,10 +133,12 @@ enum gw_err shard_snapshot_write(struct shard *shard, const struct snapshot_head
     put64(&buffer, head->cutoff);
     put64(&buffer, head->clean_end);
     put32(&buffer, file_count);
+    uint64_t files_at = buffer.size;
     for (unsigned i = 0; i < file_count; i++) {
         put32(&buffer, files[i].file);
         put64(&buffer, files[i].size);
-        put64(&buffer, files[i].live);
+        put64(&buffer, 0);
+        files[i].live = 0;   /* counted below */
     }
     uint32_t queues = 0, cursor = 0;
     for (struct queue *queue; (queue = map_next(&shard->queues, &cursor));)
@@ -131,7 +147,9 @@ enum gw_err shard_snapshot_write(struct shard *shard, const struct snapshot_head
     cursor = 0;
     for (struct queue *queue; (queue = map_next(&shard->queues, &cursor));)
         if (queue->durable)
-            put_queue(&buffer, queue, mark);
+            put_queue(&buffer, queue, mark, files, file_count);
+    for (unsigned i = 0; !buffer.failed && i < file_count; i++)
+        store_le64(buffer.data + files_at + i * 20u + 12, files[i].live);
     uint32_t changes = 0;
     if (shard->index == 0) {
         const struct topology *topology = master_topology(shard->worker->master);

@@ -18,8 +18,8 @@ struct snapshot_head {
 };
 
 /* Writes the snapshot of `shard` into a new chunk. `files`: the segment files as they were when `mark` was taken; blocks spilled at or after it are left
- * out (the log still has them). */
-enum gw_err shard_snapshot_write(struct shard *shard, const struct snapshot_head *head, uint32_t mark, const struct segment_file_info *files, unsigned file_count,
+ * out (the log still has them). Their `live` is counted anew. */
+enum gw_err shard_snapshot_write(struct shard *shard, const struct snapshot_head *head, uint32_t mark, struct segment_file_info *files, unsigned file_count,
                                  struct chunk **blob, uint64_t *size);
 
 /* Applies a snapshot to a shard that is being opened: topology first (shard 0), then segment files, then slots. */

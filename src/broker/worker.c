@@ -4,7 +4,7 @@
 
 #define PLACES_FIRST 64u
 #define TURN_ROUNDS 8u          /* of local work in one turn, before the reactor looks for input again */
-#define CHUNKS_KEPT 4u          /* free chunks a worker keeps, 256 KiB each */
+#define CHUNKS_KEPT 12u         /* free chunks a worker keeps, 256 KiB each */
 
 /* ---- lifecycle ----------------------------------------------------------------------------------------------------- */
 

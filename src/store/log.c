@@ -1,6 +1,6 @@
 #include "store/log_body.h"
 
-#define FILE_SIZE_DEFAULT (UINT64_C(32) << 20)
+#define FILE_SIZE_DEFAULT (UINT64_C(16) << 20)
 #define FILE_COUNT_DEFAULT 4u
 
 enum gw_err log_open(const struct log_config *config, uint64_t from, uint64_t epoch, log_visitor *visit, void *visit_owner,

@@ -43,7 +43,7 @@ struct log_config {
     const char *directory;         /* file only: e.g. "shard-0"; exists; copied */
     struct chunk_pool *pool;       /* the thread's; borrowed */
     struct alarm_sink *alarms;     /* may be NULL */
-    uint64_t file_size;            /* bytes, a multiple of 1 MiB; default 32 MiB when 0 */
+    uint64_t file_size;            /* bytes, a multiple of 1 MiB; default 16 MiB when 0 */
     unsigned file_count;           /* files kept before a checkpoint is wanted; default 4 when 0 */
     struct log_events events;
 };
