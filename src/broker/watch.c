@@ -49,8 +49,9 @@ static const char *text_of(unsigned reasons)
 
 static void take(struct worker *worker, unsigned reasons)
 {
-    bool changed = !reasons != !worker->blocked;
+    bool changed = !reasons != !worker->blocked || (reasons && worker->newcomers);
     worker->blocked = reasons;
+    worker->newcomers = false;
     for (uint32_t i = 0; changed && i < worker->place_count; i++) {
         struct client *client = worker->places[i].client;
         if (!client)
@@ -75,7 +76,7 @@ void watch_turn(struct worker *worker)
     unsigned reasons = 0;
     for (unsigned i = 0; i < worker->broker->config.workers; i++)
         reasons |= atomic_load_explicit(&all[i], memory_order_relaxed);
-    if (reasons != worker->blocked)
+    if (reasons != worker->blocked || (reasons && worker->newcomers))
         take(worker, reasons);
 }
 

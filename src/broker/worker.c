@@ -153,6 +153,7 @@ enum gw_err client_attach(struct worker *worker, struct client *client, const st
     struct client_place *place = &worker->places[slot];
     worker->free_place = place->next_free;
     worker->client_count++;
+    worker->newcomers = true;
     place->generation = (place->generation + 1) & 0xFFFFFF;
     place->client = client;
     place->next_serial = 1;

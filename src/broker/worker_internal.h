@@ -88,6 +88,7 @@ struct worker {
     struct client *turned;              /* clients to be told of the end of the turn */
     uint64_t applied_sequence, acked_sequence;   /* topology changes */
     unsigned blocked;                   /* enum block_reason of any worker */
+    bool newcomers;                     /* a client came since those that are here were told */
     uint64_t watch_us;                  /* when room is looked at again */
     struct disk_op free_space;          /* worker 0's question to the disk */
     bool asking_free_space, disk_is_low;
