@@ -389,6 +389,11 @@ static void act_calmly(struct sim_client *client)
 {
     struct sim_world *world = client->world;
     bool done = true;
+    /* A blocked connection may hold the very messages that fill the memory: it goes, and they are drained. */
+    if (client->blocked && chance(world, 256) == 0) {
+        sim_client_drop(client, false);
+        return;
+    }
     for (unsigned i = 1; i <= CONTROL_CHANNEL; i++)
         done &= finish(&client->channels[i]);
     if (!done)
@@ -413,6 +418,8 @@ void sim_client_act(struct sim_client *client)
         sim_client_connect(client);
         return;
     }
+    if (world->calm && client->blocked && client->state == CLIENT_CLOSING)
+        sim_client_drop(client, false);
     if (client->state != CLIENT_UP || client->scripted)
         return;
     if (world->calm) {

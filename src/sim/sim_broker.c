@@ -266,7 +266,7 @@ static bool serve_sessions(struct sim_broker *broker, struct sim_worker *worker)
             session->look = false;
             happened |= send_output(broker, session);
         }
-        bool lost = session->link->reset && stream_bytes(&session->link->to_session).size == 0;
+        bool lost = session->link->reset && (stream_bytes(&session->link->to_session).size == 0 || !session_wants_input(session->session));
         if (session_finished(session->session) || lost) {
             end_session(session);
             happened = true;

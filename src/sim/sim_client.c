@@ -46,6 +46,7 @@ void sim_client_connect(struct sim_client *client)
         return;
     stream_write(&link->to_session, amqp_protocol_header, AMQP_PROTOCOL_HEADER_SIZE);
     client->state = CLIENT_START;
+    client->blocked = false;
     client->frame_max = 4096;
 }
 
@@ -164,6 +165,7 @@ static void connection_method(struct sim_client *client, const struct amqp_metho
         return;
     case AMQP_CONNECTION_BLOCKED:
     case AMQP_CONNECTION_UNBLOCKED:
+        client->blocked = method->row->id == AMQP_CONNECTION_BLOCKED;
         return;
     default:
         trace_fail(client->world->trace, "protocol", "client %u got %s", client->index, method->row->name);

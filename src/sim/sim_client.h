@@ -117,6 +117,7 @@ struct sim_client {
     struct link *link;
     uint32_t frame_max;
     uint16_t heartbeat_s;
+    bool blocked;                /* the broker lacks something and reads nothing of what we say */
     uint64_t sent_us;
     struct sim_channel channels[CONTROL_CHANNEL + 1];
 };
