@@ -156,7 +156,7 @@ static bool deliver(struct shard *shard, struct queue *queue, struct consumer *c
 /* A message leaves for good without an acknowledgement. */
 static void take_away(struct shard *shard, struct queue *queue, uint64_t seq, struct block_slot *slot, struct entry *entry)
 {
-    if (queue->durable && (entry->flags & ENTRY_PERSISTENT))
+    if (shard_must_log_settle(queue, slot, entry))
         shard_log_settle(shard, queue->id, seq, 1);
     shard_remove(shard, queue, seq, slot, entry, false);
 }

@@ -533,7 +533,7 @@ static void settle_one(struct shard *shard, struct queue *queue, uint64_t seq, e
         if (kind == SETTLE_UNDELIVERED)
             forget_delivery(queue);
     } else {
-        if (queue->durable && (entry->flags & ENTRY_PERSISTENT))
+        if (shard_must_log_settle(queue, slot, entry))
             shard_log_settle(shard, queue->id, seq, 1);
         shard_remove(shard, queue, seq, slot, entry, true);
     }

@@ -104,6 +104,8 @@ struct shard {
     uint64_t snapshot_generation;
     uint64_t cutoff;                 /* the log below it is not needed any more */
     uint64_t retry_us;               /* when a checkpoint or paging out that failed is tried again */
+    uint64_t page_us;                /* when paging out is tried again, after nothing could go */
+    uint64_t reclaim_us;             /* when segments are looked at for what is dead in them */
     bool recovering, storage_failed, spill_failed;
     uint64_t quarantined;            /* messages lost to rot */
 };
@@ -136,6 +138,12 @@ enum gw_err shard_log_change(struct shard *shard, const struct topology_change *
 
 /* Logs a mark of redelivery.c; false: out of memory. */
 bool shard_log_mark(struct shard *shard, uint64_t queue, uint64_t mark);
+
+/* Could the message be found again after a restart? One that is not persistent too, once an image holds it. */
+static inline bool shard_must_log_settle(const struct queue *queue, const struct block_slot *slot, const struct entry *entry)
+{
+    return queue->durable && ((entry->flags & ENTRY_PERSISTENT) || slot->state != SLOT_OPEN);
+}
 
 /* Notes in the log that a message is gone. */
 void shard_log_settle(struct shard *shard, uint64_t queue, uint64_t seq, uint64_t count);
