@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#define GIVE_UP_US 60000000u
 #define FEED_MAX (256u << 10)   /* bytes that a reactor receives at a time */
 
 static void on_alarm(struct alarm_sink *sink, enum alarm_level level, const char *text)
@@ -266,6 +267,9 @@ static bool serve_sessions(struct sim_broker *broker, struct sim_worker *worker)
             session->look = false;
             happened |= send_output(broker, session);
         }
+        /* The system gives up at last on a peer that answers nothing. */
+        if (session->link->client_gone && broker->trace->now_us - session->link->gone_us > GIVE_UP_US)
+            session->link->reset = true;
         bool lost = session->link->reset && (stream_bytes(&session->link->to_session).size == 0 || !session_wants_input(session->session));
         if (session_finished(session->session) || lost) {
             end_session(session);

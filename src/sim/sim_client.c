@@ -41,7 +41,7 @@ void sim_client_connect(struct sim_client *client)
     struct link *link = client->link;
     stream_clear(&link->to_session);
     stream_clear(&link->to_client);
-    link->client_gone = link->reset = link->session_gone = link->session_told = false;
+    link->client_gone = link->reset = link->session_gone = false;
     if (!sim_broker_accept(client->world->broker, link, client->index))
         return;
     stream_write(&link->to_session, amqp_protocol_header, AMQP_PROTOCOL_HEADER_SIZE);
@@ -65,6 +65,7 @@ void sim_client_drop(struct sim_client *client, bool half_open)
     if (random_chance(client->world->random, 1, 2))   /* what was on its way may be lost too */
         client->link->to_session.end -= random_between(client->world->random, 0, stream_bytes(&client->link->to_session).size);
     client->link->client_gone = true;
+    client->link->gone_us = client->world->trace->now_us;
     client->link->reset = !half_open;
     sim_broker_orphan(client->world->broker, client->link);
     end(client, false, false);

@@ -16,7 +16,7 @@ struct link {
     bool client_gone;        /* it will neither read nor write any more … */
     bool reset;              /* … and the session's side learns of it; otherwise the connection is half open */
     bool session_gone;       /* the server has closed its side: what is on its way still arrives */
-    bool session_told;
+    uint64_t gone_us;        /* when the client went */
 };
 
 void link_init(struct link *link);
