@@ -54,7 +54,7 @@ static bool peer_is_told(const struct session *session, uint16_t code)
 
 static void close_connection(struct session *session, uint16_t code, uint32_t id, struct bytes text)
 {
-    if (session->phase == PHASE_CLOSED || session->phase == PHASE_CLOSING || session->phase == PHASE_DEAD)
+    if (session->phase >= PHASE_CLOSING)
         return;
     if (!peer_is_told(session, code)) {
         session_die(session);

@@ -8,6 +8,9 @@
 /* The header of 0-9, whose clients get along with 0-9-1. */
 static const uint8_t header_0_9[AMQP_PROTOCOL_HEADER_SIZE] = {'A', 'M', 'Q', 'P', 1, 1, 0, 9};
 
+/* How long a peer that was answered connection.close-ok may take to hang up. */
+#define LEAVE_TIMEOUT_US (3 * 1000000ull)
+
 /* ---- start ----------------------------------------------------------------------------------------------------------------------- */
 
 static struct bytes server_properties(const struct session *session, uint8_t *room, size_t size)
@@ -180,7 +183,9 @@ static void open_vhost(struct session *session, const struct amqp_value *values)
 void handshake_close_ok(struct session *session)
 {
     session_send(session, 0, AMQP_CONNECTION_CLOSE_OK, NULL);
-    session_die(session);
+    session->phase = PHASE_LEFT;
+    session->closing_us = session->now_us + LEAVE_TIMEOUT_US;
+    session_dirty(session);
 }
 
 static void close_asked(struct session *session)
@@ -197,7 +202,7 @@ void handshake_closed_method(struct session *session, uint32_t id)
 {
     if (id == AMQP_CONNECTION_CLOSE)
         session_send(session, 0, AMQP_CONNECTION_CLOSE_OK, NULL);
-    else if (id == AMQP_CONNECTION_CLOSE_OK)
+    else if (id == AMQP_CONNECTION_CLOSE_OK && session->phase == PHASE_CLOSED)
         session_die(session);
 }
 

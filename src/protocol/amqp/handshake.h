@@ -10,7 +10,7 @@ size_t handshake_header(struct session *session, struct bytes in);
 /* A method frame's payload (at least four bytes) on channel 0. */
 void handshake_method(struct session *session, struct bytes payload);
 
-/* A method on channel 0 after connection.close was sent. */
+/* A method on channel 0 after connection.close or close-ok was sent. */
 void handshake_closed_method(struct session *session, uint32_t id);
 
 /* The broker has let go of everything: answers the peer's connection.close. */

@@ -39,6 +39,11 @@ static void a_client_comes_in_and_goes_out(void **state)
         peer_send(peer, 0, AMQP_CONNECTION_CLOSE, values);
         assert_false(session_finished(peer->session));
         assert_string_equal(peer_heard(peer), "0 connection.close-ok\n");
+        /* Clients may well say it twice, and want to hang up first. */
+        peer_send(peer, 0, AMQP_CONNECTION_CLOSE, values);
+        assert_string_equal(peer_heard(peer), "0 connection.close-ok\n");
+        assert_false(session_finished(peer->session));
+        session_tick(peer->session, peer->now_us + 3000000);
         assert_true(session_finished(peer->session));
         peer_close(peer);
     }

@@ -260,6 +260,8 @@ bool session_finished(const struct session *session)
 void session_shutdown(struct session *session, uint64_t now_us)
 {
     session->now_us = now_us;
+    if (session->phase == PHASE_LEFT)
+        session_die(session);
     error_raise(session, NULL, AMQP_CONNECTION_FORCED, 0, "broker forced connection closure with reason 'shutdown'");
     session_dirty(session);
 }
@@ -269,7 +271,7 @@ void session_shutdown(struct session *session, uint64_t now_us)
 /* When the next heartbeat is to leave: half an interval after the last output; not while there is output that the peer does not take. */
 static uint64_t heartbeat_due(const struct session *session)
 {
-    if (session->heartbeat_s == 0 || session->output.size || session->phase < PHASE_OPENING || session->phase == PHASE_DEAD)
+    if (session->heartbeat_s == 0 || session->output.size || session->phase < PHASE_OPENING || session->phase > PHASE_RUNNING)
         return UINT64_MAX;
     return session->sent_us + session->heartbeat_s * SECOND_US / 2;
 }
@@ -287,7 +289,7 @@ static uint64_t patience_due(const struct session *session)
 {
     if (session->phase < PHASE_RUNNING)
         return session->started_us + LOGIN_TIMEOUT_US;
-    return session->phase == PHASE_CLOSED ? session->closing_us : UINT64_MAX;
+    return session->phase == PHASE_CLOSED || session->phase == PHASE_LEFT ? session->closing_us : UINT64_MAX;
 }
 
 static uint64_t earlier(uint64_t a, uint64_t b)

@@ -18,6 +18,7 @@ enum session_phase {
     PHASE_RUNNING,
     PHASE_CLOSING,     /* the peer asked to close: connection.close-ok leaves once the broker has let go of everything */
     PHASE_CLOSED,      /* connection.close was sent: waits for connection.close-ok */
+    PHASE_LEFT,        /* connection.close-ok was sent: waits for the peer to hang up, as clients expect to do that first */
     PHASE_DEAD,        /* nothing more is read; finished once the output has left */
 };
 
