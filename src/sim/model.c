@@ -215,7 +215,10 @@ void model_deliver(struct model *model, unsigned queue, uint64_t number, bool re
                    (unsigned long)number);
         return;
     }
-    if (!(instance->flags & INSTANCE_MAY) && !(model->rotten && model->alarms > 0 && instance->flags & INSTANCE_ENDED)) {
+    /* Its channel may have been closed by the broker before the settling arrived, and the client not know yet. */
+    bool unheard = (model->refusals || model->plan->purge > 0) && (instance->flags & INSTANCE_ENDED)
+        && !(instance->flags & (INSTANCE_APPLIED | INSTANCE_SURE));
+    if (!(instance->flags & INSTANCE_MAY) && !unheard && !(model->rotten && model->alarms > 0 && instance->flags & INSTANCE_ENDED)) {
         trace_fail(model->trace, instance->flags & INSTANCE_IN_TX ? "transactions" : "what is settled stays away",
                    "queue %s: message %lu came though it was %s", queue_name(model, queue), (unsigned long)number,
                    instance->flags & INSTANCE_IN_TX ? "in an open transaction" : instance->flags & INSTANCE_ENDED ? "settled" : "gone");
@@ -303,6 +306,8 @@ void model_disturb(struct model *model, unsigned queue, bool held)
 static void restart_instance(struct model *model, const struct sim_message *message, unsigned queue, struct instance *instance, bool clean)
 {
     instance->flags &= (uint16_t)~INSTANCE_HELD;
+    if (model->torn_log)   /* what was delivered could not be noted */
+        instance->flags &= (uint16_t)~INSTANCE_SEEN;
     if (!model->plan->queues[queue].durable || (instance->flags & INSTANCE_IN_TX)) {
         instance->flags = (instance->flags & INSTANCE_ROUTED) | INSTANCE_ENDED | INSTANCE_SURE;
     } else if (!message->persistent) {

@@ -77,6 +77,7 @@ static void forget_everything(struct seed_run *run, bool clean)
     for (unsigned i = 0; i <= run->plan.clients; i++)
         for (unsigned k = 1; k <= CONTROL_CHANNEL; k++)
             sim_channel_crash(&run->clients[i].channels[k]);
+    run->model.torn_log = sim_disk_errors(run->disk) != run->errors_before;
     model_restart(&run->model, clean);
     for (unsigned i = 0; i <= run->plan.clients; i++)
         if (run->clients[i].state != CLIENT_DOWN)

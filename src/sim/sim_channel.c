@@ -376,7 +376,7 @@ static void closed_by_broker(struct sim_channel *channel, const struct amqp_meth
                    "client %u channel %u was closed by the broker: %lu %.*s", channel->client->index, channel->number, (unsigned long)code,
                    (int)text.size, (const char *)text.data);
     sim_client_say(channel->client, channel->number, AMQP_CHANNEL_CLOSE_OK, NULL);
-    sim_channel_end(channel, true, false);
+    sim_channel_end(channel, false, false);   /* what was said after the broker closed it was not heard */
     if (channel->number == CONTROL_CHANNEL)
         sim_client_drop(channel->client, false);
 }
@@ -497,13 +497,15 @@ void sim_channel_method(struct sim_channel *channel, const struct amqp_method *m
 
 /* ---- contents ---------------------------------------------------------------------------------------------------------------------------- */
 
-/* Somebody else holds it, as far as that client knows: but if it has asked about a queue that comes and goes, the broker may have closed its channel already. */
+/* Somebody else holds it, as far as that client knows: but if it has asked about a queue that comes and goes, or storage has failed, the broker may
+ * have closed its channel already. */
 static void excuse_holder(struct sim_world *world, unsigned queue, uint64_t message)
 {
     for (unsigned i = 0; i < world->plan->clients; i++) {
         for (unsigned k = 1; k < CONTROL_CHANNEL; k++) {
             struct sim_channel *holder = &world->clients[i].channels[k];
-            bool doubtful = holder->waiting && world->plan->queues[holder->waiting_queue].lossy && world->plan->purge > 0;
+            bool doubtful = world->model->refusals
+                || (holder->waiting && world->plan->queues[holder->waiting_queue].lossy && world->plan->purge > 0);
             for (unsigned at = holder->held_count; doubtful && at-- > 0;)
                 if (holder->held[at].queue == queue && holder->held[at].message == message)
                     sim_channel_settle(holder, at, SETTLED_BACK);
