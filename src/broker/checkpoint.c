@@ -11,6 +11,8 @@
 #include <stdlib.h>
 
 #define RETRY_US 1000000u     /* after a checkpoint that failed */
+#define RECLAIM_US 250000u    /* between looks at what is dead in the segments */
+#define RECLAIM_BYTES (64u << 20)
 
 enum phase { PHASE_SPILL, PHASE_SYNC, PHASE_SAVE, PHASE_END };
 
@@ -59,8 +61,11 @@ static bool spill_below(struct shard *shard, uint64_t cutoff)
     uint32_t cursor = 0;
     for (struct queue *queue; (queue = map_next(&shard->queues, &cursor));) {
         queue_shrink(queue);
-        for (uint64_t number = queue->first_block; queue->durable && number < queue->end_block; number++) {
+        uint64_t from = queue->open_from > queue->first_block ? queue->open_from : queue->first_block;
+        for (uint64_t number = from; queue->durable && number < queue->end_block; number++) {
             struct block_slot *slot = queue_slot(queue, number);
+            if (number == from && number != queue->next_seq / BLOCK_SIZE && (slot->state != SLOT_OPEN || !slot->block))
+                queue->open_from = ++from;   /* a long backlog is not gone through at every checkpoint */
             if (slot->state != SLOT_OPEN || !slot->block || slot->block->log_offset >= cutoff)
                 continue;
             if (!slot->block->ready_count && !slot->block->unacked_count)
@@ -120,7 +125,7 @@ static void start(struct shard *shard)
     shard->checkpoint = calloc(1, sizeof(*shard->checkpoint));
     if (!shard->checkpoint)
         return;
-    shard->checkpoint->cutoff = shard->checkpoint_cutoff;
+    shard->checkpoint->cutoff = shard->checkpoint_cutoff ? shard->checkpoint_cutoff : shard->cutoff;
     shard->spill_failed = false;
     if (spill_below(shard, shard->checkpoint->cutoff))
         shard->checkpoint->compaction = compaction_new(shard);
@@ -169,12 +174,22 @@ static void go_on_after_spill(struct shard *shard)
         segment_sync(shard->segments, false, synced, NULL);
 }
 
+/* Consumed backlogs leave segments with nothing in them; those go with a checkpoint too, though the log does not want one. */
+static bool reclaim_is_due(struct shard *shard)
+{
+    if (!shard->segments || shard->worker->now_us < shard->reclaim_us)
+        return false;
+    shard->reclaim_us = shard->worker->now_us + RECLAIM_US;
+    uint64_t live = segment_live_bytes(shard->segments), dead = segment_disk_bytes(shard->segments) - live;
+    return dead > RECLAIM_BYTES && dead > live;
+}
+
 void shard_checkpoint_step(struct shard *shard)
 {
     if (!shard->checkpoint) {
         if (shard->spill_failed && shard->worker->now_us >= shard->retry_us)
             shard->spill_failed = false;
-        if (!shard->checkpoint_cutoff || shard->worker->now_us < shard->retry_us)
+        if (shard->worker->now_us < shard->retry_us || (!shard->checkpoint_cutoff && !reclaim_is_due(shard)))
             return;
         start(shard);
         if (!shard->checkpoint)

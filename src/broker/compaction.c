@@ -62,6 +62,7 @@ enum gw_err compaction_move(struct shard *shard, struct queue *queue, uint64_t b
         return GW_OK;
     segment_released(shard, slot->location, slot->location.size - slot->released);
     slot->state = SLOT_OPEN;
+    queue_opened(queue, block_number);
     slot->location = (struct segment_location){0};
     slot->released = 0;
     slot->block->log_offset = 0;   /* no log has it: a checkpoint that cannot write it must not succeed */

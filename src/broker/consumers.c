@@ -1,5 +1,6 @@
 /* Who gets what: consumers in a ring per queue, served in turn, each within its prefetch and its window of bytes; gets. */
 #include "broker/shard.h"
+#include "base/bugs.h"
 
 #include "broker/worker_internal.h"
 
@@ -47,7 +48,7 @@ static bool table_add(struct shard *shard, struct consumer *consumer)
 
 static bool may_get_more(const struct consumer *consumer)
 {
-    return !consumer->refused && consumer->window > 0 && (!consumer->prefetch || consumer->unacked < consumer->prefetch);
+    return !consumer->refused && consumer->window > 0 && (!consumer->prefetch || consumer->unacked < consumer->prefetch + bug_enabled(BUG_PREFETCH_ONE_MORE));
 }
 
 static void activate(struct queue *queue, struct consumer *consumer)
@@ -364,7 +365,7 @@ static void request_purge(struct shard *shard, struct queue *queue, const struct
         }
     }
     answer_client(shard, request->client, request->serial, REQUEST_QUEUE_PURGE, request->channel, request->tag)->messages =
-        (uint32_t)(before - queue->ready);
+        (uint32_t)(before - queue->ready) + bug_enabled(BUG_PURGE_COUNT_WRONG);
 }
 
 /* The shard's part of a deletion: its conditions. */

@@ -1,5 +1,6 @@
 /* Blocks to and from the segments: spilling (one image of what lives in a block is written), paging out (its bodies leave the memory), and loading. */
 #include "broker/shard.h"
+#include "base/bugs.h"
 
 #include "broker/compaction.h"
 #include "broker/worker_internal.h"
@@ -9,6 +10,7 @@
 
 #define LOADS_AHEAD 4u          /* blocks read ahead of the one that is needed */
 #define SPILLS_MAX 32u          /* images being written at a time */
+#define PAGE_RETRY_US 2000u
 
 /* Who an image belongs to, while it is on its way; the queue may be gone when it arrives. */
 struct passage {
@@ -59,6 +61,7 @@ static void written(void *owner, void *context, struct segment_location location
         if (current) {
             slot->state = SLOT_OPEN;
             slot->location = (struct segment_location){0};
+            queue_opened(queue, passage->block_number);
         }
         shard->spill_failed = true;
         alarm_raise(shard->alarms, ALARM_WARNING, "shard %u: a queue could not be paged out: %s", shard->index, gw_err_text(err));
@@ -150,14 +153,18 @@ static void page_out(struct shard *shard, struct queue *queue, struct block_slot
     }
 }
 
-/* Is it worth paging out, and possible? The block that the next delivery comes from stays. */
-static bool is_cold(const struct queue *queue, const struct block_slot *slot, uint64_t number)
+static bool has_bodies(const struct block_slot *slot)
 {
-    return slot->block && slot->block->entries && slot->block->bodies && !slot->loading && number != queue->head / BLOCK_SIZE &&
-           (slot->block->ready_count || slot->block->unacked_count);
+    return slot->block && slot->block->entries && slot->block->bodies && !slot->loading && (slot->block->ready_count || slot->block->unacked_count);
 }
 
-static void page_out_queue(struct shard *shard, struct queue *queue, uint64_t target)
+/* The block that the next delivery comes from, and the one that is being filled. */
+static bool is_end(const struct queue *queue, uint64_t number)
+{
+    return number == queue->head / BLOCK_SIZE || number == queue->next_seq / BLOCK_SIZE;
+}
+
+static void page_out_queue(struct shard *shard, struct queue *queue, uint64_t target, bool ends)
 {
     for (uint64_t number = queue->page_from > queue->first_block ? queue->page_from : queue->first_block;
          number < queue->end_block && shard->account.resident > target; number++) {
@@ -171,7 +178,7 @@ static void page_out_queue(struct shard *shard, struct queue *queue, uint64_t ta
                 queue->page_from++;   /* long paged out: not looked at again */
             continue;
         }
-        if (!is_cold(queue, slot, number) || (tail && queue->end_block - queue->first_block > 2))
+        if (!has_bodies(slot) || (!ends && is_end(queue, number)))
             continue;
         if (slot->state == SLOT_OPEN && (shard->spilling >= SPILLS_MAX || shard_spill(shard, queue, number, shard->recovering)))
             return;
@@ -180,16 +187,23 @@ static void page_out_queue(struct shard *shard, struct queue *queue, uint64_t ta
     }
 }
 
-/* Without a consumer that is about to take it, a backlog keeps only its head in memory. */
+/* A backlog keeps only its head and tail in memory; a queue that nobody is about to take from, not even those when it has to be. */
 void shard_page_out(struct shard *shard)
 {
     if (LIKELY(shard->account.resident <= shard->memory_limit) || !shard->segments || shard->spill_failed || checkpoint_is_spilling(shard))
         return;
-    uint64_t target = shard->memory_limit / 2;
-    uint32_t cursor = 0;
-    for (struct queue *queue; shard->account.resident > target && (queue = map_next(&shard->queues, &cursor));)
-        if (queue->first_block != queue->end_block)
-            page_out_queue(shard, queue, target);
+    if (shard->worker->now_us < shard->page_us && !shard->recovering)
+        return;
+    uint64_t target = shard->memory_limit / 2, before = shard->account.resident;
+    uint32_t spilling = shard->spilling;
+    for (unsigned ends = 0; ends < 2 && (!ends || shard->account.resident > shard->memory_limit); ends++) {
+        uint32_t cursor = 0;
+        for (struct queue *queue; shard->account.resident > target && (queue = map_next(&shard->queues, &cursor));)
+            if (queue->first_block != queue->end_block && (!ends || !queue->active))
+                page_out_queue(shard, queue, target, ends);
+    }
+    if (before == shard->account.resident && spilling == shard->spilling)
+        shard->page_us = shard->worker->now_us + PAGE_RETRY_US;   /* nothing can go: do not look at every queue in every turn */
 }
 
 /* ---- loading ------------------------------------------------------------------------------------------------------- */
@@ -247,7 +261,7 @@ static bool give_entries(struct queue *queue, struct block_slot *slot, const str
 static void take_image(struct shard *shard, struct block_slot *slot, struct chunk *chunk, const struct block_image *image)
 {
     struct block *block = slot->block;
-    for (unsigned i = 0; i < image->count; i++) {
+    for (unsigned i = 0; i + bug_enabled(BUG_PAGED_LAST_DROPPED) < image->count; i++) {
         struct block_image_entry from = block_image_entry(image, i);
         struct entry *entry = &block->entries[from.index];
         bool live = bit_get(block->ready, from.index) || bit_get(block->unacked, from.index);
@@ -335,6 +349,7 @@ enum gw_err shard_reopen_block(struct shard *shard, struct queue *queue, uint64_
     slot->location = (struct segment_location){0};
     slot->released = 0;
     slot->state = SLOT_OPEN;
+    queue_opened(queue, number);
     slot->block->log_offset = 0;   /* somewhere in what is being replayed: the next checkpoint spills it again */
     return GW_OK;
 }

@@ -1,5 +1,6 @@
 /* The hot path in: a message is routed, and laid out as a log record right where the shard's log will write it from. */
 #include "broker/worker_internal.h"
+#include "base/bugs.h"
 
 #include "store/message.h"
 
@@ -90,6 +91,7 @@ static enum publish_result find_route(struct worker *worker, const struct publis
         return PUBLISH_INTERNAL_EXCHANGE;
     if (topology_route(&worker->topology, exchange, publish->routing_key, publish->properties, &cached->route))
         return PUBLISH_NO_MEMORY;
+    cached->route.count -= bug_enabled(BUG_FANOUT_SKIPS_LAST) && cached->route.count > 1;
     if (!cached->route.cacheable || !set_key(cached, publish->exchange, publish->routing_key))
         cached->key_size = 0;
     return PUBLISH_ROUTED;
@@ -416,7 +418,7 @@ void publishing_confirmed(struct worker *worker, const struct command_confirm *c
     if (!partial)
         return;
     partial->accepted &= accepted;
-    if (--partial->remaining)
+    if (--partial->remaining && !bug_enabled(BUG_CONFIRM_EARLY))
         return;
     map_remove(&worker->partials, command->first);
     tell_confirmed(worker, partial->client, partial->channel, partial->tag, 1, partial->accepted);

@@ -261,6 +261,7 @@ enum gw_err queue_restore(struct queue *queue, uint64_t seq, const struct conten
     if (bit_get(slot->block->ready, index))
         return GW_OK;
     fill_entry(queue, slot->block, index, content, log_offset, account);
+    queue_opened(queue, seq / BLOCK_SIZE);
     if (seq < queue->head)
         queue->head = seq;
     if (seq >= queue->next_seq)

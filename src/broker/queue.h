@@ -74,6 +74,7 @@ struct queue {
     uint64_t clean_below;              /* redelivered_below, had the last end been a clean one */
     uint64_t delivered_below;          /* what was delivered since the start lies below it */
     uint64_t page_from;                /* blocks below it are paged out already */
+    uint64_t open_from;                /* blocks below it are spilled, or empty */
 
     /* the shard's */
     struct consumer *active;           /* ring of consumers that may get more */
@@ -124,6 +125,13 @@ void queue_close_tail(struct queue *queue);
 
 /* The first ready message: its entry and number. NULL with *slot NULL: there is none. NULL with *slot: that block must be loaded first. */
 struct entry *queue_first(struct queue *queue, uint64_t *seq, struct block_slot **slot);
+
+/* A block that was spilled is to be spilled again. */
+static inline void queue_opened(struct queue *queue, uint64_t block_number)
+{
+    if (block_number < queue->open_from)
+        queue->open_from = block_number;
+}
 
 /* The slot of a sequence number or block number; NULL when the queue has none there. */
 struct block_slot *queue_slot(const struct queue *queue, uint64_t block_number);

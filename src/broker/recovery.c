@@ -1,5 +1,6 @@
 /* From a data directory to a shard: its snapshot, then its log from the snapshot's cutoff on. */
 #include "broker/shard_snapshot.h"
+#include "base/bugs.h"
 #include "broker/worker_internal.h"
 
 #include "store/snapshot.h"
@@ -75,7 +76,7 @@ static void settle_bit(struct shard *shard, struct queue *queue, struct block_sl
 
 static void restore_settle(struct shard *shard, const struct record *record)
 {
-    for (const uint8_t *target = record->head.data; target < record->head.data + record->head.size; target += SETTLE_TARGET_SIZE) {
+    for (const uint8_t *target = record->head.data; target < record->head.data + record->head.size && !bug_enabled(BUG_SETTLES_IGNORED); target += SETTLE_TARGET_SIZE) {
         struct queue *queue = shard_queue(shard, load_le64(target));
         uint64_t first = load_le64(target + 8), count = load_le64(target + 16);
         if (queue && !count && first > queue->redelivered_below)

@@ -4,6 +4,7 @@
  *
  * The mark is a settle target of no messages: count 0, and the mark as its first sequence number. */
 #include "broker/shard.h"
+#include "base/bugs.h"
 
 #include "broker/worker_internal.h"
 
@@ -44,7 +45,7 @@ void redelivery_recovered(struct queue *queue, bool clean)
     /* What is published from now on lies above every mark in the log, so that no replay flags it for what was delivered before it came. */
     if (queue->next_seq < queue->redelivered_below)
         queue->next_seq = queue->redelivered_below;
-    if (clean)
+    if (clean || bug_enabled(BUG_REDELIVERED_LOST_IN_CRASH))
         queue->redelivered_below = queue->clean_below;
     queue->asked_below = queue->flagged_below = queue->redelivered_below;
     queue->delivered_below = 0;

@@ -1,4 +1,5 @@
 #include "broker/shard.h"
+#include "base/bugs.h"
 
 #include "broker/worker_internal.h"
 
@@ -237,7 +238,7 @@ void shard_log_settle(struct shard *shard, uint64_t queue, uint64_t seq, uint64_
         uint8_t *last = shard->settle + RECORD_HEADER_SIZE + (shard->settle_count - 1) * SETTLE_TARGET_SIZE;
         uint64_t first = load_le64(last + 8), so_far = load_le64(last + 16);
         if (load_le64(last) == queue && first + so_far == seq) {
-            store_le64(last + 16, so_far + count);
+            store_le64(last + 16, so_far + count - bug_enabled(BUG_SETTLE_ONE_SHORT));
             return;
         }
     }
@@ -520,6 +521,18 @@ static void forget_delivery(struct queue *queue)
     }
 }
 
+/* A planted bug. */
+static void move_to_tail(struct shard *shard, struct queue *queue, uint64_t seq, const struct entry *entry)
+{
+    const struct content content = {entry->chunk, entry->offset, entry->size, entry->content_crc, entry->flags};
+    struct block_slot *slot;
+    bool unacked;
+    if (!entry->chunk || !queue_push(queue, &content, UINT64_MAX, &shard->account, &shard->blocks))
+        return;
+    struct entry *old = queue_entry_at(queue, seq, &slot, &unacked);
+    shard_remove(shard, queue, seq, slot, old, false);
+}
+
 static void settle_one(struct shard *shard, struct queue *queue, uint64_t seq, enum settle_kind kind)
 {
     struct block_slot *slot;
@@ -529,11 +542,13 @@ static void settle_one(struct shard *shard, struct queue *queue, uint64_t seq, e
         return;
     struct consumer *consumer = entry->holder ? shard_consumer(shard, entry->holder) : NULL;
     if (kind == SETTLE_REQUEUE || kind == SETTLE_UNDELIVERED) {
-        queue_requeue(queue, seq, slot, entry, kind == SETTLE_REQUEUE);
+        queue_requeue(queue, seq, slot, entry, kind == SETTLE_REQUEUE && !bug_enabled(BUG_REDELIVERED_FORGOTTEN));
         if (kind == SETTLE_UNDELIVERED)
             forget_delivery(queue);
+        else if (bug_enabled(BUG_REQUEUE_TO_TAIL))
+            move_to_tail(shard, queue, seq, entry);
     } else {
-        if (shard_must_log_settle(queue, slot, entry))
+        if (shard_must_log_settle(queue, slot, entry) && !bug_enabled(BUG_ACK_UNLOGGED))
             shard_log_settle(shard, queue->id, seq, 1);
         shard_remove(shard, queue, seq, slot, entry, true);
     }

@@ -3,6 +3,7 @@
  * Until the commit they are kept here. The commit makes one RECORD_TRANSACTION for each shard that has a part in it; each is atomic, on disk and in
  * memory, since it is one record with checksums. Across shards there is no atomicity, as there is none across queues in RabbitMQ. */
 #include "broker/worker_internal.h"
+#include "base/bugs.h"
 
 #include <stdlib.h>
 
@@ -97,7 +98,7 @@ static uint32_t targets_in(const struct part *part, unsigned shard, uint32_t *fi
 
 static bool is_record_settle(const struct part *part)
 {
-    return !part->chunk && (part->kind == SETTLE_ACK || part->kind == SETTLE_DISCARD);
+    return !part->chunk && (part->kind == SETTLE_ACK || part->kind == SETTLE_DISCARD) && !bug_enabled(BUG_TX_HALF_APPLIED);
 }
 
 /* Bytes of the shard's records in the transaction; 0: it has no part. */
