@@ -26,11 +26,10 @@
     BUG(REQUEUE_TO_TAIL, "requeue-to-tail", "a requeued message goes behind the others") \
     BUG(PREFETCH_ONE_MORE, "prefetch-one-more", "a consumer gets one more than its prefetch") \
     BUG(CHANNEL_PREFETCH_IGNORED, "channel-prefetch-ignored", "the limit of the whole channel is not kept") \
-    BUG(DOUBLE_AFTER_DISCONNECT, "double-after-disconnect", "a lost connection's messages are requeued though others are still held") \
-    BUG(UNACKED_LOST_ON_CLOSE, "unacked-lost-on-close", "a closed channel's last unacked message is not requeued") \
-    BUG(CONFIRM_WRONG_TAG, "confirm-wrong-tag", "a message to several shards is confirmed with the first answer") \
+    BUG(REQUEUE_ONE_MORE, "requeue-one-more", "with a requeued message the one after it comes back too, whoever holds it") \
+    BUG(UNACKED_LOST_ON_CLOSE, "unacked-lost-on-close", "a closed channel acknowledges what it held") \
+    BUG(CONFIRM_EARLY, "confirm-early", "a message to several shards is confirmed with the first answer") \
     BUG(TX_HALF_APPLIED, "tx-half-applied", "a transaction's settles become true before its publishes are logged") \
-    BUG(TX_ROLLBACK_KEEPS, "tx-rollback-keeps", "a rolled back transaction publishes all the same") \
     BUG(FANOUT_SKIPS_LAST, "fanout-skips-last", "a message to many queues misses the last one") \
     BUG(PURGE_COUNT_WRONG, "purge-count-wrong", "the ready count is not lowered by a purge")
 

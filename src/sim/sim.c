@@ -2,6 +2,7 @@
 
 #include "base/bugs.h"
 #include "sim/log_sim.h"
+#include "sim/planted.h"
 #include "sim/random.h"
 #include "sim/seed_run.h"
 
@@ -42,6 +43,8 @@ int sim_main(int argc, char **argv)
         fprintf(stderr, "godwit sim: this build has no planted bugs (configure with -Dplanted_bugs=true)\n");
         return 2;
     }
+    if (options.planted)
+        return planted_find(run_seed);
     double begin = seconds_now();
     uint64_t ops = 0, hash = 0;
     for (uint64_t seed = options.first_seed; seed <= options.last_seed; seed++) {

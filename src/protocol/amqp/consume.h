@@ -3,6 +3,7 @@
 #define PROTOCOL_AMQP_CONSUME_H
 
 #include "protocol/amqp/session_state.h"
+#include "base/bugs.h"
 
 /* basic.consume, cancel, cancel-ok, qos and get. */
 void consume_method(struct channel *channel, const struct amqp_method *method);
@@ -25,7 +26,7 @@ static inline struct consumer *consume_find(const struct session *session, uint3
 /* May the channel hold one more unacknowledged delivery? */
 static inline bool consume_allowed(const struct channel *channel)
 {
-    return !channel->limit || channel->unacked.held + channel->unacked.parked < channel->limit;
+    return !channel->limit || bug_enabled(BUG_CHANNEL_PREFETCH_IGNORED) || channel->unacked.held + channel->unacked.parked < channel->limit;
 }
 
 /* The channel holds fewer than before: consumers that were refused go on if its limit allows. */

@@ -1,4 +1,5 @@
 #include "protocol/amqp/settle.h"
+#include "base/bugs.h"
 
 #include "protocol/amqp/consume.h"
 #include "protocol/amqp/errors.h"
@@ -15,7 +16,8 @@ static void settle_run(void *owner, uint64_t queue, uint64_t seq, uint64_t count
     const struct settling *settling = owner;
     /* Answers that the broker made up itself lie in no queue. */
     if (queue)
-        client_settle(&settling->channel->session->client, queue, settling->kind, seq, count, settling->transaction);
+        client_settle(&settling->channel->session->client, queue, settling->kind, seq,
+                      count + (settling->kind == SETTLE_REQUEUE && bug_enabled(BUG_REQUEUE_ONE_MORE)), settling->transaction);
 }
 
 void settle_tag(struct channel *channel, uint64_t tag, bool multiple, enum settle_kind kind, uint32_t id)
@@ -73,6 +75,6 @@ void settle_method(struct channel *channel, const struct amqp_method *method)
 
 void settle_release(struct channel *channel)
 {
-    struct settling settling = {.channel = channel, .kind = SETTLE_REQUEUE};
+    struct settling settling = {.channel = channel, .kind = bug_enabled(BUG_UNACKED_LOST_ON_CLOSE) ? SETTLE_ACK : SETTLE_REQUEUE};
     unacked_take(&channel->unacked, 0, true, false, settle_run, &settling);
 }
