@@ -499,6 +499,7 @@ void shard_slice(struct shard *shard, const struct command_slice *command)
 {
     uint64_t offset = 0;
     enum gw_err err = log_append(shard->log, command->chunk, command->begin, command->size, command->count, &offset);
+    shard->appended = true;
     if (err && !shard->storage_failed)
         alarm_raise(shard->alarms, ALARM_WARNING, "shard %u: durable messages are refused: %s", shard->index, gw_err_text(err));
     close_pending(shard, false, !err, offset + stage_align(command->size));
@@ -674,7 +675,7 @@ static bool own_is_due(const struct shard *shard)
         return false;
     return shard->own_urgent || shard->own.at - shard->own.begin + shard->settle_count * SETTLE_TARGET_SIZE > OWN_SIZE_MAX ||
            shard->worker->now_us - shard->own_since_us >= OWN_DELAY_US ||
-           log_end(shard->log).offset != log_committed(shard->log).offset;   /* a write is coming anyway */
+           shard->appended;   /* a write is coming anyway */
 }
 
 void shard_flush_own(struct shard *shard)
@@ -686,6 +687,7 @@ void shard_turn_end(struct shard *shard)
 {
     if (own_is_due(shard))
         own_append(shard);
+    shard->appended = false;
     shard_page_out(shard);
     shard_checkpoint_step(shard);
     log_flush(shard->log);

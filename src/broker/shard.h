@@ -90,6 +90,7 @@ struct shard {
     uint16_t settle_count;
     uint64_t own_since_us;           /* when its oldest record was made */
     bool own_urgent;                 /* something waits for what is in it */
+    bool appended;                   /* in this turn a slice of publishes was */
 
     struct pending_confirm *pending; /* ring */
     uint32_t pending_first, pending_count, pending_capacity;
