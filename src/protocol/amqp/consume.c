@@ -165,6 +165,7 @@ static void consume(struct channel *channel, const struct amqp_value *values)
         return;
     }
     consumer->no_ack = values[AMQP_BASIC_CONSUME_NO_ACK].number;
+    consumer->settle_here = consumer->no_ack && channel->limit;
     consumer->no_wait = values[AMQP_BASIC_CONSUME_NO_WAIT].number;
     if (bytes_equal(queue, bytes_of_text(REPLY_TO))) {
         consume_reply_to(channel, values, consumer);
@@ -173,7 +174,7 @@ static void consume(struct channel *channel, const struct amqp_value *values)
     struct request request = {
         .kind = REQUEST_CONSUME, .channel = channel->number, .tag = consumer->number, .name = queue,
         .arguments = values[AMQP_BASIC_CONSUME_ARGUMENTS].bytes,
-        .flags = (consumer->no_ack ? REQUEST_NO_ACK : 0u) | (values[AMQP_BASIC_CONSUME_EXCLUSIVE].number ? REQUEST_EXCLUSIVE : 0u) |
+        .flags = (consumer->no_ack && !consumer->settle_here ? REQUEST_NO_ACK : 0u) | (values[AMQP_BASIC_CONSUME_EXCLUSIVE].number ? REQUEST_EXCLUSIVE : 0u) |
                  (values[AMQP_BASIC_CONSUME_NO_LOCAL].number ? REQUEST_NO_LOCAL : 0u) | (channel->limit ? REQUEST_CHANNEL_LIMITED : 0u),
         .prefetch = consumer->no_ack ? 0 : channel->prefetch};
     channel->waiting++;
@@ -275,10 +276,13 @@ static void qos(struct channel *channel, const struct amqp_value *values)
 void consume_resume(struct channel *channel)
 {
     struct session *session = channel->session;
-    for (uint32_t i = 0; i < session->consumer_capacity && channel->refused_count && consume_allowed(channel); i++) {
-        struct consumer *consumer = session->consumers[i];
+    uint32_t first = channel->resume_first, capacity = session->consumer_capacity;
+    for (uint32_t i = 0; i < capacity && channel->refused_count && consume_allowed(channel); i++) {
+        struct consumer *consumer = session->consumers[(first + i) % capacity];
         if (!consumer || consumer->channel != channel || !consumer->refused)
             continue;
+        if (channel->resume_first == first)
+            channel->resume_first = consumer->number + 1;
         consumer->refused = false;
         channel->refused_count--;
         client_resume(&session->client, consumer->queue, consumer->handle);

@@ -23,10 +23,10 @@ static inline struct consumer *consume_find(const struct session *session, uint3
     return number < session->consumer_capacity ? session->consumers[number] : NULL;
 }
 
-/* May the channel hold one more unacknowledged delivery? */
+/* May a consumer of the channel get one more? Messages that were got with basic.get do not count. */
 static inline bool consume_allowed(const struct channel *channel)
 {
-    return !channel->limit || bug_enabled(BUG_CHANNEL_PREFETCH_IGNORED) || channel->unacked.held + channel->unacked.parked < channel->limit;
+    return !channel->limit || bug_enabled(BUG_CHANNEL_PREFETCH_IGNORED) || channel->unacked.counted < channel->limit;
 }
 
 /* The channel holds fewer than before: consumers that were refused go on if its limit allows. */

@@ -102,6 +102,48 @@ static void prefetch_is_the_consumers_or_the_channels(void **state)
     peer_close(peer);
 }
 
+static void a_channels_limit_is_everybodys_but_no_gets(void **state)
+{
+    (void)state;
+    struct amqp_value whole[] = {amqp_number(0), amqp_number(1), amqp_number(1)};
+    struct amqp_value get[AMQP_BASIC_GET_COUNT] = {[AMQP_BASIC_GET_QUEUE] = amqp_text("q")};
+    struct chunk *chunk;
+    peer_open_running(peer, false);
+    peer_send(peer, 1, AMQP_BASIC_QOS, whole);
+    consume("q", "acks", false, true);
+    fake_answer(&peer->fake, (struct reply){.queue = 7, .handle = 9});
+    consume("q", "none", true, true);
+    fake_answer(&peer->fake, (struct reply){.queue = 7, .handle = 10});
+    peer_send(peer, 1, AMQP_BASIC_GET, get);
+    struct delivery delivery = fake_delivery(&peer->fake, "x", "k", bytes_of_text("m"), &chunk);
+    delivery.is_get = true;
+    delivery.consumer = peer->fake.requests[peer->fake.first_request].tag;
+    peer->fake.ops->deliver(peer->fake.client, &delivery);
+    chunk_release(chunk, peer->fake.chunks);
+    deliver(2, "m", false, false);
+    said("consume q limited\nconsume q limited\nget q\n");
+    for (uint32_t number = 0; number <= 1; number++) {
+        delivery = fake_delivery(&peer->fake, "x", "k", bytes_of_text("m"), &chunk);
+        delivery.consumer = number;
+        delivery.seq = 3 + number;
+        peer->fake.ops->deliver(peer->fake.client, &delivery);
+        chunk_release(chunk, peer->fake.chunks);
+    }
+    said("refuse 7 3\nrefuse 7 4\n");
+    settle(AMQP_BASIC_ACK, 1, false, false);
+    said("ack 7 1+1\ncredit 7/9 77\n");
+    /* Who goes on first changes from time to time. */
+    settle(AMQP_BASIC_ACK, 2, false, false);
+    said("ack 7 2+1\nresume 7/9\nresume 7/10\n");
+    delivery = fake_delivery(&peer->fake, "x", "k", bytes_of_text("m"), &chunk);
+    delivery.consumer = 1;
+    delivery.seq = 5;
+    peer->fake.ops->deliver(peer->fake.client, &delivery);
+    chunk_release(chunk, peer->fake.chunks);
+    said("ack 7 5+1\n");
+    peer_close(peer);
+}
+
 static void consumers_end_in_three_ways(void **state)
 {
     (void)state;
@@ -223,6 +265,7 @@ int main(void)
         cmocka_unit_test(a_large_body_is_sent_from_where_it_lies),
         cmocka_unit_test(what_the_peer_does_not_take_stops_the_credit),
         cmocka_unit_test(prefetch_is_the_consumers_or_the_channels),
+        cmocka_unit_test(a_channels_limit_is_everybodys_but_no_gets),
         cmocka_unit_test(consumers_end_in_three_ways),
         cmocka_unit_test(a_consumer_tag_is_used_once),
         cmocka_unit_test(a_get_is_answered_with_a_message_or_without),

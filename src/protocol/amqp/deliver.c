@@ -82,12 +82,12 @@ static void send_with_content(struct session *session, uint16_t channel, enum am
 }
 
 /* Gives the tag of the next delivery, of which the session keeps count unless it needs no ack. 0: out of memory. */
-static inline uint64_t take_tag(struct channel *channel, uint64_t queue, uint64_t seq, bool no_ack)
+static inline uint64_t take_tag(struct channel *channel, uint64_t queue, uint64_t seq, bool no_ack, bool counted)
 {
     uint64_t tag = channel->unacked.next_tag;
     if (no_ack)
         channel->unacked.next_tag++;
-    else if (UNLIKELY(!unacked_add(&channel->unacked, queue, seq)))
+    else if (UNLIKELY(!unacked_add(&channel->unacked, queue, seq, counted)))
         return 0;
     return tag;
 }
@@ -109,7 +109,7 @@ static void deliver_get(struct session *session, const struct delivery *delivery
         return;
     }
     CHECK(message_read(delivery->content, &message));
-    uint64_t tag = take_tag(channel, delivery->queue, delivery->seq, delivery->no_ack);
+    uint64_t tag = take_tag(channel, delivery->queue, delivery->seq, delivery->no_ack, false);
     if (tag == 0) {
         give_back(session, delivery);
         error_out_of_memory(session);
@@ -143,7 +143,7 @@ void deliver_message(struct session *session, const struct delivery *delivery)
     }
     struct message message;
     CHECK(message_read(delivery->content, &message));
-    uint64_t tag = take_tag(channel, delivery->queue, delivery->seq, delivery->no_ack);
+    uint64_t tag = take_tag(channel, delivery->queue, delivery->seq, consumer->no_ack, true);
     if (UNLIKELY(tag == 0)) {
         give_back(session, delivery);
         error_out_of_memory(session);
@@ -157,6 +157,8 @@ void deliver_message(struct session *session, const struct delivery *delivery)
     at = amqp_deliver_write(at, channel->number, consumer_tag, tag, delivery->redelivered, message.exchange, message.routing_key);
     write_content(session, channel->number, &message, delivery->chunk, at);
     consume_owe(consumer, (uint32_t)delivery->content.size + DELIVERY_OVERHEAD);
+    if (UNLIKELY(consumer->settle_here))
+        client_settle(&session->client, delivery->queue, SETTLE_ACK, delivery->seq, 1, NULL);
 }
 
 void deliver_return(struct channel *channel, struct bytes content, struct chunk *chunk)
@@ -175,7 +177,7 @@ void deliver_list(struct channel *channel, struct bytes json, bool no_ack)
     struct amqp_properties properties = {.flags = AMQP_CONTENT_TYPE, .content_type = bytes_of_text("application/json")};
     uint8_t encoded[64];
     struct chunk *chunk = chunk_new(session->output.pool, json.size ? json.size : 1);
-    uint64_t tag = take_tag(channel, 0, 0, no_ack);
+    uint64_t tag = take_tag(channel, 0, 0, no_ack, false);
     if (!chunk || tag == 0) {
         if (chunk)
             chunk_release(chunk, session->output.pool);

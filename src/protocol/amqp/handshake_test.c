@@ -175,7 +175,8 @@ static void a_stranger_has_64_kib_and_10_seconds(void **state)
     peer_open(peer, false);
     peer_feed(peer, amqp_protocol_header, 8);
     peer_heard(peer);
-    peer_feed(peer, "\1\0\0\0\1\0\1", 7);
+    peer_feed(peer, "\1\0\0\0\0\x10\1", 7);
+    assert_string_equal(peer_heard(peer), "");
     assert_true(session_finished(peer->session));
     peer_close(peer);
 

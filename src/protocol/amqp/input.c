@@ -126,12 +126,6 @@ static size_t parse_body(struct session *session, const uint8_t *data, size_t si
 static bool size_is_allowed(struct session *session, struct amqp_frame_header header)
 {
     uint32_t max = session->frame_max - AMQP_FRAME_OVERHEAD;
-    if (session->phase <= PHASE_STARTING) {
-        if (header.size <= INPUT_BEFORE_LOGIN_MAX)
-            return true;
-        session_die(session);
-        return false;
-    }
     if (LIKELY(header.size <= max + FRAME_FUDGE))
         return true;
     char why[64];

@@ -213,6 +213,19 @@ static void declare_ok(struct channel *channel, struct bytes name, uint32_t mess
     session_send(channel->session, channel->number, AMQP_QUEUE_DECLARE_OK, values);
 }
 
+/* Names come without their line ends, as in RabbitMQ. `room` has UINT8_MAX bytes. */
+static void strip_line_ends(struct bytes *name, uint8_t *room)
+{
+    if (!name->size || (!memchr(name->data, '\r', name->size) && !memchr(name->data, '\n', name->size)))
+        return;
+    size_t size = 0;
+    for (size_t i = 0; i < name->size; i++) {
+        if (name->data[i] != '\r' && name->data[i] != '\n')
+            room[size++] = name->data[i];
+    }
+    *name = bytes_of(room, size);
+}
+
 /* A declare of the pseudo queue answers whether it is there, whatever else it says: with its one consumer. */
 static void declare_reply_to(struct channel *channel, bool no_wait)
 {
@@ -223,9 +236,12 @@ static void declare_reply_to(struct channel *channel, bool no_wait)
 void request_method(struct channel *channel, const struct amqp_method *method)
 {
     struct request request = {.channel = channel->number};
+    uint8_t name[UINT8_MAX], source[UINT8_MAX];
     bool no_wait = false;
     if (!fill(channel, method, &request, &no_wait))
         return;
+    strip_line_ends(&request.name, name);
+    strip_line_ends(&request.source, source);
     if (request.kind == REQUEST_QUEUE_DECLARE && bytes_equal(request.name, bytes_of_text(REPLY_TO))) {
         declare_reply_to(channel, no_wait);
         return;

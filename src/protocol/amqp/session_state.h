@@ -39,6 +39,7 @@ struct consumer {
     uint32_t owed;                /* bytes of credit to give back */
     uint16_t channel_number;
     bool no_ack, no_wait;
+    bool settle_here;             /* it wants no acks but its channel has a limit: the broker is acked as soon as a message was delivered */
     bool answered;                /* the broker knows it: queue and handle are set */
     bool cancelling;              /* a cancel is under way */
     bool cancel_no_wait;          /* its answer is not told */
@@ -69,6 +70,7 @@ struct channel {
     uint32_t prefetch;            /* of consumers to come; 0: no limit */
     uint32_t limit;               /* of the whole channel; 0: no limit */
     uint32_t consumer_count, refused_count;
+    uint32_t resume_first;        /* number of the consumer that is first to go on, so that none is always last */
     struct content *content;      /* a publish of which not everything has arrived, see publish.c */
     struct tx *tx;                /* NULL: not transactional */
     char *last_queue;             /* the name declared last, NULL: none */

@@ -146,6 +146,15 @@ static void an_empty_queue_name_is_the_one_declared_last(void **state)
     peer_close(peer);
 }
 
+static void names_come_without_line_ends(void **state)
+{
+    (void)state;
+    peer_open_running(peer, false);
+    declare("a\r\nb\n", false, false, false, false);
+    said("declare ab\n");
+    peer_close(peer);
+}
+
 static void the_default_exchange_is_left_alone(void **state)
 {
     (void)state;
@@ -229,6 +238,7 @@ int main(void)
         cmocka_unit_test(methods_of_servers_and_unknown_ones_are_invalid),
         cmocka_unit_test(topology_requests_follow_each_other_others_wait),
         cmocka_unit_test(an_empty_queue_name_is_the_one_declared_last),
+        cmocka_unit_test(names_come_without_line_ends),
         cmocka_unit_test(the_default_exchange_is_left_alone),
         cmocka_unit_test(exclusive_queues_are_gone_before_the_connection_is),
         cmocka_unit_test(who_does_not_listen_is_not_answered),

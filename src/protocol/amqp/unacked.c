@@ -43,6 +43,7 @@ struct unacked_block *unacked_grow(struct unacked *unacked)
     if (last && !last->held && !last->parked) {
         /* Everything in the newest block was settled before it was full: it serves again. */
         last->number = number;
+        last->counted = 0;
         return last;
     }
     if (!make_room(unacked))
@@ -51,7 +52,7 @@ struct unacked_block *unacked_grow(struct unacked *unacked)
     if (!block)
         return NULL;
     block->number = number;
-    block->held = block->parked = 0;
+    block->held = block->parked = block->counted = 0;
     unacked->blocks[unacked->first + unacked->count++] = block;
     return block;
 }
@@ -109,6 +110,8 @@ static void take_bits(struct unacked *unacked, struct unacked_block *block, uint
     if (park) {
         block->parked |= bits;
         unacked->parked += taken;
+    } else {
+        unacked->counted -= (unsigned)__builtin_popcountll(bits & block->counted);
     }
     while (bits) {
         const struct unacked_entry *entry = &block->entries[__builtin_ctzll(bits)];
@@ -176,6 +179,8 @@ static void end_parking(struct unacked *unacked, bool hold)
         if (hold) {
             block->held |= block->parked;
             unacked->held += count;
+        } else {
+            unacked->counted -= (unsigned)__builtin_popcountll(block->parked & block->counted);
         }
         block->parked = 0;
         drop_if_empty(unacked, place - 1);

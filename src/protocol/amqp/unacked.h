@@ -21,6 +21,7 @@ struct unacked_block {
     uint64_t number;           /* tag / UNACKED_BLOCK */
     uint64_t held;             /* a bit a tag: not settled */
     uint64_t parked;           /* a bit a tag: settled in a transaction that is still open */
+    uint64_t counted;          /* a bit a tag: counts towards the channel's prefetch, since a consumer got it */
     struct unacked_entry entries[UNACKED_BLOCK];
 };
 
@@ -30,6 +31,7 @@ struct unacked {
     uint64_t next_tag;               /* of the next delivery */
     uint64_t held;                   /* entries held */
     uint64_t parked;
+    uint64_t counted;                /* of those held or parked, how many count towards the channel's prefetch */
 };
 
 void unacked_init(struct unacked *unacked);
@@ -38,8 +40,8 @@ void unacked_deinit(struct unacked *unacked);
 /* Begins a block for unacked->next_tag; called by unacked_add. */
 struct unacked_block *unacked_grow(struct unacked *unacked);
 
-/* Holds the message under unacked->next_tag, and counts that up. False: out of memory, nothing changed. */
-static inline bool unacked_add(struct unacked *unacked, uint64_t queue, uint64_t seq)
+/* Holds the message under unacked->next_tag, and counts that up. `counted`: towards the channel's prefetch. False: out of memory, nothing changed. */
+static inline bool unacked_add(struct unacked *unacked, uint64_t queue, uint64_t seq, bool counted)
 {
     uint64_t tag = unacked->next_tag, number = tag / UNACKED_BLOCK;
     struct unacked_block *block = unacked->count ? unacked->blocks[unacked->first + unacked->count - 1] : NULL;
@@ -51,6 +53,8 @@ static inline bool unacked_add(struct unacked *unacked, uint64_t queue, uint64_t
     unsigned place = tag % UNACKED_BLOCK;
     block->entries[place] = (struct unacked_entry){queue, seq};
     block->held |= 1ull << place;
+    block->counted |= (uint64_t)counted << place;
+    unacked->counted += counted;
     unacked->held++;
     unacked->next_tag = tag + 1;
     return true;

@@ -33,7 +33,7 @@ static void tags_are_taken_one_by_one_or_all_up_to_one(void **state)
     struct unacked unacked;
     unacked_init(&unacked);
     for (uint64_t i = 1; i <= 200; i++)
-        assert_true(unacked_add(&unacked, i <= 100 ? 1 : 2, i));
+        assert_true(unacked_add(&unacked, i <= 100 ? 1 : 2, i, true));
     assert_string_equal(take(&unacked, 50, false, false), "1:50+1 ");
     assert_string_equal(take(&unacked, 50, false, false), "");
     assert_string_equal(take(&unacked, 50, true, false), "");
@@ -54,9 +54,9 @@ static void one_that_is_never_settled_costs_one_block(void **state)
     (void)state;
     struct unacked unacked;
     unacked_init(&unacked);
-    unacked_add(&unacked, 1, 1);
+    unacked_add(&unacked, 1, 1, true);
     for (uint64_t i = 2; i <= 100000; i++) {
-        unacked_add(&unacked, 1, i);
+        unacked_add(&unacked, 1, i, i % 3);
         assert_int_equal(unacked_take(&unacked, i, false, false, write_run, NULL), 1);
         runs[0] = 0;
         assert_true(unacked.count <= 2 && unacked.capacity <= 4);
@@ -71,15 +71,18 @@ static void what_is_parked_comes_back_or_goes(void **state)
     struct unacked unacked;
     unacked_init(&unacked);
     for (uint64_t i = 1; i <= 150; i++)
-        unacked_add(&unacked, 1, i);
+        unacked_add(&unacked, 1, i, i % 3);
     assert_string_equal(take(&unacked, 140, true, true), "1:1+140 ");
     assert_string_equal(take(&unacked, 7, false, true), "");
     assert_int_equal(unacked.parked, 140);
+    assert_int_equal(unacked.counted, 100);
     unacked_hold_parked(&unacked);
     assert_int_equal(unacked.held, 150);
+    assert_int_equal(unacked.counted, 100);
     assert_string_equal(take(&unacked, 100, true, true), "1:1+100 ");
     unacked_forget_parked(&unacked);
     assert_int_equal(unacked.held, 50);
+    assert_int_equal(unacked.counted, 33);
     assert_string_equal(take(&unacked, 0, true, false), "1:101+50 ");
     unacked_deinit(&unacked);
 }
@@ -100,7 +103,7 @@ static void it_agrees_with_an_array(void **state)
             uint64_t tag = (uint64_t)rand() % (next + 1);
             bool multiple = rand() % 50 == 0;
             if (rand() % 2) {
-                unacked_add(&unacked, 1, next);
+                unacked_add(&unacked, 1, next, true);
                 held[next++] = 1;
                 count++;
                 continue;
@@ -115,6 +118,7 @@ static void it_agrees_with_an_array(void **state)
             runs[0] = 0;
             count -= expected;
             assert_int_equal(unacked.held, count);
+            assert_int_equal(unacked.counted, count);
         }
         unacked_deinit(&unacked);
     }
