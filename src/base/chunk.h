@@ -18,14 +18,17 @@ struct chunk {
     uint8_t *data;              /* CHUNK_ALIGN-aligned */
     uint64_t capacity;          /* bytes */
     uint64_t used;              /* bytes filled so far; the filling thread's */
-    uint64_t log_offset;        /* the owner shard's: lowest log offset of a slice of this chunk; UINT64_MAX: none */
     uint32_t live;              /* the owner shard's: messages in queues that point here */
     atomic_uint references;
+    struct chunk_pool *home;    /* where its memory goes in the end; NULL: to the system */
     struct chunk *next;         /* the pool's, or the owner's own lists */
 };
 
-/* One pool a reactor; not shared between threads. Keeps up to `keep` free chunks of CHUNK_SIZE. NULL: out of memory. */
+/* One pool a reactor: its thread alone takes chunks from it. Whoever releases the last reference to a chunk, on whatever thread, sends it home to the pool
+ * that it came from, so that one thread may fill chunks and another empty them without asking the system for memory. Keeps up to `keep` free
+ * chunks of CHUNK_SIZE. NULL: out of memory. */
 struct chunk_pool *chunk_pool_new(unsigned keep);
+/* No thread uses it any more; chunks of it may still be in use, and go to the system when they are released. */
 void chunk_pool_free(struct chunk_pool *pool);
 
 /* A chunk of at least `capacity` bytes with one reference, or NULL when out of memory. Its memory is not zeroed. */
@@ -37,8 +40,7 @@ static inline struct chunk *chunk_retain(struct chunk *chunk)
     return chunk;
 }
 
-/* Gives one reference back; the last one returns the memory to `pool`, which is the calling thread's own (any pool will do),
- * or to the heap when pool is NULL. */
+/* Gives one reference back. `pool` is the calling thread's own (NULL: it has none), which saves an atomic operation when the chunk is from there. */
 void chunk_release(struct chunk *chunk, struct chunk_pool *pool);
 
 #endif
