@@ -218,7 +218,7 @@ void model_deliver(struct model *model, unsigned queue, uint64_t number, bool re
     /* Its channel may have been closed by the broker before the settling arrived, and the client not know yet. */
     bool unheard = (model->refusals || model->plan->purge > 0) && (instance->flags & INSTANCE_ENDED)
         && !(instance->flags & (INSTANCE_APPLIED | INSTANCE_SURE));
-    if (!(instance->flags & INSTANCE_MAY) && !unheard && !(model->rotten && model->alarms > 0 && instance->flags & INSTANCE_ENDED)) {
+    if (!(instance->flags & INSTANCE_MAY) && !unheard && !(model_excuses(model) && (instance->flags & INSTANCE_ENDED))) {
         trace_fail(model->trace, instance->flags & INSTANCE_IN_TX ? "transactions" : "what is settled stays away",
                    "queue %s: message %lu came though it was %s", queue_name(model, queue), (unsigned long)number,
                    instance->flags & INSTANCE_IN_TX ? "in an open transaction" : instance->flags & INSTANCE_ENDED ? "settled" : "gone");
@@ -377,7 +377,7 @@ void model_drain_end(struct model *model, unsigned queue)
             instance->flags |= INSTANCE_MUST;
             continue;
         }
-        if ((instance->flags & INSTANCE_MUST) && !(model->rotten && model->alarms > 0))
+        if ((instance->flags & INSTANCE_MUST) && !model_excuses(model))
             trace_fail(model->trace, "what is confirmed stays", "queue %s: message %lu is lost%s", queue_name(model, queue), (unsigned long)number,
                        model->rotten ? ", and no alarm was raised" : instance->flags & INSTANCE_CONFIRMED ? " though it was confirmed" : "");
         /* Everything has come to rest and it is not there: it never comes again. */
@@ -436,7 +436,7 @@ static bool became_true(struct model *model, const struct model_group *group, co
 
 void model_check_groups(struct model *model)
 {
-    for (unsigned i = 0; i < model->group_count && !model->rotten; i++) {
+    for (unsigned i = 0; i < model->group_count && !model_excuses(model); i++) {
         const struct model_group *group = &model->groups[i];
         unsigned done = 0, of = 0;
         if (group->generation != model->queues[group->queue].generation)

@@ -66,7 +66,7 @@ struct model {
     unsigned member_count, member_room;
     uint32_t epoch, next_stream;
     uint64_t delivered, confirmed;
-    bool rotten;                      /* something rotted: what is lost must have been told */
+    bool rotten, unreadable;          /* something rotted, or could not be read: what is lost must have been told */
     uint64_t alarms;                  /* warnings and errors since the broker was last started */
     bool refusals;                    /* the disk has failed or filled up: publishes may be refused */
     bool torn_log;                    /* the log has failed since the last start */
@@ -82,6 +82,9 @@ struct model_progress {
 
 void model_init(struct model *model, const struct plan *plan, struct trace *trace);
 void model_deinit(struct model *model);
+
+/* May messages be lost, or settled ones come back? Something rotted, and that was told. */
+static inline bool model_excuses(const struct model *model) { return (model->rotten || model->unreadable) && model->alarms > 0; }
 
 struct instance *model_instance(struct model *model, uint64_t message, unsigned queue);
 static inline struct sim_message *model_message(struct model *model, uint64_t message) { return &model->messages[message - 1]; }

@@ -139,6 +139,7 @@ static void step(struct seed_run *run)
         happened = sim_client_read(client);
     }
     run->model.alarms = run->broker.alarm_count;
+    run->model.unreadable = sim_disk_read_errors(run->disk) > 0;
     run->idle = happened ? 0 : run->idle + 1;
 }
 
@@ -276,7 +277,7 @@ static void check_count(struct seed_run *run, unsigned queue)
     bool good = run->world.counts[queue] >= least && run->world.counts[queue] <= most;
     if (!good)
         note_queue(run, queue);
-    if (!good && !(run->model.rotten && run->model.alarms > 0))
+    if (!good && !model_excuses(&run->model))
         trace_fail(run->trace, "counts", "queue %s counts %lu messages; the model says %lu to %lu", run->plan.queues[queue].name,
                    (unsigned long)run->world.counts[queue], (unsigned long)least, (unsigned long)most);
 }
@@ -335,7 +336,7 @@ static void purge(struct seed_run *run, unsigned queue)
     sim_client_say(run->admin, 1, AMQP_QUEUE_PURGE, values);
     rest(run, false);
     uint64_t count = run->world.counts[queue];
-    if ((count < least || count > most) && !(run->model.rotten && run->model.alarms > 0))
+    if ((count < least || count > most) && !model_excuses(&run->model))
         trace_fail(run->trace, "counts", "the purge of queue %s counts %lu messages; the model says %lu to %lu", run->plan.queues[queue].name,
                    (unsigned long)count, (unsigned long)least, (unsigned long)most);
     model_drain_end(&run->model, queue);   /* nobody holds anything: all of it is gone for good */
@@ -350,7 +351,7 @@ static void drain_queue(struct seed_run *run, unsigned queue)
     check_count(run, queue);
     uint64_t count = run->world.counts[queue];
     consume_all(run, queue);
-    if (!run->trace->failed && channel->held_count != count && !(run->model.rotten && run->model.alarms > 0))
+    if (!run->trace->failed && channel->held_count != count && !model_excuses(&run->model))
         trace_fail(run->trace, "counts", "queue %s counted %lu messages and delivered %u", run->plan.queues[queue].name, (unsigned long)count,
                    channel->held_count);
     if (run->trace->failed)

@@ -33,7 +33,7 @@ struct sim_disk {
     unsigned flight_count, flight_room;
     struct sim_disk_faults faults;
     uint64_t capacity;
-    uint64_t operations, stop_at, errors;
+    uint64_t operations, stop_at, errors, read_errors;
     bool stopped;
 };
 
@@ -88,6 +88,7 @@ unsigned sim_disk_in_flight(const struct sim_disk *disk) { return disk->flight_c
 uint64_t sim_disk_operations(const struct sim_disk *disk) { return disk->operations; }
 void sim_disk_stop_at(struct sim_disk *disk, uint64_t number) { disk->stop_at = number; }
 uint64_t sim_disk_errors(const struct sim_disk *disk) { return disk->errors; }
+uint64_t sim_disk_read_errors(const struct sim_disk *disk) { return disk->read_errors; }
 bool sim_disk_stopped(const struct sim_disk *disk) { return disk->stopped; }
 
 uint64_t sim_disk_used(const struct sim_disk *disk)
@@ -399,6 +400,7 @@ static void execute(struct sim_disk *disk, struct disk_op *op)
     else
         op->error = do_file(disk, op);
     disk->errors += !disk->stopped && (op->error == EIO || op->error == ENOSPC);
+    disk->read_errors += !disk->stopped && op->kind == DISK_READ && op->error == EIO;
     if (!disk->stopped && disk->files && random_chance(disk->random, 1, 16))
         sim_file_write_back(disk->files, disk->random);
     if (op->kind == DISK_OPEN || (op->kind >= DISK_RENAME && op->kind <= DISK_LIST))

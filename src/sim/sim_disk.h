@@ -41,6 +41,7 @@ uint64_t sim_disk_operations(const struct sim_disk *disk);
 
 /* Operations that were answered with an injected EIO or ENOSPC. */
 uint64_t sim_disk_errors(const struct sim_disk *disk);
+uint64_t sim_disk_read_errors(const struct sim_disk *disk);
 
 /* Stops when operation `number` (counted from 1) is about to be done; 0: never. */
 void sim_disk_stop_at(struct sim_disk *disk, uint64_t number);
