@@ -18,7 +18,14 @@ PAGES = sorted(os.path.join(folder, name) for folder in (ROOT, os.path.join(ROOT
                if name.endswith(".md"))
 # What README says before anything is built cannot be run by a test of what was built.
 NOT_HERE = ("./run", "./check")
-PORT_OF_PIKA = "import pika.connection\npika.connection.Parameters.DEFAULT_PORT = int(__import__('os').environ['GODWIT_TEST_PORT'])\n"
+# The examples say localhost and the standard port. Here the port is another one, and a bare root may not know the name.
+PIKA_HERE = """
+import os, socket
+import pika.connection
+pika.connection.Parameters.DEFAULT_PORT = int(os.environ['GODWIT_TEST_PORT'])
+resolve = socket.getaddrinfo
+socket.getaddrinfo = lambda host, *more, **named: resolve('127.0.0.1' if host == 'localhost' else host, *more, **named)
+"""
 
 
 def steps_of(page):
@@ -53,7 +60,7 @@ def place(tmp_path):
     os.mkdir(tmp_path / "build")
     os.symlink(godwit_binary(), tmp_path / "build" / "godwit")
     os.mkdir(tmp_path / "python")
-    (tmp_path / "python" / "sitecustomize.py").write_text(PORT_OF_PIKA)
+    (tmp_path / "python" / "sitecustomize.py").write_text(PIKA_HERE)
     return tmp_path
 
 
