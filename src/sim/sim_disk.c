@@ -284,6 +284,15 @@ static int read_file(struct sim_disk *disk, const struct handle *handle, struct 
     return 0;
 }
 
+/* The write reached the disk in part, or its sync failed. */
+static void fail_write(struct sim_disk *disk, const struct handle *handle, const struct disk_op *op, uint64_t size)
+{
+    if (handle->direct)
+        sim_file_fail_direct(handle->file, disk->random, op->offset, size);
+    else if (op->kind == DISK_WRITE_SYNC)
+        sim_file_doom(handle->file, op->offset, size);
+}
+
 static int write_file(struct sim_disk *disk, const struct handle *handle, struct disk_op *op)
 {
     struct sim_file *file = handle->file;
@@ -296,8 +305,7 @@ static int write_file(struct sim_disk *disk, const struct handle *handle, struct
     }
     if (random_chance(disk->random, disk->faults.write_error, 65536)) {
         write_bytes(file, op, random_between(disk->random, 0, size));
-        if (sync)
-            sim_file_doom(file, op->offset, size);
+        fail_write(disk, handle, op, size);
         return EIO;
     }
     write_bytes(file, op, size);
@@ -305,7 +313,7 @@ static int write_file(struct sim_disk *disk, const struct handle *handle, struct
     if (!sync)
         return 0;
     if (random_chance(disk->random, disk->faults.sync_error, 65536)) {
-        sim_file_doom(file, op->offset, size);
+        fail_write(disk, handle, op, size);
         return EIO;
     }
     sim_file_sync_range(file, op->offset, size);

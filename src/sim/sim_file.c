@@ -229,6 +229,16 @@ static void page_lose_power(struct sim_page *page, struct random *random, struct
     }
 }
 
+void sim_file_fail_direct(struct sim_file *file, struct random *random, uint64_t offset, uint64_t size)
+{
+    struct sim_losses losses = {0, 0, 0};
+    for (uint64_t i = offset / SIM_PAGE_SIZE; i < file->page_count && i * SIM_PAGE_SIZE < offset + size; i++) {
+        file->pages[i].doomed = false;
+        page_lose_power(&file->pages[i], random, &losses);
+    }
+    file->durable_size = file->size;
+}
+
 void sim_file_lose_power(struct sim_file *file, struct random *random, struct sim_losses *losses)
 {
     for (uint64_t i = 0; i < file->page_count; i++)

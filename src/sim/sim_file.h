@@ -54,6 +54,9 @@ void sim_file_sync_range(struct sim_file *file, uint64_t offset, uint64_t size);
 /* A sync of the range failed. */
 void sim_file_doom(struct sim_file *file, uint64_t offset, uint64_t size);
 
+/* A transfer past the cache failed: each page of the range is what it was, what it was to be, or a mixture, and that is what everybody reads. */
+void sim_file_fail_direct(struct sim_file *file, struct random *random, uint64_t offset, uint64_t size);
+
 /* The system writes one page back on its own. */
 void sim_file_write_back(struct sim_file *file, struct random *random);
 
