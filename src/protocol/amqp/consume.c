@@ -9,6 +9,8 @@
 #include <stdlib.h>
 
 #define REPLY_TO "amq.rabbitmq.reply-to"
+/* How long a consumer that was told to go on has for it alone. */
+#define RESUME_ALL_AFTER_US 5000u
 #define LIST_PREFIX "amq.godwit."
 
 /* ---- the session's consumers --------------------------------------------------------------------------------------------- */
@@ -273,19 +275,40 @@ static void qos(struct channel *channel, const struct amqp_value *values)
     consume_resume(channel);
 }
 
-void consume_resume(struct channel *channel)
+/* A consumer that was refused had a message waiting, so that as many go on as the limit has room for, in turn: were all of them told, those whose queues are
+ * near would always come first. Should others have taken the message meanwhile, consume_resume_all makes up for it. */
+static void resume(struct channel *channel, uint64_t most)
 {
     struct session *session = channel->session;
     uint32_t first = channel->resume_first, capacity = session->consumer_capacity;
-    for (uint32_t i = 0; i < capacity && channel->refused_count && consume_allowed(channel); i++) {
+    for (uint32_t i = 0; i < capacity && most && channel->refused_count; i++) {
         struct consumer *consumer = session->consumers[(first + i) % capacity];
         if (!consumer || consumer->channel != channel || !consumer->refused)
             continue;
-        if (channel->resume_first == first)
-            channel->resume_first = consumer->number + 1;
+        most--;
+        channel->resume_first = consumer->number + 1;
         consumer->refused = false;
         channel->refused_count--;
         client_resume(&session->client, consumer->queue, consumer->handle);
+    }
+}
+
+void consume_resume(struct channel *channel)
+{
+    struct session *session = channel->session;
+    if (!channel->refused_count || !consume_allowed(channel))
+        return;
+    resume(channel, channel->limit ? channel->limit - channel->unacked.counted : UINT64_MAX);
+    if (channel->refused_count && !session->resume_due_us)
+        session->resume_due_us = session->now_us + RESUME_ALL_AFTER_US;
+}
+
+void consume_resume_all(struct session *session)
+{
+    session->resume_due_us = 0;
+    for (uint32_t i = 0; i < session->channel_count; i++) {
+        if (consume_allowed(session->channels[i]))
+            resume(session->channels[i], UINT64_MAX);
     }
 }
 

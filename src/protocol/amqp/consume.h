@@ -32,6 +32,9 @@ static inline bool consume_allowed(const struct channel *channel)
 /* The channel holds fewer than before: consumers that were refused go on if its limit allows. */
 void consume_resume(struct channel *channel);
 
+/* Time is up for those that went on: everybody may. */
+void consume_resume_all(struct session *session);
+
 /* `bytes` were delivered to it: they are given back as credit once they have left. */
 void consume_owe(struct consumer *consumer, uint32_t bytes);
 

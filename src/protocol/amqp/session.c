@@ -299,7 +299,8 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 
 uint64_t session_deadline(const struct session *session)
 {
-    return earlier(heartbeat_due(session), earlier(silence_due(session), patience_due(session)));
+    uint64_t resume_due = session->resume_due_us ? session->resume_due_us : UINT64_MAX;
+    return earlier(earlier(heartbeat_due(session), resume_due), earlier(silence_due(session), patience_due(session)));
 }
 
 void session_tick(struct session *session, uint64_t now_us)
@@ -310,6 +311,8 @@ void session_tick(struct session *session, uint64_t now_us)
         output_clear(&session->output);
         return;
     }
+    if (session->resume_due_us && session->resume_due_us <= now_us)
+        consume_resume_all(session);
     if (heartbeat_due(session) <= now_us) {
         uint8_t *at = output_room(&session->output, AMQP_FRAME_OVERHEAD);
         if (at)

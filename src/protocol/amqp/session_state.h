@@ -93,6 +93,7 @@ struct session {
     struct session_host *host;
     void *owner;
     uint64_t now_us, started_us, received_us, sent_us, closing_us;
+    uint64_t resume_due_us;       /* when all refused consumers go on; 0: none wait */
     struct output output;
 
     uint8_t *pending;             /* input that could not be looked at yet: [pending_at, pending_size) */
