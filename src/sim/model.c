@@ -210,21 +210,21 @@ void model_deliver(struct model *model, unsigned queue, uint64_t number, bool re
         trace_fail(model->trace, "nothing appears", "queue %s: message %lu was not routed there", queue_name(model, queue), (unsigned long)number);
         return;
     }
-    if (instance->flags & INSTANCE_HELD) {
+    if ((instance->flags & INSTANCE_HELD) && !model->failing) {
         trace_fail(model->trace, "one owner", "queue %s: message %lu was delivered while somebody holds it", queue_name(model, queue),
                    (unsigned long)number);
         return;
     }
     /* Its channel may have been closed by the broker before the settling arrived, and the client not know yet. */
-    bool unheard = (model->refusals || model->plan->purge > 0) && (instance->flags & INSTANCE_ENDED)
+    bool unheard = model->plan->purge > 0 && (instance->flags & INSTANCE_ENDED)
         && !(instance->flags & (INSTANCE_APPLIED | INSTANCE_SURE));
-    if (!(instance->flags & INSTANCE_MAY) && !unheard && !(model_excuses(model) && (instance->flags & INSTANCE_ENDED))) {
+    if (!(instance->flags & INSTANCE_MAY) && !unheard && !model->failing && !(model_excuses(model) && (instance->flags & INSTANCE_ENDED))) {
         trace_fail(model->trace, instance->flags & INSTANCE_IN_TX ? "transactions" : "what is settled stays away",
                    "queue %s: message %lu came though it was %s", queue_name(model, queue), (unsigned long)number,
                    instance->flags & INSTANCE_IN_TX ? "in an open transaction" : instance->flags & INSTANCE_ENDED ? "settled" : "gone");
         return;
     }
-    if ((instance->flags & INSTANCE_SEEN) && !redelivered)
+    if ((instance->flags & INSTANCE_SEEN) && !redelivered && !model->failing)
         trace_fail(model->trace, "redeliveries are flagged", "queue %s: message %lu was delivered before and is not flagged", queue_name(model, queue),
                    (unsigned long)number);
     if (progress && (!redelivered || progress->strict))

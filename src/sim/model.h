@@ -69,7 +69,8 @@ struct model {
     bool rotten, unreadable;          /* something rotted, or could not be read: what is lost must have been told */
     uint64_t alarms;                  /* warnings and errors since the broker was last started */
     bool refusals;                    /* the disk has failed or filled up: publishes may be refused */
-    bool torn_log;                    /* the log has failed since the last start */
+    bool torn_log;                    /* the log had failed when the broker was last ended */
+    bool failing;                     /* storage has failed in this life: the broker closes channels whose clients do not know yet, so that owners and flags cannot be judged */
     uint8_t *scratch;
     uint64_t scratch_size;
 };

@@ -139,6 +139,7 @@ static void step(struct seed_run *run)
         happened = sim_client_read(client);
     }
     run->model.alarms = run->broker.alarm_count;
+    run->model.failing = sim_disk_errors(run->disk) != run->errors_before;
     run->model.unreadable = sim_disk_read_errors(run->disk) > 0;
     run->idle = happened ? 0 : run->idle + 1;
 }

@@ -504,7 +504,7 @@ static void excuse_holder(struct sim_world *world, unsigned queue, uint64_t mess
     for (unsigned i = 0; i < world->plan->clients; i++) {
         for (unsigned k = 1; k < CONTROL_CHANNEL; k++) {
             struct sim_channel *holder = &world->clients[i].channels[k];
-            bool doubtful = world->model->refusals
+            bool doubtful = world->model->failing
                 || (holder->waiting && world->plan->queues[holder->waiting_queue].lossy && world->plan->purge > 0);
             for (unsigned at = holder->held_count; doubtful && at-- > 0;)
                 if (holder->held[at].queue == queue && holder->held[at].message == message)

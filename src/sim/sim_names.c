@@ -141,13 +141,21 @@ static bool has_parent(const struct sim_name_list *list, const char *text)
     return name && !name->file;
 }
 
-/* Was an earlier change of the same file lost? No file system keeps the later ones then. */
+static bool same_name(const char *a, const char *b)
+{
+    return a[0] && strcmp(a, b) == 0;
+}
+
+/* Was an earlier change of the same file or name lost? No file system keeps the later ones then. */
 static bool lost_before(const struct sim_names *names, unsigned index)
 {
     const struct sim_name_change *change = &names->changes[index];
-    for (unsigned i = 0; i < index; i++)
-        if (names->changes[i].lost && names->changes[i].file == change->file)
+    for (unsigned i = 0; i < index; i++) {
+        const struct sim_name_change *before = &names->changes[i];
+        if (before->lost && (before->file == change->file || same_name(before->from, change->from) || same_name(before->from, change->to)
+                             || same_name(before->to, change->from) || same_name(before->to, change->to)))
             return true;
+    }
     return false;
 }
 
