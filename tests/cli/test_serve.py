@@ -296,3 +296,23 @@ def test_out_of_descriptors(make):
     waiting.settimeout(5)
     assert waiting.recv(1) == b"\x01"
     waiting.close()
+
+
+def test_broker_that_keeps_nothing(make):
+    """--log memory: everything works, also durable things, and nothing is there after a restart."""
+    broker = make(options=["--log", "memory"]).start()
+    channel = pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1", broker.port, heartbeat=0)).channel()
+    channel.queue_declare("q", durable=True)
+    channel.confirm_delivery()
+    for index in range(100):
+        channel.basic_publish("", "q", b"%d" % index, pika.BasicProperties(delivery_mode=2))
+    for index in range(50):
+        method, _, body = channel.basic_get("q")
+        assert body == b"%d" % index
+        channel.basic_ack(method.delivery_tag)
+    assert channel.queue_declare("q", passive=True).method.message_count == 50
+    broker.kill()
+    broker.start()
+    channel = pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1", broker.port, heartbeat=0)).channel()
+    with pytest.raises(pika.exceptions.ChannelClosedByBroker):
+        channel.queue_declare("q", passive=True)
