@@ -304,6 +304,26 @@ static enum gw_err cut_batch(struct log_replay *replay, struct log_file *file, u
     return end_log(replay, file, *end, nothing ? NULL : &header, true);
 }
 
+/* Does a batch header stand at the end of the log that belongs there, but for one bit? A header lies in one sector, which no crash tears: it is rotten, and
+ * with it the last batch. */
+static bool is_damaged(const uint8_t *at, uint64_t offset)
+{
+    bool magic = load_le32(at) == BATCH_MAGIC, checksum = load_le32(at + 4) == crc32c(0, at + 8, BATCH_HEADER_SIZE - 8);
+    uint64_t wrong = load_le64(at + 16) ^ offset;
+    if (wrong == 0)
+        return magic != checksum;
+    return magic && !checksum && (wrong & (wrong - 1)) == 0;
+}
+
+static enum gw_err tell_damaged(struct log_replay *replay, struct log_file *file, uint64_t offset)
+{
+    const uint8_t *at;
+    enum gw_err err = load(replay, file, log_file_place(file, offset), LOG_ALIGN, &at);
+    if (err == GW_OK && is_damaged(at, offset))
+        quarantine(replay, file, offset, 0, LOG_ALIGN);
+    return err;
+}
+
 enum gw_err log_replay_file(struct log_replay *replay, struct log_file *file, bool last, uint64_t *end)
 {
     uint64_t offset = file->start > replay->from ? file->start : replay->from;
@@ -324,6 +344,9 @@ enum gw_err log_replay_file(struct log_replay *replay, struct log_file *file, bo
             err = is_proven(replay, file, offset + LOG_ALIGN, last, limit, &rot);
             if (err == GW_OK && !rot) {
                 clean = last_word ? offset + LOG_ALIGN : offset;
+                err = last_word ? GW_OK : tell_damaged(replay, file, offset);
+                if (err != GW_OK)
+                    return err;
                 break;
             }
             if (err == GW_OK)
