@@ -85,7 +85,8 @@ static void forget_everything(struct seed_run *run, bool clean)
     for (unsigned queue = 0; queue < run->plan.queue_count; queue++)
         if (!run->plan.queues[queue].durable)
             run->world.queue_there[queue] = false;
-    run->world.topology_lasting |= run->world.topology_ready;
+    /* While storage fails, what is there already is declared with success, durable or not. */
+    run->world.topology_lasting |= run->world.topology_ready && !run->model.torn_log;
 }
 
 static void crash(struct seed_run *run)

@@ -219,6 +219,7 @@ static bool consume(struct sim_channel *channel)
         [AMQP_BASIC_CONSUME_NO_ACK] = amqp_number(consumer->no_ack),
     };
     channel->waiting_consumer = (uint8_t)slot;
+    channel->waiting_queue = (uint8_t)queue;
     trace_note(world->trace, "client %u channel %u: consumer %s of %s%s", channel->client->index, channel->number, tag, queue_text(world, queue),
                consumer->no_ack ? " without acknowledgements" : "");
     say(channel, AMQP_BASIC_CONSUME, values, AMQP_BASIC_CONSUME_OK);
