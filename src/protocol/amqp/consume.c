@@ -133,12 +133,15 @@ void consume_reply_queue(struct channel *channel, const struct reply *reply)
         error_raise_text(channel->session, channel, reply->code ? reply->code : AMQP_INTERNAL_ERROR, AMQP_BASIC_CONSUME, reply->text);
         return;
     }
-    free(channel->reply_queue);
-    channel->reply_queue = strndup((const char *)reply->name.data, reply->name.size);
-    if (!channel->reply_queue) {
+    char *name = malloc(reply->name.size + 1);
+    if (!name) {
         error_out_of_memory(channel->session);
         return;
     }
+    memcpy(name, reply->name.data, reply->name.size);
+    name[reply->name.size] = 0;
+    free(channel->reply_queue);
+    channel->reply_queue = name;
     struct request request = {.kind = REQUEST_CONSUME, .flags = REQUEST_NO_ACK | REQUEST_EXCLUSIVE, .channel = channel->number,
                               .tag = consumer->number, .name = reply->name};
     channel->waiting++;

@@ -212,8 +212,9 @@ struct transaction {
 
 struct transaction *client_transaction_new(struct client *client)
 {
-    client->worker->transactions++;
-    return calloc(1, sizeof(struct transaction));
+    struct transaction *transaction = calloc(1, sizeof(*transaction));
+    client->worker->transactions += transaction != NULL;
+    return transaction;
 }
 
 void client_transaction_commit(struct client *client, struct transaction *transaction, uint16_t channel)
