@@ -34,6 +34,22 @@ static bool begins_with_x(struct bytes name)
     return name.size >= 2 && name.data[0] == 'x' && name.data[1] == '-';
 }
 
+bool headers_mode_valid(struct bytes arguments, struct bytes *value)
+{
+    static const char *const modes[] = {"all", "any", "all-with-x", "any-with-x"};
+    struct amqp_field mode;
+    *value = (struct bytes){0};
+    if (!amqp_table_find(arguments, "x-match", &mode))
+        return true;
+    if (mode.type != 'S')
+        return false;
+    for (unsigned i = 0; i < sizeof(modes) / sizeof(*modes); i++)
+        if (bytes_equal(mode.bytes, bytes_of_text(modes[i])))
+            return true;
+    *value = mode.bytes;
+    return false;
+}
+
 bool headers_match(struct bytes arguments, struct bytes properties)
 {
     struct amqp_properties decoded;

@@ -7,6 +7,7 @@
 #include "broker/worker_internal.h"
 
 #include "broker/arguments.h"
+#include "broker/headers_match.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -503,6 +504,12 @@ static bool binding_of(struct master *master, const struct command_request *requ
         struct bytes which = source_missing ? source_name : name;
         request_refuse(master->worker, request, 404, "NOT_FOUND - no %s '%.*s' in vhost '/'", source_missing || to_exchange ? "exchange" : "queue",
                        TEXT(which));
+        return false;
+    }
+    struct bytes mode;
+    if (source && source->type == EXCHANGE_HEADERS && !unbind && !headers_mode_valid(request_arguments(request), &mode)) {
+        request_refuse(master->worker, request, 406, "PRECONDITION_FAILED - Invalid x-match field value <<\"%.*s\">>; expected all, any, "
+                       "all-with-x, or any-with-x", TEXT(mode));
         return false;
     }
     if (queue && queue->owner && queue->owner != request->client) {
