@@ -1,5 +1,6 @@
 #include "sim/seed_run.h"
 
+#include "sim/nomem.h"
 #include "sim/sim_client.h"
 
 #include <stdlib.h>
@@ -37,6 +38,7 @@ static void trouble(struct seed_run *run, bool on)
     }
     sim_disk_set_faults(run->disk, &faults);
     sim_disk_set_capacity(run->disk, on ? plan->capacity : UINT64_MAX);
+    nomem_pause(!on);
     run->broker.calm = !on;
     run->world.calm = !on;
     uint64_t soon = run->options->crash_at && run->model.epoch == 0 ? run->options->crash_at
@@ -63,6 +65,8 @@ static void start(struct seed_run *run)
         if (err == GW_OK)
             return;
         run->over = true;
+        if (nomem_failed() > 0)
+            return;
         if (!run->model.rotten)
             trace_fail(run->trace, "progress", "the broker does not start: %s: %s", gw_err_text(err), run->broker.why);
         else if (run->broker.why[0] == 0 && run->broker.alarm_count == 0)
@@ -77,7 +81,7 @@ static void forget_everything(struct seed_run *run, bool clean)
     for (unsigned i = 0; i <= run->plan.clients; i++)
         for (unsigned k = 1; k <= CONTROL_CHANNEL; k++)
             sim_channel_crash(&run->clients[i].channels[k]);
-    run->model.torn_log = sim_disk_errors(run->disk) != run->errors_before;
+    run->model.torn_log = sim_disk_errors(run->disk) != run->errors_before || nomem_failed() > 0;
     model_restart(&run->model, clean);
     for (unsigned i = 0; i <= run->plan.clients; i++)
         if (run->clients[i].state != CLIENT_DOWN)
@@ -108,7 +112,7 @@ static void crash(struct seed_run *run)
 static void close_cleanly(struct seed_run *run)
 {
     enum gw_err err = sim_broker_close(&run->broker);
-    bool failed = sim_disk_errors(run->disk) != run->errors_before;
+    bool failed = sim_disk_errors(run->disk) != run->errors_before || nomem_failed() > 0;
     if (err != GW_OK && !failed)
         trace_fail(run->trace, "progress", "the broker does not close: %s", gw_err_text(err));
     if (sim_disk_open_handles(run->disk) > 0)
@@ -140,7 +144,7 @@ static void step(struct seed_run *run)
         happened = sim_client_read(client);
     }
     run->model.alarms = run->broker.alarm_count;
-    run->model.failing = sim_disk_errors(run->disk) != run->errors_before;
+    run->model.failing = sim_disk_errors(run->disk) != run->errors_before || nomem_failed() > 0;
     run->model.unreadable = sim_disk_read_errors(run->disk) > 0;
     run->idle = happened ? 0 : run->idle + 1;
 }
@@ -236,7 +240,7 @@ static void calm(struct seed_run *run)
 {
     trace_event(run->trace, TRACE_PHASE, 2, 0, 0, 0);
     trouble(run, false);
-    if (sim_disk_errors(run->disk) != run->errors_before)
+    if (sim_disk_errors(run->disk) != run->errors_before || nomem_failed() > 0)
         crash(run);     /* a log that failed takes nothing durable until the process is started again */
     if (run->over || run->trace->failed)
         return;
@@ -400,7 +404,7 @@ static void set_up(struct seed_run *run, const struct sim_options *options, uint
     random_init(&run->random, seed);
     plan_make(&run->plan, options, seed);
     model_init(&run->model, &run->plan, trace);
-    run->model.refusals = run->plan.disk_errors || run->plan.full_disk;
+    run->model.refusals = run->plan.disk_errors || run->plan.full_disk || options->nomem_at;
     run->disk = sim_disk_new(&run->random, trace);
     sim_broker_init(&run->broker, &run->plan, &run->random, trace, run->disk);
     run->world = (struct sim_world){.plan = &run->plan, .random = &run->random, .trace = trace, .model = &run->model, .broker = &run->broker, .clients = run->clients};
