@@ -36,6 +36,8 @@ void listing_free(struct listing *listing)
 
 enum gw_err listing_add(struct listing *listing, const struct command_statistics *statistics)
 {
+    if (!statistics->count)
+        return GW_OK;
     if (listing->count + statistics->count > listing->capacity) {
         uint32_t capacity = (listing->count + statistics->count) * 2;
         struct queue_statistics *grown = realloc(listing->queues, capacity * sizeof(*grown));
