@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Requests about topology that one channel may have under way. */
+/* Requests that one channel may have under way. */
 #define PIPELINE_MAX 4096u
 /* A serial goes into the upper bits of confirm tags and request tags. */
 #define SERIAL_MASK 0xFFFFFFu
@@ -230,12 +230,12 @@ static void do_method(struct channel *channel, const struct amqp_method *method)
     }
 }
 
-/* Must the method wait until the broker has answered what the channel asked before? Requests about topology alone follow each other without. */
+/* Must the method wait until the broker has answered what the channel asked before? Some requests follow each other without. */
 static bool must_wait(const struct channel *channel, const struct amqp_method *method)
 {
     if (channel->waiting)
         return true;
-    return channel->waiting_topology && (channel->waiting_topology >= PIPELINE_MAX || !request_is_topology_alone(method));
+    return channel->pipelined && (channel->pipelined >= PIPELINE_MAX || !request_is_pipelined(method));
 }
 
 /* Will the peer be answered? A mandatory publish may come back. */
@@ -267,7 +267,7 @@ static void refuse_undecoded(struct session *session, const struct amqp_method *
 /* Is nothing under way on the channel that a method would have to be judged by? */
 static inline bool is_clear(const struct channel *channel)
 {
-    return channel && channel->state == CHANNEL_OPEN && !channel->content && !channel->waiting && !channel->waiting_topology;
+    return channel && channel->state == CHANNEL_OPEN && !channel->content && !channel->waiting && !channel->pipelined;
 }
 
 /* Any method, by its row. */

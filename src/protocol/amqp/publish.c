@@ -230,7 +230,7 @@ size_t publish_whole(struct session *session, const uint8_t *data, size_t size)
     if (header.body_size && (!next_frame(&in, AMQP_FRAME_BODY, number, session->frame_max, &body) || body.size != header.body_size))
         return 0;
     struct channel *channel = channel_find(session, number);
-    if (!channel || channel->state != CHANNEL_OPEN || channel->content || channel->waiting || channel->waiting_topology || !publish_allowed(session) ||
+    if (!channel || channel->state != CHANNEL_OPEN || channel->content || channel->waiting || channel->pipelined || !publish_allowed(session) ||
         amqp_publish_decode(method, &names) != AMQP_DECODED || (names.mandatory && session_is_choked(session)))
         return 0;
 

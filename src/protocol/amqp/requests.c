@@ -11,28 +11,31 @@
 /* Which method a kind of request comes from, and which one answers it. */
 static const struct kind_row {
     uint32_t method, ok;
-    bool topology_alone;
 } kinds[] = {
-    [REQUEST_QUEUE_DECLARE] = {AMQP_QUEUE_DECLARE, AMQP_QUEUE_DECLARE_OK, true},
-    [REQUEST_QUEUE_DELETE] = {AMQP_QUEUE_DELETE, AMQP_QUEUE_DELETE_OK, false},
-    [REQUEST_QUEUE_PURGE] = {AMQP_QUEUE_PURGE, AMQP_QUEUE_PURGE_OK, false},
-    [REQUEST_QUEUE_BIND] = {AMQP_QUEUE_BIND, AMQP_QUEUE_BIND_OK, true},
-    [REQUEST_QUEUE_UNBIND] = {AMQP_QUEUE_UNBIND, AMQP_QUEUE_UNBIND_OK, true},
-    [REQUEST_EXCHANGE_DECLARE] = {AMQP_EXCHANGE_DECLARE, AMQP_EXCHANGE_DECLARE_OK, true},
-    [REQUEST_EXCHANGE_DELETE] = {AMQP_EXCHANGE_DELETE, AMQP_EXCHANGE_DELETE_OK, true},
-    [REQUEST_EXCHANGE_BIND] = {AMQP_EXCHANGE_BIND, AMQP_EXCHANGE_BIND_OK, true},
-    [REQUEST_EXCHANGE_UNBIND] = {AMQP_EXCHANGE_UNBIND, AMQP_EXCHANGE_UNBIND_OK, true},
+    [REQUEST_QUEUE_DECLARE] = {AMQP_QUEUE_DECLARE, AMQP_QUEUE_DECLARE_OK},
+    [REQUEST_QUEUE_DELETE] = {AMQP_QUEUE_DELETE, AMQP_QUEUE_DELETE_OK},
+    [REQUEST_QUEUE_PURGE] = {AMQP_QUEUE_PURGE, AMQP_QUEUE_PURGE_OK},
+    [REQUEST_QUEUE_BIND] = {AMQP_QUEUE_BIND, AMQP_QUEUE_BIND_OK},
+    [REQUEST_QUEUE_UNBIND] = {AMQP_QUEUE_UNBIND, AMQP_QUEUE_UNBIND_OK},
+    [REQUEST_EXCHANGE_DECLARE] = {AMQP_EXCHANGE_DECLARE, AMQP_EXCHANGE_DECLARE_OK},
+    [REQUEST_EXCHANGE_DELETE] = {AMQP_EXCHANGE_DELETE, AMQP_EXCHANGE_DELETE_OK},
+    [REQUEST_EXCHANGE_BIND] = {AMQP_EXCHANGE_BIND, AMQP_EXCHANGE_BIND_OK},
+    [REQUEST_EXCHANGE_UNBIND] = {AMQP_EXCHANGE_UNBIND, AMQP_EXCHANGE_UNBIND_OK},
 };
 
-bool request_is_topology_alone(const struct amqp_method *method)
+bool request_is_pipelined(const struct amqp_method *method)
 {
-    /* An empty queue name means the one declared last, which its answer tells; a passive declare asks a shard for its counts. */
+    /* An empty queue name means the one declared last, which its answer tells. */
+    const struct amqp_value *values = method->values;
     switch (method->row->id) {
-    case AMQP_QUEUE_DECLARE: return !method->values[AMQP_QUEUE_DECLARE_PASSIVE].number;
-    case AMQP_QUEUE_BIND: return method->values[AMQP_QUEUE_BIND_QUEUE].bytes.size > 0;
-    case AMQP_QUEUE_DELETE: return method->values[AMQP_QUEUE_DELETE_QUEUE].bytes.size > 0;
-    case AMQP_QUEUE_UNBIND: return method->values[AMQP_QUEUE_UNBIND_QUEUE].bytes.size > 0;
-    case AMQP_EXCHANGE_DECLARE: case AMQP_EXCHANGE_DELETE: case AMQP_EXCHANGE_BIND: case AMQP_EXCHANGE_UNBIND: return true;
+    case AMQP_QUEUE_DECLARE: return !values[AMQP_QUEUE_DECLARE_PASSIVE].number;
+    case AMQP_QUEUE_BIND: return values[AMQP_QUEUE_BIND_QUEUE].bytes.size > 0;
+    case AMQP_QUEUE_UNBIND: return values[AMQP_QUEUE_UNBIND_QUEUE].bytes.size > 0;
+    case AMQP_QUEUE_DELETE:
+        return values[AMQP_QUEUE_DELETE_QUEUE].bytes.size > 0 && !values[AMQP_QUEUE_DELETE_IF_UNUSED].number && !values[AMQP_QUEUE_DELETE_IF_EMPTY].number;
+    case AMQP_EXCHANGE_DECLARE: return !values[AMQP_EXCHANGE_DECLARE_PASSIVE].number;
+    case AMQP_EXCHANGE_DELETE: return !values[AMQP_EXCHANGE_DELETE_IF_UNUSED].number;
+    case AMQP_EXCHANGE_BIND: case AMQP_EXCHANGE_UNBIND: return true;
     default: return false;
     }
 }
@@ -249,9 +252,10 @@ void request_method(struct channel *channel, const struct amqp_method *method)
     if (request.kind == REQUEST_QUEUE_DELETE)
         forget_exclusive(channel->session, request.name);
     bool exclusive = request.kind == REQUEST_QUEUE_DECLARE && (request.flags & (REQUEST_EXCLUSIVE | REQUEST_PASSIVE)) == REQUEST_EXCLUSIVE;
-    request.tag = request_tag(channel, (no_wait ? REQUEST_TAG_NO_WAIT : 0) | (exclusive ? REQUEST_TAG_EXCLUSIVE : 0));
-    if (kinds[request.kind].topology_alone)
-        channel->waiting_topology++;
+    bool pipelined = request_is_pipelined(method);
+    request.tag = request_tag(channel, (no_wait ? REQUEST_TAG_NO_WAIT : 0) | (exclusive ? REQUEST_TAG_EXCLUSIVE : 0) | (pipelined ? REQUEST_TAG_PIPELINED : 0));
+    if (pipelined)
+        channel->pipelined++;
     else
         channel->waiting++;
     client_request(&channel->session->client, &request);
@@ -294,7 +298,7 @@ void request_replied(struct session *session, const struct reply *reply)
     struct channel *channel = channel_find_serial(session, reply->channel, reply->tag >> REQUEST_TAG_SHIFT);
     if (!channel)
         return;
-    uint16_t *waiting = kinds[reply->kind].topology_alone && !(reply->tag & REQUEST_TAG_REPLY_TO) ? &channel->waiting_topology : &channel->waiting;
+    uint16_t *waiting = reply->tag & REQUEST_TAG_PIPELINED ? &channel->pipelined : &channel->waiting;
     CHECK(*waiting > 0);
     --*waiting;
     if (channel->state != CHANNEL_OPEN || session->phase != PHASE_RUNNING)

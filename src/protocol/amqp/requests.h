@@ -9,7 +9,8 @@ enum request_tag {
     REQUEST_TAG_NO_WAIT = 1,
     REQUEST_TAG_EXCLUSIVE = 2,     /* a declare of an exclusive queue */
     REQUEST_TAG_REPLY_TO = 4,      /* the declare behind amq.rabbitmq.reply-to */
-    REQUEST_TAG_SHIFT = 3,         /* the channel's serial lies above */
+    REQUEST_TAG_PIPELINED = 8,     /* others may follow it before it is answered */
+    REQUEST_TAG_SHIFT = 4,         /* the channel's serial lies above */
 };
 
 static inline uint32_t request_tag(const struct channel *channel, unsigned flags)
@@ -17,8 +18,9 @@ static inline uint32_t request_tag(const struct channel *channel, unsigned flags
     return channel->serial << REQUEST_TAG_SHIFT | flags;
 }
 
-/* Does it change nothing but the topology, so that it may follow others that are not answered yet? */
-bool request_is_topology_alone(const struct amqp_method *method);
+/* May the method be sent on, and others like it after it, before those that went before are answered? The broker keeps their order; but what may well fail
+ * (a look whether something exists, a deletion on condition) is answered first, since nothing is done on a channel after an error. */
+bool request_is_pipelined(const struct amqp_method *method);
 
 void request_method(struct channel *channel, const struct amqp_method *method);
 

@@ -64,8 +64,8 @@ struct channel {
     uint16_t number;
     uint8_t state;
     bool confirming, dirty;
-    uint16_t waiting_topology;    /* requests about topology alone that were not answered yet */
-    uint16_t waiting;             /* all others */
+    uint16_t pipelined;           /* requests not answered yet that may be followed by others like them */
+    uint16_t waiting;             /* those that nothing may follow */
     uint32_t releases;            /* of CHANNEL_ASKED: cancels not answered yet */
     uint32_t prefetch;            /* of consumers to come; 0: no limit */
     uint32_t limit;               /* of the whole channel; 0: no limit */

@@ -125,6 +125,19 @@ static void topology_requests_follow_each_other_others_wait(void **state)
     }
 }
 
+static void nothing_follows_what_may_well_fail(void **state)
+{
+    (void)state;
+    peer_open_running(peer, false);
+    declare("a", true, false, false, false);
+    declare("b", false, false, false, false);
+    said("declare a passive\n");
+    fake_answer(&peer->fake, (struct reply){.code = 404, .text = bytes_of_text("NOT_FOUND - no queue 'a' in vhost '/'")});
+    said("");
+    heard("1 channel.close 404 \"NOT_FOUND - no queue 'a' in vhost '/'\" 50 10\n");
+    peer_close(peer);
+}
+
 static void an_empty_queue_name_is_the_one_declared_last(void **state)
 {
     (void)state;
@@ -237,6 +250,7 @@ int main(void)
         cmocka_unit_test(closing_gives_back_and_waits_for_the_consumers),
         cmocka_unit_test(methods_of_servers_and_unknown_ones_are_invalid),
         cmocka_unit_test(topology_requests_follow_each_other_others_wait),
+        cmocka_unit_test(nothing_follows_what_may_well_fail),
         cmocka_unit_test(an_empty_queue_name_is_the_one_declared_last),
         cmocka_unit_test(names_come_without_line_ends),
         cmocka_unit_test(the_default_exchange_is_left_alone),
