@@ -201,7 +201,8 @@ static void check_order(struct model *model, unsigned queue, uint64_t number, st
     }
 }
 
-void model_deliver(struct model *model, unsigned queue, uint64_t number, bool redelivered, bool no_ack, struct model_progress *progress)
+void model_deliver(struct model *model, unsigned queue, uint64_t number, bool redelivered, bool no_ack, bool doubtful,
+                   struct model_progress *progress)
 {
     const struct sim_message *message = model_message(model, number);
     struct instance *instance = model_instance(model, number, queue);
@@ -236,6 +237,9 @@ void model_deliver(struct model *model, unsigned queue, uint64_t number, bool re
         known |= INSTANCE_CONFIRMED;
     /* It may have been on its way when its queue was deleted. */
     if (instance->generation != model->queues[queue].generation || model->queues[queue].disturbances > 0)
+        known = 0;
+    /* Or it is old news, from a channel that the broker has closed meanwhile: somebody else may have it, and settle it. */
+    if (doubtful || (model->failing && !(instance->flags & INSTANCE_MAY)))
         known = 0;
     if (no_ack)
         instance->flags = INSTANCE_ROUTED | INSTANCE_SEEN | INSTANCE_ENDED | INSTANCE_APPLIED;

@@ -101,8 +101,9 @@ void model_return(struct model *model, uint64_t message);
 /* Compares what arrived with what was published; answers the message's number, 0 after a failure. */
 uint64_t model_identify(struct model *model, struct bytes exchange, struct bytes routing_key, struct bytes properties, struct bytes body);
 
-/* `progress`: the consumer's; NULL for a get. */
-void model_deliver(struct model *model, unsigned queue, uint64_t message, bool redelivered, bool no_ack, struct model_progress *progress);
+/* `doubtful`: somebody else had it, who may have lost it without knowing. `progress`: the consumer's; NULL for a get. */
+void model_deliver(struct model *model, unsigned queue, uint64_t message, bool redelivered, bool no_ack, bool doubtful,
+                   struct model_progress *progress);
 
 /* It was delivered, and is already given back. */
 void model_see(struct model *model, unsigned queue, uint64_t message);

@@ -546,9 +546,10 @@ static void complete(struct sim_channel *channel)
         synced(channel, arrival->queue);
     }
     const struct instance *instance = model_instance(world->model, message, arrival->queue);
-    if (instance && (instance->flags & INSTANCE_HELD))
+    bool held = instance && (instance->flags & INSTANCE_HELD);
+    if (held)
         excuse_holder(world, arrival->queue, message);
-    model_deliver(world->model, arrival->queue, message, arrival->redelivered, arrival->no_ack,
+    model_deliver(world->model, arrival->queue, message, arrival->redelivered, arrival->no_ack, held,
                   is_get ? NULL : &channel->consumers[arrival->consumer].progress);
     if (!arrival->no_ack && !world->trace->failed)
         hold(channel, arrival->tag, message, arrival->queue, arrival->consumer);
