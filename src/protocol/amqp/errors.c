@@ -1,6 +1,7 @@
 #include "protocol/amqp/errors.h"
 
 #include "protocol/amqp/channel.h"
+#include "protocol/amqp/requests.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -67,6 +68,7 @@ static void close_connection(struct session *session, uint16_t code, uint32_t id
     session->phase = PHASE_CLOSED;
     session->closing_us = session->now_us + (session->deaf ? CLOSE_DEAF_TIMEOUT_US : CLOSE_TIMEOUT_US);
     session_release(session);
+    request_delete_exclusive(session);
     session_send(session, 0, AMQP_CONNECTION_CLOSE, values);
     session_dirty(session);
 }

@@ -194,6 +194,13 @@ static void exclusive_queues_are_gone_before_the_connection_is(void **state)
     fake_answer(&peer->fake, (struct reply){0});
     heard("0 connection.close-ok\n");
     peer_close(peer);
+
+    peer_open_running(peer, false);
+    declare("mine", false, false, true, false);
+    declared("mine", 0, 0);
+    text_method(AMQP_CHANNEL_OPEN);
+    said("declare mine exclusive\ndelete mine\n");
+    peer_close(peer);
 }
 
 /* ---- too much output ---- */
