@@ -103,7 +103,8 @@ static void crash(struct seed_run *run)
     sim_disk_restart(run->disk, power);
     if (run->plan.rot && !run->model.rotten && random_chance(&run->random, 1, 4) && sim_disk_rot(run->disk, NULL)) {
         run->model.rotten = true;
-        run->broker.alarm_count = 0;
+        if (sim_disk_read_errors(run->disk) == 0)   /* what could not be read may be told already */
+            run->broker.alarm_count = 0;
         run->world.topology_lasting = false;
     }
     start(run);
