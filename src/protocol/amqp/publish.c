@@ -15,11 +15,16 @@
 /* RabbitMQ's longest expiration: a hundred years, milliseconds. */
 #define EXPIRATION_MAX (100ull * 365 * 24 * 60 * 60 * 1000)
 
+/* A body of less than this that does not arrive in one piece is gathered by the session: a place of the broker's that waits for it would take a chunk of its
+ * own, which is worth it for large ones only. */
+#define GATHER_MAX (64u * 1024)
+
 /* A publish whose content has not arrived whole. */
 struct content {
     struct publish publish;
     uint64_t left;             /* bytes of body to come */
     uint8_t *at;               /* where they go; NULL: nowhere */
+    uint8_t *gathered;         /* properties and body of a small one; NULL: its body goes to the broker's place */
     enum publish_result result;
     bool has_header;
     bool begun;                /* the broker waits for the body: client_publish_end or _abort is owed */
@@ -278,12 +283,56 @@ void publish_method(struct channel *channel, const struct amqp_method *method)
     channel->content = content;
 }
 
+/* A small content is there: it is published as if it had come in one piece. */
+static void publish_gathered(struct channel *channel, struct content *content)
+{
+    struct publish *publish = &content->publish;
+    enum publish_result result;
+    publish->whole = true;
+    if (!begin(channel, publish, &result))
+        return;
+    if (publish->body && publish->body_size)
+        amqp_copy(publish->body, content->gathered + publish->properties.size, publish->body_size);
+    end(channel, publish, result);
+}
+
 static void complete(struct channel *channel)
 {
     struct content *content = channel->content;
     channel->content = NULL;
-    end(channel, &content->publish, content->result);
+    if (content->gathered)
+        publish_gathered(channel, content);
+    else
+        end(channel, &content->publish, content->result);
+    free(content->gathered);
     free(content);
+}
+
+/* Makes room for a small body behind a copy of the properties. */
+static bool begin_gathering(struct channel *channel)
+{
+    struct content *content = channel->content;
+    struct bytes properties = content->publish.properties;
+    content->gathered = malloc(properties.size + content->publish.body_size);
+    if (!content->gathered) {
+        error_out_of_memory(channel->session);
+        return false;
+    }
+    memcpy(content->gathered, properties.data, properties.size);
+    content->publish.properties = bytes_of(content->gathered, properties.size);
+    content->at = content->gathered + properties.size;
+    return true;
+}
+
+/* Has the broker make a place for a large body. */
+static bool begin_streaming(struct channel *channel)
+{
+    struct content *content = channel->content;
+    if (!begin(channel, &content->publish, &content->result))
+        return false;
+    content->begun = content->result == PUBLISH_ROUTED || (content->result == PUBLISH_UNROUTABLE && content->publish.mandatory);
+    content->at = content->begun ? content->publish.body : NULL;
+    return true;
 }
 
 bool publish_header(struct channel *channel, struct bytes payload)
@@ -292,7 +341,6 @@ bool publish_header(struct channel *channel, struct bytes payload)
     struct content *content = channel->content;
     struct amqp_content_header header;
     uint8_t *rewritten = NULL;
-    enum publish_result result;
     if (!content || content->has_header) {
         publish_unexpected_frame(channel);
         return false;
@@ -315,14 +363,12 @@ bool publish_header(struct channel *channel, struct bytes payload)
     struct publish *publish = &content->publish;
     publish->properties = header.properties;
     publish->body_size = header.body_size;
-    bool good = admit(channel, publish, content->immediate, &rewritten) && begin(channel, publish, &result);
+    bool good = admit(channel, publish, content->immediate, &rewritten) &&
+                (header.body_size < GATHER_MAX ? begin_gathering(channel) : begin_streaming(channel));
     free(rewritten);
     if (!good)
         return false;
     content->has_header = true;
-    content->result = result;
-    content->begun = result == PUBLISH_ROUTED || (result == PUBLISH_UNROUTABLE && publish->mandatory);
-    content->at = content->begun ? publish->body : NULL;
     content->left = header.body_size;
     if (content->left == 0)
         complete(channel);
@@ -375,6 +421,7 @@ void publish_abort(struct channel *channel)
     channel->content = NULL;
     if (content->begun)
         client_publish_abort(&channel->session->client, &content->publish);
+    free(content->gathered);
     free(content);
 }
 

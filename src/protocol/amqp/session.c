@@ -25,12 +25,13 @@ const struct session_config session_config_default = {
 
 void session_send(struct session *session, uint16_t channel, enum amqp_method_id id, const struct amqp_value *values)
 {
-    /* Most methods are short: only those with names or tables in them need as much room as there can be. */
-    uint8_t *at = output_room(&session->output, amqp_method_row(id)->count ? SESSION_METHOD_MAX : AMQP_FRAME_OVERHEAD + 4);
+    uint8_t frame[SESSION_METHOD_MAX] __attribute__((uninitialized));
+    size_t size = amqp_method_frame(frame, sizeof(frame), channel, id, values);
+    CHECK(size > 0);
+    uint8_t *at = output_room(&session->output, size);
     if (!at)
         return;
-    size_t size = amqp_method_frame(at, SESSION_METHOD_MAX, channel, id, values);
-    CHECK(size > 0);
+    memcpy(at, frame, size);
     output_wrote(&session->output, at + size);
 }
 

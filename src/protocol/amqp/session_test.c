@@ -241,7 +241,7 @@ static void a_peer_that_vanishes_gives_back_what_it_held(void **state)
     for (uint64_t seq = 1; seq <= 200; seq++)
         deliver(seq, "m", false, false);
     peer_send(peer, 1, AMQP_BASIC_PUBLISH, publish);
-    peer_send_frame(peer, AMQP_FRAME_HEADER, 1, "\0\x3C\0\0\0\0\0\0\0\0\0\4\0\0", 14);
+    peer_send_frame(peer, AMQP_FRAME_HEADER, 1, "\0\x3C\0\0\0\0\0\0\0\1\0\0\0\0", 14);
     session_free(peer->session);
     said("credit 7/9 15400\nabort\nrequeue 7 1+200\ndetach\n");
     fake_close(&peer->fake);
