@@ -89,6 +89,8 @@ static void restore_settle(struct shard *shard, const struct record *record)
 {
     for (const uint8_t *target = record->head.data; target < record->head.data + record->head.size && !bug_enabled(BUG_SETTLES_IGNORED); target += SETTLE_TARGET_SIZE) {
         struct queue *queue = shard_queue(shard, load_le64(target));
+        if (!queue)
+            keep_id_used(shard, load_le64(target));
         uint64_t first = load_le64(target + 8), count = load_le64(target + 16);
         if (queue && !count && first > queue->redelivered_below)
             queue->redelivered_below = first;   /* a mark of redelivery.c */
