@@ -329,8 +329,20 @@ static void restart_instance(struct model *model, const struct sim_message *mess
     }
 }
 
+/* What was delivered before a crash may have been true in memory only. */
+static void restart_groups(struct model *model)
+{
+    for (unsigned i = 0; i < model->group_count; i++)
+        for (unsigned k = 0; k < model->groups[i].count; k++) {
+            struct model_member *member = &model->members[model->groups[i].first + k];
+            if (!member->settles)
+                member->deliveries = model_instance(model, member->message, model->groups[i].queue)->deliveries;
+        }
+}
+
 void model_restart(struct model *model, bool clean)
 {
+    restart_groups(model);
     for (uint64_t number = model->first_open; number <= model->message_count; number++) {
         const struct sim_message *message = model_message(model, number);
         for (unsigned queue = 0; queue < model->plan->queue_count; queue++) {
