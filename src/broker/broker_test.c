@@ -236,6 +236,43 @@ static void deleting_a_queue_cancels_its_consumers(void **state)
     test_broker_close(&test);
 }
 
+static void a_consumer_of_higher_priority_comes_first(void **state)
+{
+    (void)state;
+    test_broker_open(&test, 1, 1, NULL, 0);
+    struct test_client *low = test_client_new(&test, 0), *high = test_client_new(&test, 0);
+    static const uint8_t five[] = "\x0ax-priorityI\0\0\0\5";
+    test_declare(&test, low, "q", 0);
+    consume(low, "q", 1, 1, 0);
+    struct request request = {.kind = REQUEST_CONSUME, .name = TEXT("q"), .tag = 2, .prefetch = 2, .channel = 1, .arguments = bytes_of(five, sizeof(five) - 1)};
+    assert_int_equal(test_request(&test, high, request)->reply.code, 0);
+    for (const char *const *body = (const char *const[]){"a", "b", "c", NULL}; *body; body++)
+        test_publish(low, "", "q", *body, 0, false, NULL);
+    test_settle_down(&test);
+    expect_bodies(high, (const char *const[]){"a", "b", NULL});
+    expect_bodies(low, (const char *const[]){"c", NULL});   /* once the other has its fill */
+    test_client_free(low);
+    test_client_free(high);
+    test_broker_close(&test);
+}
+
+static void a_get_takes_nothing_from_a_waiting_consumer(void **state)
+{
+    (void)state;
+    test_broker_open(&test, 1, 1, NULL, 0);
+    struct test_client *client = test_client_new(&test, 0), *consumer = test_client_new(&test, 0);
+    test_declare(&test, client, "q", 0);
+    consume(consumer, "q", 1, 0, 0);
+    test_publish(client, "", "q", "x", 0, false, NULL);
+    struct test_event *event = test_request(&test, client, (struct request){.kind = REQUEST_GET, .name = TEXT("q")});
+    assert_non_null(event);
+    assert_true(event->reply.empty);
+    expect_bodies(consumer, (const char *const[]){"x", NULL});
+    test_client_free(client);
+    test_client_free(consumer);
+    test_broker_close(&test);
+}
+
 static void a_list_names_every_queue_with_its_counts(void **state)
 {
     (void)state;
@@ -263,6 +300,8 @@ int main(void)
         cmocka_unit_test(declaring_otherwise_is_refused_with_the_difference),
         cmocka_unit_test(requests_sent_together_are_answered_in_order),
         cmocka_unit_test(deleting_a_queue_cancels_its_consumers),
+        cmocka_unit_test(a_consumer_of_higher_priority_comes_first),
+        cmocka_unit_test(a_get_takes_nothing_from_a_waiting_consumer),
         cmocka_unit_test(a_list_names_every_queue_with_its_counts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,6 +3,7 @@
 #include "base/bugs.h"
 
 #include "broker/worker_internal.h"
+#include "protocol/amqp/table.h"
 
 #include <stdlib.h>
 
@@ -162,6 +163,18 @@ static void take_away(struct shard *shard, struct queue *queue, uint64_t seq, st
     shard_remove(shard, queue, seq, slot, entry, false);
 }
 
+/* The next of those with the highest x-priority, among the consumers that may get more. */
+static struct consumer *next_consumer(const struct queue *queue)
+{
+    struct consumer *next = queue->active;
+    if (LIKELY(!queue->has_priorities))
+        return next;
+    for (struct consumer *other = queue->active->next; other != queue->active; other = other->next)
+        if (other->priority > next->priority)
+            next = other;
+    return next;
+}
+
 static void serve(struct shard *shard, struct queue *queue)
 {
     while (queue->active) {
@@ -175,7 +188,7 @@ static void serve(struct shard *shard, struct queue *queue)
         }
         if (!redelivery_may_deliver(shard, queue, entry, seq))
             return;
-        struct consumer *consumer = queue->active;
+        struct consumer *consumer = next_consumer(queue);
         if (!deliver(shard, queue, consumer, seq, entry))
             return;
         consumer->window -= (int64_t)entry->size + DELIVERY_OVERHEAD;
@@ -262,6 +275,7 @@ void shard_answer_gets(struct shard *shard, struct queue *queue)
 static void request_get(struct shard *shard, struct queue *queue, const struct command_request *request)
 {
     bool no_ack = request->flags & REQUEST_NO_ACK;
+    serve(shard, queue);   /* what came in this turn is for the consumers that wait, as far as it goes */
     if (!queue->gets && try_get(shard, queue, request->client, request->serial, request->channel, request->tag, no_ack))
         return;
     struct pending_get *get = calloc(1, sizeof(*get));
@@ -303,6 +317,10 @@ static void request_consume(struct shard *shard, struct queue *queue, const stru
     consumer->no_ack = request->flags & REQUEST_NO_ACK;
     consumer->limited = request->flags & REQUEST_CHANNEL_LIMITED;
     consumer->exclusive = exclusive;
+    struct amqp_field priority;
+    if (amqp_table_find(request_arguments(request), "x-priority", &priority) && amqp_field_is_integer(&priority))
+        consumer->priority = priority.integer;
+    queue->has_priorities |= consumer->priority != 0;
     consumer->all_next = queue->consumers;
     if (queue->consumers)
         queue->consumers->all_previous = consumer;

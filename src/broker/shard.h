@@ -28,6 +28,7 @@ struct consumer {
     struct queue *queue;
     int64_t window;             /* bytes that it may still be sent */
     uint32_t prefetch, unacked; /* messages; prefetch 0: no limit */
+    int64_t priority;           /* x-priority; 0 when it has none */
     uint16_t channel;
     bool no_ack, exclusive, limited;
     bool refused;               /* its channel is full: wait for resume */
