@@ -239,8 +239,10 @@ void model_deliver(struct model *model, unsigned queue, uint64_t number, bool re
     if (instance->generation != model->queues[queue].generation || model->queues[queue].disturbances > 0)
         known = 0;
     /* Or it is old news, from a channel that the broker has closed meanwhile: somebody else may have it, and settle it. */
-    if (doubtful || (model->failing && !(instance->flags & INSTANCE_MAY)))
+    if (doubtful || (model->failing && !(instance->flags & INSTANCE_MAY))) {
         known = 0;
+        instance->generation--;   /* a confirm that is yet to come changes nothing about that */
+    }
     if (no_ack)
         instance->flags = INSTANCE_ROUTED | INSTANCE_SEEN | INSTANCE_ENDED | INSTANCE_APPLIED;
     else
