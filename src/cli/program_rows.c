@@ -10,7 +10,7 @@ static const struct option serve_options[] = {
     ROW(0, OPTION_NUMBER, "amqp-port", "PORT", "TCP port of AMQP 0-9-1 (default: 5672; 0: any free one)"),
     ROW(0, OPTION_NUMBER, "http-port", "PORT", "reserved for HTTP (default: 15672); nothing listens there yet"),
     ROW(0, OPTION_TEXT, "listen", "ADDRESSES", "IPv4 and IPv6 addresses to listen on, separated by commas (default: all)"),
-    ROW(0, OPTION_NUMBER, "reactors", "N", "threads (default: one for each processor)"),
+    ROW(0, OPTION_NUMBER, "reactors", "N", "threads (default: one for each processor but one)"),
     ROW(0, OPTION_NUMBER, "shards", "N", "units of order of a new data directory; an existing one keeps its own"),
     ROW(0, OPTION_CHOICE, "log", "file|memory", "keep durable things in files (the default), or keep nothing at all"),
     ROW(0, OPTION_NUMBER, "log-file-size", "BYTES", "size of a log file, a multiple of 1Mi"),

@@ -38,7 +38,7 @@ static const struct key keys[] = {
     {"amqp_port", KEY_NUMBER, PLACE(amqp_port), 0, 65535, "PORT", "5672", "TCP port of AMQP 0-9-1; 0: any free one"},
     {"http_port", KEY_NUMBER, PLACE(http_port), 0, 65535, "PORT", "15672", "reserved for HTTP; accepted, but nothing listens there yet"},
     {"listen", KEY_TEXT, PLACE(listen), 0, 0, "ADDRESSES", "0.0.0.0,::", "IPv4 and IPv6 addresses to listen on, separated by commas"},
-    {"reactors", KEY_NUMBER, PLACE(reactors), 0, 64, "N", "0", "threads; 0: one for each processor"},
+    {"reactors", KEY_NUMBER, PLACE(reactors), 0, 64, "N", "0", "threads; 0: one for each processor but one"},
     {"shards", KEY_NUMBER, PLACE(shards), 0, 256, "N", "0", "units of order of a new data directory; 0: chosen; an existing one keeps its own"},
     {"log", KEY_CHOICE, PLACE(log), 0, 0, "file|memory", "file", "keep durable things in files, or keep nothing at all"},
     {"log_file_size", KEY_NUMBER, PLACE(log_file_size), 0, 16ull << 30, "BYTES", "0", "size of a log file, a multiple of 1Mi; 0: chosen"},

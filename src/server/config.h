@@ -16,7 +16,7 @@ struct config {
     char *disk;               /* "auto" or "threads" */
     char *log_level;          /* "info", "warning" or "error" */
     uint64_t amqp_port, http_port;
-    uint64_t reactors;        /* 0: one a core */
+    uint64_t reactors;        /* 0: one a processor, but one */
     uint64_t shards;          /* 0: the broker's default; of a new data directory only */
     uint64_t log_file_size, log_file_count;   /* 0: the log's default */
     uint64_t max_message_size, frame_max, channel_max, heartbeat_s;
