@@ -497,6 +497,13 @@ void sim_channel_method(struct sim_channel *channel, const struct amqp_method *m
 
 /* ---- contents ---------------------------------------------------------------------------------------------------------------------------- */
 
+/* Has the channel asked about a queue that may be gone? Then the broker may have closed it without its client knowing yet. */
+static bool in_doubt(const struct sim_channel *channel)
+{
+    const struct plan *plan = world_of(channel)->plan;
+    return channel->waiting && plan->queues[channel->waiting_queue].lossy && plan->purge > 0;
+}
+
 /* Somebody else holds it, as far as that client knows: but if it has asked about a queue that comes and goes, or storage has failed, the broker may
  * have closed its channel already. */
 static void excuse_holder(struct sim_world *world, unsigned queue, uint64_t message)
@@ -504,8 +511,7 @@ static void excuse_holder(struct sim_world *world, unsigned queue, uint64_t mess
     for (unsigned i = 0; i < world->plan->clients; i++) {
         for (unsigned k = 1; k < CONTROL_CHANNEL; k++) {
             struct sim_channel *holder = &world->clients[i].channels[k];
-            bool doubtful = world->model->failing
-                || (holder->waiting && world->plan->queues[holder->waiting_queue].lossy && world->plan->purge > 0);
+            bool doubtful = world->model->failing || in_doubt(holder);
             for (unsigned at = holder->held_count; doubtful && at-- > 0;)
                 if (holder->held[at].queue == queue && holder->held[at].message == message)
                     sim_channel_settle(holder, at, SETTLED_BACK);
@@ -546,6 +552,10 @@ static void complete(struct sim_channel *channel)
         synced(channel, arrival->queue);
     }
     const struct instance *instance = model_instance(world->model, message, arrival->queue);
+    if (instance && in_doubt(channel) && (instance->flags & (INSTANCE_HELD | INSTANCE_ENDED)) && !(instance->flags & INSTANCE_MAY && !(instance->flags & INSTANCE_HELD))) {
+        model_see(world->model, arrival->queue, message);
+        return;   /* old news, from before the channel was closed: somebody else has it by now */
+    }
     bool held = instance && (instance->flags & INSTANCE_HELD);
     if (held)
         excuse_holder(world, arrival->queue, message);
