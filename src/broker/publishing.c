@@ -139,8 +139,11 @@ static bool group_is_durable(const struct publish *publish, const struct route *
     return false;
 }
 
+/* With shard 0's log the declarations have failed: a queue that was declared since will not be there after a restart, nor what was published to it. */
 static bool storage_refuses(struct worker *worker, const struct publish *publish, const struct route *route)
 {
+    if (UNLIKELY(atomic_load_explicit(&worker->broker->log_states[0], memory_order_relaxed) == (int)GW_ERR_FAILED))
+        return true;
     for (uint32_t first = 0, end; first < route->count; first = end) {
         end = group_end(route, first);
         if (group_is_durable(publish, route, first, end) &&

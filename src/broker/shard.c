@@ -597,7 +597,8 @@ void shard_transaction(struct shard *shard, const struct command_transaction *co
 {
     uint8_t *record = command->chunk->data + command->begin + BATCH_HEADER_SIZE;
     bool durable = command->durable;
-    if (durable && log_state(shard->log)) {
+    bool undeclared = atomic_load_explicit(&shard->worker->broker->log_states[0], memory_order_relaxed) == (int)GW_ERR_FAILED;
+    if (durable && (log_state(shard->log) || undeclared)) {
         answer_commit(shard, command->client, command->serial, command->channel, false);
         return;
     }
