@@ -57,7 +57,9 @@ uint64_t random_size(struct random *random, uint64_t limit)
     if (limit == 0)
         return 0;
     unsigned bits = 64u - (unsigned)__builtin_clzll(limit);
-    uint64_t size = random_next(random) & ((2ull << random_below(random, bits)) - 1);
+    /* One after the other, so that no compiler chooses their order. */
+    uint64_t mask = (2ull << random_below(random, bits)) - 1;
+    uint64_t size = random_next(random) & mask;
     return size > limit ? limit : size;
 }
 
