@@ -391,7 +391,7 @@ static void act_calmly(struct sim_client *client)
     struct sim_world *world = client->world;
     bool done = true;
     /* A blocked connection may hold the very messages that fill the memory: it goes, and they are drained. */
-    if (client->blocked && chance(world, 256) == 0) {
+    if (client->blocked && chance(world, 16) == 0) {
         sim_client_drop(client, false);
         return;
     }
