@@ -10,6 +10,7 @@
 
 #define LOADS_AHEAD 4u          /* blocks read ahead of the one that is needed */
 #define SPILLS_MAX 32u          /* images being written at a time */
+#define LOAD_TRIES 4u           /* before what a disk will not give is taken for lost */
 #define PAGE_RETRY_US 2000u
 
 /* Who an image belongs to, while it is on its way; the queue may be gone when it arrives. */
@@ -293,7 +294,8 @@ static void loaded(void *owner, void *context, struct segment_location location,
             err = block_image_open(bytes_of(chunk->data, location.size), &image);
         if (!err && (image.queue != queue->id || image.block_number != number))
             err = GW_ERR_CORRUPT;
-        if (err == GW_ERR_NOMEM || err == GW_ERR_BUSY) {
+        slot->load_failures = err == GW_ERR_IO ? slot->load_failures + 1 : 0;
+        if (err == GW_ERR_NOMEM || err == GW_ERR_BUSY || (err == GW_ERR_IO && slot->load_failures < LOAD_TRIES && !shard->recovering)) {
             /* it is tried again when the queue is served next */
         } else if (give_entries(queue, slot, err ? NULL : &image)) {
             if (!err)

@@ -52,6 +52,7 @@ struct block_slot {
     uint32_t spill_number;             /* counts the shard's spills; see checkpoint.c */
     uint16_t live;                     /* while `block` is NULL */
     uint8_t state;
+    uint8_t load_failures;             /* the disk's errors in a row while reading it */
     bool loading;
     bool moving;                       /* once loaded it is spilled anew, see compaction.c */
 };

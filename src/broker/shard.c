@@ -604,7 +604,7 @@ void shard_transaction(struct shard *shard, const struct command_transaction *co
     }
     uint64_t log_offset = durable ? log_end(shard->log).offset : UINT64_MAX;
     uint8_t *at = record + RECORD_HEADER_SIZE, *end = record + load_le32(record);
-    /* The log's word comes first: what it refuses must not show in any queue. Sequence numbers are what the queues are about to give. */
+    /* Whether the log takes it was asked above. Should it refuse all the same, the client is told 541, and what became true here does not outlive the program. */
     while (at < end) {
         uint32_t size = load_le32(at);
         if (at[8] == RECORD_PUBLISH)
