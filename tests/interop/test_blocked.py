@@ -18,10 +18,15 @@ def shortage(own_broker, against, tmp_path):
                lambda: broker.control("set_vm_memory_high_watermark", "0.4"))
         return
     # The same file system that brokers of tests keep their data on, so the limit is below what is free there now.
+    def free():
+        space = os.statvfs(ballast.name)
+        return space.f_bavail * space.f_frsize
+
     ballast = tempfile.NamedTemporaryFile(prefix="ballast-")
-    space = os.statvfs(ballast.name)
-    broker = own_broker(godwit=["--disk-free-limit", str(space.f_bavail * space.f_frsize - MARGIN)])
-    yield (broker, lambda: os.posix_fallocate(ballast.fileno(), 0, 2 * MARGIN), lambda: os.ftruncate(ballast.fileno(), 0))
+    limit = max(free() - MARGIN, 1)
+    broker = own_broker(godwit=["--disk-free-limit", str(limit)])
+    yield (broker, lambda: os.posix_fallocate(ballast.fileno(), 0, max(free() - limit, 0) + MARGIN),
+           lambda: os.ftruncate(ballast.fileno(), 0))
     ballast.close()
 
 
