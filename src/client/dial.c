@@ -63,6 +63,8 @@ enum gw_err dial(const char *host, uint16_t port, uint32_t timeout_ms, int *fd, 
     char service[8];
     snprintf(service, sizeof service, "%u", port);
     int failure = getaddrinfo(host, service, &hints, &addresses);
+    if (failure && strcmp(host, "localhost") == 0)   /* a machine without /etc/hosts still has its loopback (RFC 6761, section 6.3) */
+        failure = getaddrinfo("127.0.0.1", service, &hints, &addresses);
     if (failure) {
         snprintf(complaint, complaint_size, "cannot find the host %s: %s", host,
                  failure == EAI_SYSTEM ? strerror(errno) : gai_strerror(failure));
