@@ -223,7 +223,6 @@ struct command_statistics {
     struct command command;
     uint64_t client, serial;
     uint32_t count;
-    unsigned worker;
     struct queue_statistics queues[];
 };
 

@@ -315,7 +315,6 @@ static void request_consume(struct shard *shard, struct queue *queue, const stru
     consumer->prefetch = request->flags & REQUEST_NO_ACK ? 0 : request->prefetch;
     consumer->window = CONSUMER_WINDOW;
     consumer->no_ack = request->flags & REQUEST_NO_ACK;
-    consumer->limited = request->flags & REQUEST_CHANNEL_LIMITED;
     consumer->exclusive = exclusive;
     struct amqp_field priority;
     if (amqp_table_find(request_arguments(request), "x-priority", &priority) && amqp_field_is_integer(&priority))
@@ -326,7 +325,6 @@ static void request_consume(struct shard *shard, struct queue *queue, const stru
         queue->consumers->all_previous = consumer;
     queue->consumers = consumer;
     queue->consumer_count++;
-    queue->had_consumer = true;
     queue->has_exclusive |= exclusive;
     queue->progress_us = shard->worker->now_us;
     struct command_answer *answer = answer_client(shard, request->client, request->serial, REQUEST_CONSUME, request->channel, request->tag);

@@ -224,7 +224,6 @@ static void quarantine(struct shard *shard, struct queue *queue, struct block_sl
     }
     if (!lost)
         return;
-    shard->quarantined += lost;
     alarm_raise(shard->alarms, ALARM_ERROR, "shard %u: %u messages of a queue are unreadable on disk (segment %u at %llu); the rest is kept",
                 shard->index, lost, slot->location.file, (unsigned long long)slot->location.offset);
 }

@@ -81,7 +81,7 @@ struct queue {
     struct consumer *active;           /* ring of consumers that may get more */
     struct consumer *consumers;        /* all */
     uint32_t consumer_count;
-    bool has_exclusive, had_consumer, has_priorities;
+    bool has_exclusive, has_priorities;
     struct pending_get *gets, *gets_last;
     uint64_t progress_us;              /* when a consumer last made room */
     bool dirty, unused_told;

@@ -30,7 +30,7 @@ struct consumer {
     uint32_t prefetch, unacked; /* messages; prefetch 0: no limit */
     int64_t priority;           /* x-priority; 0 when it has none */
     uint16_t channel;
-    bool no_ack, exclusive, limited;
+    bool no_ack, exclusive;
     bool refused;               /* its channel is full: wait for resume */
     bool is_active;             /* in the queue's ring */
     struct consumer *next, *previous;            /* the ring */
@@ -109,7 +109,6 @@ struct shard {
     uint64_t page_us;                /* when paging out is tried again, after nothing could go */
     uint64_t reclaim_us;             /* when segments are looked at for what is dead in them */
     bool recovering, storage_failed, spill_failed;
-    uint64_t quarantined;            /* messages lost to rot */
 };
 
 struct shard_config {
