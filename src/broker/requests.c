@@ -342,20 +342,25 @@ static void finish(struct worker *worker, struct client *client, struct pending_
     flush(worker, client);
 }
 
+/* The other half of a request, of which `answer` is the first half's. */
+static void send_second_step(struct worker *worker, unsigned to, enum command_type type, const struct command_answer *answer)
+{
+    struct command_request *request = worker_command(worker, to, type, sizeof(*request), NULL);
+    request->client = answer->client;
+    request->queue = answer->queue;
+    request->serial = answer->serial;
+    request->kind = answer->kind;
+    request->tag = answer->tag;
+    request->channel = answer->channel;
+}
+
 /* The master made or found the queue: of one that was there, its shard tells the counts. */
 static bool goes_on_at_shard(struct worker *worker, struct pending_request *pending, const struct command_answer *answer)
 {
     if (answer->kind != REQUEST_QUEUE_DECLARE || answer->code || answer->step != DECLARE_FOUND)
         return false;
     pending->answer = keep(answer);
-    struct command_request *status = worker_command(worker, worker_of_shard(worker, queue_id_shard(answer->queue)), COMMAND_SHARD_REQUEST,
-                                                    sizeof(*status), NULL);
-    status->client = answer->client;
-    status->queue = answer->queue;
-    status->serial = answer->serial;
-    status->kind = REQUEST_QUEUE_DECLARE;
-    status->tag = answer->tag;
-    status->channel = answer->channel;
+    send_second_step(worker, worker_of_shard(worker, queue_id_shard(answer->queue)), COMMAND_SHARD_REQUEST, answer);
     return true;
 }
 
@@ -365,13 +370,7 @@ static bool goes_on_at_master(struct worker *worker, struct pending_request *pen
     if (answer->kind != REQUEST_QUEUE_DELETE || answer->code || answer->step != DELETE_ALLOWED)
         return false;
     pending->answer = keep(answer);
-    struct command_request *request = worker_command(worker, 0, COMMAND_TOPOLOGY_REQUEST, sizeof(*request), NULL);
-    request->client = answer->client;
-    request->queue = answer->queue;
-    request->serial = answer->serial;
-    request->kind = REQUEST_QUEUE_DELETE;
-    request->tag = answer->tag;
-    request->channel = answer->channel;
+    send_second_step(worker, 0, COMMAND_TOPOLOGY_REQUEST, answer);
     return true;
 }
 

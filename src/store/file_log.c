@@ -159,7 +159,7 @@ static void fail(struct file_log *log, enum gw_err cause)
 
 /* ---- files ---- */
 
-static void add_file(struct file_log *log, struct log_file *file)
+void file_log_add_file(struct file_log *log, struct log_file *file)
 {
     file->next = NULL;
     if (log->current)
@@ -199,7 +199,7 @@ static bool turn_over(struct file_log *log, struct slice *slice)
     }
     slice->begins = 0;
     file->start = log->log.committed;
-    add_file(log, file);
+    file_log_add_file(log, file);
     log_file_write_header(log->header, log->log.epoch, file->start);
     return true;
 }

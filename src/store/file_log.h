@@ -84,4 +84,7 @@ void batch_header_write(uint8_t *at, const struct batch_header *header);
 /* False when its magic number or checksum is wrong. */
 bool batch_header_read(const uint8_t *at, struct batch_header *header);
 
+/* The newest file of the log, which appends go to from now on. */
+void file_log_add_file(struct file_log *log, struct log_file *file);
+
 #endif

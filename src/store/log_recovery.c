@@ -146,18 +146,6 @@ static enum gw_err rewrite_header(struct file_log *log, struct log_file *file, u
 
 /* ---- the log's own view ---- */
 
-static void adopt(struct file_log *log, struct log_file *file)
-{
-    file->next = NULL;
-    if (log->current)
-        log->current->next = file;
-    else
-        log->oldest = file;
-    log->current = file;
-    log->files++;
-    log->files_bytes += LOG_FILE_HEADER_SIZE + file->capacity;
-}
-
 static enum gw_err replay_chain(struct search *search, uint64_t from, uint64_t epoch, log_visitor *visit, void *visit_owner,
                                 struct log_recovery *found, uint64_t *end, uint64_t *last_epoch)
 {
@@ -225,7 +213,7 @@ enum gw_err file_log_recover(struct file_log *log, uint64_t from, uint64_t epoch
     log->log.epoch = epoch;
     for (unsigned i = 0; i < search.count; i++)
         if (search.candidates[i].chosen)
-            adopt(log, search.candidates[i].file);
+            file_log_add_file(log, search.candidates[i].file);
     if (err == GW_OK)
         err = replay_chain(&search, from, epoch, visit, visit_owner, found, &end, &log->log.epoch);
     if (err == GW_OK)
