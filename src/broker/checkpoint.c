@@ -55,22 +55,34 @@ static void fail(struct shard *shard, enum gw_err err)
     shard->checkpoint->phase = PHASE_END;
 }
 
-/* Starts spilling every block that has something below the cutoff; true: there was none left to start. */
+/* Starts spilling every block of the lane that has something below the cutoff. */
+static enum gw_err spill_lane(struct shard *shard, struct queue *queue, struct lane *lane, uint64_t cutoff)
+{
+    lane_shrink(lane);
+    uint64_t from = lane->open_from > lane->first_block ? lane->open_from : lane->first_block;
+    for (uint64_t number = from; queue->durable && number < lane->end_block; number++) {
+        struct block_slot *slot = lane_slot(lane, number);
+        if (number == from && number != lane->next_seq / BLOCK_SIZE && (slot->state != SLOT_OPEN || !slot->block))
+            lane->open_from = ++from;   /* a long backlog is not gone through at every checkpoint */
+        if (slot->state != SLOT_OPEN || !slot->block || slot->block->log_offset >= cutoff)
+            continue;
+        if (!slot->block->ready_count && !slot->block->unacked_count)
+            continue;
+        enum gw_err err = shard_spill(shard, queue, lane, number, shard->recovering);
+        if (err)
+            return err;
+    }
+    return GW_OK;
+}
+
+/* The same for all queues; true: there was nothing left to start. */
 static bool spill_below(struct shard *shard, uint64_t cutoff)
 {
     uint32_t cursor = 0;
     for (struct queue *queue; (queue = map_next(&shard->queues, &cursor));) {
-        queue_shrink(queue);
-        uint64_t from = queue->open_from > queue->first_block ? queue->open_from : queue->first_block;
-        for (uint64_t number = from; queue->durable && number < queue->end_block; number++) {
-            struct block_slot *slot = queue_slot(queue, number);
-            if (number == from && number != queue->next_seq / BLOCK_SIZE && (slot->state != SLOT_OPEN || !slot->block))
-                queue->open_from = ++from;   /* a long backlog is not gone through at every checkpoint */
-            if (slot->state != SLOT_OPEN || !slot->block || slot->block->log_offset >= cutoff)
-                continue;
-            if (!slot->block->ready_count && !slot->block->unacked_count)
-                continue;
-            enum gw_err err = shard_spill(shard, queue, number, shard->recovering);
+        unsigned at = 0;
+        for (struct lane *lane; (lane = queue_next_lane(queue, &at));) {
+            enum gw_err err = spill_lane(shard, queue, lane, cutoff);
             if (err) {
                 fail(shard, err);
                 return false;

@@ -14,6 +14,6 @@ void compaction_free(struct compaction *compaction);
 bool compaction_step(struct shard *shard, struct compaction *compaction, enum gw_err *err);
 
 /* Spills a block whose bodies are in memory anew. */
-enum gw_err compaction_move(struct shard *shard, struct queue *queue, uint64_t block_number);
+enum gw_err compaction_move(struct shard *shard, struct queue *queue, struct lane *lane, uint64_t block_number);
 
 #endif

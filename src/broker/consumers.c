@@ -132,7 +132,7 @@ void shard_resume(struct shard *shard, const struct command_refuse *command)
 /* ---- delivering ---------------------------------------------------------------------------------------------------- */
 
 /* False: no memory for the command; nothing happened. */
-static bool deliver(struct shard *shard, struct queue *queue, struct consumer *consumer, uint64_t seq, const struct entry *entry)
+static bool deliver(struct shard *shard, struct queue *queue, struct lane *lane, struct consumer *consumer, uint64_t seq, const struct entry *entry)
 {
     struct command_deliver *command = worker_try_command(shard->worker, worker_of_client(consumer->client), COMMAND_DELIVER,
                                                          sizeof(*command), entry->chunk);
@@ -148,19 +148,11 @@ static bool deliver(struct shard *shard, struct queue *queue, struct consumer *c
     command->handle = consumer->handle;
     command->channel = consumer->channel;
     /* One that came back unseen while later ones went ahead is flagged too: what is not flagged comes in order. */
-    bool redelivered = (entry->flags & ENTRY_REDELIVERED) || seq < queue->redelivered_below || seq < queue->delivered_below;
-    if (seq >= queue->delivered_below)
-        queue->delivered_below = seq + 1;
+    bool redelivered = (entry->flags & ENTRY_REDELIVERED) || seq < lane->redelivered_below || seq < lane->delivered_below;
+    if (seq >= lane->delivered_below)
+        lane->delivered_below = seq + 1;
     command->flags = (redelivered ? DELIVER_REDELIVERED : 0) | (consumer->no_ack ? DELIVER_NO_ACK : 0);
     return true;
-}
-
-/* A message leaves for good without an acknowledgement. */
-static void take_away(struct shard *shard, struct queue *queue, uint64_t seq, struct block_slot *slot, struct entry *entry)
-{
-    if (shard_must_log_settle(queue, slot, entry))
-        shard_log_settle(shard, queue->id, seq, 1);
-    shard_remove(shard, queue, seq, slot, entry, false);
 }
 
 /* The next of those with the highest x-priority, among the consumers that may get more. */
@@ -180,22 +172,23 @@ static void serve(struct shard *shard, struct queue *queue)
     while (queue->active) {
         uint64_t seq;
         struct block_slot *slot;
-        struct entry *entry = queue_first(queue, &seq, &slot);
+        struct lane *lane = queue_head_lane(queue);
+        struct entry *entry = lane_first(lane, &seq, &slot);
         if (!entry) {
             if (slot)
-                shard_load(shard, queue, slot);
+                shard_load(shard, queue, lane, slot);
             return;
         }
-        if (!redelivery_may_deliver(shard, queue, entry, seq))
+        if (!redelivery_may_deliver(shard, queue, lane, entry, seq))
             return;
         struct consumer *consumer = next_consumer(queue);
-        if (!deliver(shard, queue, consumer, seq, entry))
+        if (!deliver(shard, queue, lane, consumer, seq, entry))
             return;
         consumer->window -= (int64_t)entry->size + DELIVERY_OVERHEAD;
         if (consumer->no_ack) {
-            take_away(shard, queue, seq, slot, entry);
+            shard_take_away(shard, queue, lane, seq, slot, entry, false);
         } else {
-            queue_hold(queue, seq, slot, entry, consumer->handle);
+            lane_hold(lane, seq, slot, entry, consumer->handle);
             consumer->unacked++;
         }
         if (may_get_more(consumer))
@@ -235,26 +228,27 @@ static bool try_get(struct shard *shard, struct queue *queue, uint64_t client, u
 {
     uint64_t seq;
     struct block_slot *slot;
-    struct entry *entry = queue_first(queue, &seq, &slot);
+    struct lane *lane = queue_head_lane(queue);
+    struct entry *entry = lane_first(lane, &seq, &slot);
     if (!entry && slot) {
-        shard_load(shard, queue, slot);
+        shard_load(shard, queue, lane, slot);
         return false;
     }
-    if (entry && !redelivery_may_deliver(shard, queue, entry, seq))
+    if (entry && !redelivery_may_deliver(shard, queue, lane, entry, seq))
         return false;
     if (entry) {
         struct consumer holder = {.client = client, .number = tag, .channel = channel, .no_ack = no_ack};
-        if (!deliver(shard, queue, &holder, seq, entry))
+        if (!deliver(shard, queue, lane, &holder, seq, entry))
             entry = NULL;
     }
     if (entry) {
         struct command_deliver *command = outbox_last(&shard->worker->outboxes[worker_of_client(client)], COMMAND_DELIVER);
         command->flags |= DELIVER_GET;
         if (no_ack)
-            take_away(shard, queue, seq, slot, entry);
+            shard_take_away(shard, queue, lane, seq, slot, entry, false);
         else
-            queue_hold(queue, seq, slot, entry, 0);
-        command->messages_left = (uint32_t)queue->ready;
+            lane_hold(lane, seq, slot, entry, 0);
+        command->messages_left = (uint32_t)queue_totals(queue).ready;
     }
     /* The answer closes the request; with a message it only says so. */
     answer_client(shard, client, serial, REQUEST_GET, channel, tag)->empty = !entry;
@@ -295,6 +289,14 @@ static void request_get(struct shard *shard, struct queue *queue, const struct c
 
 /* ---- consume, cancel, purge, status -------------------------------------------------------------------------------- */
 
+/* A consumer has come: deliveries will begin where they stopped. */
+static void ask_marks(struct shard *shard, struct queue *queue)
+{
+    unsigned at = 0;
+    for (struct lane *lane; (lane = queue_next_lane(queue, &at));)
+        redelivery_ask(shard, queue, lane, lane->delivered_below > lane->head ? lane->delivered_below : lane->head);
+}
+
 static void request_consume(struct shard *shard, struct queue *queue, const struct command_request *request)
 {
     bool exclusive = request->flags & REQUEST_EXCLUSIVE;
@@ -331,7 +333,7 @@ static void request_consume(struct shard *shard, struct queue *queue, const stru
     answer->queue = queue->id;
     answer->handle = consumer->handle;
     if (queue->durable)
-        redelivery_ask(shard, queue, queue->delivered_below > queue->head ? queue->delivered_below : queue->head);
+        ask_marks(shard, queue);
     activate(queue, consumer);
     shard_mark_dirty(shard, queue);
 }
@@ -358,30 +360,37 @@ void shard_cancel_consumer(struct shard *shard, struct consumer *consumer)
     }
 }
 
-static void request_purge(struct shard *shard, struct queue *queue, const struct command_request *request)
+static void purge_lane(struct shard *shard, struct queue *queue, struct lane *lane)
 {
-    uint64_t before = queue->ready;
-    for (uint64_t number = queue->first_block; number < queue->end_block; number++) {
-        struct block_slot *slot = queue_slot(queue, number);
+    for (uint64_t number = lane->first_block; number < lane->end_block; number++) {
+        struct block_slot *slot = lane_slot(lane, number);
         if (!slot)
             continue;   /* emptied blocks at the front went with the last message before them */
         struct block *block = slot->block;
         if (!block && !slot->live)
             continue;
         if (!block || !block->entries) {
-            shard_drop_paged(shard, queue, number);
+            shard_drop_paged(shard, queue, lane, number);
             continue;
         }
         unsigned i = bits_next(block->ready, 0);
         while (i < BLOCK_SIZE) {
-            take_away(shard, queue, number * BLOCK_SIZE + i, slot, &block->entries[i]);
+            shard_take_away(shard, queue, lane, number * BLOCK_SIZE + i, slot, &block->entries[i], false);
             if (slot->block != block)
                 break;   /* the last message took the block with it */
             i = i + 1 < BLOCK_SIZE ? bits_next(block->ready, i + 1) : BLOCK_SIZE;
         }
     }
+}
+
+static void request_purge(struct shard *shard, struct queue *queue, const struct command_request *request)
+{
+    uint64_t before = queue_totals(queue).ready;
+    unsigned at = 0;
+    for (struct lane *lane; (lane = queue_next_lane(queue, &at));)
+        purge_lane(shard, queue, lane);
     answer_client(shard, request->client, request->serial, REQUEST_QUEUE_PURGE, request->channel, request->tag)->messages =
-        (uint32_t)(before - queue->ready) + bug_enabled(BUG_PURGE_COUNT_WRONG);
+        (uint32_t)(before - queue_totals(queue).ready) + bug_enabled(BUG_PURGE_COUNT_WRONG);
 }
 
 /* The shard's part of a deletion: its conditions. */
@@ -391,12 +400,13 @@ static void request_delete(struct shard *shard, struct queue *queue, const struc
         request_refuse(shard->worker, request, 406, "PRECONDITION_FAILED - queue '%.*s' in vhost '/' in use", NAME(request));
         return;
     }
-    if ((request->flags & REQUEST_IF_EMPTY) && queue->ready + queue->unacked) {
+    const struct queue_totals totals = queue_totals(queue);
+    if ((request->flags & REQUEST_IF_EMPTY) && totals.ready + totals.unacked) {
         request_refuse(shard->worker, request, 406, "PRECONDITION_FAILED - queue '%.*s' in vhost '/' not empty", NAME(request));
         return;
     }
     struct command_answer *answer = answer_client(shard, request->client, request->serial, REQUEST_QUEUE_DELETE, request->channel, request->tag);
-    answer->messages = (uint32_t)queue->ready;
+    answer->messages = (uint32_t)totals.ready;
     answer->step = DELETE_ALLOWED;
     answer->queue = queue->id;
 }
@@ -429,7 +439,7 @@ void shard_request(struct shard *shard, const struct command_request *request)
     case REQUEST_QUEUE_DELETE: request_delete(shard, queue, request); break;
     case REQUEST_QUEUE_DECLARE: {
         struct command_answer *answer = answer_client(shard, request->client, request->serial, REQUEST_QUEUE_DECLARE, request->channel, request->tag);
-        answer->messages = (uint32_t)queue->ready;
+        answer->messages = (uint32_t)queue_totals(queue).ready;
         answer->consumers = queue->consumer_count;
         break;
     }

@@ -39,12 +39,12 @@ void segment_released(struct shard *shard, struct segment_location location, uin
 }
 
 /* A slot that lost its last message while its image was on its way goes now. */
-static void drop_if_empty(struct shard *shard, struct queue *queue, struct block_slot *slot, uint64_t block_number)
+static void drop_if_empty(struct shard *shard, struct lane *lane, struct block_slot *slot, uint64_t block_number)
 {
     if (!slot->block || slot->block->ready_count || slot->block->unacked_count)
         return;
     uint32_t bytes;
-    struct segment_location location = queue_drop_slot(queue, block_number, &bytes, &shard->account, &shard->blocks);
+    struct segment_location location = lane_drop_slot(lane, block_number, &bytes, &shard->account, &shard->blocks);
     segment_released(shard, location, bytes);
 }
 
@@ -56,13 +56,14 @@ static void written(void *owner, void *context, struct segment_location location
     struct passage *passage = context;
     shard->spilling--;
     struct queue *queue = map_get(&shard->queues, passage->queue);
-    struct block_slot *slot = queue ? queue_slot(queue, passage->block_number) : NULL;
+    struct lane *lane = queue ? queue_lane(queue, passage->block_number * BLOCK_SIZE) : NULL;
+    struct block_slot *slot = lane ? lane_slot(lane, passage->block_number) : NULL;
     bool current = slot && slot->state == SLOT_SPILLING && same_place(slot->location, location);
     if (err) {
         if (current) {
             slot->state = SLOT_OPEN;
             slot->location = (struct segment_location){0};
-            queue_opened(queue, passage->block_number);
+            lane_opened(lane, passage->block_number);
         }
         shard->spill_failed = true;
         alarm_raise(shard->alarms, ALARM_WARNING, "shard %u: a queue could not be paged out: %s", shard->index, gw_err_text(err));
@@ -71,14 +72,14 @@ static void written(void *owner, void *context, struct segment_location location
     } else {
         slot->state = SLOT_SPILLED;
         slot->block->log_offset = UINT64_MAX;
-        drop_if_empty(shard, queue, slot, passage->block_number);
+        drop_if_empty(shard, lane, slot, passage->block_number);
     }
     free(passage);
 }
 
-enum gw_err shard_spill(struct shard *shard, struct queue *queue, uint64_t block_number, bool wait)
+enum gw_err shard_spill(struct shard *shard, struct queue *queue, struct lane *lane, uint64_t block_number, bool wait)
 {
-    struct block_slot *slot = queue_slot(queue, block_number);
+    struct block_slot *slot = lane_slot(lane, block_number);
     struct block *block = slot->block;
     CHECK(slot->state == SLOT_OPEN && block && block->entries);
     unsigned count = block->ready_count + block->unacked_count;
@@ -106,8 +107,8 @@ enum gw_err shard_spill(struct shard *shard, struct queue *queue, uint64_t block
         block_image_add(&writer, (uint8_t)i, entry->flags & ENTRY_PERSISTENT, entry->content_crc, bytes);
     }
     block_image_finish(&writer);
-    if (block_number == queue->next_seq / BLOCK_SIZE)
-        queue_close_tail(queue);
+    if (block_number == lane->next_seq / BLOCK_SIZE)
+        lane_close_tail(lane);
     slot->state = SLOT_SPILLING;
     slot->released = 0;
     slot->spill_number = shard->spill_number++;
@@ -125,7 +126,7 @@ enum gw_err shard_spill(struct shard *shard, struct queue *queue, uint64_t block
 
 /* ---- paging out ---------------------------------------------------------------------------------------------------- */
 
-static void page_out(struct shard *shard, struct queue *queue, struct block_slot *slot)
+static void page_out(struct shard *shard, struct lane *lane, struct block_slot *slot)
 {
     struct block *block = slot->block;
     bool redelivered = false;
@@ -142,7 +143,7 @@ static void page_out(struct shard *shard, struct queue *queue, struct block_slot
     if (block->unacked_count || redelivered)
         return;   /* who holds what, and what was delivered before, is only here */
     for (unsigned i = bits_next(block->ready, 0); i < BLOCK_SIZE; i = i + 1 < BLOCK_SIZE ? bits_next(block->ready, i + 1) : BLOCK_SIZE)
-        queue->ready_bytes -= block->entries[i].size;
+        lane->ready_bytes -= block->entries[i].size;
     if (block->ready_count == BLOCK_SIZE) {
         slot->live = BLOCK_SIZE;
         slot->block = NULL;
@@ -160,32 +161,40 @@ static bool has_bodies(const struct block_slot *slot)
 }
 
 /* The block that the next delivery comes from, and the one that is being filled. */
-static bool is_end(const struct queue *queue, uint64_t number)
+static bool is_end(const struct lane *lane, uint64_t number)
 {
-    return number == queue->head / BLOCK_SIZE || number == queue->next_seq / BLOCK_SIZE;
+    return number == lane->head / BLOCK_SIZE || number == lane->next_seq / BLOCK_SIZE;
+}
+
+static void page_out_lane(struct shard *shard, struct queue *queue, struct lane *lane, uint64_t target, bool ends)
+{
+    for (uint64_t number = lane->page_from > lane->first_block ? lane->page_from : lane->first_block;
+         number < lane->end_block && shard->account.resident > target; number++) {
+        struct block_slot *slot = lane_slot(lane, number);
+        /* While the log is replayed, messages may still come for the last blocks. */
+        if (shard->recovering && number + 1 >= lane->next_seq / BLOCK_SIZE)
+            return;
+        bool tail = number == lane->next_seq / BLOCK_SIZE;
+        if (!tail && slot->state == SLOT_SPILLED && !slot->block) {
+            if (number == lane->page_from)
+                lane->page_from++;   /* long paged out: not looked at again */
+            continue;
+        }
+        if (!has_bodies(slot) || (!ends && is_end(lane, number)))
+            continue;
+        if (slot->state == SLOT_OPEN && (shard->spilling >= SPILLS_MAX || shard_spill(shard, queue, lane, number, shard->recovering)))
+            return;
+        if (slot->state == SLOT_SPILLED && slot->block)
+            page_out(shard, lane, slot);
+    }
 }
 
 static void page_out_queue(struct shard *shard, struct queue *queue, uint64_t target, bool ends)
 {
-    for (uint64_t number = queue->page_from > queue->first_block ? queue->page_from : queue->first_block;
-         number < queue->end_block && shard->account.resident > target; number++) {
-        struct block_slot *slot = queue_slot(queue, number);
-        /* While the log is replayed, messages may still come for the last blocks. */
-        if (shard->recovering && number + 1 >= queue->next_seq / BLOCK_SIZE)
-            return;
-        bool tail = number == queue->next_seq / BLOCK_SIZE;
-        if (!tail && slot->state == SLOT_SPILLED && !slot->block) {
-            if (number == queue->page_from)
-                queue->page_from++;   /* long paged out: not looked at again */
-            continue;
-        }
-        if (!has_bodies(slot) || (!ends && is_end(queue, number)))
-            continue;
-        if (slot->state == SLOT_OPEN && (shard->spilling >= SPILLS_MAX || shard_spill(shard, queue, number, shard->recovering)))
-            return;
-        if (slot->state == SLOT_SPILLED && slot->block)
-            page_out(shard, queue, slot);
-    }
+    unsigned at = 0;
+    for (struct lane *lane; (lane = queue_next_lane(queue, &at));)
+        if (lane->first_block != lane->end_block && (!ends || !queue->active))
+            page_out_lane(shard, queue, lane, target, ends);
 }
 
 /* A backlog keeps only its head and tail in memory; a queue that nobody is about to take from, not even those when it has to be. */
@@ -200,8 +209,7 @@ void shard_page_out(struct shard *shard)
     for (unsigned ends = 0; ends < 2 && (!ends || shard->account.resident > shard->memory_limit); ends++) {
         uint32_t cursor = 0;
         for (struct queue *queue; shard->account.resident > target && (queue = map_next(&shard->queues, &cursor));)
-            if (queue->first_block != queue->end_block && (!ends || !queue->active))
-                page_out_queue(shard, queue, target, ends);
+            page_out_queue(shard, queue, target, ends);
     }
     if (before == shard->account.resident && spilling == shard->spilling)
         shard->page_us = shard->worker->now_us + PAGE_RETRY_US;   /* nothing can go: do not look at every queue in every turn */
@@ -210,7 +218,7 @@ void shard_page_out(struct shard *shard)
 /* ---- loading ------------------------------------------------------------------------------------------------------- */
 
 /* Messages of the block that the image did not give back whole: they are lost to rot. Told, counted, and gone. */
-static void quarantine(struct shard *shard, struct queue *queue, struct block_slot *slot, uint64_t block_number)
+static void quarantine(struct shard *shard, struct queue *queue, struct lane *lane, struct block_slot *slot, uint64_t block_number)
 {
     unsigned lost = 0;
     struct block *block = slot->block;
@@ -220,7 +228,7 @@ static void quarantine(struct shard *shard, struct queue *queue, struct block_sl
         lost++;
         if (queue->durable)
             shard_log_settle(shard, queue->id, block_number * BLOCK_SIZE + i, 1);
-        shard_remove(shard, queue, block_number * BLOCK_SIZE + i, slot, &block->entries[i], false);
+        shard_remove(shard, lane, block_number * BLOCK_SIZE + i, slot, &block->entries[i], false);
     }
     if (!lost)
         return;
@@ -229,7 +237,7 @@ static void quarantine(struct shard *shard, struct queue *queue, struct block_sl
 }
 
 /* A block that had no entries gets them; those of the bits that are set. */
-static bool give_entries(struct queue *queue, struct block_slot *slot, const struct block_image *image)
+static bool give_entries(struct lane *lane, struct block_slot *slot, const struct block_image *image)
 {
     bool all = !slot->block;
     if (all) {
@@ -253,7 +261,7 @@ static bool give_entries(struct queue *queue, struct block_slot *slot, const str
         struct block_image_entry from = block_image_entry(image, i);
         block->entries[from.index] = (struct entry){.size = from.size, .content_crc = from.crc, .flags = from.flags};
         if (bit_get(block->ready, from.index))
-            queue->ready_bytes += from.size;
+            lane->ready_bytes += from.size;
     }
     return true;
 }
@@ -283,7 +291,8 @@ static void loaded(void *owner, void *context, struct segment_location location,
     struct passage *passage = context;
     uint64_t number = passage->block_number;
     struct queue *queue = map_get(&shard->queues, passage->queue);
-    struct block_slot *slot = queue ? queue_slot(queue, number) : NULL;
+    struct lane *lane = queue ? queue_lane(queue, number * BLOCK_SIZE) : NULL;
+    struct block_slot *slot = lane ? lane_slot(lane, number) : NULL;
     shard->loading--;
     free(passage);
     if (slot && slot->loading && same_place(slot->location, location)) {
@@ -296,26 +305,26 @@ static void loaded(void *owner, void *context, struct segment_location location,
         slot->load_failures = err == GW_ERR_IO ? slot->load_failures + 1 : 0;
         if (err == GW_ERR_NOMEM || err == GW_ERR_BUSY || (err == GW_ERR_IO && slot->load_failures < LOAD_TRIES && !shard->recovering)) {
             /* it is tried again when the queue is served next */
-        } else if (give_entries(queue, slot, err ? NULL : &image)) {
+        } else if (give_entries(lane, slot, err ? NULL : &image)) {
             if (!err)
                 take_image(shard, slot, chunk, &image);
-            quarantine(shard, queue, slot, number);
-            slot = queue_slot(queue, number);
+            quarantine(shard, queue, lane, slot, number);
+            slot = lane_slot(lane, number);
             if (slot)
-                drop_if_empty(shard, queue, slot, number);
-            slot = queue_slot(queue, number);
-            if (slot && slot->moving && compaction_move(shard, queue, number))
+                drop_if_empty(shard, lane, slot, number);
+            slot = lane_slot(lane, number);
+            if (slot && slot->moving && compaction_move(shard, queue, lane, number))
                 shard->spill_failed = true;
         }
-        if (number < queue->page_from)
-            queue->page_from = number;
+        if (number < lane->page_from)
+            lane->page_from = number;
         shard_mark_dirty(shard, queue);
     }
     if (chunk)
         chunk_release(chunk, shard->worker->chunks);
 }
 
-void shard_load_block(struct shard *shard, struct queue *queue, struct block_slot *slot, uint64_t number)
+void shard_load_block(struct shard *shard, const struct queue *queue, struct block_slot *slot, uint64_t number)
 {
     bool wanted = slot->state == SLOT_SPILLED && !slot->loading && (slot->block ? !slot->block->entries || !slot->block->bodies : slot->live);
     struct passage *passage = wanted ? passage_new(shard, queue->id, number) : NULL;
@@ -330,9 +339,9 @@ void shard_load_block(struct shard *shard, struct queue *queue, struct block_slo
     }
 }
 
-enum gw_err shard_reopen_block(struct shard *shard, struct queue *queue, uint64_t number)
+enum gw_err shard_reopen_block(struct shard *shard, struct queue *queue, struct lane *lane, uint64_t number)
 {
-    struct block_slot *slot = queue_slot(queue, number);
+    struct block_slot *slot = lane_slot(lane, number);
     if (!slot->block || !slot->block->entries || !slot->block->bodies) {
         struct passage *passage = passage_new(shard, queue->id, number);
         if (!passage)
@@ -340,7 +349,7 @@ enum gw_err shard_reopen_block(struct shard *shard, struct queue *queue, uint64_
         slot->loading = true;
         shard->loading++;
         enum gw_err err = segment_read(shard->segments, slot->location, true, loaded, passage);
-        slot = queue_slot(queue, number);
+        slot = lane_slot(lane, number);
         if (err || !slot)
             return err;   /* no slot: what was in it is lost to rot, and told */
         if (!slot->block || !slot->block->bodies)
@@ -350,35 +359,35 @@ enum gw_err shard_reopen_block(struct shard *shard, struct queue *queue, uint64_
     slot->location = (struct segment_location){0};
     slot->released = 0;
     slot->state = SLOT_OPEN;
-    queue_opened(queue, number);
+    lane_opened(lane, number);
     slot->block->log_offset = 0;   /* somewhere in what is being replayed: the next checkpoint spills it again */
     return GW_OK;
 }
 
-void shard_load(struct shard *shard, struct queue *queue, struct block_slot *slot)
+void shard_load(struct shard *shard, struct queue *queue, struct lane *lane, struct block_slot *slot)
 {
-    uint64_t number = queue->head / BLOCK_SIZE;
-    while (queue_slot(queue, number) != slot)
+    uint64_t number = lane->head / BLOCK_SIZE;
+    while (lane_slot(lane, number) != slot)
         number++;
-    for (uint64_t ahead = number; ahead < number + LOADS_AHEAD && ahead < queue->end_block; ahead++)
-        shard_load_block(shard, queue, queue_slot(queue, ahead), ahead);
+    for (uint64_t ahead = number; ahead < number + LOADS_AHEAD && ahead < lane->end_block; ahead++)
+        shard_load_block(shard, queue, lane_slot(lane, ahead), ahead);
 }
 
 /* ---- purging what is not in memory ----------------------------------------------------------------------------------- */
 
-void shard_drop_paged(struct shard *shard, struct queue *queue, uint64_t block_number)
+void shard_drop_paged(struct shard *shard, struct queue *queue, struct lane *lane, uint64_t block_number)
 {
-    struct block_slot *slot = queue_slot(queue, block_number);
+    struct block_slot *slot = lane_slot(lane, block_number);
     struct block *block = slot->block;
     unsigned count = block ? block->ready_count : slot->live;
     for (unsigned i = block ? bits_next(block->ready, 0) : 0; i < BLOCK_SIZE; i = i + 1 < BLOCK_SIZE ? (block ? bits_next(block->ready, i + 1) : i + 1) : BLOCK_SIZE)
         if (queue->durable)
             shard_log_settle(shard, queue->id, block_number * BLOCK_SIZE + i, 1);
-    queue->ready -= count;
+    lane->ready -= count;
     if (block)
         memset(block->ready, 0, sizeof(block->ready));
     slot->loading = false;
     uint32_t bytes;
-    struct segment_location location = queue_drop_slot(queue, block_number, &bytes, &shard->account, &shard->blocks);
+    struct segment_location location = lane_drop_slot(lane, block_number, &bytes, &shard->account, &shard->blocks);
     segment_released(shard, location, bytes);
 }

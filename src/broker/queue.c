@@ -4,405 +4,89 @@
 
 #include <stdlib.h>
 
-#define BLOCK_FIRST_CAPACITY 8u
-#define BLOCKS_KEPT 64u
-#define SLOTS_FIRST_CAPACITY 4u
-#define SLOTS_KEPT 256u
-
-/* ---- chunks' accounts ---------------------------------------------------------------------------------------------- */
-
-void account_hold(struct chunk_account *account, struct chunk *chunk)
-{
-    if (chunk->live++ == 0) {
-        chunk_retain(chunk);
-        account->resident += chunk->capacity;
-    }
-}
-
-void account_drop(struct chunk_account *account, struct chunk *chunk)
-{
-    CHECK(chunk->live > 0);
-    if (--chunk->live == 0) {
-        account->resident -= chunk->capacity;
-        chunk_release(chunk, account->pool);
-    }
-}
-
-/* ---- blocks -------------------------------------------------------------------------------------------------------- */
-
-void block_pool_deinit(struct block_pool *pool)
-{
-    while (pool->free) {
-        struct block *block = pool->free;
-        pool->free = block->next;
-        free(block->entries);
-        free(block);
-    }
-    pool->count = 0;
-}
-
-static void block_reset(struct block *block)
-{
-    struct entry *entries = block->entries;
-    uint16_t capacity = block->capacity;
-    *block = (struct block){.entries = entries, .capacity = capacity, .log_offset = UINT64_MAX, .bodies = true};
-}
-
-struct block *block_new(struct block_pool *pool, unsigned capacity)
-{
-    struct block *block = capacity > BLOCK_FIRST_CAPACITY ? pool->free : NULL;
-    if (block) {
-        pool->free = block->next;
-        pool->count--;
-    } else {
-        block = calloc(1, sizeof(*block));
-        if (!block)
-            return NULL;
-        block->entries = capacity ? malloc(capacity * sizeof(*block->entries)) : NULL;
-        block->capacity = (uint16_t)capacity;
-        if (capacity && !block->entries) {
-            free(block);
-            return NULL;
-        }
-    }
-    block_reset(block);
-    return block;
-}
-
-void block_free(struct block *block, struct block_pool *pool)
-{
-    if (block->capacity == BLOCK_SIZE && pool->count < BLOCKS_KEPT) {
-        block->next = pool->free;
-        pool->free = block;
-        pool->count++;
-    } else {
-        free(block->entries);
-        free(block);
-    }
-}
-
-static bool block_grow(struct block *block, unsigned index)
-{
-    if (index < block->capacity)
-        return true;
-    unsigned capacity = index < 64 ? 64 : BLOCK_SIZE;
-    struct entry *entries = realloc(block->entries, capacity * sizeof(*entries));
-    if (!entries)
-        return false;
-    block->entries = entries;
-    block->capacity = (uint16_t)capacity;
-    return true;
-}
-
-/* ---- slots --------------------------------------------------------------------------------------------------------- */
-
-struct block_slot *queue_slot(const struct queue *queue, uint64_t block_number)
-{
-    if (block_number < queue->first_block || block_number >= queue->end_block)
-        return NULL;
-    return &queue->slots[block_number & (queue->slot_capacity - 1)];
-}
-
-static bool grow_slots(struct queue *queue, uint64_t first, uint64_t end)
-{
-    uint64_t capacity = queue->slot_capacity ? queue->slot_capacity : SLOTS_FIRST_CAPACITY;
-    while (capacity < end - first)
-        capacity *= 2;
-    if (capacity == queue->slot_capacity)
-        return true;
-    if (capacity > UINT32_MAX)
-        return false;
-    struct block_slot *slots = calloc(capacity, sizeof(*slots));
-    if (!slots)
-        return false;
-    for (uint64_t number = queue->first_block; number < queue->end_block; number++)
-        slots[number & (capacity - 1)] = *queue_slot(queue, number);
-    free(queue->slots);
-    queue->slots = slots;
-    queue->slot_capacity = (uint32_t)capacity;
-    return true;
-}
-
-/* Makes the slots up to and including `number` exist. */
-static struct block_slot *reach_slot(struct queue *queue, uint64_t number)
-{
-    if (queue->first_block == queue->end_block) {
-        if (!queue->slot_capacity && !grow_slots(queue, number, number + 1))
-            return NULL;
-        queue->first_block = number;
-        queue->end_block = number + 1;
-        *queue_slot(queue, number) = (struct block_slot){0};
-        return queue_slot(queue, number);
-    }
-    uint64_t first = number < queue->first_block ? number : queue->first_block;
-    uint64_t end = number >= queue->end_block ? number + 1 : queue->end_block;
-    if (!grow_slots(queue, first, end))
-        return NULL;
-    while (queue->end_block < end)
-        queue->slots[queue->end_block++ & (queue->slot_capacity - 1)] = (struct block_slot){0};
-    while (queue->first_block > first)
-        queue->slots[--queue->first_block & (queue->slot_capacity - 1)] = (struct block_slot){0};
-    return queue_slot(queue, number);
-}
-
-struct block_slot *queue_restore_slot(struct queue *queue, uint64_t block_number)
-{
-    return reach_slot(queue, block_number);
-}
-
-static bool slot_is_empty(const struct block_slot *slot)
-{
-    return !slot->block && !slot->location.file;
-}
-
-/* Forgets the empty slots in front. */
-static void trim_slots(struct queue *queue)
-{
-    while (queue->first_block < queue->end_block && slot_is_empty(queue_slot(queue, queue->first_block)))
-        queue->first_block++;
-}
-
-void queue_shrink(struct queue *queue)
-{
-    if (queue->first_block != queue->end_block || queue->slot_capacity <= SLOTS_KEPT)
-        return;
-    free(queue->slots);
-    queue->slots = NULL;
-    queue->slot_capacity = 0;
-}
-
-/* ---- the queue ----------------------------------------------------------------------------------------------------- */
-
 void queue_init(struct queue *queue, uint64_t id)
 {
-    /* Sequence number 0 means none, so block 0 is never used. */
-    *queue = (struct queue){.id = id, .next_seq = BLOCK_SIZE, .head = BLOCK_SIZE};
-}
-
-static void drop_bodies(struct block *block, struct chunk_account *account)
-{
-    if (!block->entries)
-        return;
-    for (unsigned i = 0; i < block->used; i++)
-        if ((bit_get(block->ready, i) || bit_get(block->unacked, i)) && block->entries[i].chunk) {
-            account_drop(account, block->entries[i].chunk);
-            block->entries[i].chunk = NULL;
-        }
+    *queue = (struct queue){.id = id};
+    lane_init(&queue->lane, 0);
 }
 
 void queue_deinit(struct queue *queue, struct chunk_account *account, struct block_pool *pool)
 {
-    for (uint64_t number = queue->first_block; number < queue->end_block; number++) {
-        struct block *block = queue_slot(queue, number)->block;
-        if (block) {
-            drop_bodies(block, account);
-            block_free(block, pool);
-        }
+    lane_deinit(&queue->lane, account, pool);
+    for (unsigned i = 0; queue->levels && i < queue->levels->count; i++) {
+        struct lane *lane = queue->levels->lanes[queue->levels->numbers[i]];
+        lane_deinit(lane, account, pool);
+        free(lane);
     }
-    free(queue->slots);
-    queue->slots = NULL;
-    queue->slot_capacity = 0;
-    queue->first_block = queue->end_block = 0;
+    free(queue->levels);
+    queue->levels = NULL;
 }
 
-static void fill_entry(struct queue *queue, struct block *block, unsigned index, const struct content *content, uint64_t log_offset,
-                       struct chunk_account *account)
+struct lane *queue_lane_make(struct queue *queue, unsigned level)
 {
-    block->entries[index] = (struct entry){content->chunk, content->offset, content->size, content->crc, 0, content->flags};
-    account_hold(account, content->chunk);
-    bit_set(block->ready, index);
-    block->ready_count++;
-    if (block->used <= index)
-        block->used = (uint16_t)(index + 1);
-    if ((content->flags & ENTRY_PERSISTENT) && log_offset < block->log_offset)
-        block->log_offset = log_offset;
-    queue->ready++;
-    queue->ready_bytes += content->size;
-}
-
-uint64_t queue_push(struct queue *queue, const struct content *content, uint64_t log_offset, struct chunk_account *account, struct block_pool *pool)
-{
-    uint64_t seq = queue->next_seq;
-    unsigned index = seq & (BLOCK_SIZE - 1);
-    struct block_slot *slot = queue_slot(queue, seq / BLOCK_SIZE);
-    if (UNLIKELY(!slot || !slot->block)) {
-        slot = reach_slot(queue, seq / BLOCK_SIZE);
-        if (!slot)
-            return 0;
-        /* A queue that is in the middle of a stream gets a full block at once; one that just begins, a small one. */
-        bool busy = queue->ready + queue->unacked >= BLOCK_SIZE / 4 || pool->free;
-        slot->block = block_new(pool, busy ? BLOCK_SIZE : BLOCK_FIRST_CAPACITY);
-        if (!slot->block)
-            return 0;
-        slot->block->used = (uint16_t)index;   /* what came before in this block is gone already */
-    }
-    if (UNLIKELY(!block_grow(slot->block, index)))
-        return 0;
-    fill_entry(queue, slot->block, index, content, log_offset, account);
-    queue->next_seq++;
-    return seq;
-}
-
-enum gw_err queue_restore(struct queue *queue, uint64_t seq, const struct content *content, uint64_t log_offset,
-                          struct chunk_account *account, struct block_pool *pool)
-{
-    unsigned index = seq & (BLOCK_SIZE - 1);
-    if (seq < BLOCK_SIZE)
-        return GW_OK;
-    struct block_slot *slot = reach_slot(queue, seq / BLOCK_SIZE);
-    if (!slot)
-        return GW_ERR_NOMEM;
-    if (slot->state != SLOT_OPEN)
-        return GW_OK;   /* it is in the image, or was settled before that was written */
-    if (!slot->block)
-        slot->block = block_new(pool, BLOCK_FIRST_CAPACITY);
-    if (!slot->block || !block_grow(slot->block, index))
-        return GW_ERR_NOMEM;
-    if (bit_get(slot->block->ready, index))
-        return GW_OK;
-    fill_entry(queue, slot->block, index, content, log_offset, account);
-    queue_opened(queue, seq / BLOCK_SIZE);
-    if (seq < queue->head)
-        queue->head = seq;
-    if (seq >= queue->next_seq)
-        queue->next_seq = seq + 1;
-    return GW_OK;
-}
-
-void queue_close_tail(struct queue *queue)
-{
-    queue->next_seq = (queue->next_seq + BLOCK_SIZE - 1) / BLOCK_SIZE * BLOCK_SIZE;
-}
-
-struct entry *queue_first(struct queue *queue, uint64_t *seq, struct block_slot **slot)
-{
-    *slot = NULL;
-    if (!queue->ready)
-        return NULL;
-    uint64_t number = queue->head / BLOCK_SIZE;
-    if (number < queue->first_block)
-        number = queue->first_block;
-    for (;; number++) {
-        CHECK(number < queue->end_block);
-        struct block_slot *at = &queue->slots[number & (queue->slot_capacity - 1)];
-        struct block *block = at->block;
-        if (block ? !block->ready_count : !at->live)
-            continue;
-        *slot = at;
-        unsigned from = number == queue->head / BLOCK_SIZE ? queue->head & (BLOCK_SIZE - 1) : 0;
-        if (!block || !block->entries) {
-            queue->head = number * BLOCK_SIZE + from;
+    CHECK(level < QUEUE_LEVELS);
+    if (!level)
+        return &queue->lane;
+    if (!queue->levels) {
+        queue->levels = calloc(1, sizeof(*queue->levels));
+        if (!queue->levels)
             return NULL;
+        queue->levels->occupied[0] = queue->lane.ready ? 1 : 0;
+    }
+    struct queue_levels *levels = queue->levels;
+    if (levels->lanes[level])
+        return levels->lanes[level];
+    struct lane *lane = malloc(sizeof(*lane));
+    if (!lane)
+        return NULL;
+    lane_init(lane, level);
+    levels->lanes[level] = lane;
+    levels->numbers[levels->count++] = (uint8_t)level;
+    return lane;
+}
+
+static struct lane *lane_of_level(struct queue *queue, unsigned level)
+{
+    return level ? queue->levels->lanes[level] : &queue->lane;
+}
+
+/* Bits of levels that turn out to be empty are cleared on the way, so that each costs its look once. */
+struct lane *queue_highest(struct queue *queue)
+{
+    uint64_t *occupied = queue->levels->occupied;
+    for (unsigned word = QUEUE_LEVELS / 64; word-- > 0;)
+        while (occupied[word]) {
+            unsigned bit = 63 - (unsigned)__builtin_clzll(occupied[word]);
+            struct lane *lane = lane_of_level(queue, word * 64 + bit);
+            if (lane->ready)
+                return lane;
+            occupied[word] &= ~(1ull << bit);
         }
-        unsigned index = bits_next(block->ready, from);
-        CHECK(index < BLOCK_SIZE);
-        queue->head = *seq = number * BLOCK_SIZE + index;
-        return block->entries[index].chunk ? &block->entries[index] : NULL;
+    return &queue->lane;
+}
+
+struct lane *queue_lowest(struct queue *queue)
+{
+    uint64_t *occupied = queue->levels ? queue->levels->occupied : NULL;
+    for (unsigned word = 0; occupied && word < QUEUE_LEVELS / 64; word++)
+        while (occupied[word]) {
+            unsigned bit = (unsigned)__builtin_ctzll(occupied[word]);
+            struct lane *lane = lane_of_level(queue, word * 64 + bit);
+            if (lane->ready)
+                return lane;
+            occupied[word] &= ~(1ull << bit);
+        }
+    return &queue->lane;
+}
+
+struct queue_totals queue_sum(const struct queue *queue)
+{
+    struct queue_totals totals = {queue->lane.ready, queue->lane.unacked, queue->lane.ready_bytes};
+    for (unsigned i = 0; i < queue->levels->count; i++) {
+        const struct lane *lane = queue->levels->lanes[queue->levels->numbers[i]];
+        totals.ready += lane->ready;
+        totals.unacked += lane->unacked;
+        totals.ready_bytes += lane->ready_bytes;
     }
-}
-
-struct entry *queue_entry_at(const struct queue *queue, uint64_t seq, struct block_slot **slot, bool *unacked)
-{
-    unsigned index = seq & (BLOCK_SIZE - 1);
-    *slot = queue_slot(queue, seq / BLOCK_SIZE);
-    struct block *block = *slot ? (*slot)->block : NULL;
-    if (!block || !block->entries || index >= block->used)
-        return NULL;
-    *unacked = bit_get(block->unacked, index);
-    if (!*unacked && !bit_get(block->ready, index))
-        return NULL;
-    return &block->entries[index];
-}
-
-static void unready(struct queue *queue, struct block *block, unsigned index, const struct entry *entry)
-{
-    bit_clear(block->ready, index);
-    block->ready_count--;
-    queue->ready--;
-    queue->ready_bytes -= entry->size;
-}
-
-void queue_hold(struct queue *queue, uint64_t seq, struct block_slot *slot, struct entry *entry, uint32_t holder)
-{
-    unsigned index = seq & (BLOCK_SIZE - 1);
-    struct block *block = slot->block;
-    unready(queue, block, index, entry);
-    bit_set(block->unacked, index);
-    block->unacked_count++;
-    queue->unacked++;
-    entry->holder = holder;
-}
-
-void queue_requeue(struct queue *queue, uint64_t seq, struct block_slot *slot, struct entry *entry, bool redelivered)
-{
-    unsigned index = seq & (BLOCK_SIZE - 1);
-    struct block *block = slot->block;
-    bit_clear(block->unacked, index);
-    block->unacked_count--;
-    queue->unacked--;
-    bit_set(block->ready, index);
-    block->ready_count++;
-    queue->ready++;
-    queue->ready_bytes += entry->size;
-    entry->holder = 0;
-    if (redelivered)
-        entry->flags |= ENTRY_REDELIVERED;
-    if (seq < queue->head)
-        queue->head = seq;
-}
-
-/* Empties a slot: what is left of its image is to be released. */
-static struct segment_location clear_slot(struct queue *queue, struct block_slot *slot, uint32_t *release, struct block_pool *pool)
-{
-    struct segment_location location = {0};
-    if (slot->state == SLOT_SPILLED) {
-        location = slot->location;
-        *release = location.size - slot->released;
-    }
-    if (slot->block)
-        block_free(slot->block, pool);
-    *slot = (struct block_slot){0};
-    trim_slots(queue);
-    return location;
-}
-
-struct segment_location queue_remove(struct queue *queue, uint64_t seq, struct block_slot *slot, struct entry *entry, bool unacked,
-                                     uint32_t *release, struct chunk_account *account, struct block_pool *pool)
-{
-    unsigned index = seq & (BLOCK_SIZE - 1);
-    struct block *block = slot->block;
-    struct segment_location location = {0};
-    if (unacked) {
-        bit_clear(block->unacked, index);
-        block->unacked_count--;
-        queue->unacked--;
-    } else {
-        unready(queue, block, index, entry);
-    }
-    if (entry->chunk)
-        account_drop(account, entry->chunk);
-    entry->chunk = NULL;
-    *release = 0;
-    bool tail = seq / BLOCK_SIZE == queue->next_seq / BLOCK_SIZE;
-    if (!block->ready_count && !block->unacked_count && !slot->loading && slot->state != SLOT_SPILLING) {
-        if (!tail)
-            return clear_slot(queue, slot, release, pool);
-        block->log_offset = UINT64_MAX;
-    } else if (slot->state == SLOT_SPILLED && slot->location.size - slot->released > entry->size) {
-        location = slot->location;
-        *release = entry->size;
-        slot->released += entry->size;
-    }
-    return location;
-}
-
-struct segment_location queue_drop_slot(struct queue *queue, uint64_t block_number, uint32_t *release, struct chunk_account *account,
-                                        struct block_pool *pool)
-{
-    struct block_slot *slot = queue_slot(queue, block_number);
-    CHECK(slot && !slot->loading && slot->state != SLOT_SPILLING);
-    *release = 0;
-    if (slot->block)
-        drop_bodies(slot->block, account);
-    return clear_slot(queue, slot, release, pool);
+    return totals;
 }

@@ -1,182 +1,95 @@
-/* A queue's messages: an array of blocks of 256 consecutive sequence numbers each. It says which messages are ready and which are
- * held unacknowledged, in the order of their sequence numbers; a message that is requeued is back in its old place.
- *
- *   block 7          block 8          block 9                   block 57
- *   ┌──────────────┐ ┌──────────────┐ ┌─────────┐               ┌──────────────┐
- *   │ in memory    │ │ in memory    │ │ paged   │  …  paged  …  │ in memory,   │ ← push
- *   │ 3 unacked    │ │ and spilled  │ │ out     │               │ being filled │
- *   └──────────────┘ └──────────────┘ └─────────┘               └──────────────┘
- *
- * A block is *spilled* once: one image of what lived in it is appended to a segment (pager.c), and the block takes no further messages. A spilled block
- * may be *paged out*: its bodies, and where nothing was consumed of it everything but its slot (40 bytes), leave the memory.
- * This file knows nothing of segments and consumers; the shard's thread owns it. */
+/* A queue as its shard knows it: its messages in lanes, its consumers, and what its arguments and policies say. A plain queue has the one lane that lies in it; a
+ * priority queue (x-max-priority) gets one for each priority that was ever used, and the highest that has ready messages is served first.
+ * The shard's thread owns it. */
 #ifndef BROKER_QUEUE_H
 #define BROKER_QUEUE_H
 
-#include "base/chunk.h"
-#include "base/err.h"
-#include "store/segment.h"
+#include "broker/lane.h"
+#include "broker/settings.h"
 
-#include <stdbool.h>
-#include <stdint.h>
-
-#define BLOCK_SIZE 256u
-#define BLOCK_WORDS (BLOCK_SIZE / 64u)
-
-enum entry_flags { ENTRY_PERSISTENT = 1, ENTRY_REDELIVERED = 2 };
-
-struct entry {
-    struct chunk *chunk;      /* NULL: the content is on disk only */
-    uint32_t offset, size;    /* the content in the chunk, bytes */
-    uint32_t content_crc;     /* of persistent ones */
-    uint32_t holder;          /* the handle of the consumer that holds it unacknowledged; 0: a get */
-    uint8_t flags;
-};
-
-struct block {
-    uint64_t ready[BLOCK_WORDS], unacked[BLOCK_WORDS];
-    struct entry *entries;    /* NULL: only the bits above are known */
-    uint64_t log_offset;      /* every persistent message here that is not spilled lies at or after it; UINT64_MAX: none */
-    uint16_t ready_count, unacked_count;
-    uint16_t capacity, used;  /* entries */
-    bool bodies;              /* every live entry has its chunk */
-    struct block *next;       /* in the free list */
-};
-
-enum slot_state { SLOT_OPEN, SLOT_SPILLING, SLOT_SPILLED };
-
-struct block_slot {
-    struct block *block;               /* NULL: paged out whole (`live` messages, all ready), or nothing here */
-    struct segment_location location;
-    uint32_t released;                 /* bytes of the image that were given back */
-    uint32_t spill_number;             /* counts the shard's spills; see checkpoint.c */
-    uint16_t live;                     /* while `block` is NULL */
-    uint8_t state;
-    uint8_t load_failures;             /* the disk's errors in a row while reading it */
-    bool loading;
-    bool moving;                       /* once loaded it is spilled anew, see compaction.c */
-};
+#define QUEUE_LEVELS 256u
 
 struct consumer;
 struct pending_get;
 
+/* The lanes of a priority queue but for that of priority 0. */
+struct queue_levels {
+    uint64_t occupied[QUEUE_LEVELS / 64];  /* levels that may have ready messages; those of 0 too */
+    uint8_t numbers[QUEUE_LEVELS];         /* of the lanes there are, in the order in which they were made */
+    unsigned count;
+    struct lane *lanes[QUEUE_LEVELS];      /* NULL: never used */
+};
+
 struct queue {
     uint64_t id;
     bool durable, auto_delete;
-    uint64_t next_seq;                 /* what the next message gets */
-    uint64_t head;                     /* no ready message lies below it */
-    uint64_t first_block, end_block;   /* slots exist for these block numbers */
-    struct block_slot *slots;          /* ring, indexed by block number */
-    uint32_t slot_capacity;            /* 0 or a power of two */
-    uint64_t ready, unacked;           /* messages */
-    uint64_t ready_bytes;              /* contents of the ready messages that have entries in memory */
-    uint64_t redelivered_below;        /* recovered messages below it may have been delivered before */
-    uint64_t asked_below, flagged_below;   /* marks in the log, asked for and committed: see redelivery.c */
-    uint64_t clean_below;              /* redelivered_below, had the last end been a clean one */
-    uint64_t delivered_below;          /* what was delivered since the start lies below it */
-    uint64_t page_from;                /* blocks below it are paged out already */
-    uint64_t open_from;                /* blocks below it are spilled, or empty */
+    struct lane lane;                  /* of priority 0; the only one of most queues */
+    struct queue_levels *levels;       /* NULL: no message had a priority */
+    const struct queue_settings *settings;   /* NULL: it uses none; borrowed from its worker's topology */
 
-    /* the shard's */
     struct consumer *active;           /* ring of consumers that may get more */
     struct consumer *consumers;        /* all */
     uint32_t consumer_count;
     bool has_exclusive, has_priorities;
     struct pending_get *gets, *gets_last;
     uint64_t progress_us;              /* when a consumer last made room */
+    uint64_t timer_us;                 /* when it is to be looked at, monotonic; see timers.h */
+    uint32_t timer_place;              /* in the shard's heap, from 1; 0: it is in none */
     bool dirty, unused_told;
     struct queue *dirty_next;
 };
-
-/* Free blocks of full size, one list a shard, so that the hot path never allocates. */
-struct block_pool {
-    struct block *free;
-    unsigned count;
-};
-void block_pool_deinit(struct block_pool *pool);
-
-/* Where chunk memory is accounted: the shard. */
-struct chunk_account {
-    struct chunk_pool *pool;
-    uint64_t resident;                 /* bytes of chunks that some message lies in */
-};
-void account_hold(struct chunk_account *account, struct chunk *chunk);
-void account_drop(struct chunk_account *account, struct chunk *chunk);
 
 void queue_init(struct queue *queue, uint64_t id);
 /* Gives all memory back; the caller has released the segments. */
 void queue_deinit(struct queue *queue, struct chunk_account *account, struct block_pool *pool);
 
-/* What a message is made of, for push and restore. */
-struct content {
-    struct chunk *chunk;
-    uint32_t offset, size, crc;
-    uint8_t flags;
-};
+/* The lane of a level, made if need be. NULL: out of memory. */
+struct lane *queue_lane_make(struct queue *queue, unsigned level);
 
-/* Appends a ready message; answers its sequence number, 0 when out of memory. `log_offset`: nothing of it lies lower in the log. */
-uint64_t queue_push(struct queue *queue, const struct content *content, uint64_t log_offset, struct chunk_account *account, struct block_pool *pool);
-
-/* Puts a message back to the place that it had before a restart. What is already there, or was spilled, stays as it is. */
-enum gw_err queue_restore(struct queue *queue, uint64_t seq, const struct content *content, uint64_t log_offset,
-                          struct chunk_account *account, struct block_pool *pool);
-
-/* Closes the block being filled: the next message begins a new one. */
-void queue_close_tail(struct queue *queue);
-
-/* The first ready message: its entry and number. NULL with *slot NULL: there is none. NULL with *slot: that block must be loaded first. */
-struct entry *queue_first(struct queue *queue, uint64_t *seq, struct block_slot **slot);
-
-/* A block that was spilled is to be spilled again. */
-static inline void queue_opened(struct queue *queue, uint64_t block_number)
+/* The lane that a sequence number is of; NULL: there is none. */
+static inline struct lane *queue_lane(struct queue *queue, uint64_t seq)
 {
-    if (block_number < queue->open_from)
-        queue->open_from = block_number;
+    unsigned level = seq_level(seq);
+    if (LIKELY(!level))
+        return &queue->lane;
+    return queue->levels ? queue->levels->lanes[level] : NULL;
 }
 
-/* The slot of a sequence number or block number; NULL when the queue has none there. */
-struct block_slot *queue_slot(const struct queue *queue, uint64_t block_number);
-
-/* The live entry (ready or unacked) of `seq`; NULL when there is none, or its block is paged out whole. */
-struct entry *queue_entry_at(const struct queue *queue, uint64_t seq, struct block_slot **slot, bool *unacked);
-
-/* Ready → held by `holder`. */
-void queue_hold(struct queue *queue, uint64_t seq, struct block_slot *slot, struct entry *entry, uint32_t holder);
-
-/* Held → ready, in its place. */
-void queue_requeue(struct queue *queue, uint64_t seq, struct block_slot *slot, struct entry *entry, bool redelivered);
-
-/* Removes a live message. Answers the image that is wholly dead now (file 0: none) and how many of its bytes to release. */
-struct segment_location queue_remove(struct queue *queue, uint64_t seq, struct block_slot *slot, struct entry *entry, bool unacked,
-                                     uint32_t *release, struct chunk_account *account, struct block_pool *pool);
-
-/* Drops a slot whose block is paged out or empty; answers what to release. */
-struct segment_location queue_drop_slot(struct queue *queue, uint64_t block_number, uint32_t *release, struct chunk_account *account,
-                                        struct block_pool *pool);
-
-/* Gives back the memory for slots that a long backlog needed, once the queue is empty. */
-void queue_shrink(struct queue *queue);
-
-/* Makes a slot for a block that a snapshot names. */
-struct block_slot *queue_restore_slot(struct queue *queue, uint64_t block_number);
-
-/* A block with room for `capacity` entries; NULL when out of memory. */
-struct block *block_new(struct block_pool *pool, unsigned capacity);
-void block_free(struct block *block, struct block_pool *pool);
-
-static inline bool bit_get(const uint64_t *bits, unsigned i) { return bits[i >> 6] >> (i & 63) & 1; }
-static inline void bit_set(uint64_t *bits, unsigned i) { bits[i >> 6] |= 1ull << (i & 63); }
-static inline void bit_clear(uint64_t *bits, unsigned i) { bits[i >> 6] &= ~(1ull << (i & 63)); }
-
-/* The lowest set bit at or after `from`; BLOCK_SIZE: none. */
-static inline unsigned bits_next(const uint64_t *bits, unsigned from)
+/* Messages became ready in the lane of `level`. */
+static inline void queue_occupied(struct queue *queue, unsigned level)
 {
-    for (unsigned word = from >> 6; word < BLOCK_WORDS; word++, from = word << 6) {
-        uint64_t rest = bits[word] >> (from & 63) << (from & 63);
-        if (rest)
-            return (word << 6) + (unsigned)__builtin_ctzll(rest);
-    }
-    return BLOCK_SIZE;
+    if (UNLIKELY(queue->levels != NULL))
+        queue->levels->occupied[level >> 6] |= 1ull << (level & 63);
+}
+
+/* The lane of the highest priority that has ready messages; the first lane when none has. */
+struct lane *queue_highest(struct queue *queue);
+static inline struct lane *queue_head_lane(struct queue *queue)
+{
+    return LIKELY(!queue->levels) ? &queue->lane : queue_highest(queue);
+}
+
+/* The lane of the lowest priority that has ready messages (what a full queue drops first); the first lane when none has. */
+struct lane *queue_lowest(struct queue *queue);
+
+/* Goes through all lanes: begin with *at 0; NULL at the end. */
+static inline struct lane *queue_next_lane(struct queue *queue, unsigned *at)
+{
+    unsigned i = (*at)++;
+    if (!i)
+        return &queue->lane;
+    return queue->levels && i <= queue->levels->count ? queue->levels->lanes[queue->levels->numbers[i - 1]] : NULL;
+}
+
+struct queue_totals {
+    uint64_t ready, unacked, ready_bytes;   /* as in struct lane */
+};
+struct queue_totals queue_sum(const struct queue *queue);
+static inline struct queue_totals queue_totals(const struct queue *queue)
+{
+    if (UNLIKELY(queue->levels != NULL))
+        return queue_sum(queue);
+    return (struct queue_totals){queue->lane.ready, queue->lane.unacked, queue->lane.ready_bytes};
 }
 
 #endif

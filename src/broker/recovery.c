@@ -26,9 +26,15 @@ enum gw_err shard_restore_change(struct shard *shard, const struct topology_chan
  * is not quite that of the sequence numbers. */
 static enum gw_err restore_message(struct shard *shard, struct queue *queue, uint64_t seq, const struct content *content, uint64_t offset)
 {
-    struct block_slot *slot = queue_slot(queue, seq / BLOCK_SIZE);
-    enum gw_err err = slot && slot->state == SLOT_SPILLED && slot->spill_number ? shard_reopen_block(shard, queue, seq / BLOCK_SIZE) : GW_OK;
-    return err ? err : queue_restore(queue, seq, content, offset, &shard->account, &shard->blocks);
+    struct lane *lane = queue_lane_make(queue, seq_level(seq));
+    if (!lane)
+        return GW_ERR_NOMEM;
+    struct block_slot *slot = lane_slot(lane, seq / BLOCK_SIZE);
+    enum gw_err err = slot && slot->state == SLOT_SPILLED && slot->spill_number ? shard_reopen_block(shard, queue, lane, seq / BLOCK_SIZE) : GW_OK;
+    if (!err)
+        err = lane_restore(lane, seq, content, offset, &shard->account, &shard->blocks);
+    queue_occupied(queue, seq_level(seq));
+    return err;
 }
 
 /* A queue that nobody knows any more still has records here. A new queue must not get its id, or the next replay would give it the old one's messages. */
@@ -62,7 +68,7 @@ static enum gw_err restore_publish(struct shard *shard, const struct record *rec
 }
 
 /* Settles one message of a block whose entries are not in memory: its bit goes. */
-static void settle_bit(struct shard *shard, struct queue *queue, struct block_slot *slot, uint64_t seq)
+static void settle_bit(struct shard *shard, struct lane *lane, struct block_slot *slot, uint64_t seq)
 {
     unsigned index = seq & (BLOCK_SIZE - 1);
     if (!slot->block) {
@@ -77,35 +83,46 @@ static void settle_bit(struct shard *shard, struct queue *queue, struct block_sl
         return;
     bit_clear(slot->block->ready, index);
     slot->block->ready_count--;
-    queue->ready--;
+    lane->ready--;
     if (slot->block->ready_count)
         return;
     uint32_t bytes;
-    struct segment_location location = queue_drop_slot(queue, seq / BLOCK_SIZE, &bytes, &shard->account, &shard->blocks);
+    struct segment_location location = lane_drop_slot(lane, seq / BLOCK_SIZE, &bytes, &shard->account, &shard->blocks);
     segment_released(shard, location, bytes);
 }
 
-static void restore_settle(struct shard *shard, const struct record *record)
+/* A run of messages that are gone. */
+static void restore_run(struct shard *shard, struct lane *lane, uint64_t first, uint64_t count)
+{
+    for (uint64_t seq = first; seq - first < count; seq++) {
+        struct block_slot *slot;
+        bool unacked;
+        struct entry *entry = lane_entry_at(lane, seq, &slot, &unacked);
+        if (entry)
+            shard_remove(shard, lane, seq, slot, entry, false);
+        else if (slot && slot->state == SLOT_SPILLED && (slot->block ? !slot->block->entries : slot->live))
+            settle_bit(shard, lane, slot, seq);
+        else if (!slot)
+            seq = (seq | (BLOCK_SIZE - 1));   /* nothing there up to the end of the block */
+    }
+}
+
+static enum gw_err restore_settle(struct shard *shard, const struct record *record)
 {
     for (const uint8_t *target = record->head.data; target < record->head.data + record->head.size && !bug_enabled(BUG_SETTLES_IGNORED); target += SETTLE_TARGET_SIZE) {
         struct queue *queue = shard_queue(shard, load_le64(target));
         if (!queue)
             keep_id_used(shard, load_le64(target));
         uint64_t first = load_le64(target + 8), count = load_le64(target + 16);
-        if (queue && !count && first > queue->redelivered_below)
-            queue->redelivered_below = first;   /* a mark of redelivery.c */
-        for (uint64_t seq = first; queue && seq - first < count; seq++) {
-            struct block_slot *slot;
-            bool unacked;
-            struct entry *entry = queue_entry_at(queue, seq, &slot, &unacked);
-            if (entry)
-                shard_remove(shard, queue, seq, slot, entry, false);
-            else if (slot && slot->state == SLOT_SPILLED && (slot->block ? !slot->block->entries : slot->live))
-                settle_bit(shard, queue, slot, seq);
-            else if (!slot)
-                seq = (seq | (BLOCK_SIZE - 1));   /* nothing there up to the end of the block */
-        }
+        struct lane *lane = queue ? queue_lane_make(queue, seq_level(first)) : NULL;
+        if (queue && !lane)
+            return GW_ERR_NOMEM;
+        if (lane && !count && first > lane->redelivered_below)
+            lane->redelivered_below = first;   /* a mark of redelivery.c */
+        if (lane)
+            restore_run(shard, lane, first, count);
     }
+    return GW_OK;
 }
 
 static enum gw_err restore_transaction(struct shard *shard, const struct record *record, struct chunk *chunk, uint64_t offset)
@@ -119,7 +136,7 @@ static enum gw_err restore_transaction(struct shard *shard, const struct record 
         if (part.type == RECORD_PUBLISH && !(part.flags & RECORD_FLAG_TRANSIENT))
             err = restore_publish(shard, &part, chunk, offset);
         else if (part.type == RECORD_SETTLE)
-            restore_settle(shard, &part);
+            err = restore_settle(shard, &part);
         rest = bytes_of(rest.data + part.size, rest.size - part.size);
     }
     return err;
@@ -137,7 +154,7 @@ static enum gw_err replay(void *owner, const struct record *record, struct chunk
         err = restore_publish(shard, record, chunk, offset);
         break;
     case RECORD_SETTLE:
-        restore_settle(shard, record);
+        err = restore_settle(shard, record);
         break;
     case RECORD_TRANSACTION:
         err = restore_transaction(shard, record, chunk, offset);
@@ -197,9 +214,14 @@ static void after_replay(struct shard *shard, bool clean)
 {
     uint32_t cursor = 0;
     for (struct queue *queue; (queue = map_next(&shard->queues, &cursor));) {
-        redelivery_recovered(queue, clean);
-        queue_close_tail(queue);
-        queue->head = queue->first_block * BLOCK_SIZE;
+        unsigned at = 0;
+        for (struct lane *lane; (lane = queue_next_lane(queue, &at));) {
+            redelivery_recovered(lane, clean);
+            lane_close_tail(lane);
+            lane->head = lane->first_block * BLOCK_SIZE;
+            if (lane->ready)
+                queue_occupied(queue, seq_level(lane->next_seq));
+        }
     }
 }
 

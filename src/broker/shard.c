@@ -2,6 +2,8 @@
 #include "base/bugs.h"
 
 #include "broker/worker_internal.h"
+#include "protocol/amqp/properties.h"
+#include "store/message.h"
 
 #include <stdlib.h>
 
@@ -48,6 +50,7 @@ void shard_free(struct shard *shard)
     map_deinit(&shard->queues);
     block_pool_deinit(&shard->blocks);
     stage_drop(&shard->own, shard->worker->chunks);
+    timers_deinit(&shard->timers);
     free(shard->consumers);
     free(shard->pending);
     free(shard->withheld);
@@ -100,6 +103,24 @@ static void tell_cancelled(struct shard *shard, struct consumer *consumer)
     command->channel = consumer->channel;
 }
 
+static void release_segments(struct shard *shard, const struct lane *lane)
+{
+    for (uint64_t number = lane->first_block; number < lane->end_block; number++) {
+        const struct block_slot *slot = lane_slot(lane, number);
+        if (slot->state == SLOT_SPILLED)
+            segment_released(shard, slot->location, slot->location.size - slot->released);
+    }
+}
+
+/* Nobody finds anything in the queue any more. */
+static void answer_gets_empty(struct shard *shard, struct queue *queue)
+{
+    unsigned at = 0;
+    for (struct lane *lane; (lane = queue_next_lane(queue, &at));)
+        lane->ready = 0;
+    shard_answer_gets(shard, queue);
+}
+
 void shard_queue_delete(struct shard *shard, uint64_t id)
 {
     struct queue *queue = map_remove(&shard->queues, id);
@@ -112,15 +133,13 @@ void shard_queue_delete(struct shard *shard, uint64_t id)
         tell_cancelled(shard, queue->consumers);
         shard_cancel_consumer(shard, queue->consumers);
     }
-    queue->ready = 0;
-    shard_answer_gets(shard, queue);
+    answer_gets_empty(shard, queue);
     if (queue->dirty)
         forget_dirty(shard, queue);
-    for (uint64_t number = queue->first_block; number < queue->end_block; number++) {
-        struct block_slot *slot = queue_slot(queue, number);
-        if (slot->state == SLOT_SPILLED)
-            segment_released(shard, slot->location, slot->location.size - slot->released);
-    }
+    timers_remove(&shard->timers, queue);
+    unsigned at = 0;
+    for (struct lane *lane; (lane = queue_next_lane(queue, &at));)
+        release_segments(shard, lane);
     queue_deinit(queue, &shard->account, &shard->blocks);
     free(queue);
 }
@@ -134,12 +153,26 @@ void shard_mark_dirty(struct shard *shard, struct queue *queue)
     shard->dirty = queue;
 }
 
-void shard_remove(struct shard *shard, struct queue *queue, uint64_t seq, struct block_slot *slot, struct entry *entry, bool unacked)
+void shard_remove(struct shard *shard, struct lane *lane, uint64_t seq, struct block_slot *slot, struct entry *entry, bool unacked)
 {
     uint32_t bytes;
-    struct segment_location location = queue_remove(queue, seq, slot, entry, unacked, &bytes, &shard->account, &shard->blocks);
+    struct segment_location location = lane_remove(lane, seq, slot, entry, unacked, &bytes, &shard->account, &shard->blocks);
     if (location.file)
         segment_released(shard, location, bytes);
+}
+
+void shard_take_away(struct shard *shard, struct queue *queue, struct lane *lane, uint64_t seq, struct block_slot *slot, struct entry *entry, bool unacked)
+{
+    if (shard_must_log_settle(queue, slot, entry) && !(unacked && bug_enabled(BUG_ACK_UNLOGGED)))
+        shard_log_settle(shard, queue->id, seq, 1);
+    shard_remove(shard, lane, seq, slot, entry, unacked);
+}
+
+void shard_discard(struct shard *shard, struct queue *queue, struct lane *lane, uint64_t seq, struct block_slot *slot, struct entry *entry, bool unacked,
+                   enum discard_reason reason)
+{
+    (void)reason;
+    shard_take_away(shard, queue, lane, seq, slot, entry, unacked);
 }
 
 /* ---- what waits for the log ----------------------------------------------------------------------------------------- */
@@ -371,8 +404,10 @@ static bool congested(struct shard *shard, const struct queue *queue)
         return false;
     if (log_end(shard->log).offset - log_committed(shard->log).offset > LOG_BACKLOG_MAX && !shard->storage_failed)
         return true;
-    return queue && queue->consumer_count && queue->ready_bytes + queue->ready * DELIVERY_OVERHEAD > CONGESTED_BYTES &&
-           shard->worker->now_us - queue->progress_us < PROGRESS_US;
+    if (!queue || !queue->consumer_count)
+        return false;
+    const struct queue_totals totals = queue_totals(queue);
+    return totals.ready_bytes + totals.ready * DELIVERY_OVERHEAD > CONGESTED_BYTES && shard->worker->now_us - queue->progress_us < PROGRESS_US;
 }
 
 static void flow(struct shard *shard, uint64_t client, uint64_t bytes)
@@ -426,6 +461,20 @@ static void release_withheld(struct shard *shard)
     shard->withheld_count = kept;
 }
 
+/* The lane of a queue that has settings: by the message's priority, of which the queue may have fewer. */
+static struct lane *lane_for(struct queue *queue, const struct content *content)
+{
+    struct message message;
+    if (!(queue->settings->flags & SETTINGS_MAX_PRIORITY) || !message_read(bytes_of(content->chunk->data + content->offset, content->size), &message))
+        return &queue->lane;
+    unsigned priority = amqp_properties_priority(message.properties), most = queue->settings->max_priority;
+    unsigned level = priority > most ? most : priority;
+    struct lane *lane = queue_lane_make(queue, level);
+    CHECK(lane);   /* no memory for a few hundred bytes: ending here loses nothing confirmed */
+    queue_occupied(queue, level);
+    return lane;
+}
+
 /* Pushes one record's message to its queues and writes the sequence numbers into the record. Answers the last queue, for flow control. */
 static struct queue *enqueue(struct shard *shard, uint8_t *record, struct chunk *chunk, bool durable, uint64_t log_offset)
 {
@@ -445,7 +494,8 @@ static struct queue *enqueue(struct shard *shard, uint8_t *record, struct chunk 
             store_le64(target + 8, 0);
             continue;
         }
-        uint64_t seq = queue_push(queue, &content, log_offset, &shard->account, &shard->blocks);
+        struct lane *lane = LIKELY(!queue->settings) ? &queue->lane : lane_for(queue, &content);
+        uint64_t seq = lane_push(lane, &content, log_offset, &shard->account, &shard->blocks);
         CHECK(seq);   /* no memory for 8 KiB: ending here loses nothing confirmed */
         store_le64(target + 8, seq);
         shard_mark_dirty(shard, queue);
@@ -510,48 +560,50 @@ void shard_slice(struct shard *shard, const struct command_slice *command)
 /* ---- settle -------------------------------------------------------------------------------------------------------- */
 
 /* Messages at the end of what was delivered that came back unseen were never delivered. */
-static void forget_delivery(struct queue *queue)
+static void forget_delivery(struct lane *lane)
 {
-    while (queue->delivered_below) {
+    while (lane->delivered_below) {
         struct block_slot *slot;
         bool unacked;
-        struct entry *entry = queue_entry_at(queue, queue->delivered_below - 1, &slot, &unacked);
+        struct entry *entry = lane_entry_at(lane, lane->delivered_below - 1, &slot, &unacked);
         if (!entry || unacked || (entry->flags & ENTRY_REDELIVERED))
             return;
-        queue->delivered_below--;
+        lane->delivered_below--;
     }
 }
 
 /* A planted bug. */
-static void move_to_tail(struct shard *shard, struct queue *queue, uint64_t seq, const struct entry *entry)
+static void move_to_tail(struct shard *shard, struct lane *lane, uint64_t seq, const struct entry *entry)
 {
     const struct content content = {entry->chunk, entry->offset, entry->size, entry->content_crc, entry->flags};
     struct block_slot *slot;
     bool unacked;
-    if (!entry->chunk || !queue_push(queue, &content, UINT64_MAX, &shard->account, &shard->blocks))
+    if (!entry->chunk || !lane_push(lane, &content, UINT64_MAX, &shard->account, &shard->blocks))
         return;
-    struct entry *old = queue_entry_at(queue, seq, &slot, &unacked);
-    shard_remove(shard, queue, seq, slot, old, false);
+    struct entry *old = lane_entry_at(lane, seq, &slot, &unacked);
+    shard_remove(shard, lane, seq, slot, old, false);
 }
 
 static void settle_one(struct shard *shard, struct queue *queue, uint64_t seq, enum settle_kind kind)
 {
     struct block_slot *slot;
     bool unacked;
-    struct entry *entry = queue_entry_at(queue, seq, &slot, &unacked);
+    struct lane *lane = queue_lane(queue, seq);
+    struct entry *entry = lane ? lane_entry_at(lane, seq, &slot, &unacked) : NULL;
     if (!entry || !unacked)
         return;
     struct consumer *consumer = entry->holder ? shard_consumer(shard, entry->holder) : NULL;
     if (kind == SETTLE_REQUEUE || kind == SETTLE_UNDELIVERED) {
-        queue_requeue(queue, seq, slot, entry, kind == SETTLE_REQUEUE && !bug_enabled(BUG_REDELIVERED_FORGOTTEN));
+        lane_requeue(lane, seq, slot, entry, kind == SETTLE_REQUEUE && !bug_enabled(BUG_REDELIVERED_FORGOTTEN));
+        queue_occupied(queue, seq_level(seq));
         if (kind == SETTLE_UNDELIVERED)
-            forget_delivery(queue);
+            forget_delivery(lane);
         else if (bug_enabled(BUG_REQUEUE_TO_TAIL))
-            move_to_tail(shard, queue, seq, entry);
+            move_to_tail(shard, lane, seq, entry);
+    } else if (kind == SETTLE_DISCARD) {
+        shard_discard(shard, queue, lane, seq, slot, entry, true, DISCARD_REJECTED);
     } else {
-        if (shard_must_log_settle(queue, slot, entry) && !bug_enabled(BUG_ACK_UNLOGGED))
-            shard_log_settle(shard, queue->id, seq, 1);
-        shard_remove(shard, queue, seq, slot, entry, true);
+        shard_take_away(shard, queue, lane, seq, slot, entry, true);
     }
     if (consumer)
         consumer_settled(shard, consumer);
@@ -577,14 +629,15 @@ static void settle_ranges(struct shard *shard, struct bytes head)
     for (const uint8_t *target = head.data; target < head.data + head.size; target += SETTLE_TARGET_SIZE) {
         struct queue *queue = shard_queue(shard, load_le64(target));
         uint64_t first = load_le64(target + 8), count = load_le64(target + 16);
-        for (uint64_t i = 0; queue && i < count; i++) {
+        struct lane *lane = queue ? queue_lane(queue, first) : NULL;
+        for (uint64_t i = 0; lane && i < count; i++) {
             struct block_slot *slot;
             bool unacked;
-            struct entry *entry = queue_entry_at(queue, first + i, &slot, &unacked);
+            struct entry *entry = lane_entry_at(lane, first + i, &slot, &unacked);
             if (!entry || !unacked)
                 continue;
             struct consumer *consumer = entry->holder ? shard_consumer(shard, entry->holder) : NULL;
-            shard_remove(shard, queue, first + i, slot, entry, true);
+            shard_remove(shard, lane, first + i, slot, entry, true);
             if (consumer)
                 consumer_settled(shard, consumer);
         }
@@ -699,10 +752,26 @@ void shard_turn_end(struct shard *shard)
 
 uint64_t shard_deadline(const struct shard *shard)
 {
-    uint64_t now = shard->worker->now_us;
-    if (shard->withheld_count)
-        return now + 2000;
-    if (shard->own.count || shard->settle)
-        return shard->own_since_us + OWN_DELAY_US;
-    return log_state(shard->log) == GW_ERR_FULL ? now + 500000 : UINT64_MAX;
+    uint64_t now = shard->worker->now_us, deadline = timers_next(&shard->timers);
+    if (shard->withheld_count && now + 2000 < deadline)
+        deadline = now + 2000;
+    if ((shard->own.count || shard->settle) && shard->own_since_us + OWN_DELAY_US < deadline)
+        deadline = shard->own_since_us + OWN_DELAY_US;
+    if (log_state(shard->log) == GW_ERR_FULL && now + 500000 < deadline)
+        deadline = now + 500000;
+    return deadline;
+}
+
+/* ---- time ----------------------------------------------------------------------------------------------------------- */
+
+void shard_timer(struct shard *shard, struct queue *queue, uint64_t at_us)
+{
+    /* Without memory for it the queue is looked at when something happens to it. */
+    timers_set(&shard->timers, queue, at_us);
+}
+
+void shard_timers(struct shard *shard)
+{
+    for (struct queue *queue; (queue = timers_take(&shard->timers, shard->worker->now_us));)
+        shard_mark_dirty(shard, queue);
 }

@@ -14,6 +14,7 @@
 #include "broker/batch.h"
 #include "broker/queue.h"
 #include "broker/stage.h"
+#include "broker/timers.h"
 #include "store/log.h"
 #include "store/segment.h"
 
@@ -78,6 +79,7 @@ struct shard {
     struct map queues;               /* id → struct queue */
     struct queue *last_queue;        /* the one looked up last */
     struct queue *dirty;             /* queues with something to dispatch */
+    struct timers timers;            /* queues to be looked at later */
 
     struct chunk_account account;
     struct block_pool blocks;
@@ -150,7 +152,22 @@ static inline bool shard_must_log_settle(const struct queue *queue, const struct
 void shard_log_settle(struct shard *shard, uint64_t queue, uint64_t seq, uint64_t count);
 
 /* Removes a live message, releasing what it occupied. */
-void shard_remove(struct shard *shard, struct queue *queue, uint64_t seq, struct block_slot *slot, struct entry *entry, bool unacked);
+void shard_remove(struct shard *shard, struct lane *lane, uint64_t seq, struct block_slot *slot, struct entry *entry, bool unacked);
+
+/* A live message leaves for good: that is noted in the log where it must be, and it is removed. */
+void shard_take_away(struct shard *shard, struct queue *queue, struct lane *lane, uint64_t seq, struct block_slot *slot, struct entry *entry, bool unacked);
+
+/* Why a queue gives a message up; RabbitMQ's words for the reason of an x-death. */
+enum discard_reason { DISCARD_REJECTED, DISCARD_EXPIRED, DISCARD_MAXLEN, DISCARD_DELIVERY_LIMIT };
+
+/* The same for one that nobody has taken in: where the queue has a dead-letter exchange it goes on there. */
+void shard_discard(struct shard *shard, struct queue *queue, struct lane *lane, uint64_t seq, struct block_slot *slot, struct entry *entry, bool unacked,
+                   enum discard_reason reason);
+
+/* Has the queue looked at (marked dirty) no later than `at_us`, monotonic. */
+void shard_timer(struct shard *shard, struct queue *queue, uint64_t at_us);
+/* Begins a turn: what is due is marked dirty. */
+void shard_timers(struct shard *shard);
 
 /* Appends what the shard itself has to log, now. */
 void shard_flush_own(struct shard *shard);
@@ -183,27 +200,27 @@ void shard_answer_gets(struct shard *shard, struct queue *queue);
 /* ---- redelivery.c ---- */
 
 /* Deliveries will come near `seq`: has the log a mark above it, or is one on its way? */
-void redelivery_ask(struct shard *shard, struct queue *queue, uint64_t seq);
+void redelivery_ask(struct shard *shard, struct queue *queue, struct lane *lane, uint64_t seq);
 /* False: not before a mark is committed; the queue is served again then. */
-bool redelivery_may_deliver(struct shard *shard, struct queue *queue, const struct entry *entry, uint64_t seq);
+bool redelivery_may_deliver(struct shard *shard, struct queue *queue, struct lane *lane, const struct entry *entry, uint64_t seq);
 void redelivery_committed(struct shard *shard, uint64_t queue, uint64_t mark);
 /* The log was replayed; `clean`: up to the end that the snapshot knows. */
-void redelivery_recovered(struct queue *queue, bool clean);
+void redelivery_recovered(struct lane *lane, bool clean);
 
 /* ---- pager.c ---- */
 
 /* Starts reading the block of `slot` back, and the next ones after it. */
-void shard_load(struct shard *shard, struct queue *queue, struct block_slot *slot);
+void shard_load(struct shard *shard, struct queue *queue, struct lane *lane, struct block_slot *slot);
 /* Starts reading one block back, unless it is in memory or on its way. */
-void shard_load_block(struct shard *shard, struct queue *queue, struct block_slot *slot, uint64_t block_number);
+void shard_load_block(struct shard *shard, const struct queue *queue, struct block_slot *slot, uint64_t block_number);
 /* Forgets the ready messages of a block that is not in memory. */
-void shard_drop_paged(struct shard *shard, struct queue *queue, uint64_t block_number);
+void shard_drop_paged(struct shard *shard, struct queue *queue, struct lane *lane, uint64_t block_number);
 /* While the log is replayed: a block that was spilled too early takes messages again. Reads it back before it returns. */
-enum gw_err shard_reopen_block(struct shard *shard, struct queue *queue, uint64_t number);
+enum gw_err shard_reopen_block(struct shard *shard, struct queue *queue, struct lane *lane, uint64_t number);
 /* Pages blocks out until the memory limit holds. */
 void shard_page_out(struct shard *shard);
 /* Writes one image of what lives in the block; `wait`: before it returns. */
-enum gw_err shard_spill(struct shard *shard, struct queue *queue, uint64_t block_number, bool wait);
+enum gw_err shard_spill(struct shard *shard, struct queue *queue, struct lane *lane, uint64_t block_number, bool wait);
 void segment_released(struct shard *shard, struct segment_location location, uint32_t bytes);
 
 /* ---- checkpoint.c ---- */

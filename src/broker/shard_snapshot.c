@@ -83,17 +83,17 @@ static bool put_block(struct buffer *buffer, const struct block_slot *slot, uint
     return true;
 }
 
-static void put_queue(struct buffer *buffer, const struct queue *queue, uint32_t mark, struct segment_file_info *files, unsigned file_count)
+static void put_lane(struct buffer *buffer, uint64_t id, const struct lane *lane, uint32_t mark, struct segment_file_info *files, unsigned file_count)
 {
-    put64(buffer, queue->id);
-    put64(buffer, queue->next_seq);
-    put64(buffer, queue->asked_below > queue->redelivered_below ? queue->asked_below : queue->redelivered_below);
-    put64(buffer, queue->delivered_below > queue->redelivered_below ? queue->delivered_below : queue->redelivered_below);
+    put64(buffer, id);
+    put64(buffer, lane->next_seq);
+    put64(buffer, lane->asked_below > lane->redelivered_below ? lane->asked_below : lane->redelivered_below);
+    put64(buffer, lane->delivered_below > lane->redelivered_below ? lane->delivered_below : lane->redelivered_below);
     uint64_t count_at = buffer->size;
     uint32_t count = 0;
     put32(buffer, 0);
-    for (uint64_t number = queue->first_block; number < queue->end_block; number++) {
-        const struct block_slot *slot = queue_slot(queue, number);
+    for (uint64_t number = lane->first_block; number < lane->end_block; number++) {
+        const struct block_slot *slot = lane_slot(lane, number);
         if (slot->state == SLOT_SPILLED && (int32_t)(slot->spill_number - mark) < 0) {
             if (put_block(buffer, slot, number)) {
                 count++;
@@ -140,14 +140,17 @@ enum gw_err shard_snapshot_write(struct shard *shard, const struct snapshot_head
         put64(&buffer, 0);
         files[i].live = 0;   /* counted below */
     }
-    uint32_t queues = 0, cursor = 0;
+    uint32_t lanes = 0, cursor = 0;
     for (struct queue *queue; (queue = map_next(&shard->queues, &cursor));)
-        queues += queue->durable;
-    put32(&buffer, queues);
+        lanes += queue->durable ? 1 + (queue->levels ? queue->levels->count : 0) : 0;
+    put32(&buffer, lanes);
     cursor = 0;
     for (struct queue *queue; (queue = map_next(&shard->queues, &cursor));)
-        if (queue->durable)
-            put_queue(&buffer, queue, mark, files, file_count);
+        if (queue->durable) {
+            unsigned at = 0;
+            for (const struct lane *lane; (lane = queue_next_lane(queue, &at));)
+                put_lane(&buffer, queue->id, lane, mark, files, file_count);
+        }
     for (unsigned i = 0; !buffer.failed && i < file_count; i++)
         store_le64(buffer.data + files_at + i * 20u + 12, files[i].live);
     uint32_t changes = 0;
@@ -207,7 +210,7 @@ static enum gw_err open_segments(struct shard *shard, struct reader *reader)
     return err;
 }
 
-static enum gw_err read_block(struct shard *shard, struct queue *queue, struct reader *reader)
+static enum gw_err read_block(struct shard *shard, struct lane *lane, struct reader *reader)
 {
     const uint8_t *at = take(reader, BLOCK_RECORD_SIZE);
     if (reader->bad)
@@ -221,11 +224,11 @@ static enum gw_err read_block(struct shard *shard, struct queue *queue, struct r
         memcpy(bits, take(reader, sizeof(bits)), sizeof(bits));
     if (reader->bad || !number || released > location.size || live > BLOCK_SIZE || (!has_bits && live != BLOCK_SIZE))
         return GW_ERR_CORRUPT;
-    if (!queue) {   /* deleted after the snapshot */
+    if (!lane) {   /* deleted after the snapshot */
         segment_released(shard, location, location.size - released);
         return GW_OK;
     }
-    struct block_slot *slot = queue_restore_slot(queue, number);
+    struct block_slot *slot = lane_restore_slot(lane, number);
     if (!slot)
         return GW_ERR_NOMEM;
     *slot = (struct block_slot){.location = location, .released = released, .state = SLOT_SPILLED, .live = has_bits ? 0 : live};
@@ -237,23 +240,26 @@ static enum gw_err read_block(struct shard *shard, struct queue *queue, struct r
         slot->block->ready_count = live;
         slot->block->bodies = false;
     }
-    queue->ready += live;
+    lane->ready += live;
     return GW_OK;
 }
 
-static enum gw_err read_queue(struct shard *shard, struct reader *reader)
+static enum gw_err read_lane(struct shard *shard, struct reader *reader)
 {
     struct queue *queue = map_get(&shard->queues, take64(reader));
     uint64_t next_seq = take64(reader), redelivered_below = take64(reader), clean_below = take64(reader);
     uint32_t blocks = take32(reader);
-    if (queue) {
-        queue->next_seq = next_seq;
-        queue->redelivered_below = redelivered_below;
-        queue->clean_below = clean_below;
+    struct lane *lane = queue ? queue_lane_make(queue, seq_level(next_seq)) : NULL;
+    if (queue && !lane)
+        return GW_ERR_NOMEM;
+    if (lane) {
+        lane->next_seq = next_seq;
+        lane->redelivered_below = redelivered_below;
+        lane->clean_below = clean_below;
     }
     enum gw_err err = reader->bad ? GW_ERR_CORRUPT : GW_OK;
     for (uint32_t i = 0; !err && i < blocks; i++)
-        err = read_block(shard, queue, reader);
+        err = read_block(shard, lane, reader);
     return err;
 }
 
@@ -301,6 +307,6 @@ enum gw_err shard_snapshot_read(struct shard *shard, struct bytes blob, struct s
     err = changes.bad ? GW_ERR_CORRUPT : read_changes(shard, changes);
     uint32_t queues = take32(&reader);
     for (uint32_t i = 0; !err && i < queues; i++)
-        err = read_queue(shard, &reader);
+        err = read_lane(shard, &reader);
     return err;
 }

@@ -3,7 +3,7 @@
  *
  *   version (4) · shards (4) · cutoff (8) · clean end (8): the log's end at a clean close, 0 otherwise
  *   files (4), each: number (4) · size (8) · live (8)
- *   queues (4), each: id (8) · next_seq (8) · redelivered_below (8) · the same after a clean end (8) · blocks (4), each:
+ *   lanes of queues (4), each: queue's id (8) · next_seq (8) · redelivered_below (8) · the same after a clean end (8) · blocks (4), each:
  *       block number (8) · file (4) · size (4) · offset (8) · released (4) · live (2) · has bits (1) · zero (1) · [bits (32)]
  *   changes (4), each: size (4) · a topology change (broker/topology.h)
  */

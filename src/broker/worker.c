@@ -295,7 +295,8 @@ static void send_statistics(struct worker *worker, const struct command_request 
             part->serial = request->serial;
             for (uint32_t k = 0; k < count; k++) {
                 struct queue *queue = map_next(&shard->queues, &cursor);
-                part->queues[part->count++] = (struct queue_statistics){queue->id, queue->ready, queue->unacked, queue->ready_bytes, queue->consumer_count};
+                const struct queue_totals totals = queue_totals(queue);
+                part->queues[part->count++] = (struct queue_statistics){queue->id, totals.ready, totals.unacked, totals.ready_bytes, queue->consumer_count};
             }
             left -= count;
         }

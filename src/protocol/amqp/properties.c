@@ -74,6 +74,40 @@ bool amqp_properties_decode(struct bytes in, struct amqp_properties *properties)
     return at == end;
 }
 
+/* Bytes of the property at `at`, its value in *value. */
+static size_t pass_one(const struct row *row, const uint8_t *at, struct bytes *value)
+{
+    switch (row->shape) {
+    case OCTET:
+        *value = bytes_of(at, 1);
+        return 1;
+    case SECONDS:
+        *value = bytes_of(at, 8);
+        return 8;
+    case HEADERS:
+        *value = bytes_of(at + 4, load_be32(at));
+        return 4 + value->size;
+    default:
+        *value = bytes_of(at + 1, at[0]);
+        return 1 + (size_t)at[0];
+    }
+}
+
+bool amqp_properties_get(struct bytes in, enum amqp_property which, struct bytes *value)
+{
+    uint16_t flags = in.size < 2 ? 0 : load_be16(in.data);
+    const uint8_t *at = in.data + 2;
+    if (!(flags & which))
+        return false;
+    for (unsigned i = 0;; i++) {
+        if (!(flags & rows[i].flag))
+            continue;
+        at += pass_one(&rows[i], at, value);
+        if (rows[i].flag == which)
+            return true;
+    }
+}
+
 /* SIZE_MAX: it cannot be written. */
 static size_t size_one(const struct row *row, const void *field)
 {

@@ -39,6 +39,17 @@ struct amqp_properties {
 /* Decodes a flag word and list that end exactly where `in` does. False when they do not, or when the headers are no valid table. */
 bool amqp_properties_decode(struct bytes in, struct amqp_properties *properties);
 
+/* One property of bytes that were found valid before: a short string without its size, a table without its, the bytes of anything else.
+ * False: it is not there. For those who want one field of many messages. */
+bool amqp_properties_get(struct bytes in, enum amqp_property which, struct bytes *value);
+
+/* The priority, 0 when there is none. */
+static inline unsigned amqp_properties_priority(struct bytes in)
+{
+    struct bytes value;
+    return in.size > 2 && (in.data[0] & AMQP_PRIORITY >> 8) && amqp_properties_get(in, AMQP_PRIORITY, &value) ? value.data[0] : 0;
+}
+
 /* Bytes that encode needs for it. */
 size_t amqp_properties_size(const struct amqp_properties *properties);
 
