@@ -189,6 +189,8 @@ struct command_deliver {
     uint32_t messages_left;
     uint16_t channel;
     uint8_t flags;              /* enum deliver_flags */
+    uint8_t added;              /* enum delivery_header */
+    uint64_t added_value;
 };
 enum deliver_flags { DELIVER_REDELIVERED = 1, DELIVER_NO_ACK = 2, DELIVER_GET = 4 };
 

@@ -200,6 +200,8 @@ enum gw_err broker_open(struct broker *broker, char *why, unsigned room)
         err = copy_topology(broker);
     for (unsigned i = 1; !err && i < broker->shards; i++)
         err = shard_open(broker->workers[i % broker->config.workers]->shards[i], why, room);
+    for (unsigned i = 0; !err && i < broker->config.workers; i++)
+        worker_settings(broker->workers[i]);
     for (unsigned i = 0; !err && i < broker->shards; i++)
         atomic_store(&broker->log_states[i], (int)log_state(broker->workers[i % broker->config.workers]->shards[i]->log));
     return err;

@@ -20,6 +20,8 @@ struct transaction;
 
 /* ---- answers, and what comes unasked -------------------------------------------------------------------------------- */
 
+enum delivery_header { DELIVERY_ADDS_NOTHING, DELIVERY_ADDS_COUNT /* x-delivery-count */, DELIVERY_ADDS_OFFSET /* x-stream-offset */ };
+
 /* A message on its way to a consumer or as the answer to a get. Borrowed until the callback returns: copy what you need, or
  * chunk_retain(chunk) to keep `content` (see store/message.h for its layout). */
 struct delivery {
@@ -34,6 +36,8 @@ struct delivery {
     bool redelivered;
     bool no_ack;                 /* already settled: nothing to keep */
     bool is_get;
+    enum delivery_header added;  /* a header that the consumer gets beside those that the message was published with … */
+    uint64_t added_value;        /* … and its value */
 };
 
 enum request_kind {

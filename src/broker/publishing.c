@@ -2,6 +2,7 @@
 #include "broker/worker_internal.h"
 #include "base/bugs.h"
 
+#include "protocol/amqp/properties.h"
 #include "store/message.h"
 
 #include <stdlib.h>
@@ -172,6 +173,12 @@ static enum publish_result begin_private(struct worker *worker, struct publish *
     return PUBLISH_ROUTED;
 }
 
+/* Has the message a time to live of its own? */
+static inline bool expires_by_itself(const struct publish *publish)
+{
+    return publish->properties.size > 2 && (publish->properties.data[0] & AMQP_EXPIRATION >> 8);
+}
+
 enum publish_result client_publish_begin(struct client *client, struct publish *publish)
 {
     struct worker *worker = client->worker;
@@ -184,13 +191,18 @@ enum publish_result client_publish_begin(struct client *client, struct publish *
     if (UNLIKELY(result != PUBLISH_ROUTED))
         return result;
     publish->place.content_size = message_size(publish->exchange.size, publish->routing_key.size, publish->properties.size, publish->body_size);
+    uint64_t arrived_ms = 0;
+    if (UNLIKELY(found->stamped || expires_by_itself(publish))) {
+        arrived_ms = worker->wall_us / 1000;
+        publish->place.content_size += MESSAGE_STAMP_SIZE;
+    }
     if (UNLIKELY(!found->count)) {
         if (!publish->mandatory)
             return PUBLISH_UNROUTABLE;
         result = begin_private(worker, publish, 0, NULL);
         if (result != PUBLISH_ROUTED)
             return result;
-        publish->body = message_begin(publish->place.content, publish->exchange, publish->routing_key, publish->properties);
+        publish->body = message_begin(publish->place.content, publish->exchange, publish->routing_key, publish->properties, arrived_ms);
         return PUBLISH_UNROUTABLE;
     }
     if (publish->persistent && found->durable && UNLIKELY(storage_refuses(worker, publish, found)))
@@ -214,7 +226,7 @@ enum publish_result client_publish_begin(struct client *client, struct publish *
         publish->place.content = target;
         publish->place.targets = end;
     }
-    publish->body = message_begin(publish->place.content, publish->exchange, publish->routing_key, publish->properties);
+    publish->body = message_begin(publish->place.content, publish->exchange, publish->routing_key, publish->properties, arrived_ms);
     return PUBLISH_ROUTED;
 }
 

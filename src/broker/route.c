@@ -37,6 +37,7 @@ static void add_queue(struct search *search, struct queue_entry *queue)
         route->capacity = capacity;
     }
     route->durable |= !(queue->id & QUEUE_ID_TRANSIENT);
+    route->stamped |= queue->settings && (queue->settings->flags & SETTINGS_STAMPED);
     route->queues[route->count++] = queue->id;
 }
 
@@ -106,7 +107,7 @@ enum gw_err topology_route(struct topology *topology, struct exchange *exchange,
     struct search search = {.topology = topology, .routing_key = routing_key, .properties = properties, .route = route};
     topology->visit++;
     route->count = 0;
-    route->durable = false;
+    route->durable = route->stamped = false;
     route->cacheable = true;
     route->version = topology->version;
     exchange->visited = topology->visit;

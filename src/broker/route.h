@@ -10,6 +10,7 @@ struct route {
     uint32_t count, capacity;
     bool durable;           /* one of the queues is */
     bool cacheable;         /* depends on exchange and routing key alone */
+    bool stamped;           /* one of the queues wants to know when messages arrived */
     uint64_t *queues;
 };
 

@@ -84,6 +84,15 @@ enum gw_err shard_queue_create(struct shard *shard, uint64_t id, bool auto_delet
     return GW_OK;
 }
 
+void shard_queue_set(struct shard *shard, uint64_t id, const struct queue_settings *settings)
+{
+    struct queue *queue = shard_queue(shard, id);
+    if (!queue || (!settings && !queue->settings))
+        return;
+    queue->settings = settings;
+    shard_mark_dirty(shard, queue);
+}
+
 static void forget_dirty(struct shard *shard, struct queue *queue)
 {
     struct queue **at = &shard->dirty;

@@ -128,6 +128,8 @@ void shard_free(struct shard *shard);
 /* The queue of that id; NULL when it is gone. */
 struct queue *shard_queue(struct shard *shard, uint64_t id);
 enum gw_err shard_queue_create(struct shard *shard, uint64_t id, bool auto_delete);
+/* What the queue's settings are from now on (borrowed; NULL: it has none). */
+void shard_queue_set(struct shard *shard, uint64_t id, const struct queue_settings *settings);
 /* Consumers are told, unacknowledged messages forgotten, segments released. */
 void shard_queue_delete(struct shard *shard, uint64_t id);
 

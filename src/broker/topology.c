@@ -277,6 +277,12 @@ static enum gw_err delete_exchange(struct topology *topology, const struct topol
 
 /* ---- queues -------------------------------------------------------------------------------------------------------- */
 
+static void free_queue(struct queue_entry *queue)
+{
+    settings_free(queue->settings);
+    free(queue);
+}
+
 static enum gw_err declare_queue(struct topology *topology, const struct topology_change *change)
 {
     struct queue_entry *queue = topology_queue(topology, change->name);
@@ -291,13 +297,17 @@ static enum gw_err declare_queue(struct topology *topology, const struct topolog
     queue->id = change->id;
     queue->owner = change->owner;
     queue->flags = change->flags;
-    if (map_put(&topology->queues_by_id, queue->id, queue)) {
+    if (settings_make(queue->arguments, (struct bytes){0}, (struct bytes){0}, &queue->settings)) {
         free(queue);
+        return GW_ERR_NOMEM;
+    }
+    if (map_put(&topology->queues_by_id, queue->id, queue)) {
+        free_queue(queue);
         return GW_ERR_NOMEM;
     }
     if (name_map_put(&topology->queues, queue)) {
         map_remove(&topology->queues_by_id, queue->id);
-        free(queue);
+        free_queue(queue);
         return GW_ERR_NOMEM;
     }
     topology->exclusive_count += queue->owner != 0;
@@ -317,7 +327,7 @@ static enum gw_err delete_queue(struct topology *topology, const struct topology
     topology->exclusive_count -= queue->owner != 0;
     name_map_remove(&topology->queues, queue->name);
     map_remove(&topology->queues_by_id, queue->id);
-    free(queue);
+    free_queue(queue);
     return GW_OK;
 }
 
@@ -396,7 +406,7 @@ void topology_deinit(struct topology *topology)
         free_exchange(topology, exchange);
     cursor = 0;
     for (void *queue; (queue = map_next(&topology->queues.map, &cursor));)
-        free(queue);
+        free_queue(queue);
     cursor = 0;
     for (void *user; (user = map_next(&topology->users.map, &cursor));)
         free(user);

@@ -14,6 +14,7 @@
 #include "base/bytes.h"
 #include "base/err.h"
 #include "base/map.h"
+#include "broker/settings.h"
 
 enum exchange_type { EXCHANGE_DIRECT, EXCHANGE_FANOUT, EXCHANGE_TOPIC, EXCHANGE_HEADERS };
 
@@ -69,6 +70,7 @@ struct queue_entry {
     uint64_t id, owner;
     unsigned flags;
     struct bytes arguments;
+    struct queue_settings *settings;       /* what its arguments and policies say; NULL: nothing */
     struct binding *incoming;
     uint64_t visited;
     struct queue_entry *owned_next;        /* of exclusive queues of one owner */

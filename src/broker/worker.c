@@ -245,6 +245,8 @@ static void take_delivery(struct worker *worker, const struct command_deliver *c
         .redelivered = command->flags & DELIVER_REDELIVERED,
         .no_ack = command->flags & DELIVER_NO_ACK,
         .is_get = command->flags & DELIVER_GET,
+        .added = command->added,
+        .added_value = command->added_value,
     };
     worker_client_touched(worker, place->client);
     place->client->ops->deliver(place->client, &delivery);
@@ -264,6 +266,23 @@ static void take_cancelled(struct worker *worker, const struct command_cancelled
     place->client->ops->cancelled(place->client, command->channel, command->consumer);
 }
 
+static void declare_in_shard(struct worker *worker, struct shard *shard, const struct topology_change *change)
+{
+    const struct queue_entry *entry = topology_queue_by_id(&worker->topology, change->id);
+    CHECK(!shard_queue_create(shard, change->id, change->flags & TOPOLOGY_AUTO_DELETE));
+    shard_queue_set(shard, change->id, entry ? entry->settings : NULL);
+}
+
+void worker_settings(struct worker *worker)
+{
+    uint32_t cursor = 0;
+    for (const struct queue_entry *entry; (entry = map_next(&worker->topology.queues.map, &cursor));) {
+        struct shard *shard = worker->shards[queue_id_shard(entry->id)];
+        if (shard)
+            shard_queue_set(shard, entry->id, entry->settings);
+    }
+}
+
 /* A change of the topology that the master made. */
 static void take_change(struct worker *worker, const struct command_change *command)
 {
@@ -273,7 +292,7 @@ static void take_change(struct worker *worker, const struct command_change *comm
     CHECK(err != GW_ERR_NOMEM);
     struct shard *shard = change.kind == CHANGE_QUEUE_DECLARE || change.kind == CHANGE_QUEUE_DELETE ? worker->shards[queue_id_shard(change.id)] : NULL;
     if (shard && change.kind == CHANGE_QUEUE_DECLARE)
-        CHECK(!shard_queue_create(shard, change.id, change.flags & TOPOLOGY_AUTO_DELETE));
+        declare_in_shard(worker, shard, &change);
     else if (shard)
         shard_queue_delete(shard, change.id);
     worker->applied_sequence = command->sequence;
@@ -438,9 +457,19 @@ static bool has_awakened(const struct worker *worker)
     return worker->master && master_is_due(worker->master);
 }
 
+void worker_set_clock(struct worker *worker, uint64_t wall_us, uint64_t now_us)
+{
+    worker->wall_offset_us = (int64_t)(wall_us - now_us);
+    worker->wall_us = wall_us;
+}
+
 bool worker_turn(struct worker *worker, uint64_t now_us)
 {
     worker->now_us = now_us;
+    worker->wall_us = now_us + (uint64_t)worker->wall_offset_us;
+    for (unsigned i = 0; i < worker->broker->shards; i++)
+        if (worker->shards[i] && timers_next(&worker->shards[i]->timers) <= now_us)
+            shard_timers(worker->shards[i]);
     for (unsigned round = 0; round < TURN_ROUNDS; round++) {
         publishing_seal(worker);
         execute_all(worker, &worker->inbox);

@@ -37,6 +37,10 @@ void worker_receive(struct worker *worker, struct batch *batch);
  * (after looking for input). */
 bool worker_turn(struct worker *worker, uint64_t now_us);
 
+/* What time of day it is: `wall_us` microseconds since 1970 at the monotonic `now_us`. Without it the two are the same. Call it before a turn as often as the
+ * system's clock may be set. */
+void worker_set_clock(struct worker *worker, uint64_t wall_us, uint64_t now_us);
+
 /* When worker_turn must be called at the latest though nothing arrives, monotonic microseconds; UINT64_MAX: never. */
 uint64_t worker_deadline(const struct worker *worker);
 

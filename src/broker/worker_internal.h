@@ -71,7 +71,9 @@ struct worker {
     unsigned index;
     struct disk *disk;
     struct worker_port *port;
-    uint64_t now_us;
+    uint64_t now_us;                    /* monotonic, of this turn */
+    uint64_t wall_us;                   /* since 1970, of this turn */
+    int64_t wall_offset_us;             /* from the one to the other */
     struct chunk_pool *chunks;
     struct batch_pool batches;
     struct outbox *outboxes;            /* one a worker, itself too */
@@ -109,6 +111,8 @@ static inline unsigned worker_of_client(uint64_t client) { return (client >> 32)
 struct client_place *worker_client(struct worker *worker, uint64_t id);
 void worker_client_touched(struct worker *worker, struct client *client);
 uint64_t worker_random(struct worker *worker);
+/* Tells the shards' queues what settings they have now: after recovery, and when policies have changed. */
+void worker_settings(struct worker *worker);
 
 /* ---- publishing.c ---- */
 void publishing_seal(struct worker *worker);                 /* slices of this turn become commands */

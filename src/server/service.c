@@ -3,7 +3,9 @@
 #include "base/err.h"
 
 #include <stdlib.h>
+#include <time.h>
 
+#define CLOCK_TOLD_US 100000u
 #define FAREWELL_US 5000000u   /* how long peers have to answer connection.close when the broker stops … */
 #define LINGER_US 1000000u     /* … and to read to the end after that */
 
@@ -213,6 +215,16 @@ static void go_on_stopping(struct service *s, uint64_t now_us)
         reactor_stop(s->reactor);
 }
 
+/* The time of day is looked at now and then: it may be set while the program runs. */
+static void tell_clock(struct service *s, uint64_t now_us)
+{
+    struct timespec now;
+    if (now_us < s->clock_us || clock_gettime(CLOCK_REALTIME, &now))
+        return;
+    s->clock_us = now_us + CLOCK_TOLD_US;
+    worker_set_clock(s->worker, (uint64_t)now.tv_sec * 1000000u + (uint64_t)now.tv_nsec / 1000u, now_us);
+}
+
 uint64_t service_turn(void *service, uint64_t now_us)
 {
     struct service *s = service;
@@ -220,6 +232,7 @@ uint64_t service_turn(void *service, uint64_t now_us)
     if (!s->stopping && atomic_load_explicit(&s->shutdown->requests, memory_order_relaxed) > 0)
         begin_stop(s, now_us);
     tick_due(s, now_us);
+    tell_clock(s, now_us);
     bool more = worker_turn(s->worker, now_us);
     settle_dirty(s);
     for (unsigned to = 0; to < s->shutdown->count; to++) {

@@ -37,6 +37,7 @@ struct service {
     struct peer *peers;                          /* all */
     bool stopping, drained;
     uint64_t stop_us;
+    uint64_t clock_us;                           /* when the time of day is looked at again */
 };
 
 void service_init(struct service *service, unsigned index, const struct session_config *config, struct shutdown *shutdown);

@@ -7,6 +7,8 @@
 #include "protocol/amqp/requests.h"
 #include "store/message.h"
 
+#include <stdlib.h>
+
 static inline size_t header_frame_size(const struct message *message)
 {
     return AMQP_FRAME_OVERHEAD + AMQP_CONTENT_HEADER_SIZE + message->properties.size;
@@ -92,6 +94,43 @@ static inline uint64_t take_tag(struct channel *channel, uint64_t queue, uint64_
     return tag;
 }
 
+/* The message's properties with the header that the broker adds, in `room` bytes at `at`. Those that would not fit stay as they are. */
+static void add_header(struct message *message, const struct delivery *delivery, uint8_t *at, size_t room)
+{
+    static const char *const names[] = {[DELIVERY_ADDS_COUNT] = "x-delivery-count", [DELIVERY_ADDS_OFFSET] = "x-stream-offset"};
+    struct amqp_properties properties;
+    struct amqp_table_writer writer;
+    struct bytes table;
+    if (!amqp_properties_decode(message->properties, &properties))
+        return;
+    size_t half = room / 2;
+    amqp_table_begin(&writer, at + half, room - half);
+    amqp_table_put_all(&writer, properties.flags & AMQP_HEADERS ? properties.headers : (struct bytes){0}, names[delivery->added]);
+    amqp_table_put_long(&writer, names[delivery->added], (int64_t)delivery->added_value);
+    if (!amqp_table_finish(&writer, &table))
+        return;
+    properties.headers = table;
+    properties.flags |= AMQP_HEADERS;
+    size_t size = amqp_properties_encode(&properties, at, half);
+    if (size)
+        message->properties = bytes_of(at, size);
+}
+
+/* Reads the message, with what the broker adds to it. The properties may lie in *made, to be freed once they were written. */
+static bool read_message(const struct delivery *delivery, struct message *message, uint8_t **made)
+{
+    *made = NULL;
+    CHECK(message_read(delivery->content, message));
+    if (LIKELY(!delivery->added))
+        return true;
+    size_t room = 2 * (message->properties.size + 64);
+    *made = malloc(room);
+    if (!*made)
+        return false;
+    add_header(message, delivery, *made, room);
+    return true;
+}
+
 static void give_back(struct session *session, const struct delivery *delivery)
 {
     if (!delivery->no_ack)
@@ -108,9 +147,10 @@ static void deliver_get(struct session *session, const struct delivery *delivery
         give_back(session, delivery);
         return;
     }
-    CHECK(message_read(delivery->content, &message));
-    uint64_t tag = take_tag(channel, delivery->queue, delivery->seq, delivery->no_ack, false);
+    uint8_t *made;
+    uint64_t tag = read_message(delivery, &message, &made) ? take_tag(channel, delivery->queue, delivery->seq, delivery->no_ack, false) : 0;
     if (tag == 0) {
+        free(made);
         give_back(session, delivery);
         error_out_of_memory(session);
         return;
@@ -120,6 +160,7 @@ static void deliver_get(struct session *session, const struct delivery *delivery
         [AMQP_BASIC_GET_OK_EXCHANGE] = amqp_bytes(message.exchange), [AMQP_BASIC_GET_OK_ROUTING_KEY] = amqp_bytes(message.routing_key),
         [AMQP_BASIC_GET_OK_MESSAGE_COUNT] = amqp_number(delivery->messages_left)};
     send_with_content(session, channel->number, AMQP_BASIC_GET_OK, values, &message, delivery->chunk);
+    free(made);
 }
 
 void deliver_message(struct session *session, const struct delivery *delivery)
@@ -142,9 +183,10 @@ void deliver_message(struct session *session, const struct delivery *delivery)
         return;
     }
     struct message message;
-    CHECK(message_read(delivery->content, &message));
-    uint64_t tag = take_tag(channel, delivery->queue, delivery->seq, consumer->no_ack, true);
+    uint8_t *made;
+    uint64_t tag = read_message(delivery, &message, &made) ? take_tag(channel, delivery->queue, delivery->seq, consumer->no_ack, true) : 0;
     if (UNLIKELY(tag == 0)) {
+        free(made);
         give_back(session, delivery);
         error_out_of_memory(session);
         return;
@@ -152,10 +194,14 @@ void deliver_message(struct session *session, const struct delivery *delivery)
     struct bytes consumer_tag = bytes_of(consumer->tag, consumer->tag_size);
     size_t room = amqp_deliver_size(consumer_tag.size, message.exchange.size, message.routing_key.size) + content_room(session, &message);
     uint8_t *at = output_room(&session->output, room);
-    if (UNLIKELY(!at))
+    if (UNLIKELY(!at)) {
+        free(made);
         return;
+    }
     at = amqp_deliver_write(at, channel->number, consumer_tag, tag, delivery->redelivered, message.exchange, message.routing_key);
     write_content(session, channel->number, &message, delivery->chunk, at);
+    if (UNLIKELY(made != NULL))
+        free(made);
     consume_owe(consumer, (uint32_t)delivery->content.size + DELIVERY_OVERHEAD);
     if (UNLIKELY(consumer->settle_here))
         client_settle(&session->client, delivery->queue, SETTLE_ACK, delivery->seq, 1, NULL);

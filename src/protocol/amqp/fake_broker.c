@@ -89,7 +89,7 @@ enum publish_result client_publish_begin(struct client *client, struct publish *
     if (!publish->chunk)
         return PUBLISH_NO_MEMORY;
     publish->content = bytes_of(publish->chunk->data, size);
-    publish->body = message_begin(publish->chunk->data, publish->exchange, publish->routing_key, publish->properties);
+    publish->body = message_begin(publish->chunk->data, publish->exchange, publish->routing_key, publish->properties, 0);
     return nowhere ? PUBLISH_UNROUTABLE : PUBLISH_ROUTED;
 }
 
@@ -241,7 +241,7 @@ struct delivery fake_delivery(struct worker *fake, const char *exchange, const c
     uint64_t size = message_size(x.size, k.size, p.size, body.size);
     *chunk = chunk_new(fake->chunks, size);
     CHECK(*chunk);
-    uint8_t *at = message_begin((*chunk)->data, x, k, p);
+    uint8_t *at = message_begin((*chunk)->data, x, k, p, 0);
     if (body.size)
         memcpy(at, body.data, body.size);
     return (struct delivery){.chunk = *chunk, .content = bytes_of((*chunk)->data, size), .queue = 7, .seq = 1, .handle = 9, .channel = 1};
