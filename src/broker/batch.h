@@ -128,16 +128,17 @@ struct command_refuse {         /* also of resume */
     uint32_t handle;
 };
 
-/* A request as it travels: the fixed part of struct request, then name, source, routing key, type, arguments. */
+/* A request as it travels: the fixed part of struct request, then name, source, routing key, type, arguments, vhost. */
 struct command_request {
     struct command command;
     uint64_t client;
     uint64_t queue;             /* id, where it is known */
     uint64_t serial;            /* which of the client's requests this is */
     uint32_t kind, flags, tag, handle, prefetch;
+    uint32_t vhost;             /* id of the client's */
     uint16_t channel;
     uint16_t step;              /* of a deletion: see requests.c */
-    uint32_t name_size, source_size, routing_key_size, type_size, arguments_size;
+    uint32_t name_size, source_size, routing_key_size, type_size, arguments_size, vhost_size;
     uint8_t bytes[];
 };
 

@@ -11,7 +11,7 @@
 #define CLIENTS_DEFAULT 1000000u
 #define DISK_FREE_DEFAULT 50000000u
 #define FORMAT_FILE "godwit"        /* names the format and the number of shards of a data directory */
-#define FORMAT_MAGIC "godwit data 1, shards "
+#define FORMAT_MAGIC "godwit data 2, shards "
 
 struct broker *broker_new(const struct broker_config *config)
 {

@@ -16,6 +16,7 @@
 
 struct worker;
 struct client;
+struct topology_change;
 struct transaction;
 
 /* ---- answers, and what comes unasked -------------------------------------------------------------------------------- */
@@ -54,6 +55,7 @@ enum request_kind {
     REQUEST_CANCEL,
     REQUEST_GET,                 /* answered by deliver (is_get) or by replied with `empty` */
     REQUEST_COMMIT,              /* a transaction: client_transaction_commit */
+    REQUEST_CHANGE,              /* what administrators do: `change`, see administration.c. The asker has seen to it that the user may */
     REQUEST_LIST,                /* `name` is "queues", "exchanges", "bindings" or "overview"; the answer's text is JSON */
 };
 
@@ -73,6 +75,8 @@ struct request {
     struct bytes source;         /* bind, unbind: the source exchange's name */
     struct bytes routing_key;
     struct bytes type;           /* exchange.declare: "direct", … */
+    struct bytes vhost;          /* by name; empty: the client's own. The asker has seen to it that the user may */
+    const struct topology_change *change;
     struct bytes arguments;      /* an AMQP field table's payload without its length, validated by the session */
     uint64_t queue;              /* cancel: its queue's id; handle: */
     uint32_t handle;             /* cancel: the consumer's handle */
@@ -104,6 +108,8 @@ struct client_ops {
     void (*resumed)(struct client *client);
     /* The broker lacks `reason` ("low on memory", "low on disk"); NULL: no more. While it does, client_may_publish is false. */
     void (*blocked)(struct client *client, const char *reason);
+    /* The broker wants no more of the connection: it is to be closed with this code and text ("CONNECTION_FORCED - vhost 'x' is deleted"). */
+    void (*closed)(struct client *client, uint16_t code, struct bytes text);
     /* End of a loop turn in which anything was called above: time to give credit back and to put confirms together. */
     void (*turned)(struct client *client);
 };
@@ -114,6 +120,7 @@ struct client {
     struct worker *worker;
     uint64_t id;                 /* unique while the broker runs; its low 32 bits are the slot, see worker.c */
     uint64_t in_flight;          /* bytes published that shards have not yet taken in */
+    uint32_t vhost;              /* id of the vhost that it opened; 0: none yet */
     bool stalled;                /* resumed is owed */
     bool turned_queued;
     struct client *turned_next;
@@ -131,6 +138,12 @@ void client_detach(struct client *client);
 /* Is this the password of `user`? Constant time. On false nothing tells which of the two is wrong. `from_loopback`: judged by the peer's
  * address; the user guest is refused otherwise. */
 bool client_authenticate(struct client *client, struct bytes user, struct bytes password, bool from_loopback);
+
+/* The vhost is the one that everything asked afterwards is about. False: there is none of that name. */
+bool client_open(struct client *client, struct bytes vhost);
+
+/* Its name, empty when it is gone. Borrowed until the next turn. */
+struct bytes client_vhost_name(const struct client *client);
 
 /* ---- publishing, the hot path in ----------------------------------------------------------------------------------- */
 

@@ -286,6 +286,7 @@ static void request_get(struct shard *shard, struct queue *queue, const struct c
 }
 
 #define NAME(request) (int)request_name(request).size, (const char *)request_name(request).data
+#define VHOST(shard, request) (int)request_vhost_name((shard)->worker, request).size, (const char *)request_vhost_name((shard)->worker, request).data
 
 /* ---- consume, cancel, purge, status -------------------------------------------------------------------------------- */
 
@@ -301,13 +302,13 @@ static void request_consume(struct shard *shard, struct queue *queue, const stru
 {
     bool exclusive = request->flags & REQUEST_EXCLUSIVE;
     if (queue->has_exclusive || (exclusive && queue->consumer_count)) {
-        request_refuse(shard->worker, request, 403, "ACCESS_REFUSED - queue '%.*s' in vhost '/' in exclusive use", NAME(request));
+        request_refuse(shard->worker, request, 403, "ACCESS_REFUSED - queue '%.*s' in vhost '%.*s' in exclusive use", NAME(request), VHOST(shard, request));
         return;
     }
     struct consumer *consumer = calloc(1, sizeof(*consumer));
     if (!consumer || !table_add(shard, consumer)) {
         free(consumer);
-        request_refuse(shard->worker, request, 506, "RESOURCE_ERROR - no memory for a consumer of queue '%.*s' in vhost '/'", NAME(request));
+        request_refuse(shard->worker, request, 506, "RESOURCE_ERROR - no memory for a consumer of queue '%.*s' in vhost '%.*s'", NAME(request), VHOST(shard, request));
         return;
     }
     consumer->queue = queue;
@@ -397,12 +398,12 @@ static void request_purge(struct shard *shard, struct queue *queue, const struct
 static void request_delete(struct shard *shard, struct queue *queue, const struct command_request *request)
 {
     if ((request->flags & REQUEST_IF_UNUSED) && queue->consumer_count) {
-        request_refuse(shard->worker, request, 406, "PRECONDITION_FAILED - queue '%.*s' in vhost '/' in use", NAME(request));
+        request_refuse(shard->worker, request, 406, "PRECONDITION_FAILED - queue '%.*s' in vhost '%.*s' in use", NAME(request), VHOST(shard, request));
         return;
     }
     const struct queue_totals totals = queue_totals(queue);
     if ((request->flags & REQUEST_IF_EMPTY) && totals.ready + totals.unacked) {
-        request_refuse(shard->worker, request, 406, "PRECONDITION_FAILED - queue '%.*s' in vhost '/' not empty", NAME(request));
+        request_refuse(shard->worker, request, 406, "PRECONDITION_FAILED - queue '%.*s' in vhost '%.*s' not empty", NAME(request), VHOST(shard, request));
         return;
     }
     struct command_answer *answer = answer_client(shard, request->client, request->serial, REQUEST_QUEUE_DELETE, request->channel, request->tag);
@@ -429,7 +430,7 @@ void shard_request(struct shard *shard, const struct command_request *request)
         if (request->kind == REQUEST_QUEUE_DELETE)
             answer_client(shard, request->client, request->serial, REQUEST_QUEUE_DELETE, request->channel, request->tag);
         else
-            request_refuse(shard->worker, request, 404, "NOT_FOUND - no queue '%.*s' in vhost '/'", NAME(request));
+            request_refuse(shard->worker, request, 404, "NOT_FOUND - no queue '%.*s' in vhost '%.*s'", NAME(request), VHOST(shard, request));
         return;
     }
     switch ((enum request_kind)request->kind) {

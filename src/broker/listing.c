@@ -10,18 +10,21 @@ enum what { LIST_QUEUES, LIST_EXCHANGES, LIST_BINDINGS, LIST_OVERVIEW };
 
 struct listing {
     enum what what;
+    uint32_t vhost;
     struct queue_statistics *queues;
     uint32_t count, capacity;
 };
 
-struct listing *listing_new(struct bytes what)
+struct listing *listing_new(struct bytes what, uint32_t vhost)
 {
     static const char *const names[] = {"queues", "exchanges", "bindings", "overview"};
     for (unsigned i = 0; i < 4; i++)
         if (bytes_equal(what, bytes_of_text(names[i]))) {
             struct listing *listing = calloc(1, sizeof(*listing));
-            if (listing)
+            if (listing) {
                 listing->what = i;
+                listing->vhost = vhost;
+            }
             return listing;
         }
     return NULL;
@@ -114,11 +117,11 @@ static json_t *list_queues(const struct listing *listing, const struct topology 
     for (uint32_t i = 0; i < listing->count; i++) {
         const struct queue_statistics *counts = &listing->queues[i];
         const struct queue_entry *queue = topology_queue_by_id(topology, counts->queue);
-        if (!queue)
+        if (!queue || queue->vhost->id != listing->vhost)
             continue;
         json_t *row = json_object();
         json_object_set_new(row, "name", text_of(queue->name));
-        json_object_set_new(row, "vhost", json_string("/"));
+        json_object_set_new(row, "vhost", text_of(queue->vhost->name));
         json_object_set_new(row, "durable", json_boolean(queue->flags & TOPOLOGY_DURABLE));
         json_object_set_new(row, "auto_delete", json_boolean(queue->flags & TOPOLOGY_AUTO_DELETE));
         json_object_set_new(row, "exclusive", json_boolean(queue->flags & TOPOLOGY_EXCLUSIVE));
@@ -132,14 +135,14 @@ static json_t *list_queues(const struct listing *listing, const struct topology 
     return list;
 }
 
-static json_t *list_exchanges(const struct topology *topology)
+static json_t *list_exchanges(const struct vhost *vhost)
 {
     json_t *list = json_array();
     uint32_t cursor = 0;
-    for (const struct exchange *exchange; (exchange = map_next(&topology->exchanges.map, &cursor));) {
+    for (const struct exchange *exchange; (exchange = map_next(&vhost->exchanges.map, &cursor));) {
         json_t *row = json_object();
         json_object_set_new(row, "name", text_of(exchange->name));
-        json_object_set_new(row, "vhost", json_string("/"));
+        json_object_set_new(row, "vhost", text_of(vhost->name));
         json_object_set_new(row, "type", json_string(exchange_type_name(exchange->type)));
         json_object_set_new(row, "durable", json_boolean(exchange->flags & TOPOLOGY_DURABLE));
         json_object_set_new(row, "auto_delete", json_boolean(exchange->flags & TOPOLOGY_AUTO_DELETE));
@@ -150,11 +153,12 @@ static json_t *list_exchanges(const struct topology *topology)
     return list;
 }
 
-static void add_binding(json_t *list, struct bytes source, struct bytes destination, bool to_queue, struct bytes routing_key, struct bytes arguments)
+static void add_binding(json_t *list, const struct vhost *vhost, struct bytes source, struct bytes destination, bool to_queue, struct bytes routing_key,
+                        struct bytes arguments)
 {
     json_t *row = json_object();
     json_object_set_new(row, "source", text_of(source));
-    json_object_set_new(row, "vhost", json_string("/"));
+    json_object_set_new(row, "vhost", text_of(vhost->name));
     json_object_set_new(row, "destination", text_of(destination));
     json_object_set_new(row, "destination_type", json_string(to_queue ? "queue" : "exchange"));
     json_object_set_new(row, "routing_key", text_of(routing_key));
@@ -162,17 +166,25 @@ static void add_binding(json_t *list, struct bytes source, struct bytes destinat
     json_array_append_new(list, row);
 }
 
-static json_t *list_bindings(const struct topology *topology)
+static json_t *list_bindings(const struct vhost *vhost)
 {
     json_t *list = json_array();
     uint32_t cursor = 0;
-    for (const struct queue_entry *queue; (queue = map_next(&topology->queues.map, &cursor));)
-        add_binding(list, (struct bytes){0}, queue->name, true, queue->name, (struct bytes){0});
+    for (const struct queue_entry *queue; (queue = map_next(&vhost->queues.map, &cursor));)
+        add_binding(list, vhost, (struct bytes){0}, queue->name, true, queue->name, (struct bytes){0});
     cursor = 0;
-    for (const struct binding *binding; (binding = map_next(&topology->bindings.map, &cursor));)
-        add_binding(list, binding->source->name, binding->queue ? binding->queue->name : binding->exchange->name, binding->queue != NULL,
+    for (const struct binding *binding; (binding = map_next(&vhost->bindings.map, &cursor));)
+        add_binding(list, vhost, binding->source->name, binding->queue ? binding->queue->name : binding->exchange->name, binding->queue != NULL,
                     binding->routing_key, binding->arguments);
     return list;
+}
+
+static uint32_t count_exchanges(const struct topology *topology)
+{
+    uint32_t count = 0, cursor = 0;
+    for (const struct vhost *vhost; (vhost = map_next(&topology->vhosts.map, &cursor));)
+        count += vhost->exchanges.map.count;
+    return count;
 }
 
 static json_t *overview(const struct listing *listing, const struct worker *worker)
@@ -188,8 +200,8 @@ static json_t *overview(const struct listing *listing, const struct worker *work
     json_object_set_new(object, "product_version", json_string(GODWIT_VERSION));
     json_object_set_new(object, "reactors", json_integer(worker->broker->config.workers));
     json_object_set_new(object, "shards", json_integer(worker->broker->shards));
-    json_object_set_new(object, "queues", json_integer(worker->topology.queues.map.count));
-    json_object_set_new(object, "exchanges", json_integer(worker->topology.exchanges.map.count));
+    json_object_set_new(object, "queues", json_integer(worker->topology.queues_by_id.count));
+    json_object_set_new(object, "exchanges", json_integer(count_exchanges(&worker->topology)));
     json_object_set_new(object, "consumers", json_integer((json_int_t)consumers));
     json_object_set_new(object, "messages", json_integer((json_int_t)(ready + unacked)));
     json_object_set_new(object, "messages_ready", json_integer((json_int_t)ready));
@@ -199,11 +211,14 @@ static json_t *overview(const struct listing *listing, const struct worker *work
 
 char *listing_text(struct listing *listing, struct worker *worker)
 {
+    const struct vhost *vhost = topology_vhost_by_id(&worker->topology, listing->vhost);
     json_t *json = NULL;
+    if (!vhost)
+        return NULL;
     switch (listing->what) {
     case LIST_QUEUES: json = list_queues(listing, &worker->topology); break;
-    case LIST_EXCHANGES: json = list_exchanges(&worker->topology); break;
-    case LIST_BINDINGS: json = list_bindings(&worker->topology); break;
+    case LIST_EXCHANGES: json = list_exchanges(vhost); break;
+    case LIST_BINDINGS: json = list_bindings(vhost); break;
     case LIST_OVERVIEW: json = overview(listing, worker); break;
     }
     char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;

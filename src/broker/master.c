@@ -67,6 +67,7 @@ void master_free(struct master *master)
 }
 
 struct topology *master_topology(struct master *master) { return &master->topology; }
+struct worker *master_worker(struct master *master) { return master->worker; }
 
 enum gw_err master_restore(struct master *master, const struct topology_change *change)
 {
@@ -104,7 +105,6 @@ static struct command_answer *make_answer(const struct command_request *request,
     return answer;
 }
 
-/* Answers that nothing is left to do, behind the changes that are on their way. */
 static struct command_answer *answer_only(struct master *master, const struct command_request *request, struct bytes name)
 {
     struct step *step = step_add(master);
@@ -113,7 +113,7 @@ static struct command_answer *answer_only(struct master *master, const struct co
     return step->answer;
 }
 
-/* Applies and sends on a change. The answer, if any, becomes `request`'s. False: memory was short, or the log refused; nothing happened. */
+/* Applies and sends on a change. The answer, if any, becomes `request`'s. NULL: the log refused; nothing happened. */
 static struct step *change_topology(struct master *master, const struct topology_change *change, bool durable, const struct command_request *request)
 {
     uint64_t sequence = master->next_sequence;
@@ -137,6 +137,16 @@ static struct step *change_topology(struct master *master, const struct topology
     err = topology_apply(&master->topology, &copy);
     CHECK(err != GW_ERR_NOMEM);
     return step;
+}
+
+void master_answer(struct master *master, const struct command_request *request)
+{
+    answer_only(master, request, (struct bytes){0});
+}
+
+bool master_apply(struct master *master, const struct topology_change *change, const struct command_request *request)
+{
+    return change_topology(master, change, true, request) != NULL;
 }
 
 void master_committed(struct master *master, uint64_t sequence, bool ok)
@@ -235,8 +245,8 @@ static bool has_reserved_prefix(struct bytes name)
 static void declare_found_exchange(struct master *master, const struct command_request *request, const struct exchange *exchange)
 {
     struct bytes name = request_name(request), type = request_type(request);
-    char what[320];
-    snprintf(what, sizeof(what), "exchange '%.*s' in vhost '/'", TEXT(name));
+    char what[600];
+    snprintf(what, sizeof(what), "exchange '%.*s' in vhost '%.*s'", TEXT(name), TEXT(exchange->vhost->name));
     const char *current = exchange_type_name(exchange->type);
     if (!bytes_equal(type, bytes_of_text(current))) {
         request_refuse(master->worker, request, 406, "PRECONDITION_FAILED - inequivalent arg 'type' for %s: received '%.*s' but current is '%s'",
@@ -254,7 +264,7 @@ static void declare_found_exchange(struct master *master, const struct command_r
                            fields[i].name, what, fields[i].asked ? "true" : "false", fields[i].asked ? "false" : "true");
             return;
         }
-    char difference[640];
+    char difference[1000];
     if (!arguments_equivalent(exchange->arguments, request_arguments(request), ARGUMENTS_OF_EXCHANGE, what, difference, sizeof(difference))) {
         request_refuse(master->worker, request, 406, "PRECONDITION_FAILED - inequivalent arg %s", difference);
         return;
@@ -262,10 +272,10 @@ static void declare_found_exchange(struct master *master, const struct command_r
     answer_only(master, request, (struct bytes){0});
 }
 
-static void declare_exchange(struct master *master, const struct command_request *request)
+static void declare_exchange(struct master *master, struct vhost *vhost, const struct command_request *request)
 {
     struct bytes name = request_name(request), type = request_type(request);
-    struct exchange *exchange = topology_exchange(&master->topology, name);
+    struct exchange *exchange = topology_exchange(vhost, name);
     enum exchange_type parsed;
     if (!name.size) {
         request_refuse(master->worker, request, 403, "ACCESS_REFUSED - operation not permitted on the default exchange");
@@ -273,7 +283,7 @@ static void declare_exchange(struct master *master, const struct command_request
         if (exchange)
             answer_only(master, request, (struct bytes){0});
         else
-            request_refuse(master->worker, request, 404, "NOT_FOUND - no exchange '%.*s' in vhost '/'", TEXT(name));
+            request_refuse(master->worker, request, 404, "NOT_FOUND - no exchange '%.*s' in vhost '%.*s'", TEXT(name), TEXT(vhost->name));
     } else if (!exchange_type_parse(type, &parsed)) {
         request_refuse(master->worker, request, 503, "COMMAND_INVALID - unknown exchange type '%.*s'", TEXT(type));
     } else if (exchange) {
@@ -282,7 +292,7 @@ static void declare_exchange(struct master *master, const struct command_request
         request_refuse(master->worker, request, 403, "ACCESS_REFUSED - exchange name '%.*s' contains reserved prefix 'amq.*'", TEXT(name));
     } else {
         struct topology_change change = {
-            .kind = CHANGE_EXCHANGE_DECLARE, .type = parsed, .name = name, .arguments = request_arguments(request),
+            .kind = CHANGE_EXCHANGE_DECLARE, .vhost = vhost->id, .type = parsed, .name = name, .arguments = request_arguments(request),
             .flags = (request->flags & REQUEST_DURABLE ? TOPOLOGY_DURABLE : 0) | (request->flags & REQUEST_AUTO_DELETE ? TOPOLOGY_AUTO_DELETE : 0) |
                      (request->flags & REQUEST_INTERNAL ? TOPOLOGY_INTERNAL : 0)};
         change_topology(master, &change, request->flags & REQUEST_DURABLE, request);
@@ -292,9 +302,9 @@ static void declare_exchange(struct master *master, const struct command_request
 static void remove_exchange(struct master *master, const struct exchange *exchange, const struct command_request *request);
 
 /* An auto-delete exchange goes with the last binding of which it was the source. */
-static void auto_delete_exchange(struct master *master, struct bytes name)
+static void auto_delete_exchange(struct master *master, struct vhost *vhost, struct bytes name)
 {
-    struct exchange *exchange = topology_exchange(&master->topology, name);
+    struct exchange *exchange = topology_exchange(vhost, name);
     if (exchange && (exchange->flags & TOPOLOGY_AUTO_DELETE) && !exchange->outgoing_count)
         remove_exchange(master, exchange, NULL);
 }
@@ -323,33 +333,34 @@ static struct sources *sources_of(struct binding *incoming)
     return sources;
 }
 
-static void auto_delete_sources(struct master *master, struct sources *sources)
+static void auto_delete_sources(struct master *master, struct vhost *vhost, struct sources *sources)
 {
     for (unsigned i = 0; sources && i < sources->count; i++)
-        auto_delete_exchange(master, sources->names[i]);
+        auto_delete_exchange(master, vhost, sources->names[i]);
     free(sources);
 }
 
 static void remove_exchange(struct master *master, const struct exchange *exchange, const struct command_request *request)
 {
     struct sources *sources = sources_of(exchange->incoming);
-    struct topology_change change = {.kind = CHANGE_EXCHANGE_DELETE, .name = exchange->name};
+    struct vhost *vhost = exchange->vhost;
+    struct topology_change change = {.kind = CHANGE_EXCHANGE_DELETE, .vhost = vhost->id, .name = exchange->name};
     change_topology(master, &change, exchange->flags & TOPOLOGY_DURABLE, request);
-    auto_delete_sources(master, sources);
+    auto_delete_sources(master, vhost, sources);
 }
 
-static void delete_exchange(struct master *master, const struct command_request *request)
+static void delete_exchange(struct master *master, struct vhost *vhost, const struct command_request *request)
 {
     struct bytes name = request_name(request);
-    struct exchange *exchange = topology_exchange(&master->topology, name);
+    struct exchange *exchange = topology_exchange(vhost, name);
     if (!name.size)
         request_refuse(master->worker, request, 403, "ACCESS_REFUSED - operation not permitted on the default exchange");
     else if (has_reserved_prefix(name))
-        request_refuse(master->worker, request, 403, "ACCESS_REFUSED - deletion of system exchange '%.*s' in vhost '/' not allowed", TEXT(name));
+        request_refuse(master->worker, request, 403, "ACCESS_REFUSED - deletion of system exchange '%.*s' in vhost '%.*s' not allowed", TEXT(name), TEXT(vhost->name));
     else if (!exchange)
         answer_only(master, request, (struct bytes){0});
     else if ((request->flags & REQUEST_IF_UNUSED) && exchange->outgoing_count)
-        request_refuse(master->worker, request, 406, "PRECONDITION_FAILED - exchange '%.*s' in vhost '/' in use", TEXT(name));
+        request_refuse(master->worker, request, 406, "PRECONDITION_FAILED - exchange '%.*s' in vhost '%.*s' in use", TEXT(name), TEXT(vhost->name));
     else
         remove_exchange(master, exchange, request);
 }
@@ -369,11 +380,11 @@ static void declare_found_queue(struct master *master, const struct command_requ
     bool passive = request->flags & REQUEST_PASSIVE, exclusive = request->flags & REQUEST_EXCLUSIVE;
     bool locked = passive ? queue->owner && queue->owner != request->client : queue->owner != (exclusive ? request->client : 0);
     if (locked) {
-        request_refuse(master->worker, request, 405, RESOURCE_LOCKED_FORMAT, TEXT(name));
+        request_refuse(master->worker, request, 405, RESOURCE_LOCKED_FORMAT, TEXT(name), TEXT(queue->vhost->name));
         return;
     }
-    char what[320], difference[640];
-    snprintf(what, sizeof(what), "queue '%.*s' in vhost '/'", TEXT(name));
+    char what[600], difference[1000];
+    snprintf(what, sizeof(what), "queue '%.*s' in vhost '%.*s'", TEXT(name), TEXT(queue->vhost->name));
     const struct { const char *name; unsigned asked, flag; } fields[] = {
         {"durable", request->flags & REQUEST_DURABLE, TOPOLOGY_DURABLE},
         {"auto_delete", request->flags & REQUEST_AUTO_DELETE, TOPOLOGY_AUTO_DELETE},
@@ -408,18 +419,18 @@ static uint64_t new_queue_id(struct master *master, struct bytes name, bool dura
     return durable ? master->topology.next_queue << 8 | shard : QUEUE_ID_TRANSIENT | master->next_transient++ << 8 | shard;
 }
 
-static void declare_queue(struct master *master, const struct command_request *request)
+static void declare_queue(struct master *master, struct vhost *vhost, const struct command_request *request)
 {
     char generated[32];
     struct bytes name = request_name(request);
-    struct queue_entry *queue = name.size ? topology_queue(&master->topology, name) : NULL;
+    struct queue_entry *queue = name.size ? topology_queue(vhost, name) : NULL;
     bool exclusive = request->flags & REQUEST_EXCLUSIVE;
     if (queue) {
         declare_found_queue(master, request, queue);
         return;
     }
     if (request->flags & REQUEST_PASSIVE) {
-        request_refuse(master->worker, request, 404, "NOT_FOUND - no queue '%.*s' in vhost '/'", TEXT(name));
+        request_refuse(master->worker, request, 404, "NOT_FOUND - no queue '%.*s' in vhost '%.*s'", TEXT(name), TEXT(vhost->name));
         return;
     }
     if (has_reserved_prefix(name)) {
@@ -429,11 +440,11 @@ static void declare_queue(struct master *master, const struct command_request *r
     if (!name.size)
         do {
             name = generate_name(master->worker, generated);
-        } while (topology_queue(&master->topology, name));
+        } while (topology_queue(vhost, name));
     /* An exclusive queue goes with its connection, so there is nothing to keep of it over a restart. */
     bool durable = (request->flags & REQUEST_DURABLE) && !exclusive;
     struct topology_change change = {
-        .kind = CHANGE_QUEUE_DECLARE, .id = new_queue_id(master, name, durable), .owner = exclusive ? request->client : 0,
+        .kind = CHANGE_QUEUE_DECLARE, .vhost = vhost->id, .id = new_queue_id(master, name, durable), .owner = exclusive ? request->client : 0,
         .name = name, .arguments = request_arguments(request),
         .flags = (request->flags & REQUEST_DURABLE ? TOPOLOGY_DURABLE : 0) | (request->flags & REQUEST_AUTO_DELETE ? TOPOLOGY_AUTO_DELETE : 0) |
                  (exclusive ? TOPOLOGY_EXCLUSIVE : 0)};
@@ -448,9 +459,10 @@ static void declare_queue(struct master *master, const struct command_request *r
 static void remove_queue(struct master *master, const struct queue_entry *queue, const struct command_request *request)
 {
     struct sources *sources = sources_of(queue->incoming);
-    struct topology_change change = {.kind = CHANGE_QUEUE_DELETE, .id = queue->id};
+    struct vhost *vhost = queue->vhost;
+    struct topology_change change = {.kind = CHANGE_QUEUE_DELETE, .vhost = vhost->id, .id = queue->id};
     change_topology(master, &change, !(queue->id & QUEUE_ID_TRANSIENT), request);
-    auto_delete_sources(master, sources);
+    auto_delete_sources(master, vhost, sources);
 }
 
 static void delete_queue(struct master *master, const struct command_request *request)
@@ -475,7 +487,7 @@ void master_client_gone(struct master *master, uint64_t client)
     uint32_t cursor = 0;
     if (!master->topology.exclusive_count)
         return;
-    for (struct queue_entry *queue; (queue = map_next(&master->topology.queues.map, &cursor));)
+    for (struct queue_entry *queue; (queue = map_next(&master->topology.queues_by_id, &cursor));)
         if (queue->owner == client) {
             queue->owned_next = owned;
             owned = queue;
@@ -495,7 +507,8 @@ static bool is_to_exchange(const struct command_request *request)
 }
 
 /* The binding that the request names, if it may touch both ends; false when it was refused. `durable`: both ends are. */
-static bool binding_of(struct master *master, const struct command_request *request, struct topology_change *change, bool *missing, bool *durable)
+static bool binding_of(struct master *master, const struct vhost *vhost, const struct command_request *request, struct topology_change *change, bool *missing,
+                       bool *durable)
 {
     struct bytes name = request_name(request), source_name = request_source(request);
     bool to_exchange = is_to_exchange(request), unbind = request->kind == REQUEST_QUEUE_UNBIND || request->kind == REQUEST_EXCHANGE_UNBIND;
@@ -503,15 +516,15 @@ static bool binding_of(struct master *master, const struct command_request *requ
         request_refuse(master->worker, request, 403, "ACCESS_REFUSED - operation not permitted on the default exchange");
         return false;
     }
-    struct exchange *source = topology_exchange(&master->topology, source_name);
-    struct exchange *exchange = to_exchange ? topology_exchange(&master->topology, name) : NULL;
-    struct queue_entry *queue = to_exchange ? NULL : topology_queue(&master->topology, name);
+    struct exchange *source = topology_exchange(vhost, source_name);
+    struct exchange *exchange = to_exchange ? topology_exchange(vhost, name) : NULL;
+    struct queue_entry *queue = to_exchange ? NULL : topology_queue(vhost, name);
     *missing = !source || (to_exchange ? !exchange : !queue);
     if (*missing && !unbind) {
         bool source_missing = to_exchange ? !source : queue != NULL;
         struct bytes which = source_missing ? source_name : name;
-        request_refuse(master->worker, request, 404, "NOT_FOUND - no %s '%.*s' in vhost '/'", source_missing || to_exchange ? "exchange" : "queue",
-                       TEXT(which));
+        request_refuse(master->worker, request, 404, "NOT_FOUND - no %s '%.*s' in vhost '%.*s'", source_missing || to_exchange ? "exchange" : "queue",
+                       TEXT(which), TEXT(vhost->name));
         return false;
     }
     struct bytes mode;
@@ -521,52 +534,64 @@ static bool binding_of(struct master *master, const struct command_request *requ
         return false;
     }
     if (queue && queue->owner && queue->owner != request->client) {
-        request_refuse(master->worker, request, 405, RESOURCE_LOCKED_FORMAT, TEXT(name));
+        request_refuse(master->worker, request, 405, RESOURCE_LOCKED_FORMAT, TEXT(name), TEXT(queue->vhost->name));
         return false;
     }
-    *change = (struct topology_change){.kind = unbind ? CHANGE_UNBIND : CHANGE_BIND, .flags = to_exchange ? TOPOLOGY_TO_EXCHANGE : 0, .name = name,
+    *change = (struct topology_change){.kind = unbind ? CHANGE_UNBIND : CHANGE_BIND, .vhost = vhost->id, .flags = to_exchange ? TOPOLOGY_TO_EXCHANGE : 0, .name = name,
                                        .source = source_name, .routing_key = request_routing_key(request), .arguments = request_arguments(request)};
     *durable = !*missing && (source->flags & TOPOLOGY_DURABLE) && (queue ? !(queue->id & QUEUE_ID_TRANSIENT) : exchange->flags & TOPOLOGY_DURABLE);
     return true;
 }
 
-static void bind(struct master *master, const struct command_request *request)
+static void bind(struct master *master, struct vhost *vhost, const struct command_request *request)
 {
     struct topology_change change;
     bool missing, durable;
-    if (!binding_of(master, request, &change, &missing, &durable))
+    if (!binding_of(master, vhost, request, &change, &missing, &durable))
         return;
-    if (topology_binding(&master->topology, &change))
+    if (topology_binding(vhost, &change))
         answer_only(master, request, (struct bytes){0});
     else
         change_topology(master, &change, durable, request);
 }
 
-static void unbind(struct master *master, const struct command_request *request)
+static void unbind(struct master *master, struct vhost *vhost, const struct command_request *request)
 {
     struct topology_change change;
     bool missing, durable;
-    if (!binding_of(master, request, &change, &missing, &durable))
+    if (!binding_of(master, vhost, request, &change, &missing, &durable))
         return;
-    if (missing || !topology_binding(&master->topology, &change)) {
+    if (missing || !topology_binding(vhost, &change)) {
         answer_only(master, request, (struct bytes){0});
         return;
     }
     change_topology(master, &change, durable, request);
-    auto_delete_exchange(master, change.source);
+    auto_delete_exchange(master, vhost, change.source);
 }
 
 void master_request(struct master *master, const struct command_request *request)
 {
+    struct vhost *vhost = request_vhost(&master->topology, request);
+    if (request->kind == REQUEST_QUEUE_DELETE) {
+        delete_queue(master, request);
+        return;
+    }
+    if (request->kind == REQUEST_CHANGE) {
+        master_change(master, request);
+        return;
+    }
+    if (!vhost) {   /* it was deleted while the request was on its way */
+        request_refuse(master->worker, request, 530, "NOT_ALLOWED - no such vhost");
+        return;
+    }
     switch ((enum request_kind)request->kind) {
-    case REQUEST_QUEUE_DECLARE: declare_queue(master, request); break;
-    case REQUEST_QUEUE_DELETE: delete_queue(master, request); break;
+    case REQUEST_QUEUE_DECLARE: declare_queue(master, vhost, request); break;
     case REQUEST_QUEUE_BIND:
-    case REQUEST_EXCHANGE_BIND: bind(master, request); break;
+    case REQUEST_EXCHANGE_BIND: bind(master, vhost, request); break;
     case REQUEST_QUEUE_UNBIND:
-    case REQUEST_EXCHANGE_UNBIND: unbind(master, request); break;
-    case REQUEST_EXCHANGE_DECLARE: declare_exchange(master, request); break;
-    case REQUEST_EXCHANGE_DELETE: delete_exchange(master, request); break;
+    case REQUEST_EXCHANGE_UNBIND: unbind(master, vhost, request); break;
+    case REQUEST_EXCHANGE_DECLARE: declare_exchange(master, vhost, request); break;
+    case REQUEST_EXCHANGE_DELETE: delete_exchange(master, vhost, request); break;
     default: CHECK(!"a request for the master");
     }
 }

@@ -56,36 +56,42 @@ static uint8_t *room_for(struct worker *worker, unsigned shard, bool durable, ui
 
 /* ---- routes -------------------------------------------------------------------------------------------------------- */
 
-static bool key_is(const struct cached_route *cached, struct bytes exchange, struct bytes routing_key)
+/* Names of two vhosts have nothing to do with each other. */
+static uint64_t scope_of(const struct client *client, struct bytes exchange)
 {
-    return cached->key_size == 1 + exchange.size + routing_key.size && cached->key[0] == exchange.size &&
-           memcmp(cached->key + 1, exchange.data, exchange.size) == 0 &&
-           memcmp(cached->key + 1 + exchange.size, routing_key.data, routing_key.size) == 0;
+    return (uint64_t)client->vhost << 8 | exchange.size;
 }
 
-static bool set_key(struct cached_route *cached, struct bytes exchange, struct bytes routing_key)
+static bool key_is(const struct cached_route *cached, uint64_t scope, struct bytes exchange, struct bytes routing_key)
 {
-    uint32_t size = (uint32_t)(1 + exchange.size + routing_key.size);
-    cached->key_size = 0;
-    if (size > cached->key_room) {
-        uint8_t *key = realloc(cached->key, size);
+    return cached->scope == scope && cached->key_size == exchange.size + routing_key.size &&
+           memcmp(cached->key, exchange.data, exchange.size) == 0 && memcmp(cached->key + exchange.size, routing_key.data, routing_key.size) == 0;
+}
+
+static bool set_key(struct cached_route *cached, uint64_t scope, struct bytes exchange, struct bytes routing_key)
+{
+    uint32_t size = (uint32_t)(exchange.size + routing_key.size);
+    cached->scope = 0;
+    if (size > cached->key_room || !cached->key) {
+        uint8_t *key = realloc(cached->key, size + 1);
         if (!key)
             return false;
         cached->key = key;
-        cached->key_room = size;
+        cached->key_room = size + 1;
     }
-    cached->key[0] = (uint8_t)exchange.size;
     if (exchange.size)
-        memcpy(cached->key + 1, exchange.data, exchange.size);
+        memcpy(cached->key, exchange.data, exchange.size);
     if (routing_key.size)
-        memcpy(cached->key + 1 + exchange.size, routing_key.data, routing_key.size);
+        memcpy(cached->key + exchange.size, routing_key.data, routing_key.size);
     cached->key_size = size;
+    cached->scope = scope;
     return true;
 }
 
-static enum publish_result find_route(struct worker *worker, const struct publish *publish, struct cached_route *cached)
+static enum publish_result find_route(struct worker *worker, const struct client *client, const struct publish *publish, struct cached_route *cached)
 {
-    struct exchange *exchange = topology_exchange(&worker->topology, publish->exchange);
+    const struct vhost *vhost = topology_vhost_by_id(&worker->topology, client->vhost);
+    struct exchange *exchange = vhost ? topology_exchange(vhost, publish->exchange) : NULL;
     if (!exchange)
         return PUBLISH_NO_EXCHANGE;
     if (exchange->flags & TOPOLOGY_INTERNAL)
@@ -93,25 +99,26 @@ static enum publish_result find_route(struct worker *worker, const struct publis
     if (topology_route(&worker->topology, exchange, publish->routing_key, publish->properties, &cached->route))
         return PUBLISH_NO_MEMORY;
     cached->route.count -= bug_enabled(BUG_FANOUT_SKIPS_LAST) && cached->route.count > 1;
-    if (!cached->route.cacheable || !set_key(cached, publish->exchange, publish->routing_key))
-        cached->key_size = 0;
+    if (!cached->route.cacheable || !set_key(cached, scope_of(client, publish->exchange), publish->exchange, publish->routing_key))
+        cached->scope = 0;
     return PUBLISH_ROUTED;
 }
 
-static enum publish_result route(struct worker *worker, struct client_place *place, const struct publish *publish, const struct route **found)
+static enum publish_result route(struct worker *worker, const struct client *client, struct client_place *place, const struct publish *publish,
+                                 const struct route **found)
 {
     const struct cached_route *last = place->last_route;
-    if (LIKELY(last && last->route.version == worker->topology.version && last->key_size && key_is(last, publish->exchange, publish->routing_key))) {
+    uint64_t scope = scope_of(client, publish->exchange);
+    if (LIKELY(last && last->route.version == worker->topology.version && key_is(last, scope, publish->exchange, publish->routing_key))) {
         *found = &last->route;
         return PUBLISH_ROUTED;
     }
-    uint64_t hash = bytes_hash(publish->routing_key, bytes_hash(publish->exchange, worker->topology.exchanges.seed));
+    uint64_t hash = bytes_hash(publish->routing_key, bytes_hash(publish->exchange, worker->topology.vhosts.seed ^ client->vhost));
     struct cached_route *cached = &worker->routes[hash & (ROUTE_CACHE_SIZE - 1)];
-    if (cached->hash != hash || cached->route.version != worker->topology.version || !cached->key_size ||
-        !key_is(cached, publish->exchange, publish->routing_key)) {
-        enum publish_result result = find_route(worker, publish, cached);
+    if (cached->hash != hash || cached->route.version != worker->topology.version || !key_is(cached, scope, publish->exchange, publish->routing_key)) {
+        enum publish_result result = find_route(worker, client, publish, cached);
         if (result != PUBLISH_ROUTED) {
-            cached->key_size = 0;
+            cached->scope = 0;
             return result;
         }
         cached->hash = hash;
@@ -184,7 +191,7 @@ enum publish_result client_publish_begin(struct client *client, struct publish *
     struct worker *worker = client->worker;
     struct client_place *place = &worker->places[(uint32_t)client->id];
     const struct route *found;
-    enum publish_result result = route(worker, place, publish, &found);
+    enum publish_result result = route(worker, client, place, publish, &found);
     publish->body = NULL;
     publish->chunk = NULL;
     publish->place.record = NULL;

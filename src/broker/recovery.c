@@ -10,13 +10,26 @@
 
 /* ---- replaying ----------------------------------------------------------------------------------------------------- */
 
+/* The shard's queues in a vhost that is about to go. */
+static void forget_queues(struct shard *shard, const struct vhost *vhost)
+{
+    uint32_t cursor = 0;
+    for (const struct queue_entry *queue; vhost && (queue = map_next(&vhost->queues.map, &cursor));)
+        if (queue_id_shard(queue->id) == shard->index)
+            shard_queue_delete(shard, queue->id);
+}
+
 enum gw_err shard_restore_change(struct shard *shard, const struct topology_change *change)
 {
+    const struct topology *topology = master_topology(shard->worker->master);
+    if (change->kind == CHANGE_VHOST_DELETE)
+        forget_queues(shard, topology_vhost_by_id(topology, change->vhost));
     enum gw_err err = master_restore(shard->worker->master, change);
     if (err || queue_id_shard(change->id) != shard->index)
         return err;
+    /* One whose vhost the snapshot knows to be gone is not to be there either. */
     if (change->kind == CHANGE_QUEUE_DECLARE)
-        return shard_queue_create(shard, change->id, change->flags & TOPOLOGY_AUTO_DELETE);
+        return topology_queue_by_id(topology, change->id) ? shard_queue_create(shard, change->id, change->flags & TOPOLOGY_AUTO_DELETE) : GW_OK;
     if (change->kind == CHANGE_QUEUE_DELETE)
         shard_queue_delete(shard, change->id);
     return GW_OK;
@@ -185,7 +198,7 @@ static enum gw_err create_queues(struct shard *shard)
     const struct topology *topology = &shard->worker->topology;
     uint32_t cursor = 0;
     enum gw_err err = GW_OK;
-    for (struct queue_entry *queue; !err && (queue = map_next(&topology->queues.map, &cursor));)
+    for (struct queue_entry *queue; !err && (queue = map_next(&topology->queues_by_id, &cursor));)
         if (queue_id_shard(queue->id) == shard->index)
             err = shard_queue_create(shard, queue->id, queue->flags & TOPOLOGY_AUTO_DELETE);
     return err;

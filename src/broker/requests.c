@@ -11,7 +11,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define REFUSAL_MAX 1200u
+#define REFUSAL_MAX 1600u
+#define TEXT(bytes) (int)(bytes).size, (const char *)(bytes).data
 
 /* ---- requests as they travel --------------------------------------------------------------------------------------- */
 
@@ -30,10 +31,32 @@ struct bytes request_arguments(const struct command_request *r)
     return bytes_of(r->bytes + r->name_size + r->source_size + r->routing_key_size + r->type_size, r->arguments_size);
 }
 
+static struct bytes request_vhost_text(const struct command_request *r)
+{
+    return bytes_of(r->bytes + r->name_size + r->source_size + r->routing_key_size + r->type_size + r->arguments_size, r->vhost_size);
+}
+
+struct vhost *request_vhost(const struct topology *topology, const struct command_request *r)
+{
+    return r->vhost_size ? topology_vhost(topology, request_vhost_text(r)) : topology_vhost_by_id(topology, r->vhost);
+}
+
+struct bytes request_vhost_name(const struct worker *worker, const struct command_request *r)
+{
+    const struct vhost *vhost = topology_vhost_by_id(&worker->topology, r->vhost);
+    return r->vhost_size ? request_vhost_text(r) : vhost ? vhost->name : (struct bytes){0};
+}
+
+/* The bytes of a change travel as arguments. */
+static uint32_t arguments_size(const struct request *request)
+{
+    return request->change ? topology_change_size(request->change) : (uint32_t)request->arguments.size;
+}
+
 static uint32_t request_size(const struct request *request)
 {
     return (uint32_t)(sizeof(struct command_request) + request->name.size + request->source.size + request->routing_key.size +
-                      request->type.size + request->arguments.size);
+                      request->type.size + arguments_size(request) + request->vhost.size);
 }
 
 static uint8_t *append(uint8_t *at, struct bytes bytes)
@@ -43,9 +66,10 @@ static uint8_t *append(uint8_t *at, struct bytes bytes)
     return at + bytes.size;
 }
 
-static void request_write(struct command_request *to, const struct request *request, uint64_t client, uint64_t serial)
+static void request_write(struct command_request *to, const struct request *request, const struct client *client, uint64_t serial)
 {
-    to->client = client;
+    to->client = client->id;
+    to->vhost = client->vhost;
     to->queue = request->queue;
     to->serial = serial;
     to->kind = request->kind;
@@ -58,15 +82,21 @@ static void request_write(struct command_request *to, const struct request *requ
     to->source_size = (uint32_t)request->source.size;
     to->routing_key_size = (uint32_t)request->routing_key.size;
     to->type_size = (uint32_t)request->type.size;
-    to->arguments_size = (uint32_t)request->arguments.size;
-    append(append(append(append(append(to->bytes, request->name), request->source), request->routing_key), request->type), request->arguments);
+    to->arguments_size = arguments_size(request);
+    to->vhost_size = (uint32_t)request->vhost.size;
+    uint8_t *at = append(append(append(append(to->bytes, request->name), request->source), request->routing_key), request->type);
+    if (request->change)
+        topology_change_write(request->change, at);
+    else
+        append(at, request->arguments);
+    append(at + to->arguments_size, request->vhost);
 }
 
 /* Sends a request on as it is, to a queue's shard or the master. */
 static void forward(struct worker *worker, unsigned to, enum command_type type, const struct command_request *request, uint64_t queue)
 {
     uint32_t size = (uint32_t)(sizeof(*request) + request->name_size + request->source_size + request->routing_key_size + request->type_size +
-                               request->arguments_size);
+                               request->arguments_size + request->vhost_size);
     struct command_request *copy = worker_command(worker, to, type, size, NULL);
     struct command command = copy->command;
     memcpy(copy, request, size);
@@ -166,6 +196,7 @@ static bool is_masters(enum request_kind kind)
     case REQUEST_EXCHANGE_DELETE:
     case REQUEST_EXCHANGE_BIND:
     case REQUEST_EXCHANGE_UNBIND:
+    case REQUEST_CHANGE:
         return true;
     default:
         return false;
@@ -174,10 +205,11 @@ static bool is_masters(enum request_kind kind)
 
 static void begin_list(struct worker *worker, struct pending_request *pending, const struct command_request *request)
 {
-    pending->listing = listing_new(request_name(request));
+    const struct vhost *vhost = request_vhost(&worker->topology, request);
+    pending->listing = vhost ? listing_new(request_name(request), vhost->id) : NULL;
     if (!pending->listing) {
         struct bytes name = request_name(request);
-        request_refuse(worker, request, 404, "NOT_FOUND - no list '%.*s'", (int)name.size, (const char *)name.data);
+        request_refuse(worker, request, 404, "NOT_FOUND - no list '%.*s'", TEXT(name));
         return;
     }
     pending->remaining = worker->broker->config.workers;
@@ -188,17 +220,18 @@ static void begin_list(struct worker *worker, struct pending_request *pending, c
 static void begin_at_queue(struct worker *worker, const struct command_request *request)
 {
     struct bytes name = request_name(request);
-    struct queue_entry *queue = topology_queue(&worker->topology, name);
+    const struct vhost *vhost = request_vhost(&worker->topology, request);
+    struct queue_entry *queue = vhost ? topology_queue(vhost, name) : NULL;
     if (!queue && request->kind == REQUEST_QUEUE_DELETE) {
         request_answer(worker, request, 0, (struct bytes){0});
         return;
     }
     if (!queue) {
-        request_refuse(worker, request, 404, "NOT_FOUND - no queue '%.*s' in vhost '/'", (int)name.size, (const char *)name.data);
+        request_refuse(worker, request, 404, "NOT_FOUND - no queue '%.*s' in vhost '%.*s'", TEXT(name), TEXT(request_vhost_name(worker, request)));
         return;
     }
     if (queue->owner && queue->owner != request->client) {
-        request_refuse(worker, request, 405, RESOURCE_LOCKED_FORMAT, (int)name.size, (const char *)name.data);
+        request_refuse(worker, request, 405, RESOURCE_LOCKED_FORMAT, TEXT(name), TEXT(vhost->name));
         return;
     }
     forward(worker, worker_of_shard(worker, queue_id_shard(queue->id)), COMMAND_SHARD_REQUEST, request, queue->id);
@@ -229,7 +262,7 @@ void client_request(struct client *client, const struct request *request)
     struct client_place *place = worker_client(worker, client->id);
     struct pending_request *before = place->last;
     struct pending_request *pending = pending_add(worker, client, request->kind, request->channel, request_size(request));
-    request_write(pending->deferred, request, client->id, pending->serial);
+    request_write(pending->deferred, request, client, pending->serial);
     pending->tag = request->tag;
     /* A long run of pipelined declares must not look through the list each time: that the last one has begun, and all are of its kind, is enough. */
     bool follows = before && !before->deferred && place->alike && may_follow(before->kind, request->kind);

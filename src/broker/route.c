@@ -63,7 +63,7 @@ static void follow(void *owner, struct binding *binding)
 static void visit_direct(struct search *search, struct exchange *exchange)
 {
     if (!exchange->name.size) {   /* the default exchange: every queue is bound to it by its name */
-        struct queue_entry *queue = topology_queue(search->topology, search->routing_key);
+        struct queue_entry *queue = topology_queue(exchange->vhost, search->routing_key);
         if (queue)
             add_queue(search, queue);
         return;

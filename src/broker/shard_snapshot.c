@@ -4,7 +4,7 @@
 
 #include <stdlib.h>
 
-#define VERSION 1u
+#define VERSION 2u
 #define BLOCK_RECORD_SIZE 32u
 
 /* ---- writing ------------------------------------------------------------------------------------------------------- */

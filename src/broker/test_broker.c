@@ -106,15 +106,23 @@ static void on_cancelled(struct client *client, uint16_t channel, uint32_t consu
 
 static void on_resumed(struct client *client) { event_add(client, EVENT_RESUMED); }
 static void on_blocked(struct client *client, const char *reason) { (void)client, (void)reason; }
+static void on_closed(struct client *client, uint16_t code, struct bytes text)
+{
+    struct test_event *event = event_add(client, EVENT_CLOSED);
+    event->reply.code = code;
+    keep_text(event->text, sizeof(event->text), text);
+}
+
 static void on_turned(struct client *client) { (void)client; }
 
-static const struct client_ops ops = {on_deliver, on_replied, on_confirmed, on_cancelled, on_resumed, on_blocked, on_turned};
+static const struct client_ops ops = {on_deliver, on_replied, on_confirmed, on_cancelled, on_resumed, on_blocked, on_closed, on_turned};
 
 struct test_client *test_client_new(struct test_broker *test, unsigned worker)
 {
     struct test_client *client = calloc(1, sizeof(*client));
     CHECK(client);
     CHECK(!client_attach(test->workers[worker], &client->client, &ops));
+    CHECK(client_open(&client->client, bytes_of_text("/")));
     return client;
 }
 

@@ -8,7 +8,7 @@
 #define TEST_EVENTS 4096
 
 struct test_event {
-    enum { EVENT_DELIVERY, EVENT_REPLY, EVENT_CONFIRM, EVENT_CANCELLED, EVENT_RESUMED } kind;
+    enum { EVENT_DELIVERY, EVENT_REPLY, EVENT_CONFIRM, EVENT_CANCELLED, EVENT_RESUMED, EVENT_CLOSED } kind;
     struct delivery delivery;
     struct reply reply;
     char text[512], name[256], body[256];

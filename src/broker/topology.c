@@ -6,23 +6,6 @@
 
 /* ---- small things -------------------------------------------------------------------------------------------------- */
 
-static const char *const type_names[] = {"direct", "fanout", "topic", "headers"};
-
-const char *exchange_type_name(enum exchange_type type)
-{
-    return type_names[type];
-}
-
-bool exchange_type_parse(struct bytes name, enum exchange_type *type)
-{
-    for (unsigned i = 0; i < sizeof(type_names) / sizeof(*type_names); i++)
-        if (bytes_equal(name, bytes_of_text(type_names[i]))) {
-            *type = i;
-            return true;
-        }
-    return false;
-}
-
 /* Copies `from` to *at and moves it on. */
 static struct bytes keep(uint8_t **at, struct bytes from)
 {
@@ -36,18 +19,29 @@ static struct bytes keep(uint8_t **at, struct bytes from)
 static struct bytes exchange_name(const void *value) { return ((const struct exchange *)value)->name; }
 static struct bytes queue_name(const void *value) { return ((const struct queue_entry *)value)->name; }
 static struct bytes binding_identity(const void *value) { return ((const struct binding *)value)->identity; }
+static struct bytes vhost_name(const void *value) { return ((const struct vhost *)value)->name; }
 static struct bytes user_name(const void *value) { return ((const struct user *)value)->name; }
 
 static struct bytes list_key(const void *value) { return ((const struct binding_list *)value)->key; }
 
-struct exchange *topology_exchange(const struct topology *topology, struct bytes name)
+struct vhost *topology_vhost(const struct topology *topology, struct bytes name)
 {
-    return name_map_get(&topology->exchanges, name);
+    return name_map_get(&topology->vhosts, name);
 }
 
-struct queue_entry *topology_queue(const struct topology *topology, struct bytes name)
+struct vhost *topology_vhost_by_id(const struct topology *topology, uint32_t id)
 {
-    return name_map_get(&topology->queues, name);
+    return map_get(&topology->vhosts_by_id, id);
+}
+
+struct exchange *topology_exchange(const struct vhost *vhost, struct bytes name)
+{
+    return name_map_get(&vhost->exchanges, name);
+}
+
+struct queue_entry *topology_queue(const struct vhost *vhost, struct bytes name)
+{
+    return name_map_get(&vhost->queues, name);
 }
 
 struct queue_entry *topology_queue_by_id(const struct topology *topology, uint64_t id)
@@ -62,24 +56,25 @@ struct user *topology_user(const struct topology *topology, struct bytes name)
 
 /* ---- exchanges ----------------------------------------------------------------------------------------------------- */
 
-static enum gw_err declare_exchange(struct topology *topology, const struct topology_change *change)
+static enum gw_err declare_exchange(struct vhost *vhost, const struct topology_change *change)
 {
-    if (topology_exchange(topology, change->name))
+    if (topology_exchange(vhost, change->name))
         return GW_OK;
     struct exchange *exchange = calloc(1, sizeof(*exchange) + change->name.size + change->arguments.size);
     if (!exchange)
         return GW_ERR_NOMEM;
     uint8_t *at = (uint8_t *)(exchange + 1);
+    exchange->vhost = vhost;
     exchange->name = keep(&at, change->name);
     exchange->arguments = keep(&at, change->arguments);
     exchange->type = change->type;
     exchange->flags = change->flags;
-    name_map_init(&exchange->direct, list_key, topology->exchanges.seed);
-    if (exchange->type == EXCHANGE_TOPIC && !(exchange->topic = topic_new(topology->exchanges.seed))) {
+    name_map_init(&exchange->direct, list_key, vhost->exchanges.seed);
+    if (exchange->type == EXCHANGE_TOPIC && !(exchange->topic = topic_new(vhost->exchanges.seed))) {
         free(exchange);
         return GW_ERR_NOMEM;
     }
-    if (name_map_put(&topology->exchanges, exchange)) {
+    if (name_map_put(&vhost->exchanges, exchange)) {
         topic_free(exchange->topic);
         free(exchange);
         return GW_ERR_NOMEM;
@@ -107,14 +102,14 @@ static void identity_write(const struct topology_change *change, uint8_t *at)
     keep(&at, change->arguments);
 }
 
-struct binding *topology_binding(const struct topology *topology, const struct topology_change *change)
+struct binding *topology_binding(const struct vhost *vhost, const struct topology_change *change)
 {
     uint32_t size = identity_size(change);
     uint8_t small[1024], *identity = size <= sizeof(small) ? small : malloc(size);
     if (!identity)
         return NULL;
     identity_write(change, identity);
-    struct binding *binding = name_map_get(&topology->bindings, bytes_of(identity, size));
+    struct binding *binding = name_map_get(&vhost->bindings, bytes_of(identity, size));
     if (identity != small)
         free(identity);
     return binding;
@@ -193,7 +188,7 @@ static void link_binding(struct binding *binding)
     *list = binding;
 }
 
-static void remove_binding(struct topology *topology, struct binding *binding)
+static void remove_binding(struct binding *binding)
 {
     unindex_binding(binding);
     if (binding->source_next)
@@ -209,19 +204,19 @@ static void remove_binding(struct topology *topology, struct binding *binding)
         binding->destination_previous->destination_next = binding->destination_next;
     else
         *destination_list(binding) = binding->destination_next;
-    CHECK(name_map_remove(&topology->bindings, binding->identity) == binding);
+    CHECK(name_map_remove(&binding->source->vhost->bindings, binding->identity) == binding);
     free(binding);
 }
 
-static enum gw_err bind(struct topology *topology, const struct topology_change *change)
+static enum gw_err bind(struct vhost *vhost, const struct topology_change *change)
 {
-    struct exchange *source = topology_exchange(topology, change->source);
+    struct exchange *source = topology_exchange(vhost, change->source);
     bool to_exchange = change->flags & TOPOLOGY_TO_EXCHANGE;
-    struct queue_entry *queue = to_exchange ? NULL : topology_queue(topology, change->name);
-    struct exchange *exchange = to_exchange ? topology_exchange(topology, change->name) : NULL;
+    struct queue_entry *queue = to_exchange ? NULL : topology_queue(vhost, change->name);
+    struct exchange *exchange = to_exchange ? topology_exchange(vhost, change->name) : NULL;
     if (!source || (!queue && !exchange))
         return GW_ERR_INVALID;
-    if (topology_binding(topology, change))
+    if (topology_binding(vhost, change))
         return GW_OK;
     uint32_t size = identity_size(change);
     struct binding *binding = calloc(1, sizeof(*binding) + size);
@@ -239,7 +234,7 @@ static enum gw_err bind(struct topology *topology, const struct topology_change 
         free(binding);
         return GW_ERR_NOMEM;
     }
-    if (name_map_put(&topology->bindings, binding)) {
+    if (name_map_put(&vhost->bindings, binding)) {
         unindex_binding(binding);
         free(binding);
         return GW_ERR_NOMEM;
@@ -248,50 +243,45 @@ static enum gw_err bind(struct topology *topology, const struct topology_change 
     return GW_OK;
 }
 
-static enum gw_err unbind(struct topology *topology, const struct topology_change *change)
+static enum gw_err unbind(struct vhost *vhost, const struct topology_change *change)
 {
-    struct binding *binding = topology_binding(topology, change);
+    struct binding *binding = topology_binding(vhost, change);
     if (binding)
-        remove_binding(topology, binding);
+        remove_binding(binding);
     return GW_OK;
 }
 
-static void free_exchange(struct topology *topology, struct exchange *exchange)
+static void free_exchange(struct exchange *exchange)
 {
     while (exchange->outgoing)
-        remove_binding(topology, exchange->outgoing);
+        remove_binding(exchange->outgoing);
     while (exchange->incoming)
-        remove_binding(topology, exchange->incoming);
+        remove_binding(exchange->incoming);
     topic_free(exchange->topic);
     name_map_deinit(&exchange->direct);
     free(exchange);
 }
 
-static enum gw_err delete_exchange(struct topology *topology, const struct topology_change *change)
+static enum gw_err delete_exchange(struct vhost *vhost, const struct topology_change *change)
 {
-    struct exchange *exchange = name_map_remove(&topology->exchanges, change->name);
+    struct exchange *exchange = name_map_remove(&vhost->exchanges, change->name);
     if (exchange)
-        free_exchange(topology, exchange);
+        free_exchange(exchange);
     return GW_OK;
 }
 
 /* ---- queues -------------------------------------------------------------------------------------------------------- */
 
-static void free_queue(struct queue_entry *queue)
+static enum gw_err declare_queue(struct topology *topology, struct vhost *vhost, const struct topology_change *change)
 {
-    settings_free(queue->settings);
-    free(queue);
-}
-
-static enum gw_err declare_queue(struct topology *topology, const struct topology_change *change)
-{
-    struct queue_entry *queue = topology_queue(topology, change->name);
+    struct queue_entry *queue = topology_queue(vhost, change->name);
     if (queue)
         return queue->id == change->id ? GW_OK : GW_ERR_INVALID;
     queue = calloc(1, sizeof(*queue) + change->name.size + change->arguments.size);
     if (!queue)
         return GW_ERR_NOMEM;
     uint8_t *at = (uint8_t *)(queue + 1);
+    queue->vhost = vhost;
     queue->name = keep(&at, change->name);
     queue->arguments = keep(&at, change->arguments);
     queue->id = change->id;
@@ -302,12 +292,14 @@ static enum gw_err declare_queue(struct topology *topology, const struct topolog
         return GW_ERR_NOMEM;
     }
     if (map_put(&topology->queues_by_id, queue->id, queue)) {
-        free_queue(queue);
+        settings_free(queue->settings);
+        free(queue);
         return GW_ERR_NOMEM;
     }
-    if (name_map_put(&topology->queues, queue)) {
+    if (name_map_put(&vhost->queues, queue)) {
         map_remove(&topology->queues_by_id, queue->id);
-        free_queue(queue);
+        settings_free(queue->settings);
+        free(queue);
         return GW_ERR_NOMEM;
     }
     topology->exclusive_count += queue->owner != 0;
@@ -317,17 +309,23 @@ static enum gw_err declare_queue(struct topology *topology, const struct topolog
     return GW_OK;
 }
 
+static void free_queue(struct topology *topology, struct queue_entry *queue)
+{
+    topology->exclusive_count -= queue->owner != 0;
+    map_remove(&topology->queues_by_id, queue->id);
+    settings_free(queue->settings);
+    free(queue);
+}
+
 static enum gw_err delete_queue(struct topology *topology, const struct topology_change *change)
 {
     struct queue_entry *queue = topology_queue_by_id(topology, change->id);
     if (!queue)
         return GW_OK;
     while (queue->incoming)
-        remove_binding(topology, queue->incoming);
-    topology->exclusive_count -= queue->owner != 0;
-    name_map_remove(&topology->queues, queue->name);
-    map_remove(&topology->queues_by_id, queue->id);
-    free_queue(queue);
+        remove_binding(queue->incoming);
+    name_map_remove(&queue->vhost->queues, queue->name);
+    free_queue(topology, queue);
     return GW_OK;
 }
 
@@ -358,43 +356,140 @@ static enum gw_err put_user(struct topology *topology, const struct topology_cha
     return GW_OK;
 }
 
-/* ---- the whole ----------------------------------------------------------------------------------------------------- */
+/* ---- vhosts -------------------------------------------------------------------------------------------------------- */
 
-enum gw_err topology_apply(struct topology *topology, const struct topology_change *change)
+static void free_vhost(struct topology *topology, struct vhost *vhost)
 {
-    topology->version++;
-    switch (change->kind) {
-    case CHANGE_EXCHANGE_DECLARE: return declare_exchange(topology, change);
-    case CHANGE_EXCHANGE_DELETE: return delete_exchange(topology, change);
-    case CHANGE_QUEUE_DECLARE: return declare_queue(topology, change);
-    case CHANGE_QUEUE_DELETE: return delete_queue(topology, change);
-    case CHANGE_BIND: return bind(topology, change);
-    case CHANGE_UNBIND: return unbind(topology, change);
-    case CHANGE_USER_PUT: return put_user(topology, change);
-    case CHANGE_USER_DELETE: free(name_map_remove(&topology->users, change->name)); return GW_OK;
-    }
-    return GW_ERR_INVALID;
+    uint32_t cursor = 0;
+    for (struct exchange *exchange; (exchange = map_next(&vhost->exchanges.map, &cursor));)
+        free_exchange(exchange);
+    cursor = 0;
+    for (struct queue_entry *queue; (queue = map_next(&vhost->queues.map, &cursor));)
+        free_queue(topology, queue);
+    name_map_deinit(&vhost->exchanges);
+    name_map_deinit(&vhost->queues);
+    name_map_deinit(&vhost->bindings);
+    free(vhost->texts);
+    free(vhost);
 }
 
-enum gw_err topology_init(struct topology *topology, uint64_t seed)
+/* What is told of a vhost besides its name and id, which stay. */
+static enum gw_err describe_vhost(struct vhost *vhost, const struct topology_change *change)
+{
+    uint8_t *texts = malloc(change->name.size + change->source.size + change->routing_key.size + change->arguments.size + 1), *at = texts;
+    if (!texts)
+        return GW_ERR_NOMEM;
+    vhost->name = keep(&at, change->name);
+    vhost->description = keep(&at, change->source);
+    vhost->default_queue_type = keep(&at, change->routing_key);
+    vhost->tags = keep(&at, change->arguments);
+    vhost->flags = change->flags;
+    free(vhost->texts);
+    vhost->texts = texts;
+    return GW_OK;
+}
+
+static enum gw_err predeclare(struct vhost *vhost)
 {
     static const struct { const char *name; enum exchange_type type; unsigned flags; } predeclared[] = {
         {"", EXCHANGE_DIRECT, 0}, {"amq.direct", EXCHANGE_DIRECT, 0}, {"amq.fanout", EXCHANGE_FANOUT, 0},
         {"amq.topic", EXCHANGE_TOPIC, 0}, {"amq.headers", EXCHANGE_HEADERS, 0}, {"amq.match", EXCHANGE_HEADERS, 0},
         {"amq.rabbitmq.trace", EXCHANGE_TOPIC, TOPOLOGY_INTERNAL},
     };
-    *topology = (struct topology){.version = 1, .next_queue = 1};
-    name_map_init(&topology->exchanges, exchange_name, seed);
-    name_map_init(&topology->queues, queue_name, seed);
-    name_map_init(&topology->bindings, binding_identity, seed);
+    enum gw_err err = GW_OK;
+    for (unsigned i = 0; !err && i < sizeof(predeclared) / sizeof(*predeclared); i++) {
+        const struct topology_change change = {.kind = CHANGE_EXCHANGE_DECLARE, .flags = TOPOLOGY_DURABLE | predeclared[i].flags,
+                                               .type = predeclared[i].type, .name = bytes_of_text(predeclared[i].name)};
+        err = declare_exchange(vhost, &change);
+    }
+    return err;
+}
+
+static enum gw_err put_vhost(struct topology *topology, const struct topology_change *change)
+{
+    struct vhost *vhost = topology_vhost(topology, change->name);
+    if (vhost)
+        return vhost->id == change->vhost ? describe_vhost(vhost, change) : GW_ERR_INVALID;
+    if (topology_vhost_by_id(topology, change->vhost))
+        return GW_ERR_INVALID;
+    vhost = calloc(1, sizeof(*vhost));
+    if (!vhost)
+        return GW_ERR_NOMEM;
+    vhost->id = change->vhost;
+    uint64_t seed = topology->vhosts.seed;
+    name_map_init(&vhost->exchanges, exchange_name, seed);
+    name_map_init(&vhost->queues, queue_name, seed);
+    name_map_init(&vhost->bindings, binding_identity, seed);
+    enum gw_err err = describe_vhost(vhost, change);
+    if (!err)
+        err = predeclare(vhost);
+    if (!err)
+        err = map_put(&topology->vhosts_by_id, vhost->id, vhost);
+    if (!err)
+        err = name_map_put(&topology->vhosts, vhost);
+    if (err) {
+        map_remove(&topology->vhosts_by_id, vhost->id);
+        free_vhost(topology, vhost);
+        return err;
+    }
+    if (vhost->id >= topology->next_vhost)
+        topology->next_vhost = vhost->id + 1;
+    return GW_OK;
+}
+
+/* With all that is in it. Says of an id that it was used, even when there is no such vhost any more. */
+static enum gw_err delete_vhost(struct topology *topology, const struct topology_change *change)
+{
+    struct vhost *vhost = map_remove(&topology->vhosts_by_id, change->vhost);
+    if (change->vhost >= topology->next_vhost)
+        topology->next_vhost = change->vhost + 1;
+    if (!vhost)
+        return GW_OK;
+    name_map_remove(&topology->vhosts, vhost->name);
+    free_vhost(topology, vhost);
+    return GW_OK;
+}
+
+/* ---- the whole ----------------------------------------------------------------------------------------------------- */
+
+/* What happens inside a vhost. */
+static enum gw_err apply_in_vhost(struct topology *topology, struct vhost *vhost, const struct topology_change *change)
+{
+    if (!vhost)
+        return GW_ERR_INVALID;
+    switch (change->kind) {
+    case CHANGE_EXCHANGE_DECLARE: return declare_exchange(vhost, change);
+    case CHANGE_EXCHANGE_DELETE: return delete_exchange(vhost, change);
+    case CHANGE_QUEUE_DECLARE: return declare_queue(topology, vhost, change);
+    case CHANGE_BIND: return bind(vhost, change);
+    case CHANGE_UNBIND: return unbind(vhost, change);
+    default: return GW_ERR_INVALID;
+    }
+}
+
+enum gw_err topology_apply(struct topology *topology, const struct topology_change *change)
+{
+    topology->version++;
+    switch (change->kind) {
+    case CHANGE_QUEUE_DELETE: return delete_queue(topology, change);
+    case CHANGE_USER_PUT: return put_user(topology, change);
+    case CHANGE_USER_DELETE: free(name_map_remove(&topology->users, change->name)); return GW_OK;
+    case CHANGE_VHOST_PUT: return put_vhost(topology, change);
+    case CHANGE_VHOST_DELETE: return delete_vhost(topology, change);
+    default: return apply_in_vhost(topology, topology_vhost_by_id(topology, change->vhost), change);
+    }
+}
+
+enum gw_err topology_init(struct topology *topology, uint64_t seed)
+{
+    *topology = (struct topology){.version = 1, .next_queue = 1, .next_vhost = 1};
+    name_map_init(&topology->vhosts, vhost_name, seed);
     name_map_init(&topology->users, user_name, seed);
-    for (unsigned i = 0; i < sizeof(predeclared) / sizeof(*predeclared); i++) {
-        struct topology_change change = {.kind = CHANGE_EXCHANGE_DECLARE, .flags = TOPOLOGY_DURABLE | predeclared[i].flags,
-                                         .type = predeclared[i].type, .name = bytes_of_text(predeclared[i].name)};
-        if (topology_apply(topology, &change)) {
-            topology_deinit(topology);
-            return GW_ERR_NOMEM;
-        }
+    const struct topology_change change = {.kind = CHANGE_VHOST_PUT, .vhost = VHOST_DEFAULT, .name = bytes_of_text("/"),
+                                           .source = bytes_of_text("Default virtual host")};
+    if (topology_apply(topology, &change)) {
+        topology_deinit(topology);
+        return GW_ERR_NOMEM;
     }
     return GW_OK;
 }
@@ -402,72 +497,15 @@ enum gw_err topology_init(struct topology *topology, uint64_t seed)
 void topology_deinit(struct topology *topology)
 {
     uint32_t cursor = 0;
-    for (struct exchange *exchange; (exchange = map_next(&topology->exchanges.map, &cursor));)
-        free_exchange(topology, exchange);
-    cursor = 0;
-    for (void *queue; (queue = map_next(&topology->queues.map, &cursor));)
-        free_queue(queue);
+    for (struct vhost *vhost; (vhost = map_next(&topology->vhosts.map, &cursor));)
+        free_vhost(topology, vhost);
     cursor = 0;
     for (void *user; (user = map_next(&topology->users.map, &cursor));)
         free(user);
-    name_map_deinit(&topology->exchanges);
-    name_map_deinit(&topology->queues);
-    name_map_deinit(&topology->bindings);
+    name_map_deinit(&topology->vhosts);
     name_map_deinit(&topology->users);
+    map_deinit(&topology->vhosts_by_id);
     map_deinit(&topology->queues_by_id);
-}
-
-/* ---- the bytes of a change ----------------------------------------------------------------------------------------- */
-
-#define CHANGE_FIXED_SIZE 20u
-
-uint32_t topology_change_size(const struct topology_change *change)
-{
-    return (uint32_t)(CHANGE_FIXED_SIZE + 5 * 4 + change->name.size + change->source.size + change->routing_key.size +
-                      change->arguments.size + change->secret.size);
-}
-
-void topology_change_write(const struct topology_change *change, uint8_t *at)
-{
-    const struct bytes runs[] = {change->name, change->source, change->routing_key, change->arguments, change->secret};
-    at[0] = (uint8_t)change->kind;
-    at[1] = (uint8_t)change->flags;
-    at[2] = (uint8_t)change->type;
-    at[3] = 0;
-    store_le64(at + 4, change->id);
-    store_le64(at + 12, change->owner);
-    at += CHANGE_FIXED_SIZE;
-    for (unsigned i = 0; i < 5; i++) {
-        store_le32(at, (uint32_t)runs[i].size);
-        at += 4;
-        keep(&at, runs[i]);
-    }
-}
-
-bool topology_change_read(struct bytes bytes, struct topology_change *change)
-{
-    struct bytes *runs[] = {&change->name, &change->source, &change->routing_key, &change->arguments, &change->secret};
-    if (bytes.size < CHANGE_FIXED_SIZE)
-        return false;
-    change->kind = bytes.data[0];
-    change->flags = bytes.data[1];
-    change->type = bytes.data[2];
-    change->id = load_le64(bytes.data + 4);
-    change->owner = load_le64(bytes.data + 12);
-    if (change->kind < CHANGE_EXCHANGE_DECLARE || change->kind > CHANGE_USER_DELETE || bytes.data[2] > EXCHANGE_HEADERS)
-        return false;
-    size_t at = CHANGE_FIXED_SIZE;
-    for (unsigned i = 0; i < 5; i++) {
-        if (bytes.size - at < 4)
-            return false;
-        uint32_t size = load_le32(bytes.data + at);
-        at += 4;
-        if (bytes.size - at < size)
-            return false;
-        *runs[i] = bytes_of(bytes.data + at, size);
-        at += size;
-    }
-    return true;
 }
 
 /* ---- dumping ------------------------------------------------------------------------------------------------------- */
@@ -486,28 +524,28 @@ static enum gw_err dump_users(const struct topology *topology, change_visitor *e
     return err;
 }
 
-static enum gw_err dump_exchanges(const struct topology *topology, change_visitor *each, void *owner)
+static enum gw_err dump_exchanges(const struct vhost *vhost, change_visitor *each, void *owner)
 {
     uint32_t cursor = 0;
     enum gw_err err = GW_OK;
-    for (struct exchange *exchange; !err && (exchange = map_next(&topology->exchanges.map, &cursor));) {
+    for (struct exchange *exchange; !err && (exchange = map_next(&vhost->exchanges.map, &cursor));) {
         if (!(exchange->flags & TOPOLOGY_DURABLE))
             continue;
-        struct topology_change change = {.kind = CHANGE_EXCHANGE_DECLARE, .flags = exchange->flags, .type = exchange->type,
+        struct topology_change change = {.kind = CHANGE_EXCHANGE_DECLARE, .vhost = vhost->id, .flags = exchange->flags, .type = exchange->type,
                                          .name = exchange->name, .arguments = exchange->arguments};
         err = each(owner, &change);
     }
     return err;
 }
 
-static enum gw_err dump_queues(const struct topology *topology, change_visitor *each, void *owner)
+static enum gw_err dump_queues(const struct vhost *vhost, change_visitor *each, void *owner)
 {
     uint32_t cursor = 0;
     enum gw_err err = GW_OK;
-    for (struct queue_entry *queue; !err && (queue = map_next(&topology->queues.map, &cursor));) {
+    for (struct queue_entry *queue; !err && (queue = map_next(&vhost->queues.map, &cursor));) {
         if (queue->id & QUEUE_ID_TRANSIENT)
             continue;
-        struct topology_change change = {.kind = CHANGE_QUEUE_DECLARE, .flags = queue->flags, .id = queue->id, .name = queue->name,
+        struct topology_change change = {.kind = CHANGE_QUEUE_DECLARE, .vhost = vhost->id, .flags = queue->flags, .id = queue->id, .name = queue->name,
                                          .arguments = queue->arguments};
         err = each(owner, &change);
     }
@@ -520,14 +558,14 @@ static bool binding_is_durable(const struct binding *binding)
     return destination && (binding->source->flags & TOPOLOGY_DURABLE);
 }
 
-static enum gw_err dump_bindings(const struct topology *topology, change_visitor *each, void *owner)
+static enum gw_err dump_bindings(const struct vhost *vhost, change_visitor *each, void *owner)
 {
     uint32_t cursor = 0;
     enum gw_err err = GW_OK;
-    for (struct binding *binding; !err && (binding = map_next(&topology->bindings.map, &cursor));) {
+    for (struct binding *binding; !err && (binding = map_next(&vhost->bindings.map, &cursor));) {
         if (!binding_is_durable(binding))
             continue;
-        struct topology_change change = {.kind = CHANGE_BIND, .flags = binding->queue ? 0 : TOPOLOGY_TO_EXCHANGE,
+        struct topology_change change = {.kind = CHANGE_BIND, .vhost = vhost->id, .flags = binding->queue ? 0 : TOPOLOGY_TO_EXCHANGE,
                                          .name = binding->queue ? binding->queue->name : binding->exchange->name,
                                          .source = binding->source->name, .routing_key = binding->routing_key,
                                          .arguments = binding->arguments};
@@ -536,14 +574,40 @@ static enum gw_err dump_bindings(const struct topology *topology, change_visitor
     return err;
 }
 
+static enum gw_err dump_vhost(const struct vhost *vhost, change_visitor *each, void *owner)
+{
+    struct topology_change change = {.kind = CHANGE_VHOST_PUT, .flags = vhost->flags, .vhost = vhost->id, .name = vhost->name, .source = vhost->description,
+                                     .routing_key = vhost->default_queue_type, .arguments = vhost->tags};
+    enum gw_err err = each(owner, &change);
+    if (!err)
+        err = dump_exchanges(vhost, each, owner);
+    if (!err)
+        err = dump_queues(vhost, each, owner);
+    if (!err)
+        err = dump_bindings(vhost, each, owner);
+    return err;
+}
+
+/* Of ids that are not to be used again: the highest, and that of the vhost that every topology starts with. */
+static enum gw_err dump_deleted(const struct topology *topology, change_visitor *each, void *owner)
+{
+    const uint32_t ids[] = {VHOST_DEFAULT, topology->next_vhost - 1};
+    enum gw_err err = GW_OK;
+    for (unsigned i = 0; !err && i < 2; i++) {
+        struct topology_change change = {.kind = CHANGE_VHOST_DELETE, .vhost = ids[i]};
+        if (!topology_vhost_by_id(topology, ids[i]))
+            err = each(owner, &change);
+    }
+    return err;
+}
+
 enum gw_err topology_dump(const struct topology *topology, change_visitor *each, void *owner)
 {
+    uint32_t cursor = 0;
     enum gw_err err = dump_users(topology, each, owner);
     if (!err)
-        err = dump_exchanges(topology, each, owner);
-    if (!err)
-        err = dump_queues(topology, each, owner);
-    if (!err)
-        err = dump_bindings(topology, each, owner);
+        err = dump_deleted(topology, each, owner);
+    for (struct vhost *vhost; !err && (vhost = map_next(&topology->vhosts.map, &cursor));)
+        err = dump_vhost(vhost, each, owner);
     return err;
 }

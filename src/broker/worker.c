@@ -1,5 +1,6 @@
 #include "broker/worker_internal.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #define PLACES_FIRST 64u
@@ -198,6 +199,19 @@ void client_detach(struct client *client)
     client->worker = NULL;
 }
 
+bool client_open(struct client *client, struct bytes name)
+{
+    const struct vhost *vhost = topology_vhost(&client->worker->topology, name);
+    client->vhost = vhost ? vhost->id : 0;
+    return vhost;
+}
+
+struct bytes client_vhost_name(const struct client *client)
+{
+    const struct vhost *vhost = topology_vhost_by_id(&client->worker->topology, client->vhost);
+    return vhost ? vhost->name : (struct bytes){0};
+}
+
 void worker_client_touched(struct worker *worker, struct client *client)
 {
     if (client->turned_queued)
@@ -276,10 +290,31 @@ static void declare_in_shard(struct worker *worker, struct shard *shard, const s
 void worker_settings(struct worker *worker)
 {
     uint32_t cursor = 0;
-    for (const struct queue_entry *entry; (entry = map_next(&worker->topology.queues.map, &cursor));) {
+    for (const struct queue_entry *entry; (entry = map_next(&worker->topology.queues_by_id, &cursor));) {
         struct shard *shard = worker->shards[queue_id_shard(entry->id)];
         if (shard)
             shard_queue_set(shard, entry->id, entry->settings);
+    }
+}
+
+/* The vhost is about to go: with it the queues that are here, and the clients. */
+static void leave_vhost(struct worker *worker, uint32_t id)
+{
+    const struct vhost *vhost = topology_vhost_by_id(&worker->topology, id);
+    char text[320];
+    uint32_t cursor = 0;
+    if (!vhost)
+        return;
+    for (const struct queue_entry *queue; (queue = map_next(&vhost->queues.map, &cursor));)
+        if (worker->shards[queue_id_shard(queue->id)])
+            shard_queue_delete(worker->shards[queue_id_shard(queue->id)], queue->id);
+    int size = snprintf(text, sizeof(text), "CONNECTION_FORCED - vhost '%.*s' is deleted", (int)vhost->name.size, (const char *)vhost->name.data);
+    for (uint32_t i = 0; i < worker->place_count; i++) {
+        struct client *client = worker->places[i].client;
+        if (!client || client->vhost != id)
+            continue;
+        worker_client_touched(worker, client);
+        client->ops->closed(client, 320, bytes_of(text, (size_t)size));
     }
 }
 
@@ -288,13 +323,17 @@ static void take_change(struct worker *worker, const struct command_change *comm
 {
     struct topology_change change;
     CHECK(topology_change_read(bytes_of(command->bytes, command->change_size), &change));
+    bool of_queue = change.kind == CHANGE_QUEUE_DECLARE || change.kind == CHANGE_QUEUE_DELETE;
+    struct shard *shard = of_queue ? worker->shards[queue_id_shard(change.id)] : NULL;
+    /* Queues go before their settings, which the topology owns. */
+    if (change.kind == CHANGE_VHOST_DELETE)
+        leave_vhost(worker, change.vhost);
+    if (shard && change.kind == CHANGE_QUEUE_DELETE)
+        shard_queue_delete(shard, change.id);
     enum gw_err err = topology_apply(&worker->topology, &change);
     CHECK(err != GW_ERR_NOMEM);
-    struct shard *shard = change.kind == CHANGE_QUEUE_DECLARE || change.kind == CHANGE_QUEUE_DELETE ? worker->shards[queue_id_shard(change.id)] : NULL;
     if (shard && change.kind == CHANGE_QUEUE_DECLARE)
         declare_in_shard(worker, shard, &change);
-    else if (shard)
-        shard_queue_delete(shard, change.id);
     worker->applied_sequence = command->sequence;
 }
 

@@ -19,16 +19,18 @@ struct listing;
 #define PRIVATE_RECORD_MIN (64u * 1024u)  /* records from this size on get a chunk of their own, bytes */
 
 #define RESOURCE_LOCKED_FORMAT \
-    "RESOURCE_LOCKED - cannot obtain exclusive access to locked queue '%.*s' in vhost '/'. It could be originally declared on another " \
+    "RESOURCE_LOCKED - cannot obtain exclusive access to locked queue '%.*s' in vhost '%.*s'. It could be originally declared on another " \
     "connection or the exclusive property value does not match that of the original declaration."
 
 /* `step` of an answer: what is still to be done. */
 enum answer_step { ANSWER_WHOLE, DECLARE_FOUND, DELETE_ALLOWED };
 
+/* What a publish to this exchange with this routing key means in a vhost. */
 struct cached_route {
     struct route route;
     uint64_t hash;
-    uint8_t *key;              /* exchange's size (1), exchange, routing key */
+    uint64_t scope;            /* vhost's id (4), exchange's size (1) */
+    uint8_t *key;              /* exchange, routing key */
     uint32_t key_size, key_room;
 };
 
@@ -136,6 +138,10 @@ struct command_answer *request_answer(struct worker *worker, const struct comman
 /* The same with a text that is put together here: at most 400 bytes of it. */
 __attribute__((format(printf, 4, 5)))
 struct command_answer *request_refuse(struct worker *worker, const struct command_request *request, uint16_t code, const char *format, ...);
+/* Its vhost: the one that it names, or its client's. NULL: there is none. */
+struct vhost *request_vhost(const struct topology *topology, const struct command_request *request);
+/* The name of its vhost; empty when that is gone. Borrowed until the topology changes. */
+struct bytes request_vhost_name(const struct worker *worker, const struct command_request *request);
 struct bytes request_name(const struct command_request *request);
 struct bytes request_source(const struct command_request *request);
 struct bytes request_routing_key(const struct command_request *request);
@@ -143,7 +149,7 @@ struct bytes request_type(const struct command_request *request);
 struct bytes request_arguments(const struct command_request *request);
 
 /* ---- listing.c ---- */
-struct listing *listing_new(struct bytes what);
+struct listing *listing_new(struct bytes what, uint32_t vhost);
 enum gw_err listing_add(struct listing *listing, const struct command_statistics *statistics);
 char *listing_text(struct listing *listing, struct worker *worker);                        /* free() it; NULL: out of memory */
 void listing_free(struct listing *listing);
@@ -166,5 +172,14 @@ bool master_is_due(const struct master *master);
 /* Recovery: the master copy as it was logged. */
 enum gw_err master_restore(struct master *master, const struct topology_change *change);
 struct topology *master_topology(struct master *master);
+struct worker *master_worker(struct master *master);
+/* Answers `request` that it is done, behind the changes that are on their way. */
+void master_answer(struct master *master, const struct command_request *request);
+/* Logs and applies a change and sends it to all workers; `request` (may be NULL) is answered when they have it. False: the log refused; so was the request. */
+bool master_apply(struct master *master, const struct topology_change *change, const struct command_request *request);
+
+/* ---- administration.c ---- */
+/* REQUEST_CHANGE: checks what an administrator asks for, and does it. */
+void master_change(struct master *master, const struct command_request *request);
 
 #endif

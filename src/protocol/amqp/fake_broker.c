@@ -66,6 +66,18 @@ bool client_authenticate(struct client *client, struct bytes user, struct bytes 
     return from_loopback && bytes_equal(user, bytes_of_text("guest")) && bytes_equal(password, bytes_of_text("guest"));
 }
 
+bool client_open(struct client *client, struct bytes vhost)
+{
+    client->vhost = 1;
+    return bytes_equal(vhost, bytes_of_text("/"));
+}
+
+struct bytes client_vhost_name(const struct client *client)
+{
+    (void)client;
+    return bytes_of_text("/");
+}
+
 /* ---- publishing -------------------------------------------------------------------------------------------------------------------- */
 
 bool client_may_publish(struct client *client) { return !client->worker->may_not_publish; }
@@ -154,7 +166,7 @@ void client_resume(struct client *client, uint64_t queue, uint32_t handle)
 static void say_request(struct worker *fake, const struct request *request)
 {
     static const char *const names[] = {"declare", "delete", "purge", "bind", "unbind", "exchange-declare", "exchange-delete", "exchange-bind",
-                                        "exchange-unbind", "consume", "cancel", "get", "commit", "list"};
+                                        "exchange-unbind", "consume", "cancel", "get", "commit", "change", "list"};
     static const char *const flags[] = {"passive", "durable", "exclusive", "auto-delete", "internal", "if-unused", "if-empty", "no-ack", "no-local", "limited"};
     if (request->kind == REQUEST_CANCEL) {
         say(fake, "cancel %llu/%u\n", (unsigned long long)request->queue, request->handle);

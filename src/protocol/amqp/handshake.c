@@ -169,7 +169,7 @@ static void tune_ok(struct session *session, const struct amqp_value *values)
 static void open_vhost(struct session *session, const struct amqp_value *values)
 {
     struct bytes vhost = values[AMQP_CONNECTION_OPEN_VIRTUAL_HOST].bytes;
-    if (!bytes_equal(vhost, bytes_of_text("/"))) {
+    if (!client_open(&session->client, vhost)) {
         error_raise(session, NULL, AMQP_NOT_ALLOWED, AMQP_CONNECTION_OPEN, "vhost %.*s not found", (int)vhost.size, (const char *)vhost.data);
         return;
     }

@@ -128,12 +128,15 @@ static void refuse_publish(struct channel *channel, const struct publish *publis
 {
     const char *exchange = (const char *)publish->exchange.data;
     int size = (int)publish->exchange.size;
+    struct bytes vhost = client_vhost_name(&channel->session->client);
     switch (result) {
     case PUBLISH_NO_EXCHANGE:
-        error_raise(channel->session, channel, AMQP_NOT_FOUND, AMQP_BASIC_PUBLISH, "no exchange '%.*s' in vhost '/'", size, exchange);
+        error_raise(channel->session, channel, AMQP_NOT_FOUND, AMQP_BASIC_PUBLISH, "no exchange '%.*s' in vhost '%.*s'", size, exchange, (int)vhost.size,
+                    (const char *)vhost.data);
         break;
     case PUBLISH_INTERNAL_EXCHANGE:
-        error_raise(channel->session, channel, AMQP_ACCESS_REFUSED, AMQP_BASIC_PUBLISH, "cannot publish to internal exchange '%.*s' in vhost '/'", size, exchange);
+        error_raise(channel->session, channel, AMQP_ACCESS_REFUSED, AMQP_BASIC_PUBLISH, "cannot publish to internal exchange '%.*s' in vhost '%.*s'", size, exchange,
+                    (int)vhost.size, (const char *)vhost.data);
         break;
     case PUBLISH_REFUSED:
         error_raise(channel->session, channel, AMQP_INTERNAL_ERROR, AMQP_BASIC_PUBLISH, "durable storage takes no messages");

@@ -125,7 +125,8 @@ static bool fill_queue_declare(struct channel *channel, const struct amqp_value 
                      flag(&values[AMQP_QUEUE_DECLARE_EXCLUSIVE], REQUEST_EXCLUSIVE) | flag(&values[AMQP_QUEUE_DECLARE_AUTO_DELETE], REQUEST_AUTO_DELETE);
     *no_wait = values[AMQP_QUEUE_DECLARE_NO_WAIT].number;
     if ((request->flags & REQUEST_PASSIVE) && request->name.size == 0) {
-        error_raise(channel->session, channel, AMQP_NOT_FOUND, AMQP_QUEUE_DECLARE, "no queue '' in vhost '/'");
+        struct bytes vhost = client_vhost_name(&channel->session->client);
+        error_raise(channel->session, channel, AMQP_NOT_FOUND, AMQP_QUEUE_DECLARE, "no queue '' in vhost '%.*s'", (int)vhost.size, (const char *)vhost.data);
         return false;
     }
     return true;

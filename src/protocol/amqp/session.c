@@ -161,6 +161,14 @@ static void on_blocked(struct client *client, const char *reason)
     publish_tell_blocked(session);
 }
 
+static void on_closed(struct client *client, uint16_t code, struct bytes text)
+{
+    struct session *session = session_of(client);
+    session->now_us = worker_now(client->worker);
+    error_raise_text(session, NULL, code, 0, text);
+    session_dirty(session);
+}
+
 static void on_turned(struct client *client)
 {
     struct session *session = session_of(client);
@@ -172,7 +180,7 @@ static void on_turned(struct client *client)
 }
 
 static const struct client_ops ops = {
-    .deliver = on_deliver, .replied = on_replied, .confirmed = on_confirmed, .cancelled = on_cancelled, .resumed = on_resumed, .blocked = on_blocked,
+    .deliver = on_deliver, .replied = on_replied, .confirmed = on_confirmed, .cancelled = on_cancelled, .resumed = on_resumed, .blocked = on_blocked, .closed = on_closed,
     .turned = on_turned};
 
 /* ---- lifecycle -------------------------------------------------------------------------------------------------------------------------- */

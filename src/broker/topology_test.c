@@ -1,0 +1,121 @@
+#include "broker/topology.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#define TEXT(x) bytes_of_text(x)
+
+static struct topology topology;
+
+static void apply(struct topology_change change)
+{
+    assert_int_equal(topology_apply(&topology, &change), GW_OK);
+}
+
+static void put_vhost(uint32_t id, const char *name)
+{
+    apply((struct topology_change){.kind = CHANGE_VHOST_PUT, .vhost = id, .name = TEXT(name), .source = TEXT("a description")});
+}
+
+static void declare(uint32_t vhost, const char *queue, uint64_t number)
+{
+    apply((struct topology_change){.kind = CHANGE_QUEUE_DECLARE, .vhost = vhost, .name = TEXT(queue), .id = number << 8, .flags = TOPOLOGY_DURABLE});
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    return topology_init(&topology, 1);
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    topology_deinit(&topology);
+    return 0;
+}
+
+static void a_vhost_is_a_world_of_names_of_its_own(void **state)
+{
+    (void)state;
+    put_vhost(2, "other");
+    declare(VHOST_DEFAULT, "q", 1);
+    declare(2, "q", 2);
+    apply((struct topology_change){.kind = CHANGE_BIND, .vhost = 2, .source = TEXT("amq.fanout"), .name = TEXT("q"), .routing_key = TEXT("k")});
+    struct vhost *slash = topology_vhost(&topology, TEXT("/")), *other = topology_vhost(&topology, TEXT("other"));
+    assert_int_equal(topology_queue(slash, TEXT("q"))->id, 1 << 8);
+    assert_int_equal(topology_queue(other, TEXT("q"))->id, 2 << 8);
+    assert_ptr_equal(topology_queue(other, TEXT("q"))->vhost, other);
+    assert_int_equal(slash->bindings.map.count, 0);
+    assert_int_equal(other->bindings.map.count, 1);
+    for (const char *const *name = (const char *const[]){"", "amq.direct", "amq.fanout", "amq.topic", "amq.headers", "amq.match", "amq.rabbitmq.trace", NULL}; *name; name++)
+        assert_ptr_equal(topology_exchange(other, TEXT(*name))->vhost, other);
+}
+
+static void deleting_a_vhost_takes_all_that_is_in_it_and_nothing_else(void **state)
+{
+    (void)state;
+    put_vhost(2, "other");
+    declare(VHOST_DEFAULT, "q", 1);
+    declare(2, "q", 2);
+    apply((struct topology_change){.kind = CHANGE_BIND, .vhost = 2, .source = TEXT("amq.topic"), .name = TEXT("q"), .routing_key = TEXT("a.#")});
+    apply((struct topology_change){.kind = CHANGE_VHOST_DELETE, .vhost = 2});
+    assert_null(topology_vhost(&topology, TEXT("other")));
+    assert_null(topology_queue_by_id(&topology, 2 << 8));
+    assert_non_null(topology_queue_by_id(&topology, 1 << 8));
+    /* What the log says again of it is passed over. */
+    const struct topology_change late = {.kind = CHANGE_QUEUE_DECLARE, .vhost = 2, .name = TEXT("late"), .id = 3 << 8};
+    assert_int_equal(topology_apply(&topology, &late), GW_ERR_INVALID);
+}
+
+static enum gw_err copy(void *owner, const struct topology_change *change)
+{
+    uint32_t size = topology_change_size(change);
+    uint8_t *bytes = malloc(size);
+    struct topology_change read;
+    assert_non_null(bytes);
+    topology_change_write(change, bytes);
+    assert_true(topology_change_read(bytes_of(bytes, size), &read));
+    assert_false(topology_change_read(bytes_of(bytes, size - 1), &read));
+    assert_true(topology_change_read(bytes_of(bytes, size), &read));
+    enum gw_err err = topology_apply(owner, &read);
+    free(bytes);
+    return err;
+}
+
+static void a_dump_rebuilds_it(void **state)
+{
+    (void)state;
+    struct topology again;
+    put_vhost(2, "other");
+    put_vhost(3, "third");
+    put_vhost(4, "fourth");
+    declare(3, "q", 7);
+    apply((struct topology_change){.kind = CHANGE_BIND, .vhost = 3, .source = TEXT("amq.topic"), .name = TEXT("q"), .routing_key = TEXT("a.#")});
+    apply((struct topology_change){.kind = CHANGE_VHOST_DELETE, .vhost = VHOST_DEFAULT});
+    apply((struct topology_change){.kind = CHANGE_VHOST_DELETE, .vhost = 4});
+    assert_int_equal(topology_init(&again, 2), GW_OK);
+    assert_int_equal(topology_dump(&topology, copy, &again), GW_OK);
+    assert_null(topology_vhost(&again, TEXT("/")));
+    struct vhost *third = topology_vhost(&again, TEXT("third"));
+    assert_int_equal(third->id, 3);
+    assert_true(bytes_equal(third->description, TEXT("a description")));
+    assert_int_equal(third->bindings.map.count, 1);
+    assert_int_equal(topology_queue(third, TEXT("q"))->id, 7 << 8);
+    assert_int_equal(again.next_vhost, 5);   /* that of the deleted one is not used again */
+    topology_deinit(&again);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_vhost_is_a_world_of_names_of_its_own, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(deleting_a_vhost_takes_all_that_is_in_it_and_nothing_else, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_dump_rebuilds_it, set_up, tear_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
