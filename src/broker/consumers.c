@@ -2,9 +2,11 @@
 #include "broker/shard.h"
 #include "base/bugs.h"
 
+#include "broker/arguments.h"
 #include "broker/worker_internal.h"
 #include "protocol/amqp/table.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #define CONSUMER_WINDOW (1 << 20)    /* bytes on the way to one consumer's socket */
@@ -298,13 +300,33 @@ static void ask_marks(struct shard *shard, struct queue *queue)
         redelivery_ask(shard, queue, lane, lane->delivered_below > lane->head ? lane->delivered_below : lane->head);
 }
 
+/* False: the consumer was refused. */
+static bool may_consume(struct shard *shard, const struct queue *queue, const struct command_request *request)
+{
+    bool exclusive = request->flags & REQUEST_EXCLUSIVE;
+    struct bytes arguments = request_arguments(request);
+    char what[600], why[1000];
+    if (arguments.size) {
+        snprintf(what, sizeof(what), "queue '%.*s' in vhost '%.*s'", NAME(request), VHOST(shard, request));
+        if (!arguments_valid_for_consumer(arguments, settings_type(queue->settings), what, why, sizeof(why))) {
+            request_refuse(shard->worker, request, 406, "PRECONDITION_FAILED - %s", why);
+            return false;
+        }
+    }
+    /* Where one consumer at a time is the queue's own rule, none can be so by itself. */
+    bool single = queue->settings && (queue->settings->flags & SETTINGS_SINGLE_ACTIVE);
+    if (queue->has_exclusive || (exclusive && (queue->consumer_count || single))) {
+        request_refuse(shard->worker, request, 403, "ACCESS_REFUSED - queue '%.*s' in vhost '%.*s' in exclusive use", NAME(request), VHOST(shard, request));
+        return false;
+    }
+    return true;
+}
+
 static void request_consume(struct shard *shard, struct queue *queue, const struct command_request *request)
 {
     bool exclusive = request->flags & REQUEST_EXCLUSIVE;
-    if (queue->has_exclusive || (exclusive && queue->consumer_count)) {
-        request_refuse(shard->worker, request, 403, "ACCESS_REFUSED - queue '%.*s' in vhost '%.*s' in exclusive use", NAME(request), VHOST(shard, request));
+    if (!may_consume(shard, queue, request))
         return;
-    }
     struct consumer *consumer = calloc(1, sizeof(*consumer));
     if (!consumer || !table_add(shard, consumer)) {
         free(consumer);

@@ -374,7 +374,7 @@ static void answer_declared(struct command_answer *answer, const struct queue_en
 }
 
 /* RabbitMQ's order of checks: exclusive access, durable, auto_delete, arguments. */
-static void declare_found_queue(struct master *master, const struct command_request *request, const struct queue_entry *queue)
+static void declare_found_queue(struct master *master, const struct command_request *request, const struct queue_entry *queue, struct bytes arguments)
 {
     struct bytes name = queue->name;
     bool passive = request->flags & REQUEST_PASSIVE, exclusive = request->flags & REQUEST_EXCLUSIVE;
@@ -395,7 +395,7 @@ static void declare_found_queue(struct master *master, const struct command_requ
                            fields[i].name, what, fields[i].asked ? "true" : "false", fields[i].asked ? "false" : "true");
             return;
         }
-    if (!passive && !arguments_equivalent(queue->arguments, request_arguments(request), ARGUMENTS_OF_QUEUE, what, difference, sizeof(difference))) {
+    if (!passive && !arguments_equivalent(queue->arguments, arguments, ARGUMENTS_OF_QUEUE, what, difference, sizeof(difference))) {
         request_refuse(master->worker, request, 406, "PRECONDITION_FAILED - inequivalent arg %s", difference);
         return;
     }
@@ -419,14 +419,32 @@ static uint64_t new_queue_id(struct master *master, struct bytes name, bool dura
     return durable ? master->topology.next_queue << 8 | shard : QUEUE_ID_TRANSIENT | master->next_transient++ << 8 | shard;
 }
 
-static void declare_queue(struct master *master, struct vhost *vhost, const struct command_request *request)
+static struct queue_declaration declaration_of(const struct command_request *request, struct bytes arguments)
+{
+    return (struct queue_declaration){.arguments = arguments, .durable = request->flags & REQUEST_DURABLE, .exclusive = request->flags & REQUEST_EXCLUSIVE,
+                                      .auto_delete = request->flags & REQUEST_AUTO_DELETE};
+}
+
+/* False: a queue that is not there yet may not be declared like that, and the client was told. */
+static bool may_declare(struct master *master, const struct command_request *request, struct bytes name, struct bytes arguments, struct bytes vhost)
+{
+    char what[600], why[1000];
+    const struct queue_declaration declaration = declaration_of(request, arguments);
+    snprintf(what, sizeof(what), "queue '%.*s' in vhost '%.*s'", TEXT(name), TEXT(vhost));
+    bool valid = name.size ? arguments_valid(&declaration, what, why, sizeof(why)) : arguments_allow_generated_name(arguments, why, sizeof(why));
+    if (!valid)
+        request_refuse(master->worker, request, 406, "PRECONDITION_FAILED - %s", why);
+    return valid;
+}
+
+static void declare_queue_with(struct master *master, struct vhost *vhost, const struct command_request *request, struct bytes arguments)
 {
     char generated[32];
     struct bytes name = request_name(request);
     struct queue_entry *queue = name.size ? topology_queue(vhost, name) : NULL;
     bool exclusive = request->flags & REQUEST_EXCLUSIVE;
     if (queue) {
-        declare_found_queue(master, request, queue);
+        declare_found_queue(master, request, queue, arguments);
         return;
     }
     if (request->flags & REQUEST_PASSIVE) {
@@ -437,15 +455,19 @@ static void declare_queue(struct master *master, struct vhost *vhost, const stru
         request_refuse(master->worker, request, 403, "ACCESS_REFUSED - queue name '%.*s' contains reserved prefix 'amq.*'", TEXT(name));
         return;
     }
+    if (!name.size && !may_declare(master, request, name, arguments, vhost->name))
+        return;
     if (!name.size)
         do {
             name = generate_name(master->worker, generated);
         } while (topology_queue(vhost, name));
+    if (!may_declare(master, request, name, arguments, vhost->name))
+        return;
     /* An exclusive queue goes with its connection, so there is nothing to keep of it over a restart. */
     bool durable = (request->flags & REQUEST_DURABLE) && !exclusive;
     struct topology_change change = {
         .kind = CHANGE_QUEUE_DECLARE, .vhost = vhost->id, .id = new_queue_id(master, name, durable), .owner = exclusive ? request->client : 0,
-        .name = name, .arguments = request_arguments(request),
+        .name = name, .arguments = arguments,
         .flags = (request->flags & REQUEST_DURABLE ? TOPOLOGY_DURABLE : 0) | (request->flags & REQUEST_AUTO_DELETE ? TOPOLOGY_AUTO_DELETE : 0) |
                  (exclusive ? TOPOLOGY_EXCLUSIVE : 0)};
     struct step *step = change_topology(master, &change, durable, request);
@@ -454,6 +476,21 @@ static void declare_queue(struct master *master, struct vhost *vhost, const stru
         step->answer = make_answer(request, name);
         step->answer->queue = change.id;
     }
+}
+
+/* A vhost may say of which type queues are when their declarations do not. */
+static void declare_queue(struct master *master, struct vhost *vhost, const struct command_request *request)
+{
+    struct bytes arguments = request_arguments(request);
+    if (!vhost->default_queue_type.size || (request->flags & REQUEST_PASSIVE)) {
+        declare_queue_with(master, vhost, request, arguments);
+        return;
+    }
+    uint8_t *room = malloc(arguments.size + ARGUMENTS_ADDED);
+    CHECK(room);
+    const struct queue_declaration declaration = declaration_of(request, arguments);
+    declare_queue_with(master, vhost, request, arguments_with_default_type(&declaration, vhost->default_queue_type, room));
+    free(room);
 }
 
 static void remove_queue(struct master *master, const struct queue_entry *queue, const struct command_request *request)
