@@ -21,6 +21,8 @@ void sim_options_usage(void)
            "  --crash-at K      the process dies at the disk's Kth operation\n"
            "  --nomem-at K      the Kth allocation fails (only in the program that was linked for it)\n"
            "  --log             the file log alone\n"
+           "  --features        queues with arguments: expiry, lengths, dead letters, priorities, limits, delays, streams\n"
+           "  --only LIST       of these only: ttl,expiration,drop-head,reject-publish,priority,delivery-limit,single-active,delay,stream\n"
            "  --planted         find every planted bug (needs a build with -Dplanted_bugs=true)\n"
            "  --bug NAME        plant one bug\n"
            "  --verbose         print every event\n");
@@ -51,13 +53,43 @@ static bool read_faults(const char *text, enum sim_fault_level *faults)
     return false;
 }
 
+/* The names of enum chain_features, in its order. */
+static const char *const feature_names[] = {"ttl", "expiration", "drop-head", "reject-publish", "priority", "delivery-limit", "single-active", "delay", "stream"};
+#define FEATURE_NAMES (sizeof(feature_names) / sizeof(*feature_names))
+
+static bool read_only(const char *text, unsigned *features)
+{
+    while (*text) {
+        size_t size = strcspn(text, ",");
+        unsigned i = 0;
+        while (i < FEATURE_NAMES && (strlen(feature_names[i]) != size || strncmp(text, feature_names[i], size) != 0))
+            i++;
+        if (i == FEATURE_NAMES)
+            return false;
+        *features |= 1u << i;
+        text += size + (text[size] == ',');
+    }
+    return *features != 0;
+}
+
+/* Appends " --only a,b" for the features. */
+static int write_only(unsigned features, char *text, unsigned room)
+{
+    int size = 0;
+    for (unsigned i = 0; i < FEATURE_NAMES; i++)
+        if ((features >> i & 1) && (unsigned)size < room)
+            size += snprintf(text + size, room - (unsigned)size, "%s%s", size ? "," : " --only ", feature_names[i]);
+    return size;
+}
+
 bool sim_options_read(struct sim_options *options, int argc, char **argv)
 {
-    enum { SEED = 1, SEEDS, OPS, FAULTS, CRASH_AT, NOMEM_AT, LOG, PLANTED, BUG, VERBOSE, HELP };
+    enum { SEED = 1, SEEDS, OPS, FAULTS, CRASH_AT, NOMEM_AT, LOG, FEATURES, ONLY, PLANTED, BUG, VERBOSE, HELP };
     static const struct option names[] = {
         {"seed", required_argument, NULL, SEED}, {"seeds", required_argument, NULL, SEEDS}, {"ops", required_argument, NULL, OPS},
         {"faults", required_argument, NULL, FAULTS}, {"crash-at", required_argument, NULL, CRASH_AT},
-        {"nomem-at", required_argument, NULL, NOMEM_AT}, {"log", no_argument, NULL, LOG}, {"planted", no_argument, NULL, PLANTED},
+        {"nomem-at", required_argument, NULL, NOMEM_AT}, {"log", no_argument, NULL, LOG}, {"features", no_argument, NULL, FEATURES},
+        {"only", required_argument, NULL, ONLY}, {"planted", no_argument, NULL, PLANTED},
         {"bug", required_argument, NULL, BUG}, {"verbose", no_argument, NULL, VERBOSE}, {"help", no_argument, NULL, HELP}, {0},
     };
     *options = (struct sim_options){.first_seed = 1, .last_seed = 1, .ops = 10000, .faults = SIM_FAULTS_CRASH, .bug = -1};
@@ -75,6 +107,8 @@ bool sim_options_read(struct sim_options *options, int argc, char **argv)
         case CRASH_AT: good = read_number(optarg, &options->crash_at); break;
         case NOMEM_AT: good = read_number(optarg, &options->nomem_at); break;
         case LOG: options->log_only = true; break;
+        case FEATURES: options->features = true; break;
+        case ONLY: good = read_only(optarg, &options->only); break;
         case PLANTED: options->planted = true; break;
         case BUG:
             options->bug = bug_find(optarg);
@@ -102,7 +136,9 @@ bool sim_options_read(struct sim_options *options, int argc, char **argv)
 void sim_options_command(const struct sim_options *options, uint64_t seed, char *text, unsigned room)
 {
     int size = snprintf(text, room, "godwit sim --seed %" PRIu64 " --ops %" PRIu64 " --faults %s%s", seed, options->ops,
-                        fault_names[options->faults], options->log_only ? " --log" : "");
+                        fault_names[options->faults], options->log_only ? " --log" : options->features ? " --features" : "");
+    if (options->only && size > 0 && (unsigned)size < room)
+        size += write_only(options->only, text + size, room - (unsigned)size);
     if (options->crash_at && size > 0 && (unsigned)size < room)
         size += snprintf(text + size, room - (unsigned)size, " --crash-at %" PRIu64, options->crash_at);
     if (options->nomem_at && size > 0 && (unsigned)size < room)

@@ -17,6 +17,8 @@ struct sim_options {
     uint64_t crash_at;                /* the disk operation that the process dies at; 0: by chance */
     enum sim_fault_level faults;
     bool log_only;                    /* the log without a broker */
+    bool features;                    /* queues with arguments, see feature_run.h */
+    unsigned only;                    /* of them: enum chain_features; 0: all */
     bool planted;                     /* look for every planted bug */
     int bug;                          /* enum bug, or -1 */
     bool verbose;

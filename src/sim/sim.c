@@ -1,6 +1,7 @@
 #include "sim/sim.h"
 
 #include "base/bugs.h"
+#include "sim/feature_run.h"
 #include "sim/log_sim.h"
 #include "sim/planted.h"
 #include "sim/random.h"
@@ -22,7 +23,9 @@ static double seconds_now(void)
 static uint64_t run_seed(const struct sim_options *options, uint64_t seed, struct trace *trace)
 {
     trace_init(trace, options->verbose);
-    return options->log_only ? log_sim_run(options, seed, trace) : seed_run(options, seed, trace);
+    if (options->log_only)
+        return log_sim_run(options, seed, trace);
+    return options->features ? feature_run(options, seed, trace) : seed_run(options, seed, trace);
 }
 
 static void report_failure(const struct sim_options *options, uint64_t seed, const struct trace *trace)

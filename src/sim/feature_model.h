@@ -1,0 +1,83 @@
+/* The oracle of the features' simulation: where every message may be, and where it must be. What the broker does contrary to it is told to the trace.
+ *
+ * A message lives in its chain's source; there it is acknowledged, or dies and is in the dead queue from then on, once. */
+#ifndef SIM_FEATURE_MODEL_H
+#define SIM_FEATURE_MODEL_H
+
+#include "base/bytes.h"
+#include "sim/feature_plan.h"
+#include "sim/trace.h"
+
+enum feature_answer { ANSWER_NONE, ANSWER_ACCEPTED, ANSWER_REFUSED };
+enum feature_end { END_NONE, END_ACKED, END_REJECTED };
+
+struct feature_message {
+    uint64_t sent_us;            /* when it was published */
+    uint64_t known_us;           /* when its confirm came: it had arrived before */
+    uint64_t offset;             /* in a stream, UINT64_MAX: not seen yet */
+    uint32_t stream, order;      /* the publishing connection, and its place in that */
+    uint32_t ttl_ms, delay_ms;   /* NO_TTL: it does not expire */
+    uint32_t end_epoch;          /* when its end was said; 0: the broker may never have heard of it */
+    uint32_t returns;            /* times that it was given back */
+    uint8_t chain, priority, answer, end, ender;
+    bool sure;                   /* its end is on disk */
+    bool dead;                   /* it was found in the dead queue at rest */
+    bool buried;                 /* and acknowledged there for good */
+    uint8_t here, there;         /* copies found in source and dead queue while draining */
+};
+
+struct feature_model {
+    const struct feature_plan *plan;
+    struct trace *trace;
+    struct feature_message *messages;   /* by number - 1 */
+    uint64_t count, room;
+    uint32_t epoch;              /* the broker's life, from 1 */
+    unsigned active[CHAINS_MAX];        /* the client that a single active consumer is; FEATURE_CLIENTS_MAX: not known */
+    uint64_t delivered, died;
+};
+
+/* What came with a message. */
+struct feature_arrival {
+    uint64_t number;
+    bool redelivered;
+    bool has_count, has_offset, has_death;
+    uint64_t delivery_count, offset;
+    char reason[16];             /* of the first x-death */
+};
+
+void feature_model_init(struct feature_model *model, const struct feature_plan *plan, struct trace *trace);
+void feature_model_deinit(struct feature_model *model);
+static inline struct feature_message *feature_message(struct feature_model *model, uint64_t number) { return &model->messages[number - 1]; }
+
+/* A new message is about to be published to `chain`; answers its number. */
+uint64_t feature_publish(struct feature_model *model, unsigned chain, uint32_t stream, uint32_t order, uint8_t priority, uint32_t ttl_ms, uint32_t delay_ms);
+void feature_confirm(struct feature_model *model, uint64_t number, bool accepted);
+
+/* A consumer of the source, of the dead queue, has got it. `client`: which one; `others_open`: may another consumer of the chain be the active one? */
+void feature_deliver(struct feature_model *model, unsigned chain, unsigned client, const struct feature_arrival *arrival);
+void feature_deliver_dead(struct feature_model *model, unsigned chain, const struct feature_arrival *arrival);
+
+/* The client has said what becomes of it. */
+void feature_end(struct feature_model *model, uint64_t number, enum feature_end end, unsigned client);
+/* What the client has said since the last rest may not have reached the broker. */
+void feature_lost(struct feature_model *model, unsigned client);
+/* The client no longer consumes. */
+void feature_gone(struct feature_model *model, unsigned client);
+
+/* The broker's process has ended. */
+void feature_restart(struct feature_model *model);
+/* All is at rest: what was said is on disk. */
+void feature_quiet(struct feature_model *model);
+
+/* Everything that is ready in the source (in the order of delivery), and in the dead queue, at rest. */
+void feature_count_begin(struct feature_model *model, unsigned chain);
+void feature_found(struct feature_model *model, unsigned chain, const uint64_t *numbers, unsigned count, bool dead);
+void feature_count_end(struct feature_model *model, unsigned chain);
+
+/* The whole stream, from its first offset, in the order of delivery. */
+void feature_found_stream(struct feature_model *model, unsigned chain, const struct feature_arrival *arrivals, unsigned count);
+
+/* Until when time must pass so that nothing is delayed any more, microseconds. */
+uint64_t feature_due_us(const struct feature_model *model);
+
+#endif

@@ -1,0 +1,56 @@
+#include "sim/feature_plan.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* A few features that may meet in one queue. */
+static unsigned draw_features(struct random *random)
+{
+    static const unsigned classic[] = {CHAIN_TTL, CHAIN_EXPIRATION, CHAIN_DROP_HEAD, CHAIN_REJECT_PUBLISH, CHAIN_PRIORITY, CHAIN_SINGLE_ACTIVE, CHAIN_DELAY};
+    unsigned features = 0;
+    switch (random_below(random, 8)) {
+    case 0: return CHAIN_STREAM;
+    case 1: return CHAIN_DELIVERY_LIMIT | (random_chance(random, 1, 2) ? CHAIN_TTL : 0) | (random_chance(random, 1, 3) ? CHAIN_SINGLE_ACTIVE : 0);
+    default: break;
+    }
+    for (unsigned i = 1 + (unsigned)random_below(random, 3); i > 0; i--)
+        features |= classic[random_below(random, sizeof(classic) / sizeof(*classic))];
+    if (features & CHAIN_REJECT_PUBLISH)
+        features &= ~(unsigned)(CHAIN_DROP_HEAD | CHAIN_DELAY);   /* what the broker itself brings to a full queue is another matter */
+    return features;
+}
+
+static void make_chain(struct chain *chain, unsigned number, unsigned only, struct random *random)
+{
+    snprintf(chain->source, sizeof(chain->source), "source.%u", number);
+    snprintf(chain->dead, sizeof(chain->dead), "dead.%u", number);
+    snprintf(chain->delayed, sizeof(chain->delayed), "delayed.%u", number);
+    chain->features = draw_features(random) & (only ? only : ~0u);
+    chain->ttl_ms = (uint32_t)random_between(random, 1, random_chance(random, 1, 2) ? 50 : 5000);
+    chain->max_length = (uint32_t)random_between(random, 1, random_chance(random, 1, 2) ? 10 : 400);
+    chain->delivery_limit = (uint32_t)random_between(random, 0, 4);
+    chain->max_priority = (uint8_t)random_between(random, 1, random_chance(random, 1, 2) ? 5 : 255);
+    chain->keyed = random_chance(random, 1, 2);
+}
+
+void feature_plan_make(struct feature_plan *plan, const struct sim_options *options, uint64_t seed)
+{
+    struct random random;
+    memset(plan, 0, sizeof(*plan));
+    plan_make(&plan->base, options, seed);
+    random_init(&random, seed ^ 0x66656174);
+    plan->base.disk_errors = plan->base.rot = plan->base.full_disk = false;
+    plan->base.capacity = UINT64_MAX;
+    plan->chain_count = (unsigned)random_between(&random, 1, CHAINS_MAX);
+    for (unsigned i = 0; i < plan->chain_count; i++)
+        make_chain(&plan->chains[i], i, options->only, &random);
+    plan->client_count = (unsigned)random_between(&random, plan->chain_count + 1, FEATURE_CLIENTS_MAX - 1);
+    for (unsigned i = 0; i < plan->client_count; i++) {
+        enum feature_role role = i < plan->chain_count ? ROLE_PUBLISHER : random_chance(&random, 3, 5) ? ROLE_CONSUMER : random_chance(&random, 1, 2) ? ROLE_MOURNER : ROLE_PUBLISHER;
+        unsigned chain = i < plan->chain_count ? i : (unsigned)random_below(&random, plan->chain_count);
+        plan->parts[i] = (struct feature_part){role, chain, (uint16_t)random_between(&random, 1, random_chance(&random, 1, 2) ? 5 : 200)};
+    }
+    plan->parts[plan->client_count] = (struct feature_part){.role = ROLE_ADMIN};
+    plan->drop = options->faults >= SIM_FAULTS_CRASH && random_chance(&random, 2, 3) ? (unsigned)random_between(&random, 1, 30) : 0;
+    plan->slack = (unsigned)random_below(&random, 24);
+}

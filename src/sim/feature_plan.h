@@ -1,0 +1,57 @@
+/* What one seed of the features' simulation does: chains of a queue with arguments and the queue that its dead letters go to, and who works on them.
+ *
+ *   publishers ─→ [exchange that delays] ─→ source ─→ consumers that acknowledge, reject, requeue, or vanish
+ *                                             │ expired, rejected, too many, too often
+ *                                             └─→ exchange ─→ dead ─→ a consumer that looks and keeps nothing
+ *
+ * The broker's shape and what goes wrong come from the same plan as the other simulation's (sim/plan.h). */
+#ifndef SIM_FEATURE_PLAN_H
+#define SIM_FEATURE_PLAN_H
+
+#include "sim/plan.h"
+
+#define CHAINS_MAX 3u
+#define FEATURE_CLIENTS_MAX 8u
+#define NO_TTL UINT32_MAX
+
+enum chain_features {
+    CHAIN_TTL = 1,               /* x-message-ttl */
+    CHAIN_EXPIRATION = 2,        /* some messages have one of their own */
+    CHAIN_DROP_HEAD = 4,         /* x-max-length */
+    CHAIN_REJECT_PUBLISH = 8,    /* x-max-length, x-overflow: reject-publish */
+    CHAIN_PRIORITY = 16,         /* x-max-priority */
+    CHAIN_DELIVERY_LIMIT = 32,   /* a quorum queue with x-delivery-limit */
+    CHAIN_SINGLE_ACTIVE = 64,
+    CHAIN_DELAY = 128,           /* published to an x-delayed-message exchange */
+    CHAIN_STREAM = 256,          /* the source is a stream: nothing dies */
+};
+
+struct chain {
+    unsigned features;           /* enum chain_features */
+    char source[24], dead[24], delayed[24];
+    uint32_t ttl_ms;             /* CHAIN_TTL */
+    uint32_t max_length, delivery_limit;
+    uint8_t max_priority;
+    bool keyed;                  /* x-dead-letter-routing-key; otherwise the dead queue is bound by the source's name */
+};
+
+enum feature_role { ROLE_PUBLISHER, ROLE_CONSUMER, ROLE_MOURNER /* of the dead queue */, ROLE_ADMIN };
+
+struct feature_part {
+    enum feature_role role;
+    unsigned chain;
+    uint16_t prefetch;           /* of consumers */
+};
+
+struct feature_plan {
+    struct plan base;
+    unsigned chain_count, client_count;
+    struct chain chains[CHAINS_MAX];
+    struct feature_part parts[FEATURE_CLIENTS_MAX];   /* of the clients; the last one is the admin */
+    unsigned drop;               /* chance in 4096 of a client's turn to lose its connection */
+    unsigned slack;              /* chance in 256 of a turn to be spent waiting for time to pass */
+};
+
+void feature_plan_make(struct feature_plan *plan, const struct sim_options *options, uint64_t seed);
+
+#endif
