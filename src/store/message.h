@@ -12,6 +12,7 @@
 #define STORE_MESSAGE_H
 
 #include "base/bytes.h"
+#include "base/err.h"
 
 #define MESSAGE_STAMPED 0x80000000u   /* in p */
 #define MESSAGE_STAMP_SIZE 8u
