@@ -151,17 +151,25 @@ static enum gw_err copy_change(void *owner, const struct topology_change *change
     return topology_apply(copying->to, change);
 }
 
-/* A new data directory has the user guest, who may connect from this machine only. */
+static enum gw_err add_change(struct broker *broker, const struct topology_change *change)
+{
+    enum gw_err err = shard_log_change(broker->workers[0]->shards[0], change, 0);
+    return err ? err : master_restore(broker->workers[0]->master, change);
+}
+
+/* A new data directory has the user guest, who may do everything in the vhost "/", and connect from this machine only. */
 static enum gw_err add_guest(struct broker *broker)
 {
-    struct worker *worker = broker->workers[0];
+    struct bytes guest = bytes_of_text("guest"), all = bytes_of_text(".*");
     uint8_t secret[SECRET_SIZE];
-    if (!secret_make(broker->random, bytes_of_text("guest"), secret))
+    if (!secret_make(broker->random, guest, secret))
         return GW_ERR_IO;
-    struct topology_change change = {.kind = CHANGE_USER_PUT, .name = bytes_of_text("guest"), .arguments = bytes_of_text("administrator"),
-                                     .secret = bytes_of(secret, sizeof(secret))};
-    enum gw_err err = shard_log_change(worker->shards[0], &change, 0);
-    return err ? err : master_restore(worker->master, &change);
+    enum gw_err err = add_change(broker, &(struct topology_change){.kind = CHANGE_USER_PUT, .name = guest, .arguments = bytes_of_text("administrator"),
+                                                                   .secret = bytes_of(secret, sizeof(secret)), .id = HASH_SHA256});
+    if (err)
+        return err;
+    return add_change(broker, &(struct topology_change){.kind = CHANGE_PERMISSION_PUT, .vhost = VHOST_DEFAULT, .name = guest, .source = all,
+                                                        .routing_key = all, .arguments = all});
 }
 
 /* Each worker gets its copy of what shard 0 recovered. */

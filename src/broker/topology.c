@@ -1,5 +1,6 @@
 #include "broker/topology.h"
 
+#include "broker/settings.h"
 #include "broker/topic.h"
 
 #include <stdlib.h>
@@ -22,6 +23,7 @@ static struct bytes binding_identity(const void *value) { return ((const struct 
 static struct bytes vhost_name(const void *value) { return ((const struct vhost *)value)->name; }
 static struct bytes user_name(const void *value) { return ((const struct user *)value)->name; }
 
+static struct bytes access_user(const void *value) { return ((const struct access *)value)->user; }
 static struct bytes list_key(const void *value) { return ((const struct binding_list *)value)->key; }
 
 struct vhost *topology_vhost(const struct topology *topology, struct bytes name)
@@ -52,6 +54,11 @@ struct queue_entry *topology_queue_by_id(const struct topology *topology, uint64
 struct user *topology_user(const struct topology *topology, struct bytes name)
 {
     return name_map_get(&topology->users, name);
+}
+
+const struct access *topology_access(const struct vhost *vhost, struct bytes user)
+{
+    return name_map_get(&vhost->accesses, user);
 }
 
 /* ---- exchanges ----------------------------------------------------------------------------------------------------- */
@@ -272,6 +279,15 @@ static enum gw_err delete_exchange(struct vhost *vhost, const struct topology_ch
 
 /* ---- queues -------------------------------------------------------------------------------------------------------- */
 
+static enum gw_err make_settings(const struct queue_entry *queue, struct queue_settings **settings)
+{
+    static const enum policy_target targets[] = {
+        [QUEUE_CLASSIC] = POLICY_CLASSIC_QUEUES, [QUEUE_QUORUM] = POLICY_QUORUM_QUEUES, [QUEUE_STREAM] = POLICY_STREAMS};
+    const struct policy *user, *operator;
+    topology_policy_for(queue->vhost, queue->name, targets[settings_queue_type(queue->arguments)], &user, &operator);
+    return settings_make(queue->arguments, user ? user->definition : (struct bytes){0}, operator ? operator->definition : (struct bytes){0}, settings);
+}
+
 static enum gw_err declare_queue(struct topology *topology, struct vhost *vhost, const struct topology_change *change)
 {
     struct queue_entry *queue = topology_queue(vhost, change->name);
@@ -287,7 +303,7 @@ static enum gw_err declare_queue(struct topology *topology, struct vhost *vhost,
     queue->id = change->id;
     queue->owner = change->owner;
     queue->flags = change->flags;
-    if (settings_make(queue->arguments, (struct bytes){0}, (struct bytes){0}, &queue->settings)) {
+    if (make_settings(queue, &queue->settings)) {
         free(queue);
         return GW_ERR_NOMEM;
     }
@@ -331,28 +347,157 @@ static enum gw_err delete_queue(struct topology *topology, const struct topology
 
 /* ---- users --------------------------------------------------------------------------------------------------------- */
 
+bool user_is_tagged(const struct user *user, const char *tag)
+{
+    const char *at = (const char *)user->tags.data, *end = at + user->tags.size;
+    size_t size = strlen(tag);
+    while (at < end) {
+        const char *comma = memchr(at, ',', (size_t)(end - at));
+        size_t length = (size_t)((comma ? comma : end) - at);
+        if (length == size && memcmp(at, tag, size) == 0)
+            return true;
+        at += length + 1;
+    }
+    return false;
+}
+
+static void free_user(struct user *user)
+{
+    if (user)
+        free(user->memory);
+    free(user);
+}
+
 static enum gw_err put_user(struct topology *topology, const struct topology_change *change)
 {
-    struct user *user = calloc(1, sizeof(*user) + change->name.size + change->arguments.size);
-    if (!user)
+    struct user *user = topology_user(topology, change->name);
+    uint8_t *memory = malloc(change->arguments.size + change->secret.size + 1), *at = memory;
+    if (!memory)
         return GW_ERR_NOMEM;
-    if (change->secret.size != sizeof(user->secret)) {
-        free(user);
-        return GW_ERR_INVALID;
+    if (!user) {
+        user = calloc(1, sizeof(*user) + change->name.size);
+        uint8_t *name = (uint8_t *)(user + 1);
+        if (user) {
+            user->name = keep(&name, change->name);
+            user->max_connections = user->max_channels = TOPOLOGY_UNLIMITED;
+        }
+        if (!user || name_map_put(&topology->users, user)) {
+            free(user);
+            free(memory);
+            return GW_ERR_NOMEM;
+        }
     }
-    uint8_t *at = (uint8_t *)(user + 1);
-    user->name = keep(&at, change->name);
     user->tags = keep(&at, change->arguments);
-    memcpy(user->secret, change->secret.data, sizeof(user->secret));
-    struct user *before = name_map_remove(&topology->users, change->name);
-    if (name_map_put(&topology->users, user)) {
-        /* The place that the one before had is free again. */
-        if (before)
-            name_map_put(&topology->users, before);
-        free(user);
-        return GW_ERR_NOMEM;
+    user->secret = keep(&at, change->secret);
+    user->hash = (enum password_hash)change->id;
+    free(user->memory);
+    user->memory = memory;
+    return GW_OK;
+}
+
+static enum gw_err limit_user(struct topology *topology, const struct topology_change *change)
+{
+    struct user *user = topology_user(topology, change->name);
+    if (!user)
+        return GW_ERR_INVALID;
+    user->max_connections = change->id;
+    user->max_channels = change->owner;
+    return GW_OK;
+}
+
+static void drop_access(struct vhost *vhost, struct bytes user)
+{
+    access_free(name_map_remove(&vhost->accesses, user));
+}
+
+static enum gw_err delete_user(struct topology *topology, const struct topology_change *change)
+{
+    uint32_t cursor = 0;
+    for (struct vhost *vhost; (vhost = map_next(&topology->vhosts.map, &cursor));)
+        drop_access(vhost, change->name);
+    free_user(name_map_remove(&topology->users, change->name));
+    return GW_OK;
+}
+
+/* ---- permissions --------------------------------------------------------------------------------------------------- */
+
+static enum gw_err put_permission(struct vhost *vhost, const struct topology_change *change)
+{
+    struct access *access = name_map_get(&vhost->accesses, change->name);
+    bool is_new = !access;
+    if (is_new) {
+        access = access_new(change->name);
+        if (!access || name_map_put(&vhost->accesses, access)) {
+            access_free(access);
+            return GW_ERR_NOMEM;
+        }
     }
-    free(before);
+    enum gw_err err = change->kind == CHANGE_PERMISSION_PUT ? access_grant(access, change) : access_grant_topic(access, vhost->name, change);
+    if (err && is_new)
+        drop_access(vhost, change->name);
+    return err;
+}
+
+static enum gw_err delete_permission(struct vhost *vhost, const struct topology_change *change)
+{
+    struct access *access = name_map_get(&vhost->accesses, change->name);
+    if (!access)
+        return GW_OK;
+    if (change->kind == CHANGE_PERMISSION_DELETE)
+        access_revoke(access);
+    else
+        access_revoke_topic(access, change->source);
+    if (access_is_empty(access))
+        drop_access(vhost, change->name);
+    return GW_OK;
+}
+
+/* ---- policies ------------------------------------------------------------------------------------------------------ */
+
+void topology_policy_for(const struct vhost *vhost, struct bytes name, enum policy_target target, const struct policy **user, const struct policy **operator)
+{
+    *user = policies_match(vhost->policies.first, name, target);
+    *operator = policies_match(vhost->operator_policies.first, name, target);
+}
+
+/* Policies have changed: what its queues' settings are now. One whose settings are as before keeps them. */
+static enum gw_err remake_settings(struct vhost *vhost)
+{
+    uint32_t cursor = 0;
+    for (struct queue_entry *queue; (queue = map_next(&vhost->queues.map, &cursor));) {
+        struct queue_settings *settings;
+        if (make_settings(queue, &settings))
+            return GW_ERR_NOMEM;
+        if (settings_equal(settings, queue->settings)) {
+            settings_free(settings);
+            continue;
+        }
+        settings_free(queue->settings);
+        queue->settings = settings;
+    }
+    return GW_OK;
+}
+
+static enum gw_err change_policies(struct vhost *vhost, const struct topology_change *change)
+{
+    struct policies *policies = change->flags & TOPOLOGY_OPERATOR ? &vhost->operator_policies : &vhost->policies;
+    enum gw_err err = GW_OK;
+    if (change->kind == CHANGE_POLICY_PUT)
+        err = policies_put(policies, change);
+    else
+        policies_delete(policies, change->name);
+    return err ? err : remake_settings(vhost);
+}
+
+static enum gw_err change_parameters(struct topology *topology, const struct topology_change *change)
+{
+    struct vhost *vhost = topology_vhost_by_id(topology, change->vhost);
+    if (change->vhost && !vhost)
+        return GW_ERR_INVALID;
+    struct parameter **first = vhost ? &vhost->parameters : &topology->parameters;
+    if (change->kind == CHANGE_PARAMETER_PUT)
+        return parameter_put(first, change);
+    parameter_delete(first, change->source, change->name);
     return GW_OK;
 }
 
@@ -369,6 +514,13 @@ static void free_vhost(struct topology *topology, struct vhost *vhost)
     name_map_deinit(&vhost->exchanges);
     name_map_deinit(&vhost->queues);
     name_map_deinit(&vhost->bindings);
+    cursor = 0;
+    for (struct access *access; (access = map_next(&vhost->accesses.map, &cursor));)
+        access_free(access);
+    name_map_deinit(&vhost->accesses);
+    policies_deinit(&vhost->policies);
+    policies_deinit(&vhost->operator_policies);
+    parameters_free(vhost->parameters);
     free(vhost->texts);
     free(vhost);
 }
@@ -420,6 +572,8 @@ static enum gw_err put_vhost(struct topology *topology, const struct topology_ch
     name_map_init(&vhost->exchanges, exchange_name, seed);
     name_map_init(&vhost->queues, queue_name, seed);
     name_map_init(&vhost->bindings, binding_identity, seed);
+    name_map_init(&vhost->accesses, access_user, seed);
+    vhost->max_connections = vhost->max_queues = TOPOLOGY_UNLIMITED;
     enum gw_err err = describe_vhost(vhost, change);
     if (!err)
         err = predeclare(vhost);
@@ -463,6 +617,16 @@ static enum gw_err apply_in_vhost(struct topology *topology, struct vhost *vhost
     case CHANGE_QUEUE_DECLARE: return declare_queue(topology, vhost, change);
     case CHANGE_BIND: return bind(vhost, change);
     case CHANGE_UNBIND: return unbind(vhost, change);
+    case CHANGE_VHOST_LIMITS:
+        vhost->max_connections = change->id;
+        vhost->max_queues = change->owner;
+        return GW_OK;
+    case CHANGE_PERMISSION_PUT:
+    case CHANGE_TOPIC_PERMISSION_PUT: return put_permission(vhost, change);
+    case CHANGE_PERMISSION_DELETE:
+    case CHANGE_TOPIC_PERMISSION_DELETE: return delete_permission(vhost, change);
+    case CHANGE_POLICY_PUT:
+    case CHANGE_POLICY_DELETE: return change_policies(vhost, change);
     default: return GW_ERR_INVALID;
     }
 }
@@ -473,7 +637,10 @@ enum gw_err topology_apply(struct topology *topology, const struct topology_chan
     switch (change->kind) {
     case CHANGE_QUEUE_DELETE: return delete_queue(topology, change);
     case CHANGE_USER_PUT: return put_user(topology, change);
-    case CHANGE_USER_DELETE: free(name_map_remove(&topology->users, change->name)); return GW_OK;
+    case CHANGE_USER_DELETE: return delete_user(topology, change);
+    case CHANGE_USER_LIMITS: return limit_user(topology, change);
+    case CHANGE_PARAMETER_PUT:
+    case CHANGE_PARAMETER_DELETE: return change_parameters(topology, change);
     case CHANGE_VHOST_PUT: return put_vhost(topology, change);
     case CHANGE_VHOST_DELETE: return delete_vhost(topology, change);
     default: return apply_in_vhost(topology, topology_vhost_by_id(topology, change->vhost), change);
@@ -500,114 +667,11 @@ void topology_deinit(struct topology *topology)
     for (struct vhost *vhost; (vhost = map_next(&topology->vhosts.map, &cursor));)
         free_vhost(topology, vhost);
     cursor = 0;
-    for (void *user; (user = map_next(&topology->users.map, &cursor));)
-        free(user);
+    for (struct user *user; (user = map_next(&topology->users.map, &cursor));)
+        free_user(user);
+    parameters_free(topology->parameters);
     name_map_deinit(&topology->vhosts);
     name_map_deinit(&topology->users);
     map_deinit(&topology->vhosts_by_id);
     map_deinit(&topology->queues_by_id);
-}
-
-/* ---- dumping ------------------------------------------------------------------------------------------------------- */
-
-typedef enum gw_err change_visitor(void *owner, const struct topology_change *change);
-
-static enum gw_err dump_users(const struct topology *topology, change_visitor *each, void *owner)
-{
-    uint32_t cursor = 0;
-    enum gw_err err = GW_OK;
-    for (struct user *user; !err && (user = map_next(&topology->users.map, &cursor));) {
-        struct topology_change change = {.kind = CHANGE_USER_PUT, .name = user->name, .arguments = user->tags,
-                                         .secret = bytes_of(user->secret, sizeof(user->secret))};
-        err = each(owner, &change);
-    }
-    return err;
-}
-
-static enum gw_err dump_exchanges(const struct vhost *vhost, change_visitor *each, void *owner)
-{
-    uint32_t cursor = 0;
-    enum gw_err err = GW_OK;
-    for (struct exchange *exchange; !err && (exchange = map_next(&vhost->exchanges.map, &cursor));) {
-        if (!(exchange->flags & TOPOLOGY_DURABLE))
-            continue;
-        struct topology_change change = {.kind = CHANGE_EXCHANGE_DECLARE, .vhost = vhost->id, .flags = exchange->flags, .type = exchange->type,
-                                         .name = exchange->name, .arguments = exchange->arguments};
-        err = each(owner, &change);
-    }
-    return err;
-}
-
-static enum gw_err dump_queues(const struct vhost *vhost, change_visitor *each, void *owner)
-{
-    uint32_t cursor = 0;
-    enum gw_err err = GW_OK;
-    for (struct queue_entry *queue; !err && (queue = map_next(&vhost->queues.map, &cursor));) {
-        if (queue->id & QUEUE_ID_TRANSIENT)
-            continue;
-        struct topology_change change = {.kind = CHANGE_QUEUE_DECLARE, .vhost = vhost->id, .flags = queue->flags, .id = queue->id, .name = queue->name,
-                                         .arguments = queue->arguments};
-        err = each(owner, &change);
-    }
-    return err;
-}
-
-static bool binding_is_durable(const struct binding *binding)
-{
-    bool destination = binding->queue ? !(binding->queue->id & QUEUE_ID_TRANSIENT) : (binding->exchange->flags & TOPOLOGY_DURABLE) != 0;
-    return destination && (binding->source->flags & TOPOLOGY_DURABLE);
-}
-
-static enum gw_err dump_bindings(const struct vhost *vhost, change_visitor *each, void *owner)
-{
-    uint32_t cursor = 0;
-    enum gw_err err = GW_OK;
-    for (struct binding *binding; !err && (binding = map_next(&vhost->bindings.map, &cursor));) {
-        if (!binding_is_durable(binding))
-            continue;
-        struct topology_change change = {.kind = CHANGE_BIND, .vhost = vhost->id, .flags = binding->queue ? 0 : TOPOLOGY_TO_EXCHANGE,
-                                         .name = binding->queue ? binding->queue->name : binding->exchange->name,
-                                         .source = binding->source->name, .routing_key = binding->routing_key,
-                                         .arguments = binding->arguments};
-        err = each(owner, &change);
-    }
-    return err;
-}
-
-static enum gw_err dump_vhost(const struct vhost *vhost, change_visitor *each, void *owner)
-{
-    struct topology_change change = {.kind = CHANGE_VHOST_PUT, .flags = vhost->flags, .vhost = vhost->id, .name = vhost->name, .source = vhost->description,
-                                     .routing_key = vhost->default_queue_type, .arguments = vhost->tags};
-    enum gw_err err = each(owner, &change);
-    if (!err)
-        err = dump_exchanges(vhost, each, owner);
-    if (!err)
-        err = dump_queues(vhost, each, owner);
-    if (!err)
-        err = dump_bindings(vhost, each, owner);
-    return err;
-}
-
-/* Of ids that are not to be used again: the highest, and that of the vhost that every topology starts with. */
-static enum gw_err dump_deleted(const struct topology *topology, change_visitor *each, void *owner)
-{
-    const uint32_t ids[] = {VHOST_DEFAULT, topology->next_vhost - 1};
-    enum gw_err err = GW_OK;
-    for (unsigned i = 0; !err && i < 2; i++) {
-        struct topology_change change = {.kind = CHANGE_VHOST_DELETE, .vhost = ids[i]};
-        if (!topology_vhost_by_id(topology, ids[i]))
-            err = each(owner, &change);
-    }
-    return err;
-}
-
-enum gw_err topology_dump(const struct topology *topology, change_visitor *each, void *owner)
-{
-    uint32_t cursor = 0;
-    enum gw_err err = dump_users(topology, each, owner);
-    if (!err)
-        err = dump_deleted(topology, each, owner);
-    for (struct vhost *vhost; !err && (vhost = map_next(&topology->vhosts.map, &cursor));)
-        err = dump_vhost(vhost, each, owner);
-    return err;
 }

@@ -8,6 +8,8 @@
 #define BROKER_TOPOLOGY_H
 
 #include "base/map.h"
+#include "broker/access.h"
+#include "broker/policies.h"
 #include "broker/settings.h"
 #include "broker/topology_change.h"
 
@@ -25,6 +27,10 @@ struct vhost {
     struct bytes description, tags, default_queue_type;   /* tags: comma-separated */
     uint8_t *texts;                        /* what these point into */
     struct name_map exchanges, queues, bindings;
+    struct name_map accesses;              /* user → struct access */
+    struct policies policies, operator_policies;
+    struct parameter *parameters;
+    uint64_t max_connections, max_queues;  /* or TOPOLOGY_UNLIMITED */
 };
 
 /* The bindings of one routing key of a direct exchange. */
@@ -70,14 +76,17 @@ struct binding {
 
 struct user {
     struct bytes name;
-    struct bytes tags;
-    uint8_t secret[36];
+    struct bytes tags, secret;
+    uint8_t *memory;                       /* what these point into */
+    enum password_hash hash;
+    uint64_t max_connections, max_channels;   /* or TOPOLOGY_UNLIMITED */
 };
 
 struct topology {
     struct name_map vhosts, users;
     struct map vhosts_by_id, queues_by_id;
     uint64_t version;                      /* grows with every change: what was routed before may route otherwise now */
+    struct parameter *parameters;          /* the global ones */
     uint64_t visit;
     uint32_t exclusive_count;              /* queues with an owner */
     uint64_t next_queue;                   /* the next durable queue's number (id without its shard) */
@@ -102,9 +111,18 @@ struct exchange *topology_exchange(const struct vhost *vhost, struct bytes name)
 struct queue_entry *topology_queue(const struct vhost *vhost, struct bytes name);
 struct queue_entry *topology_queue_by_id(const struct topology *topology, uint64_t id);
 struct user *topology_user(const struct topology *topology, struct bytes name);
+/* Has the user this tag? */
+bool user_is_tagged(const struct user *user, const char *tag);
+/* What a user may do in a vhost; NULL: nothing. */
+const struct access *topology_access(const struct vhost *vhost, struct bytes user);
 struct binding *topology_binding(const struct vhost *vhost, const struct topology_change *change);
 
-/* Calls `each` with changes that, applied to a fresh topology, rebuild the durable part of this one: users, vhosts, exchanges, queues, bindings. */
+/* The policies that apply to a queue or exchange of that name; NULL: none. `definition` is empty when there is none. Those whose definition is not for queues
+ * of that type are passed over. */
+void topology_policy_for(const struct vhost *vhost, struct bytes name, enum policy_target target, const struct policy **user_policy,
+                         const struct policy **operator_policy);
+
+/* Calls `each` with changes that, applied to a fresh topology, rebuild the durable part of this one. */
 enum gw_err topology_dump(const struct topology *topology, enum gw_err (*each)(void *owner, const struct topology_change *change), void *owner);
 
 #endif

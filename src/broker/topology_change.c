@@ -56,7 +56,7 @@ bool topology_change_read(struct bytes bytes, struct topology_change *change)
     change->vhost = load_le32(bytes.data + 4);
     change->id = load_le64(bytes.data + 8);
     change->owner = load_le64(bytes.data + 16);
-    if (change->kind < CHANGE_EXCHANGE_DECLARE || change->kind > CHANGE_VHOST_DELETE || bytes.data[1] > EXCHANGE_HEADERS)
+    if (change->kind < CHANGE_EXCHANGE_DECLARE || change->kind > CHANGE_PARAMETER_DELETE || bytes.data[1] > EXCHANGE_HEADERS)
         return false;
     size_t at = CHANGE_FIXED_SIZE;
     for (unsigned i = 0; i < RUNS; i++) {

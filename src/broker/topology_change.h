@@ -16,25 +16,55 @@ enum topology_flags {
     TOPOLOGY_DURABLE = 1, TOPOLOGY_AUTO_DELETE = 2, TOPOLOGY_INTERNAL = 4, TOPOLOGY_EXCLUSIVE = 8,
     TOPOLOGY_TO_EXCHANGE = 16,      /* of a binding: its destination is an exchange */
     TOPOLOGY_TRACING = 32,          /* of a vhost: its firehose is on */
+    TOPOLOGY_OPERATOR = 64,         /* of a policy: it is the operator's */
+    /* What administration.c understands; none of these is logged. */
+    TOPOLOGY_NEW = 128,             /* a user or vhost that is there already is refused (409) */
+    TOPOLOGY_KEEP_SECRET = 256, TOPOLOGY_KEEP_TAGS = 512,   /* of a user, who must be there: this does not change */
+    TOPOLOGY_PASSWORD = 1024,       /* of a user: `secret` is the password itself */
 };
 
 enum change_kind {
     CHANGE_EXCHANGE_DECLARE = 1, CHANGE_EXCHANGE_DELETE, CHANGE_QUEUE_DECLARE, CHANGE_QUEUE_DELETE, CHANGE_BIND, CHANGE_UNBIND,
     CHANGE_USER_PUT, CHANGE_USER_DELETE, CHANGE_VHOST_PUT, CHANGE_VHOST_DELETE,
+    CHANGE_USER_LIMITS, CHANGE_VHOST_LIMITS, CHANGE_PERMISSION_PUT, CHANGE_PERMISSION_DELETE, CHANGE_TOPIC_PERMISSION_PUT, CHANGE_TOPIC_PERMISSION_DELETE,
+    CHANGE_POLICY_PUT, CHANGE_POLICY_DELETE, CHANGE_PARAMETER_PUT, CHANGE_PARAMETER_DELETE,
 };
 
+/* How a user's password is hashed; the secret is 4 bytes of salt, then the digest of salt and password. Any other secret matches no password. */
+enum password_hash { HASH_SHA256, HASH_SHA512, HASH_MD5 };
+
+/* What a policy applies to. */
+enum policy_target {
+    POLICY_EXCHANGES = 1, POLICY_CLASSIC_QUEUES = 2, POLICY_QUORUM_QUEUES = 4, POLICY_STREAMS = 8,
+    POLICY_QUEUES = POLICY_CLASSIC_QUEUES | POLICY_QUORUM_QUEUES | POLICY_STREAMS, POLICY_ALL = POLICY_QUEUES | POLICY_EXCHANGES,
+};
+
+#define TOPOLOGY_UNLIMITED UINT64_MAX
+
+/* Which field means what:
+ *
+ *                        name        source      routing_key         arguments    secret   id             owner
+ *   EXCHANGE_DECLARE     exchange                                    arguments
+ *   QUEUE_DECLARE        queue                                       arguments             id, shard      client of an exclusive one
+ *   BIND, UNBIND         destination source      routing key         arguments
+ *   USER_PUT             user                                        tags         hash     password_hash
+ *   USER_LIMITS          user                                                              max-connections, max-channels (owner)
+ *   VHOST_PUT            vhost       description default queue type  tags
+ *   VHOST_LIMITS                                                                           max-connections, max-queues (owner)
+ *   PERMISSION_PUT       user        configure   write               read
+ *   TOPIC_PERMISSION_PUT user        exchange    write               read
+ *   POLICY_PUT           policy      pattern                         definition            policy_target  priority (int64_t)
+ *   PARAMETER_PUT        parameter   component                       value
+ *
+ * Tags are separated by commas; definitions and values are JSON text; the ones that delete name the same things. A parameter of vhost 0 is global, without a component. */
 struct topology_change {
     enum change_kind kind;
     unsigned flags;
     enum exchange_type type;
     uint32_t vhost;                 /* id of the one that it is about, or in which */
-    uint64_t id;                    /* of a queue; its low 8 bits are its shard, see queue_id_shard */
-    uint64_t owner;                 /* the client that an exclusive queue belongs to */
-    struct bytes name;              /* exchange, queue, user, vhost; of a binding: its destination */
-    struct bytes source;            /* of a binding; of a vhost: its description */
-    struct bytes routing_key;       /* of a vhost: its default queue type */
-    struct bytes arguments;         /* of a user or a vhost: its tags, comma-separated */
-    struct bytes secret;            /* of a user: 4 bytes of salt, then SHA-256 of salt and password */
+    uint64_t id;                    /* of a queue: its low 8 bits are its shard, see queue_id_shard */
+    uint64_t owner;
+    struct bytes name, source, routing_key, arguments, secret;
 };
 
 /* The bytes of a change. */

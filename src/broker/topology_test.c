@@ -98,6 +98,20 @@ static void a_dump_rebuilds_it(void **state)
     apply((struct topology_change){.kind = CHANGE_BIND, .vhost = 3, .source = TEXT("amq.topic"), .name = TEXT("q"), .routing_key = TEXT("a.#")});
     apply((struct topology_change){.kind = CHANGE_VHOST_DELETE, .vhost = VHOST_DEFAULT});
     apply((struct topology_change){.kind = CHANGE_VHOST_DELETE, .vhost = 4});
+    apply((struct topology_change){.kind = CHANGE_USER_PUT, .name = TEXT("alice"), .arguments = TEXT("monitoring,policymaker"), .secret = TEXT("1234abc"),
+                                   .id = HASH_MD5});
+    apply((struct topology_change){.kind = CHANGE_USER_LIMITS, .name = TEXT("alice"), .id = 5, .owner = TOPOLOGY_UNLIMITED});
+    apply((struct topology_change){.kind = CHANGE_VHOST_LIMITS, .vhost = 3, .id = TOPOLOGY_UNLIMITED, .owner = 9});
+    apply((struct topology_change){.kind = CHANGE_PERMISSION_PUT, .vhost = 3, .name = TEXT("alice"), .source = TEXT("c"), .routing_key = TEXT("w"),
+                                   .arguments = TEXT("r")});
+    apply((struct topology_change){.kind = CHANGE_TOPIC_PERMISSION_PUT, .vhost = 3, .name = TEXT("alice"), .source = TEXT("amq.topic"),
+                                   .routing_key = TEXT("^{vhost}"), .arguments = TEXT("r")});
+    apply((struct topology_change){.kind = CHANGE_POLICY_PUT, .vhost = 3, .name = TEXT("p"), .source = TEXT("^q"), .arguments = TEXT("{\"max-length\":5}"),
+                                   .id = POLICY_QUEUES, .owner = (uint64_t)-2});
+    apply((struct topology_change){.kind = CHANGE_POLICY_PUT, .vhost = 3, .flags = TOPOLOGY_OPERATOR, .name = TEXT("p"), .source = TEXT("^q"),
+                                   .arguments = TEXT("{\"max-length\":3}"), .id = POLICY_ALL});
+    apply((struct topology_change){.kind = CHANGE_PARAMETER_PUT, .vhost = 3, .name = TEXT("n"), .source = TEXT("shovel"), .arguments = TEXT("{}")});
+    apply((struct topology_change){.kind = CHANGE_PARAMETER_PUT, .name = TEXT("cluster_name"), .arguments = TEXT("\"x\"")});
     assert_int_equal(topology_init(&again, 2), GW_OK);
     assert_int_equal(topology_dump(&topology, copy, &again), GW_OK);
     assert_null(topology_vhost(&again, TEXT("/")));
@@ -106,8 +120,46 @@ static void a_dump_rebuilds_it(void **state)
     assert_true(bytes_equal(third->description, TEXT("a description")));
     assert_int_equal(third->bindings.map.count, 1);
     assert_int_equal(topology_queue(third, TEXT("q"))->id, 7 << 8);
+    assert_int_equal(topology_queue(third, TEXT("q"))->settings->max_length, 3);
+    const struct user *alice = topology_user(&again, TEXT("alice"));
+    assert_true(user_is_tagged(alice, "monitoring") && user_is_tagged(alice, "policymaker") && !user_is_tagged(alice, "monitor"));
+    assert_int_equal(alice->hash, HASH_MD5);
+    assert_int_equal(alice->max_connections, 5);
+    assert_true(alice->max_channels == TOPOLOGY_UNLIMITED);
+    assert_int_equal(third->max_queues, 9);
+    const struct access *access = topology_access(third, TEXT("alice"));
+    assert_true(access_allows(access, ACCESS_WRITE, TEXT("w")) && !access_allows(access, ACCESS_WRITE, TEXT("r")));
+    assert_true(access_allows_key(access, ACCESS_WRITE, TEXT("amq.topic"), TEXT("third.x")) && !access_allows_key(access, ACCESS_WRITE, TEXT("amq.topic"), TEXT("x")));
+    assert_int_equal(third->policies.first->priority, -2);
+    assert_non_null(parameter_find(third->parameters, TEXT("shovel"), TEXT("n")));
+    assert_non_null(parameter_find(again.parameters, TEXT(""), TEXT("cluster_name")));
     assert_int_equal(again.next_vhost, 5);   /* that of the deleted one is not used again */
     topology_deinit(&again);
+}
+
+static void policies_change_the_settings_of_queues_that_are_there(void **state)
+{
+    (void)state;
+    declare(VHOST_DEFAULT, "q", 1);
+    declare(VHOST_DEFAULT, "other", 2);
+    const struct vhost *slash = topology_vhost(&topology, TEXT("/"));
+    assert_null(topology_queue(slash, TEXT("q"))->settings);
+    apply((struct topology_change){.kind = CHANGE_POLICY_PUT, .vhost = VHOST_DEFAULT, .name = TEXT("p"), .source = TEXT("^q"),
+                                   .arguments = TEXT("{\"max-length\":5}"), .id = POLICY_QUEUES});
+    assert_int_equal(topology_queue(slash, TEXT("q"))->settings->max_length, 5);
+    assert_null(topology_queue(slash, TEXT("other"))->settings);
+    apply((struct topology_change){.kind = CHANGE_POLICY_DELETE, .vhost = VHOST_DEFAULT, .name = TEXT("p")});
+    assert_null(topology_queue(slash, TEXT("q"))->settings);
+}
+
+static void with_a_user_go_its_permissions(void **state)
+{
+    (void)state;
+    apply((struct topology_change){.kind = CHANGE_USER_PUT, .name = TEXT("bob")});
+    apply((struct topology_change){.kind = CHANGE_PERMISSION_PUT, .vhost = VHOST_DEFAULT, .name = TEXT("bob"), .source = TEXT(".*"), .routing_key = TEXT(".*"),
+                                   .arguments = TEXT(".*")});
+    apply((struct topology_change){.kind = CHANGE_USER_DELETE, .name = TEXT("bob")});
+    assert_null(topology_access(topology_vhost(&topology, TEXT("/")), TEXT("bob")));
 }
 
 int main(void)
@@ -115,6 +167,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_vhost_is_a_world_of_names_of_its_own, set_up, tear_down),
         cmocka_unit_test_setup_teardown(deleting_a_vhost_takes_all_that_is_in_it_and_nothing_else, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(policies_change_the_settings_of_queues_that_are_there, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(with_a_user_go_its_permissions, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_dump_rebuilds_it, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -334,6 +334,8 @@ static void take_change(struct worker *worker, const struct command_change *comm
     CHECK(err != GW_ERR_NOMEM);
     if (shard && change.kind == CHANGE_QUEUE_DECLARE)
         declare_in_shard(worker, shard, &change);
+    if (change.kind == CHANGE_POLICY_PUT || change.kind == CHANGE_POLICY_DELETE)
+        worker_settings(worker);
     worker->applied_sequence = command->sequence;
 }
 
