@@ -4,6 +4,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #define EXPIRY_MAX_MS 315360000000ll     /* ten years */
 #define SEGMENT_BYTES_MAX 3000000000ll
@@ -16,30 +17,6 @@
 #define EVERY (CLASSIC | QUORUM | STREAM)
 
 /* ---- values as RabbitMQ shows them -------------------------------------------------------------------------------------- */
-
-static const char *type_text(uint8_t type)
-{
-    switch (type) {
-    case 't': return "bool";
-    case 'b': return "byte";
-    case 'B': return "unsignedbyte";
-    case 's': return "short";
-    case 'u': return "unsignedshort";
-    case 'I': return "signedint";
-    case 'i': return "unsignedint";
-    case 'l':
-    case 'L': return "long";
-    case 'f': return "float";
-    case 'd': return "double";
-    case 'D': return "decimal";
-    case 'S': return "longstr";
-    case 'T': return "timestamp";
-    case 'A': return "array";
-    case 'F': return "table";
-    case 'x': return "binary";
-    default: return "void";
-    }
-}
 
 /* The value alone; false: of a type that has no short form. */
 static bool show(const struct amqp_field *field, char *text, size_t room)
@@ -63,9 +40,9 @@ static void describe(bool present, const struct amqp_field *field, char *text, s
     if (!present)
         snprintf(text, room, "none");
     else if (show(field, value, sizeof(value)))
-        snprintf(text, room, "the value '%s' of type '%s'", value, type_text(field->type));
+        snprintf(text, room, "the value '%s' of type '%s'", value, amqp_field_type_name(field->type));
     else
-        snprintf(text, room, "a value of type '%s'", type_text(field->type));
+        snprintf(text, room, "a value of type '%s'", amqp_field_type_name(field->type));
 }
 
 /* ---- equivalence ------------------------------------------------------------------------------------------------------- */
@@ -197,12 +174,12 @@ static bool refuse(char *why, size_t room, const char *format, ...)
 
 static bool is_integer(const struct amqp_field *field, char *why, size_t room)
 {
-    return amqp_field_is_integer(field) || refuse(why, room, "\"expected integer, got %s\"", type_text(field->type));
+    return amqp_field_is_integer(field) || refuse(why, room, "\"expected integer, got %s\"", amqp_field_type_name(field->type));
 }
 
 static bool is_text(const struct amqp_field *field, char *why, size_t room)
 {
-    return field->type == 'S' || refuse(why, room, "{unacceptable_type,%s}", type_text(field->type));
+    return field->type == 'S' || refuse(why, room, "{unacceptable_type,%s}", amqp_field_type_name(field->type));
 }
 
 static bool is_one_of(const struct amqp_field *field, const char *const *texts)
@@ -264,7 +241,7 @@ static bool value_valid(const struct amqp_field *field, enum check check, struct
 {
     switch (check) {
     case CHECK_NOTHING: return true;
-    case CHECK_BOOL: return field->type == 't' || refuse(why, room, "{unacceptable_type,%s}", type_text(field->type));
+    case CHECK_BOOL: return field->type == 't' || refuse(why, room, "{unacceptable_type,%s}", amqp_field_type_name(field->type));
     case CHECK_EXPIRES:
     case CHECK_TTL:
     case CHECK_NUMBER:
@@ -322,7 +299,7 @@ bool arguments_valid(const struct queue_declaration *declaration, const char *wh
     struct bytes arguments = declaration->arguments;
     struct amqp_field field;
     if (amqp_table_find(arguments, "x-dead-letter-exchange", &field) && field.type != 'S')
-        return refuse(why, room, "invalid type '%s' for arg 'x-dead-letter-exchange' in %s", type_text(field.type), what);
+        return refuse(why, room, "invalid type '%s' for arg 'x-dead-letter-exchange' in %s", amqp_field_type_name(field.type), what);
     if (!argument_valid(&of_type, arguments, what, why, room))
         return false;
     enum queue_type type = settings_queue_type(arguments);
@@ -365,4 +342,50 @@ struct bytes arguments_with_default_type(const struct queue_declaration *declara
     if (arguments.size)
         memcpy(at, arguments.data, arguments.size);
     return bytes_of(room, (size_t)(at - room) + arguments.size);
+}
+
+/* ---- order ----------------------------------------------------------------------------------------------------------- */
+
+struct span {
+    struct bytes name, bytes;   /* the whole field; those of equal names keep their order */
+};
+
+static int by_name(const void *a, const void *b)
+{
+    const struct span *x = a, *y = b;
+    size_t least = x->name.size < y->name.size ? x->name.size : y->name.size;
+    int order = least ? memcmp(x->name.data, y->name.data, least) : 0;
+    if (!order)
+        order = (x->name.size > y->name.size) - (x->name.size < y->name.size);
+    return order ? order : (x->bytes.data > y->bytes.data) - (x->bytes.data < y->bytes.data);
+}
+
+struct bytes arguments_in_order(struct bytes arguments, uint8_t **sorted)
+{
+    struct amqp_field field;
+    struct span before = {0}, *spans;
+    size_t count = 0, i = 0;
+    bool ordered = true;
+    *sorted = NULL;
+    for (struct bytes rest = arguments, from = rest; amqp_table_next(&rest, &field) == WIRE_OK; from = rest, count++) {
+        struct span span = {field.name, bytes_of(from.data, from.size - rest.size)};
+        ordered &= !count || by_name(&before, &span) <= 0;
+        before = span;
+    }
+    spans = ordered ? NULL : malloc(count * sizeof(*spans));
+    *sorted = spans ? malloc(arguments.size) : NULL;
+    if (!*sorted) {
+        free(spans);
+        return arguments;
+    }
+    for (struct bytes rest = arguments, from = rest; i < count && amqp_table_next(&rest, &field) == WIRE_OK; from = rest, i++)
+        spans[i] = (struct span){field.name, bytes_of(from.data, from.size - rest.size)};
+    qsort(spans, count, sizeof(*spans), by_name);
+    uint8_t *at = *sorted;
+    for (i = 0; i < count; i++) {
+        memcpy(at, spans[i].bytes.data, spans[i].bytes.size);
+        at += spans[i].bytes.size;
+    }
+    free(spans);
+    return bytes_of(*sorted, (size_t)(at - *sorted));
 }

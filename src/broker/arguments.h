@@ -34,4 +34,8 @@ bool arguments_valid_for_consumer(struct bytes arguments, enum queue_type type, 
 #define ARGUMENTS_ADDED 64u
 struct bytes arguments_with_default_type(const struct queue_declaration *declaration, struct bytes name, uint8_t *room);
 
+/* The table's fields in the order of their names, as RabbitMQ keeps the arguments of bindings: which came first makes no other binding. `arguments` itself when they are
+ * in order; otherwise a copy in *sorted, which the caller frees (NULL: none was made, or memory was short). */
+struct bytes arguments_in_order(struct bytes arguments, uint8_t **sorted);
+
 #endif

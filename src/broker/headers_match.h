@@ -4,11 +4,27 @@
 
 #include "base/bytes.h"
 
-/* Is the x-match of these arguments one that there is (or is it missing)? On false `value` is what it says. */
-bool headers_mode_valid(struct bytes arguments, struct bytes *value);
+struct amqp_field;
 
-/* `arguments`: the binding's table, valid. `properties`: the message's property bytes, valid. x-match is all (the default) or any; keys that begin
- * with x- do not take part, unless it is all-with-x or any-with-x. A value of type void asks only for the header's presence. */
-bool headers_match(struct bytes arguments, struct bytes properties);
+/* Is the x-match of these arguments one that there is (or is it missing)? On false `text` says what RabbitMQ says of it. */
+bool headers_mode_valid(struct bytes arguments, char *text, size_t room);
+
+/* Need all pairs match, or one? */
+bool headers_mode_is_any(struct bytes arguments);
+
+/* Goes through the pairs of a binding's arguments that take part: start with *rest = arguments, and `with_x` from headers_mode_takes_x. */
+bool headers_mode_takes_x(struct bytes arguments);
+bool headers_next_pair(struct bytes *rest, bool with_x, struct amqp_field *pair);
+
+/* `arguments`: the binding's table, valid. `headers`: the message's, valid; empty: it has none. x-match is all (the default) or any; keys that begin
+ * with x- do not take part, unless it is all-with-x or any-with-x. A value of type void asks only for the header's presence. Numbers are equal by value and
+ * strings by their bytes, whatever their types. */
+bool headers_match(struct bytes arguments, struct bytes headers);
+
+/* The headers table in a message's property bytes; empty: there is none. */
+struct bytes headers_of(struct bytes properties);
+
+/* Values that match hash alike; others hardly ever. */
+uint64_t headers_value_hash(const struct amqp_field *value, uint64_t seed);
 
 #endif

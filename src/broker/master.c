@@ -7,8 +7,7 @@
 #include "broker/worker_internal.h"
 
 #include "broker/arguments.h"
-#include "broker/control.h"
-#include "broker/headers_match.h"
+#include "protocol/amqp/table.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -145,11 +144,6 @@ void master_answer(struct master *master, const struct command_request *request)
     answer_only(master, request, (struct bytes){0});
 }
 
-void master_answer_text(struct master *master, const struct command_request *request, struct bytes text)
-{
-    answer_only(master, request, text);
-}
-
 bool master_apply(struct master *master, const struct topology_change *change, const struct command_request *request)
 {
     return change_topology(master, change, true, request) != NULL;
@@ -278,6 +272,23 @@ static void declare_found_exchange(struct master *master, const struct command_r
     answer_only(master, request, (struct bytes){0});
 }
 
+/* May an exchange be made with these arguments? False: the request was refused. */
+static bool exchange_is_valid(struct master *master, const struct vhost *vhost, enum exchange_type type, const struct command_request *request)
+{
+    struct bytes name = request_name(request), arguments = request_arguments(request);
+    struct amqp_field alternate;
+    uint16_t code;
+    char text[400];
+    if (amqp_table_find(arguments, "alternate-exchange", &alternate) && alternate.type != 'S')
+        request_refuse(master->worker, request, 406, "PRECONDITION_FAILED - invalid type '%s' for arg 'alternate-exchange' in exchange '%.*s' in vhost '%.*s'",
+                       amqp_field_type_name(alternate.type), TEXT(name), TEXT(vhost->name));
+    else if (!exchange_arguments_valid(type, arguments, &code, text, sizeof(text)))
+        request_refuse(master->worker, request, code, "%s - %s", code == 503 ? "COMMAND_INVALID" : "PRECONDITION_FAILED", text);
+    else
+        return true;
+    return false;
+}
+
 static void declare_exchange(struct master *master, struct vhost *vhost, const struct command_request *request)
 {
     struct bytes name = request_name(request), type = request_type(request);
@@ -291,12 +302,12 @@ static void declare_exchange(struct master *master, struct vhost *vhost, const s
         else
             request_refuse(master->worker, request, 404, "NOT_FOUND - no exchange '%.*s' in vhost '%.*s'", TEXT(name), TEXT(vhost->name));
     } else if (!exchange_type_parse(type, &parsed)) {
-        request_refuse(master->worker, request, 503, "COMMAND_INVALID - unknown exchange type '%.*s'", TEXT(type));
+        request_refuse(master->worker, request, 503, "COMMAND_INVALID - %s exchange type '%.*s'", type.size ? "unknown" : "invalid", TEXT(type));
     } else if (exchange) {
         declare_found_exchange(master, request, exchange);
     } else if (has_reserved_prefix(name)) {
         request_refuse(master->worker, request, 403, "ACCESS_REFUSED - exchange name '%.*s' contains reserved prefix 'amq.*'", TEXT(name));
-    } else {
+    } else if (exchange_is_valid(master, vhost, parsed, request)) {
         struct topology_change change = {
             .kind = CHANGE_EXCHANGE_DECLARE, .vhost = vhost->id, .type = parsed, .name = name, .arguments = request_arguments(request),
             .flags = (request->flags & REQUEST_DURABLE ? TOPOLOGY_DURABLE : 0) | (request->flags & REQUEST_AUTO_DELETE ? TOPOLOGY_AUTO_DELETE : 0) |
@@ -475,7 +486,7 @@ static void declare_queue_with(struct master *master, struct vhost *vhost, const
         .kind = CHANGE_QUEUE_DECLARE, .vhost = vhost->id, .id = new_queue_id(master, name, durable), .owner = exclusive ? request->client : 0,
         .name = name, .arguments = arguments,
         .flags = (request->flags & REQUEST_DURABLE ? TOPOLOGY_DURABLE : 0) | (request->flags & REQUEST_AUTO_DELETE ? TOPOLOGY_AUTO_DELETE : 0) |
-                 (exclusive ? TOPOLOGY_EXCLUSIVE : 0) | (request->flags & REQUEST_HIDDEN ? TOPOLOGY_HIDDEN : 0)};
+                 (exclusive ? TOPOLOGY_EXCLUSIVE : 0)};
     struct step *step = change_topology(master, &change, durable, request);
     if (step) {
         free(step->answer);
@@ -564,16 +575,14 @@ static bool binding_of(struct master *master, const struct vhost *vhost, const s
     struct queue_entry *queue = to_exchange ? NULL : topology_queue(vhost, name);
     *missing = !source || (to_exchange ? !exchange : !queue);
     if (*missing && !unbind) {
-        bool source_missing = to_exchange ? !source : queue != NULL;
-        struct bytes which = source_missing ? source_name : name;
-        request_refuse(master->worker, request, 404, "NOT_FOUND - no %s '%.*s' in vhost '%.*s'", source_missing || to_exchange ? "exchange" : "queue",
+        struct bytes which = source ? name : source_name;
+        request_refuse(master->worker, request, 404, "NOT_FOUND - no %s '%.*s' in vhost '%.*s'", !source || to_exchange ? "exchange" : "queue",
                        TEXT(which), TEXT(vhost->name));
         return false;
     }
-    struct bytes mode;
-    if (source && source->type == EXCHANGE_HEADERS && !unbind && !headers_mode_valid(request_arguments(request), &mode)) {
-        request_refuse(master->worker, request, 406, "PRECONDITION_FAILED - Invalid x-match field value <<\"%.*s\">>; expected all, any, "
-                       "all-with-x, or any-with-x", TEXT(mode));
+    char text[400];
+    if (!unbind && !exchange_binding_valid(source->routes_as, request_routing_key(request), request_arguments(request), text, sizeof(text))) {
+        request_refuse(master->worker, request, 406, "PRECONDITION_FAILED - %s", text);
         return false;
     }
     if (queue && queue->owner && queue->owner != request->client) {
@@ -590,25 +599,32 @@ static void bind(struct master *master, struct vhost *vhost, const struct comman
 {
     struct topology_change change;
     bool missing, durable;
+    uint8_t *sorted;
     if (!binding_of(master, vhost, request, &change, &missing, &durable))
         return;
+    change.arguments = arguments_in_order(change.arguments, &sorted);
     if (topology_binding(vhost, &change))
         answer_only(master, request, (struct bytes){0});
     else
         change_topology(master, &change, durable, request);
+    free(sorted);
 }
 
 static void unbind(struct master *master, struct vhost *vhost, const struct command_request *request)
 {
     struct topology_change change;
     bool missing, durable;
+    uint8_t *sorted;
     if (!binding_of(master, vhost, request, &change, &missing, &durable))
         return;
+    change.arguments = arguments_in_order(change.arguments, &sorted);
     if (missing || !topology_binding(vhost, &change)) {
         answer_only(master, request, (struct bytes){0});
+        free(sorted);
         return;
     }
     change_topology(master, &change, durable, request);
+    free(sorted);
     auto_delete_exchange(master, vhost, change.source);
 }
 
@@ -621,10 +637,6 @@ void master_request(struct master *master, const struct command_request *request
     }
     if (request->kind == REQUEST_CHANGE) {
         master_change(master, request);
-        return;
-    }
-    if (request->kind == REQUEST_CONTROL) {
-        control_at_master(master, request);
         return;
     }
     if (!vhost) {   /* it was deleted while the request was on its way */

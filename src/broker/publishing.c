@@ -88,7 +88,8 @@ static bool set_key(struct cached_route *cached, uint64_t scope, struct bytes ex
     return true;
 }
 
-static enum publish_result find_route(struct worker *worker, const struct client *client, const struct publish *publish, struct cached_route *cached)
+static enum publish_result find_route(struct worker *worker, const struct client *client, const struct publish *publish, const struct bytes *copies,
+                                      struct cached_route *cached)
 {
     const struct vhost *vhost = topology_vhost_by_id(&worker->topology, client->vhost);
     struct exchange *exchange = vhost ? topology_exchange(vhost, publish->exchange) : NULL;
@@ -96,7 +97,10 @@ static enum publish_result find_route(struct worker *worker, const struct client
         return PUBLISH_NO_EXCHANGE;
     if (exchange->flags & TOPOLOGY_INTERNAL)
         return PUBLISH_INTERNAL_EXCHANGE;
-    if (topology_route(&worker->topology, exchange, publish->routing_key, publish->properties, &cached->route))
+    struct routed_message message = {.routing_key = publish->routing_key, .properties = publish->properties, .random = worker_random(worker)};
+    if (copies)
+        memcpy(message.copies, copies, sizeof(message.copies));
+    if (topology_route(&worker->topology, exchange, &message, &cached->route))
         return PUBLISH_NO_MEMORY;
     cached->route.count -= bug_enabled(BUG_FANOUT_SKIPS_LAST) && cached->route.count > 1;
     if (!cached->route.cacheable || !set_key(cached, scope_of(client, publish->exchange), publish->exchange, publish->routing_key))
@@ -116,7 +120,7 @@ static enum publish_result route(struct worker *worker, const struct client *cli
     uint64_t hash = bytes_hash(publish->routing_key, bytes_hash(publish->exchange, worker->topology.vhosts.seed ^ client->vhost));
     struct cached_route *cached = &worker->routes[hash & (ROUTE_CACHE_SIZE - 1)];
     if (cached->hash != hash || cached->route.version != worker->topology.version || !key_is(cached, scope, publish->exchange, publish->routing_key)) {
-        enum publish_result result = find_route(worker, client, publish, cached);
+        enum publish_result result = find_route(worker, client, publish, NULL, cached);
         if (result != PUBLISH_ROUTED) {
             cached->scope = 0;
             return result;
@@ -186,17 +190,10 @@ static inline bool expires_by_itself(const struct publish *publish)
     return publish->properties.size > 2 && (publish->properties.data[0] & AMQP_EXPIRATION >> 8);
 }
 
-enum publish_result client_publish_begin(struct client *client, struct publish *publish)
+/* Lays the message out for the queues that were found. */
+static inline enum publish_result begin(struct worker *worker, struct publish *publish, const struct route *found)
 {
-    struct worker *worker = client->worker;
-    struct client_place *place = &worker->places[(uint32_t)client->id];
-    const struct route *found;
-    enum publish_result result = route(worker, client, place, publish, &found);
-    publish->body = NULL;
-    publish->chunk = NULL;
-    publish->place.record = NULL;
-    if (UNLIKELY(result != PUBLISH_ROUTED))
-        return result;
+    enum publish_result result;
     publish->place.content_size = message_size(publish->exchange.size, publish->routing_key.size, publish->properties.size, publish->body_size);
     uint64_t arrived_ms = 0;
     if (UNLIKELY(found->stamped || expires_by_itself(publish))) {
@@ -235,6 +232,35 @@ enum publish_result client_publish_begin(struct client *client, struct publish *
     }
     publish->body = message_begin(publish->place.content, publish->exchange, publish->routing_key, publish->properties, arrived_ms);
     return PUBLISH_ROUTED;
+}
+
+static inline void begin_nothing(struct publish *publish)
+{
+    publish->body = NULL;
+    publish->chunk = NULL;
+    publish->place.record = NULL;
+}
+
+enum publish_result client_publish_begin(struct client *client, struct publish *publish)
+{
+    struct worker *worker = client->worker;
+    struct client_place *place = &worker->places[(uint32_t)client->id];
+    const struct route *found;
+    enum publish_result result = route(worker, client, place, publish, &found);
+    begin_nothing(publish);
+    if (UNLIKELY(result != PUBLISH_ROUTED))
+        return result;
+    return begin(worker, publish, found);
+}
+
+enum publish_result client_publish_begin_copied(struct client *client, struct publish *publish, const struct bytes copies[2])
+{
+    struct worker *worker = client->worker;
+    enum publish_result result = find_route(worker, client, publish, copies, &worker->uncached);
+    begin_nothing(publish);
+    if (result != PUBLISH_ROUTED)
+        return result;
+    return begin(worker, publish, &worker->uncached.route);
 }
 
 /* Tells the shard's worker of one record in `chunk`; joins it to the run before when it follows on. */
@@ -451,6 +477,8 @@ void publishing_deinit(struct worker *worker)
 {
     for (unsigned i = 0; worker->stages && i < worker->broker->shards * 2; i++)
         stage_drop(&worker->stages[i], worker->chunks);
+    route_deinit(&worker->uncached.route);
+    free(worker->uncached.key);
     for (unsigned i = 0; i < ROUTE_CACHE_SIZE; i++) {
         route_deinit(&worker->routes[i].route);
         free(worker->routes[i].key);

@@ -1,16 +1,17 @@
 #include "broker/route.h"
 
-#include "broker/headers_match.h"
-#include "broker/topic.h"
+#include "protocol/amqp/copies.h"
 
 #include <stdlib.h>
 
 struct search {
     struct topology *topology;
-    struct bytes routing_key, properties;
+    const struct routed_message *message;
     struct route *route;
-    struct exchange *next[64];     /* exchanges found and not yet gone through */
-    unsigned next_count;
+    uint32_t matched;              /* bindings of the exchange being visited */
+    struct exchange **next;        /* exchanges found and not yet gone through */
+    struct exchange *few[16];
+    uint32_t next_count, next_capacity;
     enum gw_err err;
 };
 
@@ -43,56 +44,70 @@ static void add_queue(struct search *search, struct queue_entry *queue)
 
 static void visit(struct search *search, struct exchange *exchange);
 
+static void add_exchange(struct search *search, struct exchange *exchange)
+{
+    if (exchange->visited == search->topology->visit)
+        return;
+    exchange->visited = search->topology->visit;
+    /* Deep chains of exchanges go by the list, not by the stack. */
+    if (search->next_count == search->next_capacity) {
+        uint32_t capacity = search->next_capacity * 2;
+        struct exchange **grown = malloc(capacity * sizeof(*grown));
+        if (!grown) {
+            search->err = GW_ERR_NOMEM;
+            return;
+        }
+        memcpy(grown, search->next, search->next_count * sizeof(*grown));
+        if (search->next != search->few)
+            free(search->next);
+        search->next = grown;
+        search->next_capacity = capacity;
+    }
+    search->next[search->next_count++] = exchange;
+}
+
 static void follow(void *owner, struct binding *binding)
 {
     struct search *search = owner;
-    if (binding->queue) {
+    search->matched++;
+    if (binding->queue)
         add_queue(search, binding->queue);
-        return;
-    }
-    if (binding->exchange->visited == search->topology->visit)
-        return;
-    binding->exchange->visited = search->topology->visit;
-    /* Deep chains of exchanges go by the list, not by the stack; what does not fit is gone through at once. */
-    if (search->next_count < sizeof(search->next) / sizeof(*search->next))
-        search->next[search->next_count++] = binding->exchange;
     else
-        visit(search, binding->exchange);
+        add_exchange(search, binding->exchange);
 }
 
-static void visit_direct(struct search *search, struct exchange *exchange)
+static void add_named(struct search *search, const struct vhost *vhost, struct bytes name)
 {
-    if (!exchange->name.size) {   /* the default exchange: every queue is bound to it by its name */
-        struct queue_entry *queue = topology_queue(exchange->vhost, search->routing_key);
-        if (queue)
-            add_queue(search, queue);
-        return;
-    }
-    const struct binding_list *list = name_map_get(&exchange->direct, search->routing_key);
-    for (struct binding *binding = list ? list->first : NULL; binding; binding = binding->route_next)
-        follow(search, binding);
+    struct queue_entry *queue = topology_queue(vhost, name);
+    if (queue)
+        add_queue(search, queue);
+}
+
+/* Every queue is bound to the default exchange by its name. */
+static void visit_default(struct search *search, const struct vhost *vhost)
+{
+    struct bytes key;
+    add_named(search, vhost, search->message->routing_key);
+    for (unsigned i = 0; i < 2; i++)
+        for (struct bytes rest = search->message->copies[i]; copies_next(&rest, &key);)
+            add_named(search, vhost, key);
 }
 
 static void visit(struct search *search, struct exchange *exchange)
 {
-    switch (exchange->type) {
-    case EXCHANGE_DIRECT:
-        visit_direct(search, exchange);
-        break;
-    case EXCHANGE_FANOUT:
-        for (struct binding *binding = exchange->outgoing; binding; binding = binding->source_next)
-            follow(search, binding);
-        break;
-    case EXCHANGE_TOPIC:
-        topic_match(exchange->topic, search->routing_key, follow, search);
-        break;
-    case EXCHANGE_HEADERS:
-        search->route->cacheable = false;
-        for (struct binding *binding = exchange->outgoing; binding; binding = binding->source_next)
-            if (headers_match(binding->arguments, search->properties))
-                follow(search, binding);
-        break;
+    search->route->cacheable &= exchange->by_key;
+    search->route->delayed |= exchange->type == EXCHANGE_DELAYED;
+    if (!exchange->name.size) {
+        visit_default(search, exchange->vhost);
+        return;
     }
+    search->matched = 0;
+    exchange_kind(exchange->routes_as)->match(exchange, search->message, follow, search);
+    if (search->matched || !exchange->alternate.size)
+        return;
+    struct exchange *alternate = topology_exchange(exchange->vhost, exchange->alternate);
+    if (alternate)
+        add_exchange(search, alternate);
 }
 
 static int by_shard(const void *a, const void *b)
@@ -101,19 +116,21 @@ static int by_shard(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-enum gw_err topology_route(struct topology *topology, struct exchange *exchange, struct bytes routing_key, struct bytes properties,
-                           struct route *route)
+enum gw_err topology_route(struct topology *topology, struct exchange *exchange, const struct routed_message *message, struct route *route)
 {
-    struct search search = {.topology = topology, .routing_key = routing_key, .properties = properties, .route = route};
+    struct search search = {.topology = topology, .message = message, .route = route, .next_capacity = sizeof(search.few) / sizeof(*search.few)};
+    search.next = search.few;
     topology->visit++;
     route->count = 0;
-    route->durable = route->stamped = false;
-    route->cacheable = true;
+    route->durable = route->stamped = route->delayed = false;
+    route->cacheable = !message->copies[0].size && !message->copies[1].size;
     route->version = topology->version;
     exchange->visited = topology->visit;
     visit(&search, exchange);
     while (search.next_count)
         visit(&search, search.next[--search.next_count]);
+    if (search.next != search.few)
+        free(search.next);
     if (route->count > 1)
         qsort(route->queues, route->count, sizeof(*route->queues), by_shard);
     return search.err;

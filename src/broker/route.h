@@ -1,4 +1,5 @@
-/* Where a message goes: the queues that an exchange's bindings lead to, exchange-to-exchange bindings followed, each queue once. */
+/* Where a message goes: the queues that an exchange's bindings lead to, each once. Exchanges that are bound to it are gone through too, and the alternate exchange of
+ * one that matches nothing; each once, so that circles end. */
 #ifndef BROKER_ROUTE_H
 #define BROKER_ROUTE_H
 
@@ -10,13 +11,13 @@ struct route {
     uint32_t count, capacity;
     bool durable;           /* one of the queues is */
     bool cacheable;         /* depends on exchange and routing key alone */
+    bool delayed;           /* a delayed exchange was gone through: the message's x-delay may hold it back */
     bool stamped;           /* one of the queues wants to know when messages arrived */
     uint64_t *queues;
 };
 
-/* Fills `route` (its array grows as needed; free with route_deinit). `properties`: AMQP's property bytes, for headers exchanges. */
-enum gw_err topology_route(struct topology *topology, struct exchange *exchange, struct bytes routing_key, struct bytes properties,
-                           struct route *route);
+/* Fills `route` (its array grows as needed; free with route_deinit). */
+enum gw_err topology_route(struct topology *topology, struct exchange *exchange, const struct routed_message *message, struct route *route);
 void route_deinit(struct route *route);
 
 #endif

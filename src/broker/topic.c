@@ -5,23 +5,21 @@
 
 #include <stdlib.h>
 
+/* What matching looks at comes first: with many bindings, the memory that is touched is what takes time. */
 struct topic_node {
-    struct bytes word;              /* lies behind the struct; empty in the root */
-    struct name_map children;
-    struct topic_node *star, *hash; /* the children for * and # */
-    struct binding *bindings;
-    struct topic_node *parent;
-    struct topic_node *link[2];     /* see topic_match */
     uint64_t reached_at[2];
-    uint64_t steps;                 /* the root's */
+    struct topic_node *link[2];     /* see topic_match */
+    struct topic_node *star, *hash; /* the children for * and # */
+    struct map children;            /* the hash of a child's word → the first child with it */
+    struct binding *bindings;
+    bool is_hash;
+    struct bytes word;              /* lies behind the struct; empty in the root */
+    struct topic_node *twin;        /* the next child whose word has the same hash */
+    struct topic_node *parent;
+    uint64_t steps, seed;           /* the root's */
 };
 
-static struct bytes word_of(const void *node)
-{
-    return ((const struct topic_node *)node)->word;
-}
-
-static struct topic_node *node_new(struct topic_node *parent, struct bytes word, uint64_t seed)
+static struct topic_node *node_new(struct topic_node *parent, struct bytes word)
 {
     struct topic_node *node = calloc(1, sizeof(*node) + word.size);
     if (!node)
@@ -30,13 +28,15 @@ static struct topic_node *node_new(struct topic_node *parent, struct bytes word,
         memcpy(node + 1, word.data, word.size);
     node->word = bytes_of(node + 1, word.size);
     node->parent = parent;
-    name_map_init(&node->children, word_of, seed);
     return node;
 }
 
 struct topic_node *topic_new(uint64_t seed)
 {
-    return node_new(NULL, (struct bytes){0}, seed);
+    struct topic_node *root = node_new(NULL, (struct bytes){0});
+    if (root)
+        root->seed = seed;
+    return root;
 }
 
 void topic_free(struct topic_node *root)
@@ -44,11 +44,15 @@ void topic_free(struct topic_node *root)
     if (!root)
         return;
     uint32_t cursor = 0;
-    for (struct topic_node *child; (child = map_next(&root->children.map, &cursor));)
-        topic_free(child);
+    for (struct topic_node *child; (child = map_next(&root->children, &cursor));)
+        while (child) {
+            struct topic_node *twin = child->twin;
+            topic_free(child);
+            child = twin;
+        }
     topic_free(root->star);
     topic_free(root->hash);
-    name_map_deinit(&root->children);
+    map_deinit(&root->children);
     free(root);
 }
 
@@ -73,43 +77,67 @@ static bool is_word(struct bytes word, char wildcard)
     return word.size == 1 && word.data[0] == wildcard;
 }
 
-static struct topic_node *child_of(const struct topic_node *node, struct bytes word)
+static struct topic_node *named_child(const struct topic_node *node, struct bytes word, uint64_t hash)
+{
+    struct topic_node *child = node->children.count ? map_get(&node->children, hash) : NULL;
+    while (child && !bytes_equal(child->word, word))
+        child = child->twin;
+    return child;
+}
+
+static struct topic_node *child_of(const struct topic_node *node, struct bytes word, uint64_t seed)
 {
     if (is_word(word, '*'))
         return node->star;
     if (is_word(word, '#'))
         return node->hash;
-    return name_map_get(&node->children, word);
+    return named_child(node, word, bytes_hash(word, seed));
 }
 
-static struct topic_node *add_child(struct topic_node *node, struct bytes word)
+static struct topic_node *add_child(struct topic_node *node, struct bytes word, uint64_t seed)
 {
-    struct topic_node *child = node_new(node, word, node->children.seed);
+    struct topic_node *child = node_new(node, word);
     if (!child)
         return NULL;
-    if (is_word(word, '*'))
+    if (is_word(word, '*')) {
         node->star = child;
-    else if (is_word(word, '#'))
+    } else if (is_word(word, '#')) {
+        child->is_hash = true;
         node->hash = child;
-    else if (name_map_put(&node->children, child)) {
-        free(child);
-        return NULL;
+    } else {
+        uint64_t hash = bytes_hash(word, seed);
+        child->twin = map_get(&node->children, hash);
+        if (map_put(&node->children, hash, child)) {
+            free(child);
+            return NULL;
+        }
     }
     return child;
 }
 
-/* Frees nodes that nothing needs any more, from `node` up to the root. */
-static void prune(struct topic_node *node)
+static void remove_child(struct topic_node *node, struct topic_node *child, uint64_t seed)
 {
-    while (node->parent && !node->bindings && !node->star && !node->hash && !node->children.map.count) {
+    uint64_t hash = bytes_hash(child->word, seed);
+    struct topic_node *first = map_remove(&node->children, hash), **at = &first;
+    while (*at != child)
+        at = &(*at)->twin;
+    *at = child->twin;
+    if (first)
+        CHECK(!map_put(&node->children, hash, first));   /* its place is free again */
+}
+
+/* Frees nodes that nothing needs any more, from `node` up to the root. */
+static void prune(struct topic_node *node, uint64_t seed)
+{
+    while (node->parent && !node->bindings && !node->star && !node->hash && !node->children.count) {
         struct topic_node *parent = node->parent;
         if (parent->star == node)
             parent->star = NULL;
         else if (parent->hash == node)
             parent->hash = NULL;
         else
-            name_map_remove(&parent->children, node->word);
-        name_map_deinit(&node->children);
+            remove_child(parent, node, seed);
+        map_deinit(&node->children);
         free(node);
         node = parent;
     }
@@ -120,11 +148,11 @@ enum gw_err topic_add(struct topic_node *root, struct binding *binding)
     struct topic_node *node = root;
     struct bytes key = binding->routing_key, word;
     for (bool more = key.size > 0; next_word(&key, &more, &word);) {
-        struct topic_node *child = child_of(node, word);
+        struct topic_node *child = child_of(node, word, root->seed);
         if (!child)
-            child = add_child(node, word);
+            child = add_child(node, word, root->seed);
         if (!child) {
-            prune(node);
+            prune(node, root->seed);
             return GW_ERR_NOMEM;
         }
         node = child;
@@ -139,7 +167,7 @@ void topic_remove(struct topic_node *root, struct binding *binding)
     struct topic_node *node = root;
     struct bytes key = binding->routing_key, word;
     for (bool more = key.size > 0; next_word(&key, &more, &word);) {
-        node = child_of(node, word);
+        node = child_of(node, word, root->seed);
         CHECK(node);
     }
     struct binding **at = &node->bindings;
@@ -148,7 +176,7 @@ void topic_remove(struct topic_node *root, struct binding *binding)
         at = &(*at)->route_next;
     }
     *at = binding->route_next;
-    prune(node);
+    prune(node, root->seed);
 }
 
 /* The tree is gone through one word at a time, with the set of all nodes that the words so far lead to: each node is in it once, so that no key and no
@@ -175,13 +203,15 @@ void topic_match(struct topic_node *root, struct bytes routing_key, void (*found
     reach(&search, root, search.step);
     for (bool more = routing_key.size > 0; next_word(&routing_key, &more, &word); search.step++) {
         unsigned now = search.step & 1;
+        uint64_t hash = bytes_hash(word, root->seed);
         search.reached[now ^ 1] = NULL;
         for (struct topic_node *node = search.reached[now]; node; node = node->link[now]) {
-            if (node->parent && node->parent->hash == node)
+            if (node->is_hash)
                 reach(&search, node, search.step + 1);
             if (node->star)
                 reach(&search, node->star, search.step + 1);
-            reach(&search, name_map_get(&node->children, word), search.step + 1);
+            if (node->children.count)
+                reach(&search, named_child(node, word, hash), search.step + 1);
         }
     }
     root->steps = search.step;

@@ -1,7 +1,8 @@
 #include "broker/topology.h"
 
+#include "broker/exchange_kind.h"
 #include "broker/settings.h"
-#include "broker/topic.h"
+#include "protocol/amqp/table.h"
 
 #include <stdlib.h>
 
@@ -24,7 +25,6 @@ static struct bytes vhost_name(const void *value) { return ((const struct vhost 
 static struct bytes user_name(const void *value) { return ((const struct user *)value)->name; }
 
 static struct bytes access_user(const void *value) { return ((const struct access *)value)->user; }
-static struct bytes list_key(const void *value) { return ((const struct binding_list *)value)->key; }
 
 struct vhost *topology_vhost(const struct topology *topology, struct bytes name)
 {
@@ -63,6 +63,18 @@ const struct access *topology_access(const struct vhost *vhost, struct bytes use
 
 /* ---- exchanges ----------------------------------------------------------------------------------------------------- */
 
+static struct bytes alternate_of(struct bytes arguments)
+{
+    struct amqp_field field;
+    return amqp_table_find(arguments, "alternate-exchange", &field) && field.type == 'S' ? field.bytes : (struct bytes){0};
+}
+
+static void free_index(struct exchange *exchange)
+{
+    if (exchange->index)
+        exchange_kind(exchange->routes_as)->index_free(exchange->index);
+}
+
 static enum gw_err declare_exchange(struct vhost *vhost, const struct topology_change *change)
 {
     if (topology_exchange(vhost, change->name))
@@ -76,13 +88,16 @@ static enum gw_err declare_exchange(struct vhost *vhost, const struct topology_c
     exchange->arguments = keep(&at, change->arguments);
     exchange->type = change->type;
     exchange->flags = change->flags;
-    name_map_init(&exchange->direct, list_key, vhost->exchanges.seed);
-    if (exchange->type == EXCHANGE_TOPIC && !(exchange->topic = topic_new(vhost->exchanges.seed))) {
+    exchange->routes_as = exchange_type_routes_as(exchange->type, exchange->arguments);
+    exchange->by_key = exchange_is_by_key(exchange->routes_as, exchange->arguments);
+    exchange->alternate = alternate_of(exchange->arguments);
+    const struct exchange_kind *kind = exchange_kind(exchange->routes_as);
+    if (kind->index_new && !(exchange->index = kind->index_new(vhost->exchanges.seed))) {
         free(exchange);
         return GW_ERR_NOMEM;
     }
     if (name_map_put(&vhost->exchanges, exchange)) {
-        topic_free(exchange->topic);
+        free_index(exchange);
         free(exchange);
         return GW_ERR_NOMEM;
     }
@@ -122,58 +137,17 @@ struct binding *topology_binding(const struct vhost *vhost, const struct topolog
     return binding;
 }
 
-static enum gw_err index_direct(struct exchange *exchange, struct binding *binding)
-{
-    struct binding_list *list = name_map_get(&exchange->direct, binding->routing_key);
-    if (!list) {
-        list = calloc(1, sizeof(*list) + binding->routing_key.size);
-        if (!list)
-            return GW_ERR_NOMEM;
-        uint8_t *at = (uint8_t *)(list + 1);
-        list->key = keep(&at, binding->routing_key);
-        if (name_map_put(&exchange->direct, list)) {
-            free(list);
-            return GW_ERR_NOMEM;
-        }
-    }
-    binding->route_next = list->first;
-    list->first = binding;
-    return GW_OK;
-}
-
-static void unindex_direct(struct exchange *exchange, struct binding *binding)
-{
-    struct binding_list *list = name_map_get(&exchange->direct, binding->routing_key);
-    CHECK(list);
-    struct binding **at = &list->first;
-    while (*at != binding) {
-        CHECK(*at);
-        at = &(*at)->route_next;
-    }
-    *at = binding->route_next;
-    if (!list->first) {
-        name_map_remove(&exchange->direct, list->key);
-        free(list);
-    }
-}
-
 static enum gw_err index_binding(struct binding *binding)
 {
-    switch (binding->source->type) {
-    case EXCHANGE_DIRECT: return index_direct(binding->source, binding);
-    case EXCHANGE_TOPIC: return topic_add(binding->source->topic, binding);
-    case EXCHANGE_FANOUT:
-    case EXCHANGE_HEADERS: return GW_OK;   /* they go through all outgoing ones */
-    }
-    return GW_ERR_INVALID;
+    const struct exchange_kind *kind = exchange_kind(binding->source->routes_as);
+    return kind->add ? kind->add(binding->source->index, binding) : GW_OK;
 }
 
 static void unindex_binding(struct binding *binding)
 {
-    if (binding->source->type == EXCHANGE_DIRECT)
-        unindex_direct(binding->source, binding);
-    else if (binding->source->type == EXCHANGE_TOPIC)
-        topic_remove(binding->source->topic, binding);
+    const struct exchange_kind *kind = exchange_kind(binding->source->routes_as);
+    if (kind->remove)
+        kind->remove(binding->source->index, binding);
 }
 
 static struct binding **destination_list(struct binding *binding)
@@ -264,8 +238,7 @@ static void free_exchange(struct exchange *exchange)
         remove_binding(exchange->outgoing);
     while (exchange->incoming)
         remove_binding(exchange->incoming);
-    topic_free(exchange->topic);
-    name_map_deinit(&exchange->direct);
+    free_index(exchange);
     free(exchange);
 }
 

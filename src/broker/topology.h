@@ -33,22 +33,18 @@ struct vhost {
     uint64_t max_connections, max_queues;  /* or TOPOLOGY_UNLIMITED */
 };
 
-/* The bindings of one routing key of a direct exchange. */
-struct binding_list {
-    struct bytes key;
-    struct binding *first;
-};
-
 struct exchange {
     struct bytes name;
     struct vhost *vhost;
     enum exchange_type type;
+    enum exchange_type routes_as;          /* the type, or the x-delayed-type of a delayed one */
+    bool by_key;                           /* where a message goes depends on its routing key alone */
     unsigned flags;
     struct bytes arguments;
+    struct bytes alternate;                /* the exchange that gets what matches nothing here, from the arguments or a policy; empty: none */
     struct binding *outgoing, *incoming;   /* bindings whose source, whose destination it is */
     uint32_t outgoing_count;
-    struct name_map direct;                /* EXCHANGE_DIRECT: routing key → struct binding_list */
-    struct topic_node *topic;              /* EXCHANGE_TOPIC */
+    void *index;                           /* of its bindings, see exchange_kind.h; NULL: that kind needs none */
     uint64_t visited;                      /* routing's mark */
 };
 

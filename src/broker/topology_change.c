@@ -1,22 +1,5 @@
 #include "broker/topology_change.h"
 
-static const char *const type_names[] = {"direct", "fanout", "topic", "headers"};
-
-const char *exchange_type_name(enum exchange_type type)
-{
-    return type_names[type];
-}
-
-bool exchange_type_parse(struct bytes name, enum exchange_type *type)
-{
-    for (unsigned i = 0; i < sizeof(type_names) / sizeof(*type_names); i++)
-        if (bytes_equal(name, bytes_of_text(type_names[i]))) {
-            *type = i;
-            return true;
-        }
-    return false;
-}
-
 #define CHANGE_FIXED_SIZE 24u
 #define RUNS 5u
 
@@ -56,7 +39,7 @@ bool topology_change_read(struct bytes bytes, struct topology_change *change)
     change->vhost = load_le32(bytes.data + 4);
     change->id = load_le64(bytes.data + 8);
     change->owner = load_le64(bytes.data + 16);
-    if (change->kind < CHANGE_EXCHANGE_DECLARE || change->kind > CHANGE_PARAMETER_DELETE || bytes.data[1] > EXCHANGE_HEADERS)
+    if (change->kind < CHANGE_EXCHANGE_DECLARE || change->kind > CHANGE_PARAMETER_DELETE || bytes.data[1] >= EXCHANGE_TYPE_COUNT)
         return false;
     size_t at = CHANGE_FIXED_SIZE;
     for (unsigned i = 0; i < RUNS; i++) {

@@ -7,16 +7,14 @@
 #define BROKER_TOPOLOGY_CHANGE_H
 
 #include "base/bytes.h"
+#include "broker/exchange_kind.h"
 
 #include <stdbool.h>
-
-enum exchange_type { EXCHANGE_DIRECT, EXCHANGE_FANOUT, EXCHANGE_TOPIC, EXCHANGE_HEADERS };
 
 enum topology_flags {
     TOPOLOGY_DURABLE = 1, TOPOLOGY_AUTO_DELETE = 2, TOPOLOGY_INTERNAL = 4, TOPOLOGY_EXCLUSIVE = 8,
     TOPOLOGY_TO_EXCHANGE = 16,      /* of a binding: its destination is an exchange */
     TOPOLOGY_TRACING = 32,          /* of a vhost: its firehose is on */
-    TOPOLOGY_HIDDEN = 2048,         /* of a queue: it is in no list */
     TOPOLOGY_OPERATOR = 64,         /* of a policy: it is the operator's */
     /* What administration.c understands; none of these is logged. */
     TOPOLOGY_NEW = 128,             /* a user or vhost that is there already is refused (409) */
@@ -74,9 +72,5 @@ void topology_change_write(const struct topology_change *change, uint8_t *at);
 
 /* `change` points into `bytes`. False: that is no change, or of a kind that is not known here. */
 bool topology_change_read(struct bytes bytes, struct topology_change *change);
-
-/* "direct", "fanout", "topic", "headers". */
-const char *exchange_type_name(enum exchange_type type);
-bool exchange_type_parse(struct bytes name, enum exchange_type *type);
 
 #endif

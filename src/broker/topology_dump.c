@@ -111,19 +111,30 @@ static bool binding_is_durable(const struct binding *binding)
     return destination && (binding->source->flags & TOPOLOGY_DURABLE);
 }
 
+/* In the order in which they were bound, which a hash ring keeps. */
+static enum gw_err dump_outgoing(const struct exchange *exchange, change_visitor *each, void *owner)
+{
+    const struct binding *binding = exchange->outgoing;
+    enum gw_err err = GW_OK;
+    while (binding && binding->source_next)
+        binding = binding->source_next;
+    for (; !err && binding; binding = binding->source_previous) {
+        if (!binding_is_durable(binding))
+            continue;
+        struct topology_change change = {.kind = CHANGE_BIND, .vhost = exchange->vhost->id, .flags = binding->queue ? 0 : TOPOLOGY_TO_EXCHANGE,
+                                         .name = binding->queue ? binding->queue->name : binding->exchange->name,
+                                         .source = exchange->name, .routing_key = binding->routing_key, .arguments = binding->arguments};
+        err = each(owner, &change);
+    }
+    return err;
+}
+
 static enum gw_err dump_bindings(const struct vhost *vhost, change_visitor *each, void *owner)
 {
     uint32_t cursor = 0;
     enum gw_err err = GW_OK;
-    for (struct binding *binding; !err && (binding = map_next(&vhost->bindings.map, &cursor));) {
-        if (!binding_is_durable(binding))
-            continue;
-        struct topology_change change = {.kind = CHANGE_BIND, .vhost = vhost->id, .flags = binding->queue ? 0 : TOPOLOGY_TO_EXCHANGE,
-                                         .name = binding->queue ? binding->queue->name : binding->exchange->name,
-                                         .source = binding->source->name, .routing_key = binding->routing_key,
-                                         .arguments = binding->arguments};
-        err = each(owner, &change);
-    }
+    for (const struct exchange *exchange; !err && (exchange = map_next(&vhost->exchanges.map, &cursor));)
+        err = dump_outgoing(exchange, each, owner);
     return err;
 }
 

@@ -59,6 +59,20 @@ def broker(request, against):
         assert code == 0 or against == "rabbitmq", f"exit code {code} after SIGTERM:\n{instance.log_text()[-3000:]}"
 
 
+# What RabbitMQ has as plug-ins, Godwit has built in.
+PLUGINS = ["rabbitmq_consistent_hash_exchange", "rabbitmq_random_exchange", "rabbitmq_sharding", "rabbitmq_event_exchange"]
+
+
+@pytest.fixture(scope="session")
+def plugged(request, against):
+    """The broker of the run; of RabbitMQ another one that has its plug-ins."""
+    if against == "godwit" or request.config.getoption("--port"):
+        yield request.getfixturevalue("broker")
+        return
+    with make_broker(against, plugins=PLUGINS) as instance:
+        yield instance
+
+
 @pytest.fixture
 def own_broker(request, against):
     """Makes brokers that only this test uses: own_broker(options=[...]) per kind, or own_broker(godwit=[...], rabbitmq=[...])."""

@@ -165,12 +165,13 @@ class Godwit(Broker):
 
 
 class RabbitMQ(Broker):
-    """Debian's rabbitmq-server as a private node: no plug-ins, its own Erlang cookie, its own ports."""
+    """Debian's rabbitmq-server as a private node: its own Erlang cookie, its own ports, no plug-ins but those asked for by name."""
 
     name = "rabbitmq"
 
-    def __init__(self, port=None, data_dir=None, options=()):
+    def __init__(self, port=None, data_dir=None, options=(), plugins=()):
         super().__init__(port, data_dir)
+        self.plugins = list(plugins)
         self.distribution_port = free_port()
         self.options = list(options)
         self.node = f"godwit-test-{self.port}@localhost"
@@ -196,7 +197,8 @@ class RabbitMQ(Broker):
         with open(os.path.join(self.data_dir, "rabbitmq.conf"), "w") as config:
             config.write(f"listeners.tcp.default = {self.port}\nloopback_users.guest = true\n")
             config.write("".join(option + "\n" for option in self.options))
-        open(os.path.join(self.data_dir, "enabled_plugins"), "w").close()
+        with open(os.path.join(self.data_dir, "enabled_plugins"), "w") as enabled:
+            enabled.write(f"[{','.join(self.plugins)}].\n" if self.plugins else "")
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen([self.sbin("rabbitmq-server")], stdout=log, stderr=log,
                                             stdin=subprocess.DEVNULL, start_new_session=True, env=self.variables())

@@ -1,5 +1,6 @@
 #include "protocol/amqp/fake_broker.h"
 
+#include "protocol/amqp/copies.h"
 #include "store/message.h"
 
 #include <stdarg.h>
@@ -72,6 +73,12 @@ bool client_open(struct client *client, struct bytes vhost)
     return bytes_equal(vhost, bytes_of_text("/"));
 }
 
+bool client_user_has_tag(const struct client *client, struct bytes user, const char *tag)
+{
+    (void)client, (void)tag;
+    return bytes_equal(user, bytes_of_text("actor"));
+}
+
 struct bytes client_vhost_name(const struct client *client)
 {
     (void)client;
@@ -81,11 +88,6 @@ struct bytes client_vhost_name(const struct client *client)
 /* ---- publishing -------------------------------------------------------------------------------------------------------------------- */
 
 bool client_may_publish(struct client *client) { return !client->worker->may_not_publish; }
-
-static bool leads_nowhere(struct bytes routing_key)
-{
-    return bytes_equal(routing_key, bytes_of_text("nowhere")) || bytes_equal(routing_key, bytes_of_text("amq.godwit.control"));
-}
 
 enum publish_result client_publish_begin(struct client *client, struct publish *publish)
 {
@@ -98,7 +100,7 @@ enum publish_result client_publish_begin(struct client *client, struct publish *
         return PUBLISH_INTERNAL_EXCHANGE;
     if (fake->refuses)
         return PUBLISH_REFUSED;
-    bool nowhere = leads_nowhere(publish->routing_key);
+    bool nowhere = bytes_equal(publish->routing_key, bytes_of_text("nowhere"));
     if (nowhere && !publish->mandatory)
         return PUBLISH_UNROUTABLE;
     uint64_t size = message_size(publish->exchange.size, publish->routing_key.size, publish->properties.size, publish->body_size);
@@ -108,6 +110,15 @@ enum publish_result client_publish_begin(struct client *client, struct publish *
     publish->content = bytes_of(publish->chunk->data, size);
     publish->body = message_begin(publish->chunk->data, publish->exchange, publish->routing_key, publish->properties, 0);
     return nowhere ? PUBLISH_UNROUTABLE : PUBLISH_ROUTED;
+}
+
+enum publish_result client_publish_begin_copied(struct client *client, struct publish *publish, const struct bytes copies[2])
+{
+    struct bytes key;
+    for (unsigned i = 0; i < 2; i++)
+        for (struct bytes rest = copies[i]; copies_next(&rest, &key);)
+            say(client->worker, "%s %.*s\n", i ? "bcc" : "cc", (int)key.size, (const char *)key.data);
+    return client_publish_begin(client, publish);
 }
 
 void client_publish_end(struct client *client, struct publish *publish)
@@ -123,7 +134,7 @@ void client_publish_end(struct client *client, struct publish *publish)
             publish->transaction ? " in transaction" : "");
     else
         say(fake, "publish of %zu bytes\n", message.body.size);
-    if (leads_nowhere(message.routing_key))
+    if (bytes_equal(message.routing_key, bytes_of_text("nowhere")))
         return; /* The caller releases the chunk. */
     if (message.body.size <= sizeof(fake->body))
         memcpy(fake->body, message.body.data, message.body.size);
@@ -171,8 +182,8 @@ void client_resume(struct client *client, uint64_t queue, uint32_t handle)
 static void say_request(struct worker *fake, const struct request *request)
 {
     static const char *const names[] = {"declare", "delete", "purge", "bind", "unbind", "exchange-declare", "exchange-delete", "exchange-bind",
-                                        "exchange-unbind", "consume", "cancel", "get", "commit", "change", "control"};
-    static const char *const flags[] = {"passive", "durable", "exclusive", "auto-delete", "internal", "if-unused", "if-empty", "no-ack", "no-local", "limited", "hidden"};
+                                        "exchange-unbind", "consume", "cancel", "get", "commit", "change", "list"};
+    static const char *const flags[] = {"passive", "durable", "exclusive", "auto-delete", "internal", "if-unused", "if-empty", "no-ack", "no-local", "limited"};
     if (request->kind == REQUEST_CANCEL) {
         say(fake, "cancel %llu/%u\n", (unsigned long long)request->queue, request->handle);
         return;

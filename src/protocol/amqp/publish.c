@@ -1,12 +1,11 @@
 #include "protocol/amqp/publish.h"
 
 #include "protocol/amqp/channel.h"
-#include "protocol/amqp/control.h"
+#include "protocol/amqp/copies.h"
 #include "protocol/amqp/deliver.h"
 #include "protocol/amqp/errors.h"
 #include "protocol/amqp/properties.h"
 #include "protocol/amqp/tx.h"
-#include "store/message.h"
 
 #include <stdlib.h>
 
@@ -26,7 +25,9 @@ struct content {
     struct publish publish;
     uint64_t left;             /* bytes of body to come */
     uint8_t *at;               /* where they go; NULL: nowhere */
-    uint8_t *gathered;         /* properties and body of a small one; NULL: its body goes to the broker's place */
+    struct bytes copies[2];    /* of a small one, behind its properties */
+    bool copied;
+    uint8_t *gathered;         /* properties, copies and body of a small one; NULL: its body goes to the broker's place */
     enum publish_result result;
     bool has_header;
     bool begun;                /* the broker waits for the body: client_publish_end or _abort is owed */
@@ -56,52 +57,93 @@ static bool expiration_valid(struct bytes text)
     return text.size > 0;
 }
 
-/* A reply-to of amq.rabbitmq.reply-to becomes the queue that the channel's reply consumer reads. */
-static bool rewrite_reply_to(struct channel *channel, struct publish *publish, struct amqp_properties *properties, uint8_t **rewritten)
+/* What properties say beyond a delivery mode. */
+struct admitted {
+    uint8_t *rewritten;        /* the properties as they are stored, where that differs from how they came; freed once the broker has them */
+    struct bytes copies[2];    /* of CC and BCC, in the properties as they came */
+    bool copied;
+};
+
+/* Properties are stored otherwise than they came: `headers` has room for the table without BCC, NULL when that stays. */
+static bool rewrite(struct channel *channel, struct publish *publish, struct amqp_properties *properties, uint8_t *headers, struct admitted *admitted)
 {
-    if (!channel->reply_queue) {
-        error_raise(channel->session, channel, AMQP_PRECONDITION_FAILED, AMQP_BASIC_PUBLISH, "fast reply consumer does not exist");
-        return false;
-    }
-    properties->reply_to = bytes_of_text(channel->reply_queue);
+    if (headers)
+        properties->headers = bytes_of(headers, copies_without_bcc(properties->headers, headers));
     size_t size = amqp_properties_size(properties);
-    *rewritten = malloc(size);
-    if (!*rewritten) {
+    admitted->rewritten = malloc(size);
+    if (!admitted->rewritten) {
         error_out_of_memory(channel->session);
         return false;
     }
-    publish->properties = bytes_of(*rewritten, amqp_properties_encode(properties, *rewritten, size));
+    publish->properties = bytes_of(admitted->rewritten, amqp_properties_encode(properties, admitted->rewritten, size));
     return true;
 }
 
-/* Looks at properties that are more than a delivery mode. */
-__attribute__((noinline))
-static bool admit_properties(struct channel *channel, struct publish *publish, uint8_t **rewritten)
+static bool admit_copies(struct channel *channel, const struct amqp_properties *properties, struct admitted *admitted)
+{
+    char text[128];
+    switch (copies_find(properties->headers, admitted->copies, text, sizeof(text))) {
+    case COPIES_NONE:
+        return true;
+    case COPIES_FOUND:
+        admitted->copied = true;
+        return true;
+    case COPIES_INVALID:
+        break;
+    }
+    error_raise(channel->session, channel, AMQP_PRECONDITION_FAILED, AMQP_BASIC_PUBLISH, "%s", text);
+    return false;
+}
+
+static bool admit_user(struct channel *channel, struct bytes user)
 {
     struct session *session = channel->session;
+    if (bytes_equal(user, bytes_of(session->user, session->user_size)) ||
+        client_user_has_tag(&session->client, bytes_of(session->user, session->user_size), "impersonator"))
+        return true;
+    error_raise(session, channel, AMQP_PRECONDITION_FAILED, AMQP_BASIC_PUBLISH, "user_id property set to '%.*s' but authenticated user was '%.*s'",
+                (int)user.size, (const char *)user.data, session->user_size, session->user);
+    return false;
+}
+
+/* Looks at properties that are more than a delivery mode; sets publish->persistent. */
+static bool admit_properties(struct channel *channel, struct publish *publish, struct admitted *admitted)
+{
     struct amqp_properties properties;
     if (!amqp_properties_decode(publish->properties, &properties)) {
-        error_raise(session, NULL, AMQP_SYNTAX_ERROR, AMQP_BASIC_PUBLISH, "malformed content properties");
+        error_raise(channel->session, NULL, AMQP_SYNTAX_ERROR, AMQP_BASIC_PUBLISH, "malformed content properties");
         return false;
     }
     publish->persistent = (properties.flags & AMQP_DELIVERY_MODE) && properties.delivery_mode == 2;
+    if ((properties.flags & AMQP_USER_ID) && !admit_user(channel, properties.user_id))
+        return false;
     if ((properties.flags & AMQP_EXPIRATION) && !expiration_valid(properties.expiration)) {
         refuse_expiration(channel, properties.expiration);
         return false;
     }
-    if ((properties.flags & AMQP_USER_ID) && !bytes_equal(properties.user_id, bytes_of(session->user, session->user_size))) {
-        error_raise(session, channel, AMQP_PRECONDITION_FAILED, AMQP_BASIC_PUBLISH, "user_id property set to '%.*s' but authenticated user was '%.*s'",
-                    (int)properties.user_id.size, (const char *)properties.user_id.data, session->user_size, session->user);
+    if ((properties.flags & AMQP_HEADERS) && !admit_copies(channel, &properties, admitted))
+        return false;
+    bool replies = (properties.flags & AMQP_REPLY_TO) && bytes_equal(properties.reply_to, bytes_of_text(REPLY_TO));
+    if (replies && !channel->reply_queue) {
+        error_raise(channel->session, channel, AMQP_PRECONDITION_FAILED, AMQP_BASIC_PUBLISH, "fast reply consumer does not exist");
         return false;
     }
-    if ((properties.flags & AMQP_REPLY_TO) && bytes_equal(properties.reply_to, bytes_of_text(REPLY_TO)))
-        return rewrite_reply_to(channel, publish, &properties, rewritten);
-    return true;
+    if (!replies && !admitted->copies[1].data)
+        return true;
+    if (replies)
+        properties.reply_to = bytes_of_text(channel->reply_queue);
+    uint8_t *headers = admitted->copies[1].data ? malloc(properties.headers.size) : NULL;
+    if (admitted->copies[1].data && !headers) {
+        error_out_of_memory(channel->session);
+        return false;
+    }
+    bool rewritten = rewrite(channel, publish, &properties, headers, admitted);
+    free(headers);
+    return rewritten;
 }
 
-/* Judges everything but what only the broker knows; sets publish->persistent. `rewritten` is freed once the broker has the
- * properties. */
-static inline bool admit(struct channel *channel, struct publish *publish, bool immediate, uint8_t **rewritten)
+/* Judges everything that needs no look at the properties. */
+static inline bool admit(struct channel *channel, const struct publish *publish, bool immediate)
 {
     struct session *session = channel->session;
     if (UNLIKELY(immediate)) {
@@ -113,15 +155,19 @@ static inline bool admit(struct channel *channel, struct publish *publish, bool 
                     (unsigned long long)publish->body_size, (unsigned long long)session->config->max_message_size);
         return false;
     }
+    return true;
+}
+
+/* Are the properties no more than a delivery mode? Sets publish->persistent when they are. */
+static inline bool has_plain_properties(struct publish *publish)
+{
     const uint8_t *list = publish->properties.data;
     size_t size = publish->properties.size;
     if (size == 3 && load_be16(list) == AMQP_DELIVERY_MODE) {
         publish->persistent = list[2] == 2;
         return true;
     }
-    if (size == 2 && load_be16(list) == 0)
-        return true;
-    return admit_properties(channel, publish, rewritten);
+    return size == 2 && load_be16(list) == 0;
 }
 
 /* ---- after the broker's first answer ------------------------------------------------------------------------------------------- */
@@ -160,16 +206,9 @@ static void confirm_now(struct channel *channel, const struct publish *publish, 
         channel_dirty(channel);
 }
 
-/* An unroutable mandatory message goes back, at once or with its transaction; a control request goes to the broker, which no transaction delays. */
+/* An unroutable mandatory message goes back, at once or with its transaction. */
 static void return_message(struct channel *channel, struct publish *publish)
 {
-    struct message message;
-    CHECK(message_read(publish->content, &message));
-    if (UNLIKELY(control_is_request(&(struct publish){.exchange = message.exchange, .routing_key = message.routing_key}))) {
-        control_ask(channel->session, publish->content);
-        client_release(&channel->session->client, publish->chunk);
-        return;
-    }
     if (channel->tx) {
         if (!tx_return_later(channel, publish->content, publish->chunk)) {
             client_release(&channel->session->client, publish->chunk);
@@ -181,8 +220,8 @@ static void return_message(struct channel *channel, struct publish *publish)
     client_release(&channel->session->client, publish->chunk);
 }
 
-/* Routes the message; false after an exception. On true the body goes to publish->body, unless that is NULL. */
-static inline bool begin(struct channel *channel, struct publish *publish, enum publish_result *result)
+/* Routes the message, by its `copies` too unless that is NULL; false after an exception. On true the body goes to publish->body, unless that is NULL. */
+static inline bool begin(struct channel *channel, struct publish *publish, const struct bytes *copies, enum publish_result *result)
 {
     publish->channel = channel->number;
     if (UNLIKELY(channel->tx != NULL)) {
@@ -194,11 +233,7 @@ static inline bool begin(struct channel *channel, struct publish *publish, enum 
     }
     if (channel->confirming)
         publish->confirm_tag = publish_confirm_tag(channel->serial, channel->confirms.next);
-    *result = client_publish_begin(&channel->session->client, publish);
-    if (UNLIKELY(*result == PUBLISH_UNROUTABLE && !publish->mandatory && control_is_request(publish))) {
-        publish->mandatory = true;   /* so that the broker keeps its content for us */
-        *result = client_publish_begin(&channel->session->client, publish);
-    }
+    *result = copies ? client_publish_begin_copied(&channel->session->client, publish, copies) : client_publish_begin(&channel->session->client, publish);
     bool refused_quietly = *result == PUBLISH_REFUSED && channel->confirming;
     if (UNLIKELY(*result > PUBLISH_UNROUTABLE && !refused_quietly)) {
         refuse_publish(channel, publish, *result);
@@ -238,6 +273,20 @@ static inline bool next_frame(struct bytes *in, uint8_t type, uint16_t channel, 
     return true;
 }
 
+/* One whose properties are more than a delivery mode. */
+__attribute__((noinline))
+static void publish_rich(struct channel *channel, struct publish *publish, struct bytes body)
+{
+    struct admitted admitted = {0};
+    enum publish_result result;
+    if (admit_properties(channel, publish, &admitted) && begin(channel, publish, admitted.copied ? admitted.copies : NULL, &result)) {
+        if (publish->body && body.size)
+            amqp_copy(publish->body, body.data, body.size);
+        end(channel, publish, result);
+    }
+    free(admitted.rewritten);
+}
+
 size_t publish_whole(struct session *session, const uint8_t *data, size_t size)
 {
     struct bytes in = bytes_of(data, size), method, header_payload, body = {NULL, 0};
@@ -255,7 +304,6 @@ size_t publish_whole(struct session *session, const uint8_t *data, size_t size)
         amqp_publish_decode(method, &names) != AMQP_DECODED || (names.mandatory && session_is_choked(session)))
         return 0;
 
-    uint8_t *rewritten = NULL;
     enum publish_result result;
     /* Every build zeroes locals, and this one is large: the broker reads only what is set here or by itself. */
     struct publish publish __attribute__((uninitialized));
@@ -269,13 +317,15 @@ size_t publish_whole(struct session *session, const uint8_t *data, size_t size)
     publish.body_size = header.body_size;
     publish.transaction = NULL;
     publish.body = NULL;
-    if (admit(channel, &publish, names.immediate, &rewritten) && begin(channel, &publish, &result)) {
+    if (UNLIKELY(!admit(channel, &publish, names.immediate)))
+        return size - in.size;
+    if (UNLIKELY(!has_plain_properties(&publish))) {
+        publish_rich(channel, &publish, body);
+    } else if (begin(channel, &publish, NULL, &result)) {
         if (LIKELY(publish.body && body.size))
             amqp_copy(publish.body, body.data, body.size);
         end(channel, &publish, result);
     }
-    if (UNLIKELY(rewritten != NULL))
-        free(rewritten);
     return size - in.size;
 }
 
@@ -305,10 +355,10 @@ static void publish_gathered(struct channel *channel, struct content *content)
     struct publish *publish = &content->publish;
     enum publish_result result;
     publish->whole = true;
-    if (!begin(channel, publish, &result))
+    if (!begin(channel, publish, content->copied ? content->copies : NULL, &result))
         return;
     if (publish->body && publish->body_size)
-        amqp_copy(publish->body, content->gathered + publish->properties.size, publish->body_size);
+        amqp_copy(publish->body, content->at - publish->body_size, publish->body_size);
     end(channel, publish, result);
 }
 
@@ -324,27 +374,38 @@ static void complete(struct channel *channel)
     free(content);
 }
 
+static struct bytes gather(uint8_t **at, struct bytes bytes)
+{
+    struct bytes gathered = bytes_of(*at, bytes.size);
+    if (bytes.size)
+        memcpy(*at, bytes.data, bytes.size);
+    *at += bytes.size;
+    return gathered;
+}
+
 /* Makes room for a small body behind a copy of the properties. */
-static bool begin_gathering(struct channel *channel)
+static bool begin_gathering(struct channel *channel, const struct admitted *admitted)
 {
     struct content *content = channel->content;
     struct bytes properties = content->publish.properties;
-    content->gathered = malloc(properties.size + content->publish.body_size);
+    content->gathered = malloc(properties.size + admitted->copies[0].size + admitted->copies[1].size + content->publish.body_size);
     if (!content->gathered) {
         error_out_of_memory(channel->session);
         return false;
     }
-    memcpy(content->gathered, properties.data, properties.size);
-    content->publish.properties = bytes_of(content->gathered, properties.size);
-    content->at = content->gathered + properties.size;
+    content->at = content->gathered;
+    content->publish.properties = gather(&content->at, properties);
+    content->copied = admitted->copied;
+    for (unsigned i = 0; i < 2; i++)
+        content->copies[i] = gather(&content->at, admitted->copies[i]);
     return true;
 }
 
 /* Has the broker make a place for a large body. */
-static bool begin_streaming(struct channel *channel)
+static bool begin_streaming(struct channel *channel, const struct admitted *admitted)
 {
     struct content *content = channel->content;
-    if (!begin(channel, &content->publish, &content->result))
+    if (!begin(channel, &content->publish, admitted->copied ? admitted->copies : NULL, &content->result))
         return false;
     content->begun = content->result == PUBLISH_ROUTED || (content->result == PUBLISH_UNROUTABLE && content->publish.mandatory);
     content->at = content->begun ? content->publish.body : NULL;
@@ -356,7 +417,7 @@ bool publish_header(struct channel *channel, struct bytes payload)
     struct session *session = channel->session;
     struct content *content = channel->content;
     struct amqp_content_header header;
-    uint8_t *rewritten = NULL;
+    struct admitted admitted = {0};
     if (!content || content->has_header) {
         publish_unexpected_frame(channel);
         return false;
@@ -379,9 +440,9 @@ bool publish_header(struct channel *channel, struct bytes payload)
     struct publish *publish = &content->publish;
     publish->properties = header.properties;
     publish->body_size = header.body_size;
-    bool good = admit(channel, publish, content->immediate, &rewritten) &&
-                (header.body_size < GATHER_MAX ? begin_gathering(channel) : begin_streaming(channel));
-    free(rewritten);
+    bool good = admit(channel, publish, content->immediate) && (has_plain_properties(publish) || admit_properties(channel, publish, &admitted)) &&
+                (header.body_size < GATHER_MAX ? begin_gathering(channel, &admitted) : begin_streaming(channel, &admitted));
+    free(admitted.rewritten);
     if (!good)
         return false;
     content->has_header = true;

@@ -132,6 +132,30 @@ bool amqp_field_is_integer(const struct amqp_field *field)
     return field->type != 0 && strchr("bBsuIilL", field->type) != NULL;
 }
 
+const char *amqp_field_type_name(uint8_t type)
+{
+    switch (type) {
+    case 't': return "bool";
+    case 'b': return "byte";
+    case 'B': return "unsignedbyte";
+    case 's': return "short";
+    case 'u': return "unsignedshort";
+    case 'I': return "signedint";
+    case 'i': return "unsignedint";
+    case 'l':
+    case 'L': return "long";
+    case 'f': return "float";
+    case 'd': return "double";
+    case 'D': return "decimal";
+    case 'S': return "longstr";
+    case 'T': return "timestamp";
+    case 'A': return "array";
+    case 'F': return "table";
+    case 'x': return "binary";
+    default: return "void";
+    }
+}
+
 bool amqp_table_flag(struct bytes table, const char *name)
 {
     struct amqp_field field;

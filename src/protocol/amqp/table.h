@@ -42,6 +42,9 @@ bool amqp_table_find(struct bytes table, const char *name, struct amqp_field *fi
 /* Is the field a number without a fraction (b, B, s, u, I, i, l, L)? */
 bool amqp_field_is_integer(const struct amqp_field *field);
 
+/* What RabbitMQ calls a type: "longstr" for S, "signedint" for I, …; "void" for what is none. */
+const char *amqp_field_type_name(uint8_t type);
+
 /* The boolean of that name in a valid table; false when it is missing or something else. */
 bool amqp_table_flag(struct bytes table, const char *name);
 
