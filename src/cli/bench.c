@@ -21,9 +21,9 @@
 
 struct settings {
     struct visit_settings visit;
-    const char *scenario, *exchange_type, *prefix, *sync_floor;
+    const char *scenario, *exchange_type, *prefix, *sync_floor, *arguments;
     uint64_t publishers, consumers, queues, size, confirms, ack_every, prefetch, rate, messages, duration_ms, warmup_ms,
-        drain_timeout_ms, count, pid, idle;
+        drain_timeout_ms, count, pid, idle, priorities, expiration_ms;
     bool persistent, manual_ack, verify, json, keep, reuse, echo_floor;
 };
 
@@ -45,6 +45,9 @@ static const struct option options[] = {
     {'q', OPTION_NUMBER, "queues", "N", "queues, spread over publishers and consumers (default: 1)", PLACE(queues), 1, BENCH_QUEUES_MAX},
     {0, OPTION_CHOICE, "exchange-type", "default|direct|fanout|topic", "publish through an exchange of this type; fanout copies to all queues",
      PLACE(exchange_type), 0, 0},
+    {0, OPTION_TEXT, "arguments", "KEY=VALUE,…", "declare the queues with these: numbers, true and false, or text", PLACE(arguments), 0, 0},
+    {0, OPTION_NUMBER, "priorities", "N", "messages have the priorities 0 to N-1 in turn", PLACE(priorities), 1, 256},
+    {0, OPTION_DURATION, "expiration", "TIME", "messages expire after so long", PLACE(expiration_ms), 1, 0},
     {'s', OPTION_NUMBER, "size", "BYTES", "of a body (default: 16); latency needs 16, verification 8", PLACE(size), 0, 256u << 20},
     {'p', OPTION_FLAG, "persistent", NULL, "persistent messages in durable queues", PLACE(persistent), 0, 0},
     {'c', OPTION_NUMBER, "confirms", "WINDOW", "wait for confirms, with so many messages under way per publisher", PLACE(confirms), 1, 1u << 24},
@@ -86,6 +89,8 @@ static int check(struct console *console, const struct settings *settings)
         return usage(console, "--verify needs --size 8 or more, room for a message's number");
     if (settings->manual_ack && settings->prefetch && settings->prefetch < settings->ack_every)
         return usage(console, "--prefetch below --ack-every would stop the broker before the first acknowledgement");
+    if (settings->verify && settings->priorities > 1)
+        return usage(console, "--verify cannot tell what priorities reorder");
     if (strlen(settings->prefix) > BENCH_PREFIX_MAX)
         return usage(console, "--prefix is longer than 200 bytes");
     if (strcmp(settings->exchange_type, "fanout") == 0 && settings->consumers > 0 && settings->publishers == 0)
@@ -117,6 +122,8 @@ static void make_plan(const struct settings *settings, struct bench_plan *plan)
     plan->keeps = settings->keep;
     plan->reuses = settings->reuse;
     plan->pid = (int64_t)settings->pid;
+    plan->priorities = (uint32_t)settings->priorities;
+    plan->expiration_ms = settings->expiration_ms;
 }
 
 static bool measure_floors(struct console *console, const struct settings *settings, struct bench_floors *floors)
@@ -222,6 +229,8 @@ static int run(const struct command *command, const void *given, char **operands
     if (code)
         return code;
     make_plan(settings, &plan);
+    if (settings->arguments && !bench_plan_arguments(&plan, settings->arguments))
+        return usage(&console, "--arguments wants KEY=VALUE, separated by commas, in all at most 1,000 bytes");
     struct bench_usage usage_now;
     if (plan.pid && !bench_process_read(plan.pid, &usage_now)) {
         console_complain(&console, "--pid: there is no process %" PRIu64, settings->pid);

@@ -4,6 +4,7 @@
 #include "cli/bench_link.h"
 #include "protocol/amqp/properties.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #define BLOCK_SIZE (384u * 1024u)      /* bytes: a write is at least 256 KiB, and the block stays in the processor's cache */
@@ -12,11 +13,20 @@
 static size_t encode(struct bench_block *block, const struct bench_plan *plan, uint32_t frame_max, struct bytes exchange,
                      struct bytes key, uint8_t *at, size_t room)
 {
-    uint8_t properties[16];
+    uint8_t properties[64];
+    char expiration[32];
     struct amqp_properties values = {.flags = AMQP_DELIVERY_MODE, .delivery_mode = plan->persistent ? 2 : 1};
+    if (plan->priorities)
+        values.flags |= AMQP_PRIORITY;
+    if (plan->expiration_ms) {
+        snprintf(expiration, sizeof expiration, "%llu", (unsigned long long)plan->expiration_ms);
+        values.flags |= AMQP_EXPIRATION;
+        values.expiration = bytes_of_text(expiration);
+    }
     size_t size = amqp_properties_encode(&values, properties, sizeof properties);
     uint8_t *begin = at;
     at += amqp_publish_frame(at, room, BENCH_CHANNEL, exchange, key, false);
+    block->priority_place = (size_t)(at - begin) + AMQP_FRAME_HEADER_SIZE + AMQP_CONTENT_HEADER_SIZE + 3;   /* behind the flags and the delivery mode */
     at = amqp_content_header_write(at, BENCH_CHANNEL, plan->size, bytes_of(properties, size));
     block->body_place = (size_t)(at - begin) + AMQP_FRAME_HEADER_SIZE;
     for (uint64_t offset = 0; offset < plan->size; offset += size) {
@@ -57,6 +67,8 @@ enum gw_err bench_block_init(struct bench_block *block, const struct bench_plan 
         goto no_memory;
     for (size_t i = 0; i < block->count; i++)
         memcpy(block->data + i * block->stride, message, block->stride);
+    for (size_t i = 0; plan->priorities && i < block->count; i++)
+        block->data[i * block->stride + block->priority_place] = (uint8_t)(i % plan->priorities);
     free(message);
     return GW_OK;
 

@@ -44,6 +44,10 @@ struct bench_plan {
     uint64_t count;                   /* of declares or connections */
     bool verify, keeps, reuses;
     int64_t pid;                      /* of the broker; 0: not known */
+    uint32_t priorities;              /* 0: messages have none */
+    uint64_t expiration_ms;           /* 0: they do not expire */
+    uint8_t arguments[1024];          /* of the queues, a table's bytes without their size … */
+    uint32_t arguments_size;          /* … which is this */
     const uint8_t *pattern;           /* BENCH_PATTERN_PERIOD bytes repeated up to what a frame may need more */
 };
 
@@ -63,6 +67,9 @@ static inline const uint8_t *bench_pattern(const struct bench_plan *plan, uint64
 /* Bytes of plan->pattern: a period, and a largest frame beyond it. */
 #define BENCH_PATTERN_SIZE (BENCH_PATTERN_PERIOD + 131072u)
 void bench_pattern_fill(uint8_t *pattern);
+
+/* "x-max-priority=10,x-queue-mode=lazy" → plan->arguments; false: not of that form, or too long. */
+bool bench_plan_arguments(struct bench_plan *plan, const char *text);
 
 /* Bytes at a body's beginning that are no pattern. */
 static inline uint64_t bench_head_size(uint64_t size)

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 #define OUT_SIZE (256u * 1024u)
-#define CALL_MAX 1024u             /* bytes of one call's frame */
+#define CALL_MAX 2048u             /* bytes of one call's frame */
 #define SILENCE_MAX_NS 120000000000u
 
 /* A stream of `count` calls of one kind: `make` writes the frame of call `index`. */
@@ -75,6 +75,7 @@ static size_t make_declare(const struct bench_plan *plan, uint32_t index, uint8_
     struct amqp_value values[AMQP_QUEUE_DECLARE_COUNT] = {
         [AMQP_QUEUE_DECLARE_QUEUE] = amqp_text(name),
         [AMQP_QUEUE_DECLARE_DURABLE] = amqp_number(plan->persistent),
+        [AMQP_QUEUE_DECLARE_ARGUMENTS] = amqp_bytes(bytes_of(plan->arguments, plan->arguments_size)),
     };
     return amqp_method_frame(at, room, BENCH_CHANNEL, AMQP_QUEUE_DECLARE, values);
 }
