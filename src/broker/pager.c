@@ -166,16 +166,17 @@ static bool is_end(const struct lane *lane, uint64_t number)
     return number == lane->head / BLOCK_SIZE || number == lane->next_seq / BLOCK_SIZE;
 }
 
-static void page_out_lane(struct shard *shard, struct queue *queue, struct lane *lane, uint64_t target, bool ends)
+/* False: the disk has enough to write for now. */
+static bool page_out_lane(struct shard *shard, struct queue *queue, struct lane *lane, uint64_t target, bool ends)
 {
     for (uint64_t number = lane->page_from > lane->first_block ? lane->page_from : lane->first_block;
          number < lane->end_block && shard->account.resident > target; number++) {
         struct block_slot *slot = lane_slot(lane, number);
         /* While the log is replayed, messages may still come for the last blocks. */
         if (shard->recovering && number + 1 >= lane->next_seq / BLOCK_SIZE)
-            return;
+            return true;
         bool tail = number == lane->next_seq / BLOCK_SIZE;
-        if (!tail && slot->state == SLOT_SPILLED && !slot->block) {
+        if (!tail && slot->state == SLOT_SPILLED && (!slot->block || !slot->block->entries)) {
             if (number == lane->page_from)
                 lane->page_from++;   /* long paged out: not looked at again */
             continue;
@@ -183,18 +184,47 @@ static void page_out_lane(struct shard *shard, struct queue *queue, struct lane 
         if (!has_bodies(slot) || (!ends && is_end(lane, number)))
             continue;
         if (slot->state == SLOT_OPEN && (shard->spilling >= SPILLS_MAX || shard_spill(shard, queue, lane, number, shard->recovering)))
-            return;
+            return false;
         if (slot->state == SLOT_SPILLED && slot->block)
             page_out(shard, lane, slot);
     }
+    return true;
 }
 
-static void page_out_queue(struct shard *shard, struct queue *queue, uint64_t target, bool ends)
+/* Goes on at the lane where it stopped last, so that each has its turn: the first ones, spilled again and again, would be written in crumbs. */
+static bool page_out_queue(struct shard *shard, struct queue *queue, uint64_t target, bool ends)
 {
-    unsigned at = 0;
-    for (struct lane *lane; (lane = queue_next_lane(queue, &at));)
-        if (lane->first_block != lane->end_block && (!ends || !queue->active))
-            page_out_lane(shard, queue, lane, target, ends);
+    unsigned count = 1 + (queue->levels ? queue->levels->count : 0), first = queue->levels ? queue->levels->page_next : 0;
+    for (unsigned i = 0; i < count && shard->account.resident > target; i++) {
+        unsigned at = (first + i) % count, place = at;
+        struct lane *lane = queue_next_lane(queue, &at);
+        if (lane->first_block == lane->end_block || (ends && queue->active))
+            continue;
+        if (page_out_lane(shard, queue, lane, target, ends))
+            continue;
+        if (queue->levels)
+            queue->levels->page_next = place;
+        return false;
+    }
+    return true;
+}
+
+static void page_out_all(struct shard *shard, uint64_t target, bool ends)
+{
+    uint32_t cursor = shard->page_cursor;
+    for (uint32_t left = shard->queues.count; left && shard->account.resident > target; left--) {
+        uint32_t before = cursor;
+        struct queue *queue = map_next(&shard->queues, &cursor);
+        if (!queue) {
+            before = cursor = 0;
+            queue = map_next(&shard->queues, &cursor);
+        }
+        if (page_out_queue(shard, queue, target, ends))
+            continue;
+        shard->page_cursor = before;
+        return;
+    }
+    shard->page_cursor = cursor;
 }
 
 /* A backlog keeps only its head and tail in memory; a queue that nobody is about to take from, not even those when it has to be. */
@@ -204,15 +234,10 @@ void shard_page_out(struct shard *shard)
         return;
     if (shard->worker->now_us < shard->page_us && !shard->recovering)
         return;
-    uint64_t target = shard->memory_limit / 2, before = shard->account.resident;
-    uint32_t spilling = shard->spilling;
-    for (unsigned ends = 0; ends < 2 && (!ends || shard->account.resident > shard->memory_limit); ends++) {
-        uint32_t cursor = 0;
-        for (struct queue *queue; shard->account.resident > target && (queue = map_next(&shard->queues, &cursor));)
-            page_out_queue(shard, queue, target, ends);
-    }
-    if (before == shard->account.resident && spilling == shard->spilling)
-        shard->page_us = shard->worker->now_us + PAGE_RETRY_US;   /* nothing can go: do not look at every queue in every turn */
+    page_out_all(shard, shard->memory_limit / 2, false);
+    if (shard->account.resident > shard->memory_limit)
+        page_out_all(shard, shard->memory_limit / 2, true);
+    shard->page_us = shard->worker->now_us + PAGE_RETRY_US;   /* every lane of every queue is not looked at in every turn */
 }
 
 /* ---- loading ------------------------------------------------------------------------------------------------------- */

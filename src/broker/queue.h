@@ -17,6 +17,7 @@ struct queue_levels {
     uint64_t occupied[QUEUE_LEVELS / 64];  /* levels that may have ready messages; those of 0 too */
     uint8_t numbers[QUEUE_LEVELS];         /* of the lanes there are, in the order in which they were made */
     unsigned count;
+    unsigned page_next;                    /* the lane at which paging out goes on */
     struct lane *lanes[QUEUE_LEVELS];      /* NULL: never used */
 };
 

@@ -108,7 +108,8 @@ struct shard {
     uint64_t snapshot_generation;
     uint64_t cutoff;                 /* the log below it is not needed any more */
     uint64_t retry_us;               /* when a checkpoint or paging out that failed is tried again */
-    uint64_t page_us;                /* when paging out is tried again, after nothing could go */
+    uint64_t page_us;                /* when paging out goes on */
+    uint32_t page_cursor;            /* the queue at which it does */
     uint64_t reclaim_us;             /* when segments are looked at for what is dead in them */
     bool recovering, storage_failed, spill_failed;
 };
