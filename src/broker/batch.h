@@ -22,7 +22,7 @@ enum command_type {
     COMMAND_REFUSE,
     COMMAND_SHARD_REQUEST,  /* consume, cancel, get, purge, status, delete's conditions */
     COMMAND_TRANSACTION,
-    COMMAND_STATISTICS,     /* answer with all queues' counts */
+    COMMAND_CONTROL,        /* write this worker's rows of a list, see control.h */
     /* to the master (worker 0) */
     COMMAND_TOPOLOGY_REQUEST,
     COMMAND_CLIENT_GONE,
@@ -36,7 +36,7 @@ enum command_type {
     COMMAND_FLOW,           /* bytes that the shard has taken in */
     COMMAND_ANSWER,
     COMMAND_CANCELLED,
-    COMMAND_STATISTICS_ANSWER,
+    COMMAND_CONTROL_ROWS,
 };
 
 struct command {
@@ -216,17 +216,13 @@ struct command_cancelled {
     uint16_t channel;
 };
 
-struct queue_statistics {
-    uint64_t queue, ready, unacked, bytes;
-    uint32_t consumers;
-};
-
-/* A worker's share of an answer to a list: `count` queues; the last part of a worker has flags 1. */
-struct command_statistics {
+/* A worker's rows of a list: JSON values separated by commas. */
+struct command_rows {
     struct command command;
     uint64_t client, serial;
-    uint32_t count;
-    struct queue_statistics queues[];
+    uint32_t rows_size;
+    bool failed;
+    uint8_t bytes[];
 };
 
 #endif

@@ -56,13 +56,14 @@ enum request_kind {
     REQUEST_GET,                 /* answered by deliver (is_get) or by replied with `empty` */
     REQUEST_COMMIT,              /* a transaction: client_transaction_commit */
     REQUEST_CHANGE,              /* what administrators do: `change`, see administration.c. The asker has seen to it that the user may */
-    REQUEST_LIST,                /* `name` is "queues", "exchanges", "bindings" or "overview"; the answer's text is JSON */
+    REQUEST_CONTROL,             /* `arguments` is JSON, `source` the user who asks; the answer's text is JSON, its code 0 in any case; see control.h */
 };
 
 enum request_flags {
     REQUEST_PASSIVE = 1, REQUEST_DURABLE = 2, REQUEST_EXCLUSIVE = 4, REQUEST_AUTO_DELETE = 8, REQUEST_INTERNAL = 16,
     REQUEST_IF_UNUSED = 32, REQUEST_IF_EMPTY = 64, REQUEST_NO_ACK = 128, REQUEST_NO_LOCAL = 256,
     REQUEST_CHANNEL_LIMITED = 512,   /* consume: the channel has a limit of its own, see client_refuse */
+    REQUEST_HIDDEN = 1024,           /* queue.declare: it is in no list, as it is the session's own means to an end */
 };
 
 /* Everything is borrowed until client_request returns. */
@@ -88,7 +89,7 @@ struct reply {
     uint16_t channel;
     uint32_t tag;
     uint16_t code;               /* 0: done. Otherwise the AMQP reply code (404, 405, 406, 403, …) … */
-    struct bytes text;           /* … and the reply text, e.g. "NOT_FOUND - no queue 'x' in vhost '/'". Of a list: the JSON */
+    struct bytes text;           /* … and the reply text, e.g. "NOT_FOUND - no queue 'x' in vhost '/'". Of a control request: the JSON */
     struct bytes name;           /* queue.declare: the queue's name */
     uint32_t messages, consumers;    /* declare, delete, purge */
     uint64_t queue;              /* consume: the queue's id */

@@ -7,6 +7,7 @@
 #include "broker/worker_internal.h"
 
 #include "broker/arguments.h"
+#include "broker/control.h"
 #include "protocol/amqp/table.h"
 
 #include <stdio.h>
@@ -142,6 +143,11 @@ static struct step *change_topology(struct master *master, const struct topology
 void master_answer(struct master *master, const struct command_request *request)
 {
     answer_only(master, request, (struct bytes){0});
+}
+
+void master_answer_text(struct master *master, const struct command_request *request, struct bytes text)
+{
+    answer_only(master, request, text);
 }
 
 bool master_apply(struct master *master, const struct topology_change *change, const struct command_request *request)
@@ -486,7 +492,7 @@ static void declare_queue_with(struct master *master, struct vhost *vhost, const
         .kind = CHANGE_QUEUE_DECLARE, .vhost = vhost->id, .id = new_queue_id(master, name, durable), .owner = exclusive ? request->client : 0,
         .name = name, .arguments = arguments,
         .flags = (request->flags & REQUEST_DURABLE ? TOPOLOGY_DURABLE : 0) | (request->flags & REQUEST_AUTO_DELETE ? TOPOLOGY_AUTO_DELETE : 0) |
-                 (exclusive ? TOPOLOGY_EXCLUSIVE : 0)};
+                 (exclusive ? TOPOLOGY_EXCLUSIVE : 0) | (request->flags & REQUEST_HIDDEN ? TOPOLOGY_HIDDEN : 0)};
     struct step *step = change_topology(master, &change, durable, request);
     if (step) {
         free(step->answer);
@@ -637,6 +643,10 @@ void master_request(struct master *master, const struct command_request *request
     }
     if (request->kind == REQUEST_CHANGE) {
         master_change(master, request);
+        return;
+    }
+    if (request->kind == REQUEST_CONTROL) {
+        control_at_master(master, request);
         return;
     }
     if (!vhost) {   /* it was deleted while the request was on its way */

@@ -7,11 +7,12 @@
  */
 #include "broker/worker_internal.h"
 
+#include "broker/control.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#define REFUSAL_MAX 1600u
 #define TEXT(bytes) (int)(bytes).size, (const char *)(bytes).data
 
 /* ---- requests as they travel --------------------------------------------------------------------------------------- */
@@ -92,11 +93,16 @@ static void request_write(struct command_request *to, const struct request *requ
     append(at + to->arguments_size, request->vhost);
 }
 
+static uint32_t travelling_size(const struct command_request *request)
+{
+    return (uint32_t)(sizeof(*request) + request->name_size + request->source_size + request->routing_key_size + request->type_size +
+                      request->arguments_size + request->vhost_size);
+}
+
 /* Sends a request on as it is, to a queue's shard or the master. */
 static void forward(struct worker *worker, unsigned to, enum command_type type, const struct command_request *request, uint64_t queue)
 {
-    uint32_t size = (uint32_t)(sizeof(*request) + request->name_size + request->source_size + request->routing_key_size + request->type_size +
-                               request->arguments_size + request->vhost_size);
+    uint32_t size = travelling_size(request);
     struct command_request *copy = worker_command(worker, to, type, size, NULL);
     struct command command = copy->command;
     memcpy(copy, request, size);
@@ -119,6 +125,15 @@ struct command_answer *request_answer(struct worker *worker, const struct comman
     return answer;
 }
 
+struct command_request *request_of_nobody(const struct request *request, uint32_t vhost)
+{
+    struct command_request *made = calloc(1, request_size(request));
+    const struct client nobody = {.vhost = vhost};
+    if (made)
+        request_write(made, request, &nobody, 0);
+    return made;
+}
+
 struct command_answer *request_refuse(struct worker *worker, const struct command_request *request, uint16_t code, const char *format, ...)
 {
     char text[REFUSAL_MAX];
@@ -126,6 +141,10 @@ struct command_answer *request_refuse(struct worker *worker, const struct comman
     va_start(arguments, format);
     int size = vsnprintf(text, sizeof(text), format, arguments);
     va_end(arguments);
+    if (!request->client && worker->refusal && !worker->refusal->code) {
+        worker->refusal->code = code;
+        memcpy(worker->refusal->text, text, sizeof(text));
+    }
     return request_answer(worker, request, code, bytes_of(text, (size_t)size < sizeof(text) ? (size_t)size : sizeof(text) - 1));
 }
 
@@ -160,7 +179,8 @@ static void pending_free(struct pending_request *pending)
 {
     free(pending->deferred);
     free(pending->answer);
-    listing_free(pending->listing);
+    free(pending->asked);
+    writer_deinit(&pending->rows);
     free(pending);
 }
 
@@ -203,20 +223,6 @@ static bool is_masters(enum request_kind kind)
     }
 }
 
-static void begin_list(struct worker *worker, struct pending_request *pending, const struct command_request *request)
-{
-    const struct vhost *vhost = request_vhost(&worker->topology, request);
-    pending->listing = vhost ? listing_new(request_name(request), vhost->id) : NULL;
-    if (!pending->listing) {
-        struct bytes name = request_name(request);
-        request_refuse(worker, request, 404, "NOT_FOUND - no list '%.*s'", TEXT(name));
-        return;
-    }
-    pending->remaining = worker->broker->config.workers;
-    for (unsigned i = 0; i < worker->broker->config.workers; i++)
-        forward(worker, i, COMMAND_STATISTICS, request, 0);
-}
-
 static void begin_at_queue(struct worker *worker, const struct command_request *request)
 {
     struct bytes name = request_name(request);
@@ -237,12 +243,36 @@ static void begin_at_queue(struct worker *worker, const struct command_request *
     forward(worker, worker_of_shard(worker, queue_id_shard(queue->id)), COMMAND_SHARD_REQUEST, request, queue->id);
 }
 
+/* Every worker writes its part of a list. */
+static void begin_at_workers(struct worker *worker, struct pending_request *pending, const struct command_request *request)
+{
+    uint32_t size = travelling_size(request);
+    pending->asked = malloc(size);
+    CHECK(pending->asked);
+    memcpy(pending->asked, request, size);
+    pending->remaining = worker->broker->config.workers;
+    for (unsigned i = 0; i < worker->broker->config.workers; i++)
+        forward(worker, i, COMMAND_CONTROL, request, 0);
+}
+
+static void begin_control(struct worker *worker, struct pending_request *pending, const struct command_request *request)
+{
+    struct command_request *queued = NULL;
+    switch (control_begin(worker, request, &queued)) {
+    case CONTROL_ANSWERED: break;
+    case CONTROL_TO_MASTER: forward(worker, 0, COMMAND_TOPOLOGY_REQUEST, request, 0); break;
+    case CONTROL_TO_WORKERS: begin_at_workers(worker, pending, request); break;
+    case CONTROL_TO_QUEUE: begin_at_queue(worker, queued); break;
+    }
+    free(queued);
+}
+
 static void begin(struct worker *worker, struct pending_request *pending, const struct command_request *request)
 {
     if (is_masters(request->kind))
         forward(worker, 0, COMMAND_TOPOLOGY_REQUEST, request, 0);
-    else if (request->kind == REQUEST_LIST)
-        begin_list(worker, pending, request);
+    else if (request->kind == REQUEST_CONTROL)
+        begin_control(worker, pending, request);
     else if (request->kind == REQUEST_CANCEL)
         forward(worker, worker_of_shard(worker, queue_id_shard(request->queue)), COMMAND_SHARD_REQUEST, request, request->queue);
     else
@@ -420,6 +450,22 @@ static void finish_commit(struct worker *worker, struct client *client, struct p
     finish(worker, client, pending, answer);
 }
 
+/* What is said to a control request is JSON, whatever became of it. Takes the text; NULL: there was no memory for it. */
+static void finish_control(struct worker *worker, struct client *client, struct pending_request *pending, char *text, size_t size)
+{
+    static const char short_of_memory[] = "{\"error\":{\"code\":\"internal_error\",\"text\":\"out of memory\"}}";
+    struct bytes json = text ? bytes_of(text, size) : bytes_of(short_of_memory, sizeof(short_of_memory) - 1);
+    struct command_answer *answer = calloc(1, sizeof(*answer) + json.size);
+    CHECK(answer);
+    answer->kind = REQUEST_CONTROL;
+    answer->channel = pending->channel;
+    answer->tag = pending->tag;
+    answer->text_size = (uint32_t)json.size;
+    append(answer->bytes, json);
+    free(text);
+    finish(worker, client, pending, answer);
+}
+
 void request_commit_done(struct worker *worker, struct client *client, struct pending_request *pending)
 {
     struct command_answer *answer = worker_command(worker, worker->index, COMMAND_ANSWER, sizeof(*answer), NULL);
@@ -462,6 +508,12 @@ void requests_answered(struct worker *worker, const struct command_answer *answe
     }
     if (goes_on_at_shard(worker, pending, answer) || goes_on_at_master(worker, pending, answer))
         return;
+    if (pending->kind == REQUEST_CONTROL) {
+        size_t text_size = 0;
+        char *text = control_convert(pending->answer && !answer->code ? pending->answer : answer, &text_size);
+        finish_control(worker, client, pending, text, text_size);
+        return;
+    }
     if (answer->kind == REQUEST_CONSUME && !answer->code)
         remember_consumer(place, answer);
     if (answer->kind == REQUEST_CANCEL)
@@ -477,26 +529,19 @@ void requests_answered(struct worker *worker, const struct command_answer *answe
     }
 }
 
-void requests_statistics(struct worker *worker, const struct command_statistics *statistics)
+void requests_rows(struct worker *worker, const struct command_rows *command)
 {
-    struct client_place *place = worker_client(worker, statistics->client);
-    struct pending_request *pending = place ? pending_find(place, statistics->serial) : NULL;
-    if (!pending || !pending->listing)
+    struct client_place *place = worker_client(worker, command->client);
+    struct pending_request *pending = place ? pending_find(place, command->serial) : NULL;
+    if (!pending || !pending->asked)
         return;
-    if (listing_add(pending->listing, statistics))
+    writer_json(&pending->rows, bytes_of(command->bytes, command->rows_size));
+    if (command->failed)
         pending->code = 506;
-    if (!(statistics->command.flags & 1) || --pending->remaining)
+    if (--pending->remaining)
         return;
-    char *text = pending->code ? NULL : listing_text(pending->listing, worker);
-    size_t size = text ? strlen(text) : 0;
-    struct command_answer *answer = calloc(1, sizeof(*answer) + size);
-    CHECK(answer);
-    answer->kind = REQUEST_LIST;
-    answer->channel = pending->channel;
-    answer->tag = pending->tag;
-    answer->code = text ? 0 : 506;
-    answer->text_size = (uint32_t)size;
-    append(answer->bytes, bytes_of(text, size));
-    free(text);
-    finish(worker, place->client, pending, answer);
+    struct bytes rows;
+    size_t size = 0;
+    char *text = writer_text(&pending->rows, &rows) && !pending->code ? control_join(worker, pending->asked, rows, &size) : NULL;
+    finish_control(worker, place->client, pending, text, size);
 }

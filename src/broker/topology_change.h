@@ -15,6 +15,7 @@ enum topology_flags {
     TOPOLOGY_DURABLE = 1, TOPOLOGY_AUTO_DELETE = 2, TOPOLOGY_INTERNAL = 4, TOPOLOGY_EXCLUSIVE = 8,
     TOPOLOGY_TO_EXCHANGE = 16,      /* of a binding: its destination is an exchange */
     TOPOLOGY_TRACING = 32,          /* of a vhost: its firehose is on */
+    TOPOLOGY_HIDDEN = 2048,         /* of a queue: it is in no list */
     TOPOLOGY_OPERATOR = 64,         /* of a policy: it is the operator's */
     /* What administration.c understands; none of these is logged. */
     TOPOLOGY_NEW = 128,             /* a user or vhost that is there already is refused (409) */

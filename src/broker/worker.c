@@ -1,3 +1,4 @@
+#include "broker/control.h"
 #include "broker/worker_internal.h"
 
 #include <stdio.h>
@@ -341,32 +342,6 @@ static void take_change(struct worker *worker, const struct command_change *comm
 
 /* ---- one command ----------------------------------------------------------------------------------------------------- */
 
-static void send_statistics(struct worker *worker, const struct command_request *request)
-{
-    unsigned to = worker_of_client(request->client);
-    for (unsigned i = 0; i < worker->broker->shards; i++) {
-        struct shard *shard = worker->shards[i];
-        uint32_t cursor = 0, left = shard ? shard->queues.count : 0;
-        while (left) {
-            uint32_t count = left < 512 ? left : 512;
-            struct command_statistics *part = worker_command(worker, to, COMMAND_STATISTICS_ANSWER,
-                                                             (uint32_t)(sizeof(*part) + count * sizeof(part->queues[0])), NULL);
-            part->client = request->client;
-            part->serial = request->serial;
-            for (uint32_t k = 0; k < count; k++) {
-                struct queue *queue = map_next(&shard->queues, &cursor);
-                const struct queue_totals totals = queue_totals(queue);
-                part->queues[part->count++] = (struct queue_statistics){queue->id, totals.ready, totals.unacked, totals.ready_bytes, queue->consumer_count};
-            }
-            left -= count;
-        }
-    }
-    struct command_statistics *last = worker_command(worker, to, COMMAND_STATISTICS_ANSWER, sizeof(*last), NULL);
-    last->command.flags = 1;
-    last->client = request->client;
-    last->serial = request->serial;
-}
-
 static struct shard *shard_of(struct worker *worker, uint64_t queue)
 {
     struct shard *shard = worker->shards[queue_id_shard(queue)];
@@ -386,7 +361,7 @@ static void execute(struct worker *worker, const struct command *command, unsign
     case COMMAND_REFUSE: shard_refuse(shard_of(worker, ((const struct command_refuse *)at)->queue), at); break;
     case COMMAND_SHARD_REQUEST: shard_request(shard_of(worker, ((const struct command_request *)at)->queue), at); break;
     case COMMAND_TRANSACTION: shard_transaction(worker->shards[((const struct command_transaction *)at)->shard], at); break;
-    case COMMAND_STATISTICS: send_statistics(worker, at); break;
+    case COMMAND_CONTROL: control_at_worker(worker, at); break;
     case COMMAND_TOPOLOGY_REQUEST: master_request(worker->master, at); break;
     case COMMAND_CLIENT_GONE: master_client_gone(worker->master, ((const struct command_client *)at)->id); break;
     case COMMAND_QUEUE_UNUSED: master_queue_unused(worker->master, ((const struct command_client *)at)->id); break;
@@ -397,7 +372,7 @@ static void execute(struct worker *worker, const struct command *command, unsign
     case COMMAND_FLOW: publishing_flow(worker, at); break;
     case COMMAND_ANSWER: requests_answered(worker, at); break;
     case COMMAND_CANCELLED: take_cancelled(worker, at); break;
-    case COMMAND_STATISTICS_ANSWER: requests_statistics(worker, at); break;
+    case COMMAND_CONTROL_ROWS: requests_rows(worker, at); break;
     }
 }
 

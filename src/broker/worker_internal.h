@@ -10,13 +10,15 @@
 #include "broker/stage.h"
 #include "broker/topology.h"
 #include "broker/worker.h"
+#include "broker/writer.h"
 
 struct master;
-struct listing;
 
 #define ROUTE_CACHE_SIZE 1024u      /* entries, a power of two */
 #define CLIENT_IN_FLIGHT_MAX (1u << 20)   /* bytes published that no shard has taken in yet, a client */
 #define PRIVATE_RECORD_MIN (64u * 1024u)  /* records from this size on get a chunk of their own, bytes */
+
+#define REFUSAL_MAX 1600u                 /* bytes of what is said of a refusal */
 
 #define RESOURCE_LOCKED_FORMAT \
     "RESOURCE_LOCKED - cannot obtain exclusive access to locked queue '%.*s' in vhost '%.*s'. It could be originally declared on another " \
@@ -49,11 +51,18 @@ struct pending_request {
     struct command_request *deferred;   /* not begun: it waits for those before it */
     struct command_answer *answer;      /* what is known of it so far */
     bool done;                          /* the answer is whole; it leaves when all before it have */
-    uint32_t remaining;                 /* of a commit: shards that have not answered; of a list: workers */
-    struct listing *listing;
+    uint32_t remaining;                 /* of a commit: shards that have not answered; of such a list: workers */
+    struct command_request *asked;      /* of a list that every worker has a part of: the request … */
+    struct writer rows;                 /* … and what they have written so far */
     enum request_kind kind;
     uint32_t tag;
     uint16_t code, channel;
+};
+
+/* Why a request of nobody's was refused. */
+struct refusal {
+    uint16_t code;                      /* 0: it was not */
+    char text[REFUSAL_MAX];
 };
 
 /* A client as its worker knows it. */
@@ -98,6 +107,7 @@ struct worker {
     struct disk_op free_space;          /* worker 0's question to the disk */
     bool asking_free_space, disk_is_low;
     struct master *master;              /* worker 0 only */
+    struct refusal *refusal;            /* where request_refuse leaves what it says of a request of nobody's; NULL: nowhere */
     uint64_t random[4];
 };
 
@@ -132,13 +142,15 @@ struct pending_request *request_begin(struct worker *worker, struct client *clie
 /* Every part of a commit has answered, or it has none. */
 void request_commit_done(struct worker *worker, struct client *client, struct pending_request *pending);
 void requests_answered(struct worker *worker, const struct command_answer *answer);
-void requests_statistics(struct worker *worker, const struct command_statistics *statistics);
+void requests_rows(struct worker *worker, const struct command_rows *command);
 void requests_client_gone(struct worker *worker, struct client_place *place);
 /* Sends an answer to the client of `request`. text may be empty. */
 struct command_answer *request_answer(struct worker *worker, const struct command_request *request, uint16_t code, struct bytes text);
 /* The same with a text that is put together here: at most 400 bytes of it. */
 __attribute__((format(printf, 4, 5)))
 struct command_answer *request_refuse(struct worker *worker, const struct command_request *request, uint16_t code, const char *format, ...);
+/* A request that no client waits for: it is answered to nobody, and why it was refused is left in worker->refusal. free() it; NULL: out of memory. */
+struct command_request *request_of_nobody(const struct request *request, uint32_t vhost);
 /* Its vhost: the one that it names, or its client's. NULL: there is none. */
 struct vhost *request_vhost(const struct topology *topology, const struct command_request *request);
 /* The name of its vhost; empty when that is gone. Borrowed until the topology changes. */
@@ -148,12 +160,6 @@ struct bytes request_source(const struct command_request *request);
 struct bytes request_routing_key(const struct command_request *request);
 struct bytes request_type(const struct command_request *request);
 struct bytes request_arguments(const struct command_request *request);
-
-/* ---- listing.c ---- */
-struct listing *listing_new(struct bytes what, uint32_t vhost);
-enum gw_err listing_add(struct listing *listing, const struct command_statistics *statistics);
-char *listing_text(struct listing *listing, struct worker *worker);                        /* free() it; NULL: out of memory */
-void listing_free(struct listing *listing);
 
 /* ---- watch.c ---- */
 void watch_turn(struct worker *worker);
@@ -176,6 +182,8 @@ struct topology *master_topology(struct master *master);
 struct worker *master_worker(struct master *master);
 /* Answers `request` that it is done, behind the changes that are on their way. */
 void master_answer(struct master *master, const struct command_request *request);
+/* The same with a text. */
+void master_answer_text(struct master *master, const struct command_request *request, struct bytes text);
 /* Logs and applies a change and sends it to all workers; `request` (may be NULL) is answered when they have it. False: the log refused; so was the request. */
 bool master_apply(struct master *master, const struct topology_change *change, const struct command_request *request);
 

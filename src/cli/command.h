@@ -25,6 +25,7 @@ struct command {
     const void *defaults;            /* what the settings are before the options; NULL: zeros */
     size_t settings_size;
     int (*run)(const struct command *command, const void *settings, char **operands, int operand_count);
+    const char *(*word)(size_t index);   /* what the first operand may be, for completion: the index-th word, NULL after the last; NULL: anything */
     bool is_entry;                   /* run by the program's entries (program.h) instead; its table is for help only */
 };
 

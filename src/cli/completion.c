@@ -3,6 +3,14 @@
 
 #include <string.h>
 
+/* The words that a command's first operand may be. */
+static void print_words(const struct command *command, const char *before, const char *after)
+{
+    const char *word;
+    for (size_t i = 0; command->word && (word = command->word(i)); i++)
+        printf("%s%s%s", before, word, after);
+}
+
 static int run_bash(void)
 {
     size_t count;
@@ -33,10 +41,8 @@ static int run_bash(void)
         printf("%s ", commands[i]->name);
     puts("' ;;");
     for (size_t i = 0; i < count; i++) {
-        if (strcmp(commands[i]->name, "completion") == 0)
-            printf("            completion) words='bash zsh fish --help");
-        else
-            printf("            %s) words='--help", commands[i]->name);
+        printf("            %s) words='--help", commands[i]->name);
+        print_words(commands[i], " ", "");
         for (size_t j = 0; j < commands[i]->table.count; j++)
             printf(" --%s", commands[i]->table.options[j].name);
         puts("' ;;");
@@ -103,7 +109,12 @@ static int run_zsh(void)
             }
             putchar('\'');
         }
-        puts(strcmp(commands[i]->name, "completion") == 0 ? " '1:shell:(bash zsh fish)' '--help[show help]' ;;" : " '--help[show help]' '*:' ;;");
+        if (commands[i]->word) {
+            printf(" '1:%s:(", commands[i]->name);
+            print_words(commands[i], "", " ");
+            fputs(")'", stdout);
+        }
+        puts(" '--help[show help]' '*:' ;;");
     }
     puts("    esac\n"
          "}\n"
@@ -124,6 +135,11 @@ static int run_fish(void)
         printf("complete -c godwit -n __fish_use_subcommand -a %s -d '", command->name);
         print_quoted(command->summary, "");
         printf("'\ncomplete -c godwit -n '__fish_seen_subcommand_from help' -a %s\n", command->name);
+        if (command->word) {
+            printf("complete -c godwit -n '__fish_seen_subcommand_from %s' -a '", command->name);
+            print_words(command, "", " ");
+            puts("'");
+        }
         for (size_t j = 0; j < command->table.count; j++) {
             const struct option *option = &command->table.options[j];
             printf("complete -c godwit -n '__fish_seen_subcommand_from %s' -l %s", command->name, option->name);
@@ -144,7 +160,6 @@ static int run_fish(void)
             puts("'");
         }
     }
-    puts("complete -c godwit -n '__fish_seen_subcommand_from completion' -a 'bash zsh fish'");
     return EXIT_DONE;
 }
 
@@ -161,6 +176,12 @@ static int run(const struct command *command, const void *settings, char **opera
     return EXIT_USAGE;
 }
 
+static const char *shell(size_t index)
+{
+    static const char *const shells[] = {"bash", "zsh", "fish"};
+    return index < sizeof shells / sizeof shells[0] ? shells[index] : NULL;
+}
+
 const struct command completion_command = {
     .name = "completion",
     .operands = "bash|zsh|fish",
@@ -169,4 +190,5 @@ const struct command completion_command = {
     .operands_min = 1,
     .operands_max = 1,
     .run = run,
+    .word = shell,
 };

@@ -1,10 +1,8 @@
-/* godwit queues, exchanges, bindings: what a broker has, as a table or as JSON.
- *
- * Godwit answers basic.get on the reserved names amq.godwit.queues, amq.godwit.exchanges and amq.godwit.bindings with one
- * message: a JSON array of objects whose fields are named as in RabbitMQ's management API. */
+/* godwit queues, exchanges, bindings: what a virtual host has, as a table or as JSON whose fields are named as in RabbitMQ's management API. */
 #include "cli/commands.h"
 
 #include "cli/visit.h"
+#include "client/control.h"
 
 #include <jansson.h>
 #include <stdlib.h>
@@ -28,7 +26,8 @@ struct column {
 };
 
 struct listing {
-    const char *what, *source;      /* "queues", the name to get */
+    const char *command;            /* what the broker is asked */
+    const char *fields;             /* of a row in JSON, separated by spaces */
     struct column columns[COLUMNS_MAX];
     size_t count;
 };
@@ -125,15 +124,8 @@ static void print_table(const struct console *console, const struct listing *lis
     }
 }
 
-static int print_listing(struct visit *visit, const struct listing *listing, const struct settings *settings, struct bytes body)
+static int print_listing(struct visit *visit, const struct listing *listing, const struct settings *settings, json_t *rows)
 {
-    json_error_t error;
-    json_t *rows = json_loadb((const char *)body.data, body.size, 0, &error);
-    if (!json_is_array(rows)) {
-        console_complain(&visit->console, "the broker's answer is no list: %s", rows ? "not an array" : error.text);
-        json_decref(rows);
-        return EXIT_FAILED;
-    }
     if (settings->json) {
         json_dumpf(rows, stdout, JSON_INDENT(2));
         putchar('\n');
@@ -143,7 +135,6 @@ static int print_listing(struct visit *visit, const struct listing *listing, con
             print_table(&visit->console, listing, in_order, json_array_size(rows));
         free(in_order);
     }
-    json_decref(rows);
     if (fflush(stdout) == EOF) {
         console_complain(&visit->console, "cannot write to stdout");
         return EXIT_FAILED;
@@ -151,25 +142,55 @@ static int print_listing(struct visit *visit, const struct listing *listing, con
     return EXIT_DONE;
 }
 
+/* The request's text; free() it. */
+static char *make_request(const struct listing *listing, const char *vhost)
+{
+    json_t *columns = json_array(), *request;
+    for (const char *field = listing->fields; *field;) {
+        size_t size = strcspn(field, " ");
+        json_array_append_new(columns, json_stringn(field, size));
+        field += size + (field[size] == ' ');
+    }
+    request = json_pack("{s:s, s:s, s:o}", "command", listing->command, "vhost", vhost, "columns", columns);
+    char *text = request ? json_dumps(request, JSON_COMPACT) : NULL;
+    json_decref(request);
+    return text;
+}
+
+static int ask(struct visit *visit, const struct listing *listing, const struct settings *settings, const char *vhost)
+{
+    struct bytes answer;
+    char *request = make_request(listing, vhost);
+    if (!request) {
+        console_complain(&visit->console, "out of memory");
+        return EXIT_FAILED;
+    }
+    enum gw_err err = remote_control(visit->remote, bytes_of_text(request), CONTROL_TIMEOUT_MS, &answer);
+    free(request);
+    if (err)
+        return visit_failed(visit);
+    json_t *json = json_loadb((const char *)answer.data, answer.size, JSON_ALLOW_NUL, NULL), *rows = json_object_get(json, "ok");
+    const char *refusal = json_string_value(json_object_get(json_object_get(json, "error"), "text"));
+    int code = EXIT_FAILED;
+    if (json_is_array(rows))
+        code = print_listing(visit, listing, settings, rows);
+    else
+        console_complain(&visit->console, "%s", refusal ? refusal : "the broker's answer is no list");
+    json_decref(json);
+    return code;
+}
+
 static int list(const struct command *command, const void *given, const struct listing *listing)
 {
     const struct settings *settings = given;
     struct visit visit;
-    struct remote_message message;
-    bool found;
+    struct uri uri;
     int code = visit_open(&visit, command, &settings->visit, &(struct remote_events){0});
     if (code)
         return code;
-    if (remote_get(visit.remote, listing->source, true, &message, &found)) {
-        if (remote_reply_code(visit.remote) == 404) {
-            console_complain(&visit.console, "this broker (%s) does not list its %s over AMQP", remote_product(visit.remote), listing->what);
-            code = EXIT_FAILED;
-        } else {
-            code = visit_failed(&visit);
-        }
-    } else {
-        code = print_listing(&visit, listing, settings, found ? message.body : bytes_of_text("[]"));
-    }
+    code = visit_uri(&visit.console, &settings->visit, &uri);
+    if (!code)
+        code = ask(&visit, listing, settings, uri.vhost);
     visit_close(&visit);
     return code;
 }
@@ -177,7 +198,7 @@ static int list(const struct command *command, const void *given, const struct l
 static int run_queues(const struct command *command, const void *settings, char **operands, int operand_count)
 {
     static const struct listing listing = {
-        "queues", "amq.godwit.queues",
+        "list_queues", "name vhost durable auto_delete exclusive arguments messages messages_ready messages_unacknowledged consumers",
         {{"NAME", "name"}, {"READY", "messages_ready"}, {"UNACKED", "messages_unacknowledged"}, {"CONSUMERS", "consumers"},
          {"DURABLE", "durable"}, {"EXCLUSIVE", "exclusive"}, {"AUTO-DELETE", "auto_delete"}, {"ARGUMENTS", "arguments"}}, 8,
     };
@@ -188,7 +209,7 @@ static int run_queues(const struct command *command, const void *settings, char 
 static int run_exchanges(const struct command *command, const void *settings, char **operands, int operand_count)
 {
     static const struct listing listing = {
-        "exchanges", "amq.godwit.exchanges",
+        "list_exchanges", "name vhost type durable auto_delete internal arguments",
         {{"NAME", "name"}, {"TYPE", "type"}, {"DURABLE", "durable"}, {"AUTO-DELETE", "auto_delete"}, {"INTERNAL", "internal"},
          {"ARGUMENTS", "arguments"}}, 6,
     };
@@ -199,7 +220,7 @@ static int run_exchanges(const struct command *command, const void *settings, ch
 static int run_bindings(const struct command *command, const void *settings, char **operands, int operand_count)
 {
     static const struct listing listing = {
-        "bindings", "amq.godwit.bindings",
+        "list_bindings", "source vhost destination destination_type routing_key arguments",
         {{"SOURCE", "source"}, {"DESTINATION", "destination"}, {"TYPE", "destination_type"}, {"ROUTING KEY", "routing_key"},
          {"ARGUMENTS", "arguments"}}, 5,
     };

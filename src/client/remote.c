@@ -55,6 +55,7 @@ void remote_free(struct remote *remote)
     remote_buffer_deinit(&remote->out);
     remote_buffer_deinit(&remote->answer);
     remote_buffer_deinit(&remote->content);
+    remote_buffer_deinit(&remote->control.answer);
     free(remote->name);
     free(remote);
 }

@@ -1,4 +1,5 @@
 /* What a broker says, one frame after the other. */
+#include "client/control.h"
 #include "client/remote_state.h"
 
 #include <sys/socket.h>
@@ -57,7 +58,7 @@ static enum gw_err on_channel_close(struct remote *remote, const struct amqp_met
 {
     enum gw_err err = refusal(remote, "channel", method->values[AMQP_CHANNEL_CLOSE_REPLY_CODE].number,
                               method->values[AMQP_CHANNEL_CLOSE_REPLY_TEXT].bytes);
-    remote->channel_open = false;
+    remote->channel_open = remote->control.consuming = false;
     remote->content_method = 0;
     enum gw_err send_err = remote_send(remote, AMQP_CHANNEL_CLOSE_OK, NULL);
     return send_err ? send_err : err;
@@ -172,6 +173,8 @@ static enum gw_err on_content_complete(struct remote *remote)
     }
     remote_content_message(remote, &message);
     remote->content_method = 0;
+    if ((kind == AMQP_BASIC_DELIVER || kind == AMQP_BASIC_RETURN) && remote_control_takes(remote, &message))
+        return GW_OK;
     if (kind == AMQP_BASIC_DELIVER && remote->events.delivered)
         remote->events.delivered(remote->events.owner, &message);
     else if (kind == AMQP_BASIC_RETURN && remote->events.returned)

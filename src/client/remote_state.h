@@ -34,6 +34,13 @@ struct remote {
     size_t content_method_size, content_properties_size;
     uint64_t content_body_size;
 
+    /* Of control.c: the request that waits for its answer, and the answer. */
+    struct {
+        bool consuming, waiting, answered, refused, failed;
+        uint32_t number;
+        struct remote_buffer answer;
+    } control;
+
     unsigned reply_code;
     char product[128];
     char error[640];

@@ -1,6 +1,7 @@
 #include "protocol/amqp/channel.h"
 
 #include "protocol/amqp/consume.h"
+#include "protocol/amqp/control.h"
 #include "protocol/amqp/errors.h"
 #include "protocol/amqp/publish.h"
 #include "protocol/amqp/requests.h"
@@ -293,7 +294,7 @@ static bool decode_and_do(struct session *session, uint16_t number, struct chann
         return true;
     }
     if (must_wait(channel, &method) || (adds_output(&method) && session_is_choked(session)) ||
-        (method.row->id == AMQP_BASIC_PUBLISH && !publish_allowed(session)))
+        (method.row->id == AMQP_BASIC_PUBLISH && !publish_allowed(session) && !control_is_request_method(&method)))
         return false;
     do_method(channel, &method);
     return true;

@@ -11,7 +11,6 @@
 #define REPLY_TO "amq.rabbitmq.reply-to"
 /* How long a consumer that was told to go on has for it alone. */
 #define RESUME_ALL_AFTER_US 5000u
-#define LIST_PREFIX "amq.godwit."
 
 /* ---- the session's consumers --------------------------------------------------------------------------------------------- */
 
@@ -120,7 +119,7 @@ static void consume_reply_to(struct channel *channel, const struct amqp_value *v
         return;
     }
     consumer->reply_to = true;
-    struct request request = {.kind = REQUEST_QUEUE_DECLARE, .flags = REQUEST_AUTO_DELETE, .channel = channel->number,
+    struct request request = {.kind = REQUEST_QUEUE_DECLARE, .flags = REQUEST_AUTO_DELETE | REQUEST_HIDDEN, .channel = channel->number,
                               .tag = request_tag(channel, REQUEST_TAG_REPLY_TO)};
     channel->waiting++;
     client_request(&channel->session->client, &request);
@@ -317,20 +316,6 @@ void consume_resume_all(struct session *session)
 
 /* ---- basic.get ------------------------------------------------------------------------------------------------------------- */
 
-static bool is_list(struct bytes queue, struct bytes *name)
-{
-    static const char *const names[] = {"queues", "exchanges", "bindings", "overview"};
-    size_t prefix = sizeof(LIST_PREFIX) - 1;
-    if (queue.size <= prefix || memcmp(queue.data, LIST_PREFIX, prefix) != 0)
-        return false;
-    *name = bytes_of(queue.data + prefix, queue.size - prefix);
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-        if (bytes_equal(*name, bytes_of_text(names[i])))
-            return true;
-    }
-    return false;
-}
-
 static void get(struct channel *channel, const struct amqp_value *values)
 {
     struct bytes queue = values[AMQP_BASIC_GET_QUEUE].bytes;
@@ -338,13 +323,6 @@ static void get(struct channel *channel, const struct amqp_value *values)
         return;
     struct request request = {.kind = REQUEST_GET, .channel = channel->number, .tag = request_tag(channel, 0), .name = queue,
                               .flags = values[AMQP_BASIC_GET_NO_ACK].number ? REQUEST_NO_ACK : 0};
-    if (is_list(queue, &request.name)) {
-        request.kind = REQUEST_LIST;
-        if (request.flags)
-            request.tag |= REQUEST_TAG_NO_WAIT; /* There: nobody will ack the answer. */
-    } else {
-        request.name = queue;
-    }
     channel->waiting++;
     client_request(&channel->session->client, &request);
 }
@@ -394,15 +372,13 @@ static void get_answered(struct channel *channel, const struct reply *reply)
         return;
     if (reply->code)
         error_raise_text(channel->session, channel, reply->code, AMQP_BASIC_GET, reply->text);
-    else if (reply->kind == REQUEST_LIST)
-        deliver_list(channel, reply->text, reply->tag & REQUEST_TAG_NO_WAIT);
     else
         session_send(channel->session, channel->number, AMQP_BASIC_GET_EMPTY, values);
 }
 
 void consume_replied(struct session *session, const struct reply *reply)
 {
-    if (reply->kind == REQUEST_GET || reply->kind == REQUEST_LIST) {
+    if (reply->kind == REQUEST_GET) {
         struct channel *channel = channel_find_serial(session, reply->channel, reply->tag >> REQUEST_TAG_SHIFT);
         if (channel)
             get_answered(channel, reply);

@@ -216,26 +216,3 @@ void deliver_return(struct channel *channel, struct bytes content, struct chunk 
         [AMQP_BASIC_RETURN_EXCHANGE] = amqp_bytes(message.exchange), [AMQP_BASIC_RETURN_ROUTING_KEY] = amqp_bytes(message.routing_key)};
     send_with_content(channel->session, channel->number, AMQP_BASIC_RETURN, values, &message, chunk);
 }
-
-void deliver_list(struct channel *channel, struct bytes json, bool no_ack)
-{
-    struct session *session = channel->session;
-    struct amqp_properties properties = {.flags = AMQP_CONTENT_TYPE, .content_type = bytes_of_text("application/json")};
-    uint8_t encoded[64];
-    struct chunk *chunk = chunk_new(session->output.pool, json.size ? json.size : 1);
-    uint64_t tag = take_tag(channel, 0, 0, no_ack, false);
-    if (!chunk || tag == 0) {
-        if (chunk)
-            chunk_release(chunk, session->output.pool);
-        error_out_of_memory(session);
-        return;
-    }
-    memcpy(chunk->data, json.data, json.size);
-    struct message message = {.body = bytes_of(chunk->data, json.size),
-                              .properties = bytes_of(encoded, amqp_properties_encode(&properties, encoded, sizeof(encoded)))};
-    struct amqp_value values[AMQP_BASIC_GET_OK_COUNT] = {
-        [AMQP_BASIC_GET_OK_DELIVERY_TAG] = amqp_number(tag), [AMQP_BASIC_GET_OK_EXCHANGE] = amqp_text(""),
-        [AMQP_BASIC_GET_OK_ROUTING_KEY] = amqp_text("")};
-    send_with_content(session, channel->number, AMQP_BASIC_GET_OK, values, &message, chunk);
-    chunk_release(chunk, session->output.pool);
-}

@@ -14,7 +14,4 @@ void deliver_message(struct session *session, const struct delivery *delivery);
 /* Returns an unroutable mandatory message, which lies in `chunk`, to its publisher. */
 void deliver_return(struct channel *channel, struct bytes content, struct chunk *chunk);
 
-/* Answers a get from one of the broker's own lists with `json`. */
-void deliver_list(struct channel *channel, struct bytes json, bool no_ack);
-
 #endif

@@ -89,6 +89,11 @@ struct bytes client_vhost_name(const struct client *client)
 
 bool client_may_publish(struct client *client) { return !client->worker->may_not_publish; }
 
+static bool leads_nowhere(struct bytes routing_key)
+{
+    return bytes_equal(routing_key, bytes_of_text("nowhere")) || bytes_equal(routing_key, bytes_of_text("amq.godwit.control"));
+}
+
 enum publish_result client_publish_begin(struct client *client, struct publish *publish)
 {
     struct worker *fake = client->worker;
@@ -100,7 +105,7 @@ enum publish_result client_publish_begin(struct client *client, struct publish *
         return PUBLISH_INTERNAL_EXCHANGE;
     if (fake->refuses)
         return PUBLISH_REFUSED;
-    bool nowhere = bytes_equal(publish->routing_key, bytes_of_text("nowhere"));
+    bool nowhere = leads_nowhere(publish->routing_key);
     if (nowhere && !publish->mandatory)
         return PUBLISH_UNROUTABLE;
     uint64_t size = message_size(publish->exchange.size, publish->routing_key.size, publish->properties.size, publish->body_size);
@@ -134,7 +139,7 @@ void client_publish_end(struct client *client, struct publish *publish)
             publish->transaction ? " in transaction" : "");
     else
         say(fake, "publish of %zu bytes\n", message.body.size);
-    if (bytes_equal(message.routing_key, bytes_of_text("nowhere")))
+    if (leads_nowhere(message.routing_key))
         return; /* The caller releases the chunk. */
     if (message.body.size <= sizeof(fake->body))
         memcpy(fake->body, message.body.data, message.body.size);
@@ -182,8 +187,8 @@ void client_resume(struct client *client, uint64_t queue, uint32_t handle)
 static void say_request(struct worker *fake, const struct request *request)
 {
     static const char *const names[] = {"declare", "delete", "purge", "bind", "unbind", "exchange-declare", "exchange-delete", "exchange-bind",
-                                        "exchange-unbind", "consume", "cancel", "get", "commit", "change", "list"};
-    static const char *const flags[] = {"passive", "durable", "exclusive", "auto-delete", "internal", "if-unused", "if-empty", "no-ack", "no-local", "limited"};
+                                        "exchange-unbind", "consume", "cancel", "get", "commit", "change", "control"};
+    static const char *const flags[] = {"passive", "durable", "exclusive", "auto-delete", "internal", "if-unused", "if-empty", "no-ack", "no-local", "limited", "hidden"};
     if (request->kind == REQUEST_CANCEL) {
         say(fake, "cancel %llu/%u\n", (unsigned long long)request->queue, request->handle);
         return;

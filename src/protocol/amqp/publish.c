@@ -1,11 +1,13 @@
 #include "protocol/amqp/publish.h"
 
 #include "protocol/amqp/channel.h"
+#include "protocol/amqp/control.h"
 #include "protocol/amqp/copies.h"
 #include "protocol/amqp/deliver.h"
 #include "protocol/amqp/errors.h"
 #include "protocol/amqp/properties.h"
 #include "protocol/amqp/tx.h"
+#include "store/message.h"
 
 #include <stdlib.h>
 
@@ -206,9 +208,16 @@ static void confirm_now(struct channel *channel, const struct publish *publish, 
         channel_dirty(channel);
 }
 
-/* An unroutable mandatory message goes back, at once or with its transaction. */
+/* An unroutable mandatory message goes back, at once or with its transaction; a control request goes to the broker, which no transaction delays. */
 static void return_message(struct channel *channel, struct publish *publish)
 {
+    struct message message;
+    CHECK(message_read(publish->content, &message));
+    if (UNLIKELY(control_is_request(&(struct publish){.exchange = message.exchange, .routing_key = message.routing_key}))) {
+        control_ask(channel->session, publish->content);
+        client_release(&channel->session->client, publish->chunk);
+        return;
+    }
     if (channel->tx) {
         if (!tx_return_later(channel, publish->content, publish->chunk)) {
             client_release(&channel->session->client, publish->chunk);
@@ -234,6 +243,10 @@ static inline bool begin(struct channel *channel, struct publish *publish, const
     if (channel->confirming)
         publish->confirm_tag = publish_confirm_tag(channel->serial, channel->confirms.next);
     *result = copies ? client_publish_begin_copied(&channel->session->client, publish, copies) : client_publish_begin(&channel->session->client, publish);
+    if (UNLIKELY(*result == PUBLISH_UNROUTABLE && !publish->mandatory && control_is_request(publish))) {
+        publish->mandatory = true;   /* so that the broker keeps its content for us */
+        *result = client_publish_begin(&channel->session->client, publish);
+    }
     bool refused_quietly = *result == PUBLISH_REFUSED && channel->confirming;
     if (UNLIKELY(*result > PUBLISH_UNROUTABLE && !refused_quietly)) {
         refuse_publish(channel, publish, *result);

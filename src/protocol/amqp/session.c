@@ -2,6 +2,7 @@
 
 #include "protocol/amqp/channel.h"
 #include "protocol/amqp/consume.h"
+#include "protocol/amqp/control.h"
 #include "protocol/amqp/deliver.h"
 #include "protocol/amqp/errors.h"
 #include "protocol/amqp/handshake.h"
@@ -116,7 +117,8 @@ static void on_replied(struct client *client, const struct reply *reply)
     struct channel *channel;
     session->now_us = worker_now(client->worker);
     switch (reply->kind) {
-    case REQUEST_CONSUME: case REQUEST_CANCEL: case REQUEST_GET: case REQUEST_LIST: consume_replied(session, reply); break;
+    case REQUEST_CONSUME: case REQUEST_CANCEL: case REQUEST_GET: consume_replied(session, reply); break;
+    case REQUEST_CONTROL: control_replied(session, reply); break;
     case REQUEST_COMMIT:
         channel = channel_find(session, reply->channel);
         if (channel && channel->tx && channel->waiting && channel->state == CHANNEL_OPEN) {
@@ -219,6 +221,7 @@ void session_free(struct session *session)
     request_forget_exclusive(session);
     client_detach(&session->client);
     consume_free_all(session);
+    control_free_all(session);
     while (session->channel_count)
         channel_free(session->channels[session->channel_count - 1]);
     output_deinit(&session->output);

@@ -129,6 +129,8 @@ struct session {
     struct consumer *owed_consumers;
 
     struct exclusive_queue *exclusive_queues;
+    struct control *controls;     /* requests of control.c that the broker has not answered */
+    uint32_t control_count, next_control;
     uint8_t user_size;
     char *user;
 };

@@ -1,0 +1,87 @@
+"""godwit ctl: rabbitmqctl's verbs, words and exit codes."""
+import json
+
+
+def ctl(godwit, *arguments, code=0, **more):
+    result = godwit("ctl", *arguments, **more)
+    assert result.code == code, (result.code, result.out, result.err)
+    return result.out.decode()
+
+
+def test_table_json_csv(godwit, queue):
+    godwit("publish", queue, "1", "2")
+    text = ctl(godwit, "list_queues", "name", "messages")
+    assert text.splitlines()[:3] == ["Timeout: 60.0 seconds ...", "Listing queues for vhost / ...", "name\tmessages"]
+    assert f"{queue}\t2" in text.splitlines()
+    assert ctl(godwit, "-q", "list_queues").splitlines()[0] == "name\tmessages"
+    assert f"{queue}\t2" == [line for line in ctl(godwit, "-s", "list_queues").splitlines() if queue in line][0]
+    rows = json.loads(ctl(godwit, "list_queues", "--formatter", "json", "name", "messages_ready", "consumers", "durable", "arguments"))
+    assert {"name": queue, "messages_ready": 2, "consumers": 0, "durable": True, "arguments": []} in rows
+    assert f'"{queue}","2"' in ctl(godwit, "list_queues", "--formatter", "csv").splitlines()
+    assert "│" in ctl(godwit, "list_queues", "--formatter", "pretty_table")
+
+
+def test_the_list_itself_is_in_no_list(godwit):
+    assert "amq.gen" not in ctl(godwit, "list_queues") + ctl(godwit, "list_bindings")
+
+
+def test_wrong_command_lines(godwit):
+    for arguments in (("list_queues", "nonsense"), ("nonsense",), ("purge_queue",), ("purge_queue", "a", "b")):
+        assert godwit("ctl", *arguments).code == 64, arguments
+    assert "Did you mean 'list_queues'?" in godwit("ctl", "list_queus").err
+    assert godwit("ctl").code == 2
+
+
+def test_purge_and_delete(godwit, queue):
+    godwit("publish", queue, "1", "2")
+    assert ctl(godwit, "purge_queue", queue) == f"Purging queue '{queue}' in vhost '/' ...\n"
+    godwit("publish", queue, "1")
+    result = godwit("ctl", "delete_queue", queue, "--if-empty")
+    assert result.code != 0 and "not empty" in result.err.lower() or "in use" in result.err
+    assert "Queue was successfully deleted with 1 ready messages" in ctl(godwit, "delete_queue", queue)
+    assert ctl(godwit, "delete_queue", queue, code=64).startswith("Deleting queue")
+    assert ctl(godwit, "purge_queue", queue, code=69)
+
+
+def test_vhosts(godwit):
+    ctl(godwit, "add_vhost", "other", "--description", "for tests", "--tags", "a,b", "--default-queue-type", "quorum")
+    ctl(godwit, "add_vhost", "other")
+    rows = {row["name"]: row for row in json.loads(ctl(godwit, "list_vhosts", "--formatter", "json", "name", "description", "tags", "default_queue_type", "tracing"))}
+    assert rows["other"] == {"name": "other", "description": "for tests", "tags": ["a", "b"], "default_queue_type": "quorum", "tracing": False}
+    assert "Trace enabled for vhost other" in ctl(godwit, "trace_on", "-p", "other")
+    assert "other\ttrue" in ctl(godwit, "list_vhosts", "name", "tracing")
+    ctl(godwit, "trace_off", "-p", "other")
+    assert "amq.topic\ttopic" in ctl(godwit, "-p", "other", "list_exchanges")
+    ctl(godwit, "delete_vhost", "other")
+    ctl(godwit, "delete_vhost", "other", code=65)
+    assert "other" not in ctl(godwit, "-q", "list_vhosts")
+
+
+def test_status_ping_version(godwit):
+    assert json.loads(ctl(godwit, "status", "--formatter", "json"))["product_name"] == "Godwit"
+    assert "Ping succeeded" in ctl(godwit, "ping")
+    assert ctl(godwit, "-q", "check_running") == ""
+    assert ctl(godwit, "version")[0].isdigit()
+
+
+def test_hashed_passwords_have_salt(godwit):
+    first, second = (ctl(godwit, "hash_password", "secret").strip() for _ in range(2))
+    assert len(first) == 48 and first != second
+    assert len(ctl(godwit, "hash_password", stdin=b"secret\n").strip()) == 48
+
+
+def test_node_is_passed_over_with_a_note(godwit):
+    assert "passed over" in godwit("ctl", "-n", "rabbit@localhost", "list_vhosts").err
+    assert godwit("ctl", "-q", "-n", "rabbit@localhost", "list_vhosts").err == ""
+
+
+def test_help_and_completion(godwit):
+    assert "Columns: name, messages" in ctl(godwit, "help", "list_queues")
+    assert "list_queues" in ctl(godwit, "help")
+    for shell in ("bash", "zsh", "fish"):
+        assert b"list_queues" in godwit("completion", shell).out
+
+
+def test_no_broker(bare):
+    result = bare("ctl", "list_queues", uri="amqp://guest:guest@127.0.0.1:1/")
+    assert result.code == 69 and "refused" in result.err
