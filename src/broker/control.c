@@ -314,6 +314,19 @@ void control_at_master(struct master *master, const struct command_request *requ
     control_deinit(&control);
 }
 
+bool control_load(struct master *master, struct bytes text, char *why, size_t room)
+{
+    const struct command_request nobody = {.kind = REQUEST_CONTROL};
+    struct control control = {.worker = master_worker(master), .master = master, .topology = master_topology(master), .request = &nobody};
+    writer_init(&control.answer);
+    control.arguments = json_read_object(text, &definitions, why, (unsigned)room);
+    bool done = control.arguments && definitions_put(&control, control.arguments);
+    if (control.error)
+        snprintf(why, room, "%s", control.text);
+    control_deinit(&control);
+    return done;
+}
+
 void control_at_worker(struct worker *worker, const struct command_request *request)
 {
     struct control control;

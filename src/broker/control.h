@@ -69,6 +69,9 @@ char *control_join(struct worker *worker, const struct command_request *request,
 /* The answer to a request that took another kind's place, or that was refused, as JSON. free() it; NULL: out of memory. */
 char *control_convert(const struct command_answer *answer, size_t *size);
 
+/* Definitions that a broker has from its start: called when it is open and nothing runs yet. False: `why` says what is wrong with them. */
+bool control_load(struct master *master, struct bytes text, char *why, size_t room);
+
 /* ---- for commands --------------------------------------------------------------------------------------------------- */
 
 /* The command cannot be done: this is said instead of an answer. The first failure counts. */
@@ -131,9 +134,57 @@ void control_clear_password(struct control *control);
 void control_set_user_tags(struct control *control);
 void control_authenticate_user(struct control *control);
 void control_list_users(struct control *control);
+void control_set_user_limits(struct control *control);
+void control_clear_user_limits(struct control *control);
+void control_list_user_limits(struct control *control);
+/* {"max-connections": 5, …}, what is limited. */
+void control_write_limits(struct writer *writer, const struct user *user);
+/* Changes the limits that the object names. False: the command has failed. */
+bool control_change_user_limits(struct control *control, const struct user *user, json_t *object);
+/* An array of words as they are kept: separated by commas. Deinit `joined` in any case. False: the command has failed. */
+bool control_join_words(struct control *control, const json_t *words, struct writer *joined);
+
+/* control_permissions.c */
+void control_set_permissions(struct control *control);
+void control_clear_permissions(struct control *control);
+void control_list_permissions(struct control *control);
+void control_list_user_permissions(struct control *control);
+void control_set_topic_permissions(struct control *control);
+void control_clear_topic_permissions(struct control *control);
+void control_list_topic_permissions(struct control *control);
+void control_list_user_topic_permissions(struct control *control);
+
+/* control_parameters.c */
+void control_set_policy(struct control *control);
+void control_clear_policy(struct control *control);
+void control_list_policies(struct control *control);
+void control_set_operator_policy(struct control *control);
+void control_clear_operator_policy(struct control *control);
+void control_list_operator_policies(struct control *control);
+void control_set_parameter(struct control *control);
+void control_clear_parameter(struct control *control);
+void control_list_parameters(struct control *control);
+void control_set_global_parameter(struct control *control);
+void control_clear_global_parameter(struct control *control);
+void control_list_global_parameters(struct control *control);
+void control_set_vhost_limits(struct control *control);
+void control_clear_vhost_limits(struct control *control);
+void control_list_vhost_limits(struct control *control);
+/* Sets a policy as an object with name, pattern, definition, priority and apply-to says it; `flags`: TOPOLOGY_OPERATOR or 0. False: the command has failed. */
+bool control_put_policy(struct control *control, const struct vhost *vhost, const json_t *policy, unsigned flags);
+/* `vhost` NULL: a global one. False: the command has failed. */
+bool control_put_parameter(struct control *control, const struct vhost *vhost, struct bytes component, struct bytes name, const json_t *value);
+void control_write_policy(struct control *control, const struct vhost *vhost, const struct policy *policy, uint64_t columns);
+/* Rows of all parameters of a vhost: its operator policies and its limits are such too. */
+void control_write_parameters(struct writer *writer, const struct vhost *vhost);
+void control_write_global_parameters(struct writer *writer, const struct topology *topology);
+/* A value as compact text, its fields sorted by name. free() it; NULL: the command has failed. */
+char *control_json_text(struct control *control, const json_t *value);
 
 /* definitions_export.c, definitions_import.c */
 void control_export_definitions(struct control *control);
 void control_import_definitions(struct control *control);
+/* Puts everything that the definitions say. False: the command has failed at one thing; what came before it was put. */
+bool definitions_put(struct control *control, const json_t *definitions);
 
 #endif

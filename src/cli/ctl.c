@@ -222,6 +222,17 @@ int ctl_ask(struct ctl *ctl, const json_t *request, json_t **ok)
     return code;
 }
 
+int ctl_do(struct ctl *ctl)
+{
+    int code;
+    json_t *request = ctl_request(ctl, &code), *ok = NULL;
+    if (request)
+        code = ctl_ask(ctl, request, &ok);
+    json_decref(ok);
+    json_decref(request);
+    return code;
+}
+
 /* ---- a verb -------------------------------------------------------------------------------------------------------- */
 
 /* The columns that were asked for, or those that are shown otherwise. */
@@ -259,8 +270,12 @@ static int run_verb(struct ctl *ctl)
         ctl_say(ctl, line);
     }
     ctl_say(ctl, ctl->verb->banner);
-    if (ctl->verb->run)
-        return ctl->verb->run(ctl);
+    if (ctl->verb->run) {
+        code = ctl->verb->run(ctl);
+        if (!code)
+            ctl_say(ctl, ctl->verb->done);
+        return code;
+    }
     json_t *request = ctl_request(ctl, &code), *ok = NULL;
     if (request && ctl->verb->columns) {
         json_t *fields = json_array();

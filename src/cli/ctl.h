@@ -21,6 +21,7 @@ struct ctl_settings {
 /* A column of a list: what rabbitmqctl calls it, and the field of the broker's rows that it shows (NULL: of that name). */
 struct ctl_column {
     const char *name, *field;
+    bool is_json;                /* it shows a value as JSON, whatever that is */
 };
 
 /* Which settings a verb's request carries. */
@@ -74,6 +75,9 @@ void ctl_say(const struct ctl *ctl, const char *pattern);
 /* The request of the verb and what it carries; json_decref it. NULL: *code says why, and a complaint was made. */
 json_t *ctl_request(const struct ctl *ctl, int *code);
 
+/* Asks what the verb's row says and forgets the answer; returns an exit code. */
+int ctl_do(struct ctl *ctl);
+
 /* Connects when it has not been done, asks, and takes the answer apart: *ok is what was answered, json_decref it. Returns an exit code; then a complaint was made. */
 int ctl_ask(struct ctl *ctl, const json_t *request, json_t **ok);
 
@@ -84,15 +88,12 @@ int ctl_print_rows(const struct ctl *ctl, const json_t *rows, const struct ctl_c
 
 /* ---- ctl_special.c ---- */
 
-int ctl_run_add_user(struct ctl *ctl);
-int ctl_run_authenticate_user(struct ctl *ctl);
-int ctl_run_change_password(struct ctl *ctl);
+int ctl_run_password(struct ctl *ctl);
+int ctl_run_clear_topic_permissions(struct ctl *ctl);
+int ctl_run_list_limits(struct ctl *ctl);
+int ctl_run_clear_user_limits(struct ctl *ctl);
 int ctl_run_hash_password(struct ctl *ctl);
 int ctl_run_delete_queue(struct ctl *ctl);
-int ctl_run_close_connections(struct ctl *ctl);
-int ctl_run_vhost_limits(struct ctl *ctl);
-int ctl_run_user_limits(struct ctl *ctl);
-int ctl_run_clear_user_limits(struct ctl *ctl);
 int ctl_run_import(struct ctl *ctl);
 int ctl_run_export(struct ctl *ctl);
 int ctl_run_status(struct ctl *ctl);

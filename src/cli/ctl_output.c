@@ -104,7 +104,9 @@ static void make_cell(struct cell *cell, const json_t *row, const struct ctl_col
     const json_t *value = cell_value(row, column);
     cell->size = 0;
     add(cell, "", 0);
-    if (json_is_string(value))
+    if (column->is_json && value)
+        add_json(cell, value);
+    else if (json_is_string(value))
         add_name(cell, value);
     else if (json_is_array(value) && (json_array_size(value) == 0 || json_is_array(json_array_get(value, 0))))
         add_typed_table(cell, value);
@@ -164,7 +166,7 @@ static void print_json(const json_t *rows, const struct ctl_column *const *colum
         json_t *object = json_object();
         for (size_t c = 0; c < count; c++) {
             const json_t *value = cell_value(json_array_get(rows, r), columns[c]);
-            char *text = json_is_object(value) ? json_dumps(value, JSON_COMPACT) : NULL;
+            char *text = columns[c]->is_json && value ? json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
             json_object_set_new(object, columns[c]->name, text ? json_string(text) : value ? json_incref((json_t *)(uintptr_t)value) : json_null());
             free(text);
         }

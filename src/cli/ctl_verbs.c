@@ -2,32 +2,45 @@
 #include "cli/ctl.h"
 
 static const struct ctl_column queue_columns[] = {
-    {"name", NULL}, {"messages", NULL}, {"durable", NULL}, {"auto_delete", NULL}, {"arguments", "typed_arguments"}, {"policy", NULL},
-    {"operator_policy", NULL}, {"effective_policy_definition", NULL}, {"pid", NULL}, {"owner_pid", NULL}, {"exclusive", NULL},
-    {"exclusive_consumer_pid", "nothing"}, {"exclusive_consumer_tag", "nothing"}, {"messages_ready", NULL}, {"messages_unacknowledged", NULL},
-    {"messages_ready_ram", "messages_ready"}, {"messages_unacknowledged_ram", "messages_unacknowledged"}, {"messages_ram", "messages"},
-    {"messages_persistent", "messages"}, {"message_bytes", NULL}, {"message_bytes_ready", NULL}, {"message_bytes_unacknowledged", "zero"},
-    {"message_bytes_ram", "message_bytes"}, {"message_bytes_persistent", "message_bytes"}, {"head_message_timestamp", "nothing"}, {"disk_reads", "zero"},
-    {"disk_writes", "zero"}, {"consumers", NULL}, {"consumer_utilisation", NULL}, {"consumer_capacity", NULL}, {"memory", "zero"}, {"slave_pids", "nothing"},
-    {"synchronised_slave_pids", "nothing"}, {"state", NULL}, {"type", NULL}, {"leader", "nothing"}, {"members", "nothing"}, {"online", "nothing"},
-    {"vhost", NULL}, {NULL, NULL},
+    {"name", NULL, false}, {"messages", NULL, false}, {"durable", NULL, false}, {"auto_delete", NULL, false}, {"arguments", "typed_arguments", false}, {"policy", NULL, false},
+    {"operator_policy", NULL, false}, {"effective_policy_definition", NULL, true}, {"pid", NULL, false}, {"owner_pid", NULL, false}, {"exclusive", NULL, false},
+    {"exclusive_consumer_pid", "nothing", false}, {"exclusive_consumer_tag", "nothing", false}, {"messages_ready", NULL, false}, {"messages_unacknowledged", NULL, false},
+    {"messages_ready_ram", "messages_ready", false}, {"messages_unacknowledged_ram", "messages_unacknowledged", false}, {"messages_ram", "messages", false},
+    {"messages_persistent", "messages", false}, {"message_bytes", NULL, false}, {"message_bytes_ready", NULL, false}, {"message_bytes_unacknowledged", "zero", false},
+    {"message_bytes_ram", "message_bytes", false}, {"message_bytes_persistent", "message_bytes", false}, {"head_message_timestamp", "nothing", false}, {"disk_reads", "zero", false},
+    {"disk_writes", "zero", false}, {"consumers", NULL, false}, {"consumer_utilisation", NULL, false}, {"consumer_capacity", NULL, false}, {"memory", "zero", false}, {"slave_pids", "nothing", false},
+    {"synchronised_slave_pids", "nothing", false}, {"state", NULL, false}, {"type", NULL, false}, {"leader", "nothing", false}, {"members", "nothing", false}, {"online", "nothing", false},
+    {"vhost", NULL, false}, {NULL, NULL, false},
 };
 
 static const struct ctl_column exchange_columns[] = {
-    {"name", NULL}, {"type", NULL}, {"durable", NULL}, {"auto_delete", NULL}, {"internal", NULL}, {"arguments", "typed_arguments"}, {"policy", NULL},
-    {"vhost", NULL}, {NULL, NULL},
+    {"name", NULL, false}, {"type", NULL, false}, {"durable", NULL, false}, {"auto_delete", NULL, false}, {"internal", NULL, false}, {"arguments", "typed_arguments", false}, {"policy", NULL, false},
+    {"vhost", NULL, false}, {NULL, NULL, false},
 };
 
 static const struct ctl_column binding_columns[] = {
-    {"source_name", "source"}, {"source_kind", NULL}, {"destination_name", "destination"}, {"destination_kind", "destination_type"}, {"routing_key", NULL},
-    {"arguments", "typed_arguments"}, {"vhost", NULL}, {NULL, NULL},
+    {"source_name", "source", false}, {"source_kind", NULL, false}, {"destination_name", "destination", false}, {"destination_kind", "destination_type", false}, {"routing_key", NULL, false},
+    {"arguments", "typed_arguments", false}, {"vhost", NULL, false}, {NULL, NULL, false},
 };
 
 static const struct ctl_column vhost_columns[] = {
-    {"name", NULL}, {"description", NULL}, {"tags", NULL}, {"default_queue_type", NULL}, {"tracing", NULL}, {"cluster_state", NULL}, {NULL, NULL},
+    {"name", NULL, false}, {"description", NULL, false}, {"tags", NULL, false}, {"default_queue_type", NULL, false}, {"tracing", NULL, false}, {"cluster_state", NULL, false}, {NULL, NULL, false},
 };
 
+static const struct ctl_column user_columns[] = {{"user", NULL, false}, {"tags", NULL, false}, {NULL, NULL, false}};
+static const struct ctl_column permission_columns[] = {{"user", NULL, false}, {"configure", NULL, false}, {"write", NULL, false}, {"read", NULL, false}, {NULL, NULL, false}};
+static const struct ctl_column user_permission_columns[] = {{"vhost", NULL, false}, {"configure", NULL, false}, {"write", NULL, false}, {"read", NULL, false}, {NULL, NULL, false}};
+static const struct ctl_column topic_permission_columns[] = {{"user", NULL, false}, {"exchange", NULL, false}, {"write", NULL, false}, {"read", NULL, false}, {NULL, NULL, false}};
+static const struct ctl_column user_topic_permission_columns[] = {{"vhost", NULL, false}, {"exchange", NULL, false}, {"write", NULL, false}, {"read", NULL, false}, {NULL, NULL, false}};
+static const struct ctl_column policy_columns[] = {{"vhost", NULL, false}, {"name", NULL, false}, {"pattern", NULL, false}, {"apply-to", NULL, false},
+                                                   {"definition", NULL, true}, {"priority", NULL, false},
+                                                   {NULL, NULL, false}};
+static const struct ctl_column parameter_columns[] = {{"component", NULL, false}, {"name", NULL, false}, {"value", NULL, true}, {NULL, NULL, false}};
+static const struct ctl_column global_parameter_columns[] = {{"name", NULL, false}, {"value", NULL, true}, {NULL, NULL, false}};
+
 #define ANY 64
+#define POLICY_OPERANDS "NAME PATTERN DEFINITION"
+#define POLICY_FIELDS "name pattern definition{"
 
 static const struct ctl_verb verbs[] = {
     {"list_queues", "[COLUMN...]", "list the queues of a virtual host", CTL_VHOST | CTL_COLUMNS | CTL_TIMEOUT_LINE, 0, ANY, NULL, "Listing queues for vhost %p ...",
@@ -44,6 +57,61 @@ static const struct ctl_verb verbs[] = {
     {"trace_on", "", "publish what passes through a virtual host to amq.rabbitmq.trace", CTL_VHOST, 0, 0, NULL, "Starting tracing for vhost \"%p\" ...",
      "Trace enabled for vhost %p", NULL, 0, NULL},
     {"trace_off", "", "end that", CTL_VHOST, 0, 0, NULL, "Stopping tracing for vhost \"%p\" ...", "Trace disabled for vhost %p", NULL, 0, NULL},
+    {"add_user", "USER [PASSWORD]", "make a user; without PASSWORD it is read from standard input", 0, 1, 2, NULL, "Adding user \"%1\" ...",
+     "Done. Don't forget to grant the user permissions to some virtual hosts! See 'godwit ctl help set_permissions' to learn more.", NULL, 0, ctl_run_password},
+    {"delete_user", "USER", "delete a user", 0, 1, 1, "name", "Deleting user \"%1\" ...", NULL, NULL, 0, NULL},
+    {"change_password", "USER [PASSWORD]", "give a user another password", 0, 1, 2, NULL, "Changing password for user \"%1\" ...", NULL, NULL, 0, ctl_run_password},
+    {"clear_password", "USER", "have a user not log in with a password any more", 0, 1, 1, "name", "Clearing password for user \"%1\" ...", NULL, NULL, 0, NULL},
+    {"authenticate_user", "USER [PASSWORD]", "say whether this is the user's password", 0, 1, 2, NULL, "Authenticating user \"%1\" ...", "Success", NULL, 0,
+     ctl_run_password},
+    {"set_user_tags", "USER [TAG...]", "give a user these tags and no others", 0, 1, ANY, "name tags*", "Setting tags for user \"%1\" to [%*] ...", NULL, NULL, 0,
+     NULL},
+    {"list_users", "", "list the users and their tags", 0, 0, 0, NULL, "Listing users ...", NULL, user_columns, 2, NULL},
+    {"set_permissions", "USER CONFIGURE WRITE READ", "say what a user may do in a virtual host, by regular expressions", CTL_VHOST, 4, 4,
+     "user configure write read", "Setting permissions for user \"%1\" in vhost \"%p\" ...", NULL, NULL, 0, NULL},
+    {"clear_permissions", "USER", "let a user into a virtual host no more", CTL_VHOST, 1, 1, "user", "Clearing permissions for user \"%1\" in vhost \"%p\" ...", NULL,
+     NULL, 0, NULL},
+    {"list_permissions", "", "list what users may do in a virtual host", CTL_VHOST, 0, 0, NULL, "Listing permissions for vhost \"%p\" ...", NULL, permission_columns, 4,
+     NULL},
+    {"list_user_permissions", "USER", "list what a user may do in all virtual hosts", 0, 1, 1, "user", "Listing permissions for user \"%1\" ...", NULL,
+     user_permission_columns, 4, NULL},
+    {"set_topic_permissions", "USER EXCHANGE WRITE READ", "say with which routing keys a user may use a topic exchange", CTL_VHOST, 4, 4, "user exchange write read",
+     "Setting topic permissions on \"%2\" for user \"%1\" in vhost \"%p\" ...", NULL, NULL, 0, NULL},
+    {"clear_topic_permissions", "USER [EXCHANGE]", "take that back", CTL_VHOST, 1, 2, "user exchange", NULL, NULL, NULL, 0, ctl_run_clear_topic_permissions},
+    {"list_topic_permissions", "", "list topic permissions in a virtual host", CTL_VHOST, 0, 0, NULL, "Listing topic permissions for vhost \"%p\" ...", NULL,
+     topic_permission_columns, 4, NULL},
+    {"list_user_topic_permissions", "USER", "list a user's topic permissions", 0, 1, 1, "user", "Listing topic permissions for user \"%1\" ...", NULL,
+     user_topic_permission_columns, 4, NULL},
+    {"set_policy", POLICY_OPERANDS, "set a policy, whose definition is JSON", CTL_VHOST | CTL_PRIORITY | CTL_APPLY_TO, 3, 3, POLICY_FIELDS,
+     "Setting policy \"%1\" for pattern \"%2\" to \"%3\" with priority \"%r\" for vhost \"%p\" ...", NULL, NULL, 0, NULL},
+    {"clear_policy", "NAME", "take a policy away", CTL_VHOST, 1, 1, "name", "Clearing policy \"%1\" on vhost \"%p\" ...", NULL, NULL, 0, NULL},
+    {"list_policies", "", "list the policies of a virtual host", CTL_VHOST, 0, 0, NULL, "Listing policies for vhost \"%p\" ...", NULL, policy_columns, 6, NULL},
+    {"set_operator_policy", POLICY_OPERANDS, "set a policy that limits what users' policies may say", CTL_VHOST | CTL_PRIORITY | CTL_APPLY_TO, 3, 3, POLICY_FIELDS,
+     "Setting operator policy override \"%1\" for pattern \"%2\" to \"%3\" with priority \"%r\" for vhost \"%p\" ...", NULL, NULL, 0, NULL},
+    {"clear_operator_policy", "NAME", "take an operator policy away", CTL_VHOST, 1, 1, "name", "Clearing operator policy \"%1\" on vhost \"%p\" ...", NULL, NULL, 0,
+     NULL},
+    {"list_operator_policies", "", "list the operator policies of a virtual host", CTL_VHOST, 0, 0, NULL, "Listing operator policy overrides for vhost \"%p\" ...",
+     NULL, policy_columns, 6, NULL},
+    {"set_parameter", "COMPONENT NAME VALUE", "set a parameter, whose value is JSON", CTL_VHOST, 3, 3, "component name value{",
+     "Setting runtime parameter \"%2\" for component \"%1\" to \"%3\" in vhost \"%p\" ...", NULL, NULL, 0, NULL},
+    {"clear_parameter", "COMPONENT NAME", "take a parameter away", CTL_VHOST, 2, 2, "component name",
+     "Clearing runtime parameter \"%2\" for component \"%1\" on vhost \"%p\" ...", NULL, NULL, 0, NULL},
+    {"list_parameters", "", "list the parameters of a virtual host", CTL_VHOST, 0, 0, NULL, "Listing runtime parameters for vhost \"%p\" ...", NULL, parameter_columns, 3,
+     NULL},
+    {"set_global_parameter", "NAME VALUE", "set a parameter of the broker, whose value is JSON", 0, 2, 2, "name value{",
+     "Setting global runtime parameter \"%1\" to \"%2\" ...", NULL, NULL, 0, NULL},
+    {"clear_global_parameter", "NAME", "take a parameter of the broker away", 0, 1, 1, "name", "Clearing global runtime parameter \"%1\" ...", NULL, NULL, 0, NULL},
+    {"list_global_parameters", "", "list the parameters of the broker", 0, 0, 0, NULL, "Listing global runtime parameters ...", NULL, global_parameter_columns, 2, NULL},
+    {"set_vhost_limits", "DEFINITION", "limit a virtual host: {\"max-connections\": N, \"max-queues\": N}", CTL_VHOST, 1, 1, "definition{",
+     "Setting vhost limits to \"%1\" for vhost \"%p\" ...", NULL, NULL, 0, NULL},
+    {"clear_vhost_limits", "", "take these limits away", CTL_VHOST, 0, 0, NULL, "Clearing vhost \"%p\" limits ...", NULL, NULL, 0, NULL},
+    {"list_vhost_limits", "", "list them, of one virtual host or with --global of all", CTL_VHOST | CTL_GLOBAL, 0, 0, NULL, NULL, NULL, NULL, 0, ctl_run_list_limits},
+    {"set_user_limits", "USER DEFINITION", "limit a user: {\"max-connections\": N, \"max-channels\": N}", 0, 2, 2, "user definition{",
+     "Setting user limits to \"%2\" for user \"%1\" ...", NULL, NULL, 0, NULL},
+    {"clear_user_limits", "USER LIMIT|all", "take a user's limits away", 0, 2, 2, "user limit", NULL, NULL, NULL, 0, ctl_run_clear_user_limits},
+    {"list_user_limits", "", "list them, of --user or with --global of all", CTL_USER | CTL_GLOBAL, 0, 0, NULL, NULL, NULL, NULL, 0, ctl_run_list_limits},
+    {"export_definitions", "FILE|-", "write everything that was declared to a file, as RabbitMQ does", 0, 1, 1, NULL, NULL, NULL, NULL, 0, ctl_run_export},
+    {"import_definitions", "[FILE|-]", "declare what such a file says", 0, 0, 1, NULL, NULL, NULL, NULL, 0, ctl_run_import},
     {"hash_password", "[PASSWORD]", "print the hash of a password, as definitions hold it", 0, 0, 1, NULL, NULL, NULL, NULL, 0, ctl_run_hash_password},
     {"status", "", "say how the broker is", 0, 0, 0, NULL, NULL, NULL, NULL, 0, ctl_run_status},
     {"ping", "", "say whether the broker answers", 0, 0, 0, NULL, NULL, NULL, NULL, 0, ctl_run_ping},
