@@ -23,6 +23,9 @@ enum command_type {
     COMMAND_SHARD_REQUEST,  /* consume, cancel, get, purge, status, delete's conditions */
     COMMAND_TRANSACTION,
     COMMAND_CONTROL,        /* write this worker's rows of a list, see control.h */
+    COMMAND_RELAY,          /* a message from another shard's queue, see relay.h; and the two that follow it */
+    COMMAND_RELAYED,
+    COMMAND_FORGET,
     /* to the master (worker 0) */
     COMMAND_TOPOLOGY_REQUEST,
     COMMAND_CLIENT_GONE,
@@ -194,6 +197,29 @@ struct command_deliver {
     uint64_t added_value;
 };
 enum deliver_flags { DELIVER_REDELIVERED = 1, DELIVER_NO_ACK = 2, DELIVER_GET = 4 };
+
+/* A whole record: RECORD_RELAYED, which is to be logged and answered, or RECORD_PUBLISH, which is not. */
+struct command_relay {
+    struct command command;
+    uint64_t serial;            /* given back in the answer */
+    struct chunk *chunk;
+    uint64_t begin;
+    uint16_t shard;
+    bool keep;                  /* a queue that takes nothing more does not let the message vanish */
+};
+
+struct command_relayed {
+    struct command command;
+    uint64_t serial;
+    uint16_t shard, from;       /* the message's old one; the one that answers */
+    bool ok;                    /* it is on disk there; false: refused, nothing is there */
+};
+
+struct command_forget {
+    struct command command;
+    uint64_t queue, seq;
+    uint16_t shard;
+};
 
 /* Partial: `first` is the serial of a publish that several shards must confirm, see publishing.c. */
 enum confirm_flags { CONFIRM_ACCEPTED = 1, CONFIRM_PARTIAL = 2 };

@@ -1,5 +1,6 @@
 #include "broker/broker.h"
 
+#include "broker/relay.h"
 #include "broker/users.h"
 #include "broker/worker_internal.h"
 
@@ -208,6 +209,8 @@ enum gw_err broker_open(struct broker *broker, char *why, unsigned room)
         err = copy_topology(broker);
     for (unsigned i = 1; !err && i < broker->shards; i++)
         err = shard_open(broker->workers[i % broker->config.workers]->shards[i], why, room);
+    if (!err && (err = relay_reconcile(broker)))
+        snprintf(why, room, "messages between two queues cannot be put together: %s", gw_err_text(err));
     for (unsigned i = 0; !err && i < broker->config.workers; i++)
         worker_settings(broker->workers[i]);
     for (unsigned i = 0; !err && i < broker->shards; i++)

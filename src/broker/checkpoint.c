@@ -23,6 +23,9 @@ struct checkpoint {
     struct compaction *compaction;      /* NULL: nothing to move, or all is moved */
     struct segment_file_info *files;
     unsigned file_count;
+    struct chunk *blob;                 /* the snapshot that waits for the log; NULL: none */
+    uint64_t blob_size;
+    uint64_t blob_end;                  /* the log's end when it was made */
     bool saving;
     enum gw_err err;
 };
@@ -43,6 +46,8 @@ void checkpoint_free(struct shard *shard)
     if (shard->checkpoint) {
         compaction_free(shard->checkpoint->compaction);
         free(shard->checkpoint->files);
+        if (shard->checkpoint->blob)
+            chunk_release(shard->checkpoint->blob, shard->worker->chunks);
     }
     free(shard->checkpoint);
     shard->checkpoint = NULL;
@@ -122,14 +127,39 @@ static enum gw_err list_files(struct shard *shard, struct checkpoint *checkpoint
     return GW_OK;
 }
 
-static enum gw_err save(struct shard *shard, uint64_t clean_end, bool wait)
+static enum gw_err make_blob(struct shard *shard, uint64_t clean_end)
 {
     struct checkpoint *checkpoint = shard->checkpoint;
     struct snapshot_head head = {.cutoff = checkpoint->cutoff, .clean_end = clean_end, .shards = shard->worker->broker->shards};
-    struct chunk *blob;
-    uint64_t size;
-    enum gw_err err = shard_snapshot_write(shard, &head, checkpoint->mark, checkpoint->files, checkpoint->file_count, &blob, &size);
-    return err ? err : snapshot_save(shard->worker->disk, shard->worker->chunks, shard->directory, ++shard->snapshot_generation, blob, size, wait, saved, shard);
+    checkpoint->blob_end = log_end(shard->log).offset;
+    return shard_snapshot_write(shard, &head, checkpoint->mark, checkpoint->files, checkpoint->file_count, &checkpoint->blob, &checkpoint->blob_size);
+}
+
+static enum gw_err save(struct shard *shard, bool wait)
+{
+    struct checkpoint *checkpoint = shard->checkpoint;
+    struct chunk *blob = checkpoint->blob;
+    checkpoint->blob = NULL;
+    checkpoint->saving = true;
+    return snapshot_save(shard->worker->disk, shard->worker->chunks, shard->directory, ++shard->snapshot_generation, blob, checkpoint->blob_size, wait, saved, shard);
+}
+
+/* A snapshot shows one half of a transaction as well as the other, or of a message that was relayed: its place and its origin. So it becomes true only when the
+ * log holds all that it shows, and it shows all that lies below its cutoff. */
+static enum gw_err save_when_logged(struct shard *shard)
+{
+    struct checkpoint *checkpoint = shard->checkpoint;
+    if (log_state(shard->log) == GW_ERR_FAILED)
+        return GW_ERR_FAILED;
+    if (!checkpoint->blob) {
+        if (log_committed(shard->log).offset < checkpoint->cutoff)
+            return GW_OK;
+        shard_flush_own(shard);
+        enum gw_err err = make_blob(shard, 0);
+        if (err)
+            return err;
+    }
+    return log_committed(shard->log).offset < checkpoint->blob_end ? GW_OK : save(shard, false);
 }
 
 static void start(struct shard *shard)
@@ -210,8 +240,7 @@ void shard_checkpoint_step(struct shard *shard)
     if (shard->checkpoint->phase == PHASE_SPILL)
         go_on_after_spill(shard);
     if (shard->checkpoint->phase == PHASE_SAVE && !shard->checkpoint->saving) {
-        shard->checkpoint->saving = true;
-        enum gw_err err = save(shard, 0, false);
+        enum gw_err err = save_when_logged(shard);
         if (err)
             fail(shard, err);
     }
@@ -233,7 +262,9 @@ enum gw_err shard_checkpoint_final(struct shard *shard)
         err = shard->checkpoint->err;
     }
     if (!err)
-        err = save(shard, log_end(shard->log).offset, true);
+        err = make_blob(shard, log_end(shard->log).offset);
+    if (!err)
+        err = save(shard, true);
     if (!err)
         err = shard->checkpoint->err;
     checkpoint_free(shard);

@@ -150,7 +150,8 @@ static bool deliver(struct shard *shard, struct queue *queue, struct lane *lane,
     command->handle = consumer->handle;
     command->channel = consumer->channel;
     /* One that came back unseen while later ones went ahead is flagged too: what is not flagged comes in order. */
-    bool redelivered = (entry->flags & ENTRY_REDELIVERED) || seq < lane->redelivered_below || seq < lane->delivered_below;
+    bool redelivered = (entry->flags & ENTRY_REDELIVERED) || seq < lane->redelivered_below ||
+                       (seq < lane->delivered_below && !(entry->flags & ENTRY_LATE));
     if (seq >= lane->delivered_below)
         lane->delivered_below = seq + 1;
     command->flags = (redelivered ? DELIVER_REDELIVERED : 0) | (consumer->no_ack ? DELIVER_NO_ACK : 0);

@@ -24,7 +24,10 @@
 #define BLOCK_SIZE 256u
 #define BLOCK_WORDS (BLOCK_SIZE / 64u)
 
-enum entry_flags { ENTRY_PERSISTENT = 1, ENTRY_REDELIVERED = 2 };
+enum entry_flags {
+    ENTRY_PERSISTENT = 1, ENTRY_REDELIVERED = 2,
+    ENTRY_LATE = 4,           /* it was kept back until its record was committed: later ones may have gone ahead */
+};
 
 struct entry {
     struct chunk *chunk;      /* NULL: the content is on disk only */

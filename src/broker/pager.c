@@ -364,20 +364,42 @@ void shard_load_block(struct shard *shard, const struct queue *queue, struct blo
     }
 }
 
+static bool is_loaded(const struct block_slot *slot)
+{
+    return slot->block && slot->block->entries && slot->block->bodies;
+}
+
+/* The slot may be gone afterwards. */
+static enum gw_err read_now(struct shard *shard, const struct queue *queue, struct block_slot *slot, uint64_t number)
+{
+    struct passage *passage = passage_new(shard, queue->id, number);
+    if (!passage)
+        return GW_ERR_NOMEM;
+    slot->loading = true;
+    shard->loading++;
+    return segment_read(shard->segments, slot->location, true, loaded, passage);
+}
+
+bool shard_load_now(struct shard *shard, const struct queue *queue, struct lane *lane, uint64_t number)
+{
+    struct block_slot *slot = lane_slot(lane, number);
+    for (unsigned i = 0; i < LOAD_TRIES && slot && !is_loaded(slot); i++) {
+        if (read_now(shard, queue, slot, number))
+            break;
+        slot = lane_slot(lane, number);
+    }
+    return slot && is_loaded(slot);
+}
+
 enum gw_err shard_reopen_block(struct shard *shard, struct queue *queue, struct lane *lane, uint64_t number)
 {
     struct block_slot *slot = lane_slot(lane, number);
-    if (!slot->block || !slot->block->entries || !slot->block->bodies) {
-        struct passage *passage = passage_new(shard, queue->id, number);
-        if (!passage)
-            return GW_ERR_NOMEM;
-        slot->loading = true;
-        shard->loading++;
-        enum gw_err err = segment_read(shard->segments, slot->location, true, loaded, passage);
+    if (!is_loaded(slot)) {
+        enum gw_err err = read_now(shard, queue, slot, number);
         slot = lane_slot(lane, number);
         if (err || !slot)
             return err;   /* no slot: what was in it is lost to rot, and told */
-        if (!slot->block || !slot->block->bodies)
+        if (!is_loaded(slot))
             return GW_ERR_NOMEM;
     }
     segment_released(shard, slot->location, slot->location.size - slot->released);

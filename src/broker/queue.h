@@ -36,7 +36,9 @@ struct queue {
     uint64_t progress_us;              /* when a consumer last made room */
     uint64_t timer_us;                 /* when it is to be looked at, monotonic; see timers.h */
     uint32_t timer_place;              /* in the shard's heap, from 1; 0: it is in none */
+    uint32_t relayed;                  /* messages that the relay holds */
     bool dirty, unused_told;
+    bool starved;                      /* it waits for room in the relay */
     struct queue *dirty_next;
 };
 

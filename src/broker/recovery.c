@@ -1,6 +1,7 @@
 /* From a data directory to a shard: its snapshot, then its log from the snapshot's cutoff on. */
 #include "broker/shard_snapshot.h"
 #include "base/bugs.h"
+#include "broker/relay.h"
 #include "broker/worker_internal.h"
 
 #include "store/snapshot.h"
@@ -68,7 +69,7 @@ static enum gw_err restore_publish(struct shard *shard, const struct record *rec
         .crc = record->content_crc,
         .flags = ENTRY_PERSISTENT,
     };
-    for (const uint8_t *target = record->head.data; target < record->head.data + record->head.size; target += PUBLISH_TARGET_SIZE) {
+    for (const uint8_t *target = record->head.data; target < record->head.data + record->count * PUBLISH_TARGET_SIZE; target += PUBLISH_TARGET_SIZE) {
         uint64_t id = load_le64(target);
         struct queue *queue = id & QUEUE_ID_TRANSIENT ? NULL : shard_queue(shard, id);
         if (!queue)
@@ -168,6 +169,14 @@ static enum gw_err replay(void *owner, const struct record *record, struct chunk
         break;
     case RECORD_SETTLE:
         err = restore_settle(shard, record);
+        break;
+    case RECORD_RELAYED:
+        err = restore_publish(shard, record, chunk, offset);
+        if (!err)
+            err = relay_restore_origin(shard, record);
+        break;
+    case RECORD_FORGET:
+        relay_restore_forget(shard, record);
         break;
     case RECORD_TRANSACTION:
         err = restore_transaction(shard, record, chunk, offset);
@@ -293,8 +302,10 @@ enum gw_err shard_close(struct shard *shard)
     }
     if (shard->log && shard->segments && !log_state(shard->log)) {
         while ((shard->spilling || shard->checkpoint) && shard->worker->disk->wait(shard->worker->disk))
-            if (shard->checkpoint)
+            if (shard->checkpoint) {
                 shard_checkpoint_step(shard);
+                log_flush(shard->log);
+            }
         err = shard_checkpoint_final(shard);
     }
     /* Storage has failed: what is under way still answers. */

@@ -1,6 +1,7 @@
 #include "broker/shard.h"
 #include "base/bugs.h"
 
+#include "broker/relay.h"
 #include "broker/worker_internal.h"
 #include "protocol/amqp/properties.h"
 #include "store/message.h"
@@ -51,6 +52,8 @@ void shard_free(struct shard *shard)
     block_pool_deinit(&shard->blocks);
     stage_drop(&shard->own, shard->worker->chunks);
     timers_deinit(&shard->timers);
+    relay_free(shard->relay);
+    origins_deinit(&shard->origins);
     free(shard->consumers);
     free(shard->pending);
     free(shard->withheld);
@@ -180,8 +183,10 @@ void shard_take_away(struct shard *shard, struct queue *queue, struct lane *lane
 void shard_discard(struct shard *shard, struct queue *queue, struct lane *lane, uint64_t seq, struct block_slot *slot, struct entry *entry, bool unacked,
                    enum discard_reason reason)
 {
-    (void)reason;
-    shard_take_away(shard, queue, lane, seq, slot, entry, unacked);
+    if (UNLIKELY(queue->settings && (queue->settings->flags & SETTINGS_DEAD_LETTER)))
+        relay_take(shard, queue, lane, seq, slot, entry, unacked, reason);
+    else
+        shard_take_away(shard, queue, lane, seq, slot, entry, unacked);
 }
 
 /* ---- what waits for the log ----------------------------------------------------------------------------------------- */
@@ -259,7 +264,7 @@ static void own_append(struct shard *shard)
 }
 
 /* Room for a record of the shard's own; the open settle record is sealed first. */
-static uint8_t *own_room(struct shard *shard, uint32_t size)
+uint8_t *shard_own_room(struct shard *shard, uint32_t size)
 {
     settle_seal(shard);
     uint8_t *at = stage_room(&shard->own, size);
@@ -274,27 +279,44 @@ static uint8_t *own_room(struct shard *shard, uint32_t size)
     return at;
 }
 
-void shard_log_settle(struct shard *shard, uint64_t queue, uint64_t seq, uint64_t count)
+void shard_own_made(struct shard *shard, uint32_t size)
+{
+    stage_advance(&shard->own, size);
+    shard->own_urgent = true;
+}
+
+void shard_own_pending(struct shard *shard, enum pending_kind kind, uint64_t first, uint64_t count)
+{
+    struct pending_confirm *last = shard->pending_open ? pending_at(shard, shard->pending_count - 1) : NULL;
+    shard->own_urgent = true;
+    if (kind == PENDING_SETTLED && last && last->end == UINT64_MAX && last->kind == PENDING_SETTLED)
+        last->count += count;
+    else
+        *pending_add(shard) = (struct pending_confirm){.end = UINT64_MAX, .first = first, .count = count, .kind = (uint16_t)kind};
+}
+
+bool shard_log_settle(struct shard *shard, uint64_t queue, uint64_t seq, uint64_t count)
 {
     if (shard->settle) {
         uint8_t *last = shard->settle + RECORD_HEADER_SIZE + (shard->settle_count - 1) * SETTLE_TARGET_SIZE;
         uint64_t first = load_le64(last + 8), so_far = load_le64(last + 16);
         if (load_le64(last) == queue && first + so_far == seq) {
             store_le64(last + 16, so_far + count - bug_enabled(BUG_SETTLE_ONE_SHORT));
-            return;
+            return true;
         }
     }
     uint32_t size = RECORD_HEADER_SIZE + (shard->settle_count + 1u) * SETTLE_TARGET_SIZE;
     if (!shard->settle || shard->settle_count == SETTLES_A_RECORD || !stage_room(&shard->own, size)) {
-        shard->settle = own_room(shard, RECORD_HEADER_SIZE + SETTLE_TARGET_SIZE);
+        shard->settle = shard_own_room(shard, RECORD_HEADER_SIZE + SETTLE_TARGET_SIZE);
         if (!shard->settle)
-            return;   /* without memory an acknowledgement may be forgotten over a restart, never a message */
+            return false;   /* without memory an acknowledgement may be forgotten over a restart, never a message */
         shard->settle_count = 0;
     }
     uint8_t *target = shard->settle + RECORD_HEADER_SIZE + shard->settle_count++ * SETTLE_TARGET_SIZE;
     store_le64(target, queue);
     store_le64(target + 8, seq);
     store_le64(target + 16, count);
+    return true;
 }
 
 /* ---- confirms ------------------------------------------------------------------------------------------------------ */
@@ -362,6 +384,9 @@ static void conclude(struct shard *shard, const struct pending_confirm *pending,
     case PENDING_MARK:
         redelivery_committed(shard, pending->first, pending->count);   /* of a log that has failed too: nothing would come after it */
         break;
+    case PENDING_RELAYED: relay_arrival_committed(shard, pending->first, pending->count, ok); break;
+    case PENDING_MOVED: relay_moved(shard, pending->first, ok); break;
+    case PENDING_SETTLED: relay_settled(shard, pending->count, ok); break;
     }
 }
 
@@ -412,6 +437,8 @@ static bool congested(struct shard *shard, const struct queue *queue)
     if (!shard->log)
         return false;
     if (log_end(shard->log).offset - log_committed(shard->log).offset > LOG_BACKLOG_MAX && !shard->storage_failed)
+        return true;
+    if (UNLIKELY(shard->relay && relay_is_behind(shard)))
         return true;
     if (!queue || !queue->consumer_count)
         return false;
@@ -484,15 +511,16 @@ static struct lane *lane_for(struct queue *queue, const struct content *content)
     return lane;
 }
 
-/* Pushes one record's message to its queues and writes the sequence numbers into the record. Answers the last queue, for flow control. */
-static struct queue *enqueue(struct shard *shard, uint8_t *record, struct chunk *chunk, bool durable, uint64_t log_offset)
+/* Pushes one record's message to its queues and writes the sequence numbers into the record. Answers the last queue, for flow control. `behind`: bytes
+ * between the targets and the content. */
+static inline struct queue *enqueue_from(struct shard *shard, uint8_t *record, struct chunk *chunk, bool durable, uint64_t log_offset, uint32_t behind)
 {
     uint16_t count = load_le16(record + 10);
     uint8_t *target = record + RECORD_HEADER_SIZE, *contents = target + count * PUBLISH_TARGET_SIZE;
     struct content content = {
         .chunk = chunk,
-        .offset = (uint32_t)(contents - chunk->data),
-        .size = load_le32(record) - RECORD_HEADER_SIZE - count * PUBLISH_TARGET_SIZE,
+        .offset = (uint32_t)(contents - chunk->data) + behind,
+        .size = load_le32(record) - RECORD_HEADER_SIZE - count * PUBLISH_TARGET_SIZE - behind,
         .crc = load_le32(record + 12),
         .flags = durable ? ENTRY_PERSISTENT : 0,
     };
@@ -511,6 +539,16 @@ static struct queue *enqueue(struct shard *shard, uint8_t *record, struct chunk 
         last = queue;
     }
     return last;
+}
+
+static struct queue *enqueue(struct shard *shard, uint8_t *record, struct chunk *chunk, bool durable, uint64_t log_offset)
+{
+    return enqueue_from(shard, record, chunk, durable, log_offset, 0);
+}
+
+void shard_enqueue(struct shard *shard, uint8_t *record, struct chunk *chunk, bool durable, uint64_t log_offset)
+{
+    enqueue_from(shard, record, chunk, durable, log_offset, record[8] == RECORD_RELAYED ? ORIGIN_SIZE : 0);
 }
 
 /* The records of the run will not be logged: nobody may read them as messages later. */
@@ -699,7 +737,7 @@ enum gw_err shard_log_change(struct shard *shard, const struct topology_change *
     if (err)
         return err;
     uint32_t content = topology_change_size(change), size = RECORD_HEADER_SIZE + content;
-    uint8_t *at = own_room(shard, size);
+    uint8_t *at = shard_own_room(shard, size);
     if (!at)
         return GW_ERR_NOMEM;
     topology_change_write(change, at + RECORD_HEADER_SIZE);
@@ -716,7 +754,7 @@ enum gw_err shard_log_change(struct shard *shard, const struct topology_change *
 bool shard_log_mark(struct shard *shard, uint64_t queue, uint64_t mark)
 {
     uint32_t size = RECORD_HEADER_SIZE + SETTLE_TARGET_SIZE;
-    uint8_t *at = own_room(shard, size);
+    uint8_t *at = shard_own_room(shard, size);
     if (!at)
         return false;
     store_le64(at + RECORD_HEADER_SIZE, queue);
@@ -744,6 +782,7 @@ static bool own_is_due(const struct shard *shard)
 void shard_flush_own(struct shard *shard)
 {
     own_append(shard);
+    conclude_up_to(shard, 0);   /* what the log refused */
 }
 
 void shard_turn_end(struct shard *shard)
@@ -768,6 +807,8 @@ uint64_t shard_deadline(const struct shard *shard)
         deadline = shard->own_since_us + OWN_DELAY_US;
     if (log_state(shard->log) == GW_ERR_FULL && now + 500000 < deadline)
         deadline = now + 500000;
+    if (UNLIKELY(shard->relay != NULL) && relay_deadline(shard) < deadline)
+        deadline = relay_deadline(shard);
     return deadline;
 }
 

@@ -12,6 +12,7 @@
 
 #include "base/map.h"
 #include "broker/batch.h"
+#include "broker/origins.h"
 #include "broker/queue.h"
 #include "broker/stage.h"
 #include "broker/timers.h"
@@ -57,8 +58,11 @@ struct pending_confirm {
 enum pending_kind {
     PENDING_CONFIRM,
     PENDING_ANSWER,      /* of a transaction: `first` is its serial */
-    PENDING_TOPOLOGY,    /* `first` is its sequence. This one and the next lie in the shard's own slices */
+    PENDING_TOPOLOGY,    /* `first` is its sequence. This one and those below lie in the shard's own slices */
     PENDING_MARK,        /* `first` is a queue, `count` the mark, see redelivery.c */
+    PENDING_RELAYED,     /* `first` is a queue, `count` a sequence number: an origin. This one and the next two: see relay.h */
+    PENDING_MOVED,       /* `first` is a serial of the relay */
+    PENDING_SETTLED,     /* `count` messages */
 };
 
 /* Credit that is kept back from a publisher while a queue is congested. */
@@ -98,6 +102,9 @@ struct shard {
     struct pending_confirm *pending; /* ring */
     uint32_t pending_first, pending_count, pending_capacity;
     uint32_t pending_open;           /* how many at its end wait for their slice */
+
+    struct relay *relay;             /* NULL: nothing was ever relayed */
+    struct origins origins;          /* of what other shards relayed to this one */
 
     struct withheld *withheld;
     uint32_t withheld_count, withheld_capacity;
@@ -151,8 +158,8 @@ static inline bool shard_must_log_settle(const struct queue *queue, const struct
     return queue->durable && ((entry->flags & ENTRY_PERSISTENT) || slot->state != SLOT_OPEN);
 }
 
-/* Notes in the log that a message is gone. */
-void shard_log_settle(struct shard *shard, uint64_t queue, uint64_t seq, uint64_t count);
+/* Notes in the log that a message is gone. False: out of memory. */
+bool shard_log_settle(struct shard *shard, uint64_t queue, uint64_t seq, uint64_t count);
 
 /* Removes a live message, releasing what it occupied. */
 void shard_remove(struct shard *shard, struct lane *lane, uint64_t seq, struct block_slot *slot, struct entry *entry, bool unacked);
@@ -171,6 +178,15 @@ void shard_discard(struct shard *shard, struct queue *queue, struct lane *lane, 
 void shard_timer(struct shard *shard, struct queue *queue, uint64_t at_us);
 /* Begins a turn: what is due is marked dirty. */
 void shard_timers(struct shard *shard);
+
+/* For records that the shard makes itself: room for one, in the chunk shard->own.chunk (NULL: out of memory); it is whole, and its slice urgent; what waits for
+ * that slice to be committed. */
+uint8_t *shard_own_room(struct shard *shard, uint32_t size);
+void shard_own_made(struct shard *shard, uint32_t size);
+void shard_own_pending(struct shard *shard, enum pending_kind kind, uint64_t first, uint64_t count);
+
+/* Pushes the message of a publish record, or of a relayed one, to those of its queues that are here, and writes their sequence numbers into it. */
+void shard_enqueue(struct shard *shard, uint8_t *record, struct chunk *chunk, bool durable, uint64_t log_offset);
 
 /* Appends what the shard itself has to log, now. */
 void shard_flush_own(struct shard *shard);
@@ -214,6 +230,8 @@ void redelivery_recovered(struct lane *lane, bool clean);
 
 /* Starts reading the block of `slot` back, and the next ones after it. */
 void shard_load(struct shard *shard, struct queue *queue, struct lane *lane, struct block_slot *slot);
+/* Reads one block back before it returns; false: it could not be, or nothing of it is left. */
+bool shard_load_now(struct shard *shard, const struct queue *queue, struct lane *lane, uint64_t block_number);
 /* Starts reading one block back, unless it is in memory or on its way. */
 void shard_load_block(struct shard *shard, const struct queue *queue, struct block_slot *slot, uint64_t block_number);
 /* Forgets the ready messages of a block that is not in memory. */

@@ -105,6 +105,21 @@ static void put_lane(struct buffer *buffer, uint64_t id, const struct lane *lane
         store_le32(buffer->data + count_at, count);
 }
 
+static void put_origins(struct buffer *buffer, const struct origins *origins)
+{
+    put32(buffer, origins->count);
+    for (const struct origin *origin = NULL; (origin = origins_next(origins, origin));) {
+        put64(buffer, origin->queue);
+        put64(buffer, origin->seq);
+        put32(buffer, origin->reason);
+        put32(buffer, origin->count);
+        for (uint32_t i = 0; i < origin->count; i++) {
+            put64(buffer, origin->targets[i].queue);
+            put64(buffer, origin->targets[i].seq);
+        }
+    }
+}
+
 static enum gw_err put_change(void *owner, const struct topology_change *change)
 {
     struct buffer *buffer = owner;
@@ -162,6 +177,7 @@ enum gw_err shard_snapshot_write(struct shard *shard, const struct snapshot_head
     } else {
         put32(&buffer, 0);
     }
+    put_origins(&buffer, &shard->origins);
     *blob = buffer.failed ? NULL : chunk_new(shard->worker->chunks, buffer.size);
     if (*blob)
         memcpy((*blob)->data, buffer.data, buffer.size);
@@ -263,19 +279,40 @@ static enum gw_err read_lane(struct shard *shard, struct reader *reader)
     return err;
 }
 
-static enum gw_err read_changes(struct shard *shard, struct reader reader)
+static enum gw_err read_origins(struct shard *shard, struct reader *reader)
 {
-    uint32_t count = take32(&reader);
+    uint32_t count = take32(reader);
+    for (uint32_t i = 0; !reader->bad && i < count; i++) {
+        uint64_t queue = take64(reader), seq = take64(reader);
+        uint32_t reason = take32(reader), targets = take32(reader);
+        if (reader->bad || targets > reader->rest.size / 16 || origins_find(&shard->origins, queue, seq))
+            return GW_ERR_CORRUPT;
+        struct origin *origin = origins_add(&shard->origins, queue, seq, targets);
+        if (!origin)
+            return GW_ERR_NOMEM;
+        origin->reason = (uint8_t)reason;
+        origin->committed = true;
+        for (uint32_t k = 0; k < targets; k++) {
+            origin->targets[k].queue = take64(reader);
+            origin->targets[k].seq = take64(reader);
+        }
+    }
+    return reader->bad ? GW_ERR_CORRUPT : GW_OK;
+}
+
+static enum gw_err read_changes(struct shard *shard, struct reader *reader)
+{
+    uint32_t count = take32(reader);
     enum gw_err err = GW_OK;
     for (uint32_t i = 0; !err && i < count; i++) {
-        uint32_t size = take32(&reader);
+        uint32_t size = take32(reader);
         struct topology_change change;
-        const uint8_t *at = reader.bad || size > reader.rest.size ? NULL : take(&reader, size);
+        const uint8_t *at = reader->bad || size > reader->rest.size ? NULL : take(reader, size);
         if (!at || !topology_change_read(bytes_of(at, size), &change))
             return GW_ERR_CORRUPT;
         err = shard_restore_change(shard, &change);
     }
-    return reader.bad ? GW_ERR_CORRUPT : err;
+    return reader->bad ? GW_ERR_CORRUPT : err;
 }
 
 /* Passes over the queues, to the changes behind them, which must be applied first. */
@@ -294,7 +331,8 @@ static void skip_queues(struct reader *reader)
 enum gw_err shard_snapshot_read(struct shard *shard, struct bytes blob, struct snapshot_head *head)
 {
     struct reader reader = {.rest = blob};
-    if (take32(&reader) != VERSION)
+    uint32_t version = take32(&reader);
+    if (version < 1 || version > VERSION)
         return GW_ERR_VERSION;
     head->shards = take32(&reader);
     head->cutoff = take64(&reader);
@@ -304,7 +342,9 @@ enum gw_err shard_snapshot_read(struct shard *shard, struct bytes blob, struct s
         return err;
     struct reader changes = reader;
     skip_queues(&changes);
-    err = changes.bad ? GW_ERR_CORRUPT : read_changes(shard, changes);
+    err = changes.bad ? GW_ERR_CORRUPT : read_changes(shard, &changes);
+    if (!err && version >= 2)
+        err = read_origins(shard, &changes);
     uint32_t queues = take32(&reader);
     for (uint32_t i = 0; !err && i < queues; i++)
         err = read_lane(shard, &reader);

@@ -6,6 +6,8 @@
  *   lanes of queues (4), each: queue's id (8) · next_seq (8) · redelivered_below (8) · the same after a clean end (8) · blocks (4), each:
  *       block number (8) · file (4) · size (4) · offset (8) · released (4) · live (2) · has bits (1) · zero (1) · [bits (32)]
  *   changes (4), each: size (4) · a topology change (broker/topology.h)
+ *   origins (4), each: queue's id (8) · sequence number (8) · reason (4) · targets (4), each: queue's id (8) · sequence number (8); see broker/origins.h
+ * Version 1 ended before the origins.
  */
 #ifndef BROKER_SHARD_SNAPSHOT_H
 #define BROKER_SHARD_SNAPSHOT_H

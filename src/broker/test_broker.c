@@ -2,6 +2,7 @@
 
 #include "store/message.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,6 +30,8 @@ void test_broker_open(struct test_broker *test, unsigned workers, unsigned shard
     }
     char why[256];
     enum gw_err err = broker_open(test->broker, why, sizeof(why));
+    if (err)
+        fprintf(stderr, "%s\n", why);
     CHECK(!err);
     test->now_us = 1000000;
 }

@@ -96,20 +96,24 @@ static uint32_t targets_in(const struct part *part, unsigned shard, uint32_t *fi
     return count;
 }
 
-static bool is_record_settle(const struct part *part)
+/* One that the record can say: of a queue with a dead-letter exchange a rejection is more than that. */
+static bool is_record_settle(const struct client *client, const struct part *part)
 {
-    return !part->chunk && (part->kind == SETTLE_ACK || part->kind == SETTLE_DISCARD) && !bug_enabled(BUG_TX_HALF_APPLIED);
+    if (part->chunk || (part->kind != SETTLE_ACK && part->kind != SETTLE_DISCARD) || bug_enabled(BUG_TX_HALF_APPLIED))
+        return false;
+    const struct queue_entry *queue = part->kind == SETTLE_DISCARD ? topology_queue_by_id(&client->worker->topology, part->queue) : NULL;
+    return !queue || !queue->settings || !(queue->settings->flags & SETTINGS_DEAD_LETTER);
 }
 
 /* Bytes of the shard's records in the transaction; 0: it has no part. */
-static uint64_t size_in(const struct transaction *transaction, unsigned shard, bool *durable)
+static uint64_t size_in(const struct client *client, const struct transaction *transaction, unsigned shard, bool *durable)
 {
     uint64_t size = 0;
     for (const struct part *part = transaction->first; part; part = part->next) {
         uint32_t first = 0, count = part->chunk ? targets_in(part, shard, &first) : 0;
         if (count)
             size += RECORD_HEADER_SIZE + (uint64_t)count * PUBLISH_TARGET_SIZE + part->content_size;
-        else if (is_record_settle(part) && queue_id_shard(part->queue) == shard)
+        else if (is_record_settle(client, part) && queue_id_shard(part->queue) == shard)
             size += RECORD_HEADER_SIZE + SETTLE_TARGET_SIZE;
         else
             continue;
@@ -121,9 +125,9 @@ static uint64_t size_in(const struct transaction *transaction, unsigned shard, b
     return size;
 }
 
-static uint8_t *write_part(uint8_t *at, const struct part *part, unsigned shard)
+static uint8_t *write_part(const struct client *client, uint8_t *at, const struct part *part, unsigned shard)
 {
-    if (is_record_settle(part)) {
+    if (is_record_settle(client, part)) {
         if (queue_id_shard(part->queue) != shard)
             return at;
         uint8_t *target = at + RECORD_HEADER_SIZE;
@@ -153,13 +157,13 @@ static bool commit_shard(struct client *client, const struct transaction *transa
 {
     struct worker *worker = client->worker;
     bool durable = false;
-    uint64_t size = size_in(transaction, shard, &durable) + RECORD_HEADER_SIZE;
+    uint64_t size = size_in(client, transaction, shard, &durable) + RECORD_HEADER_SIZE;
     struct chunk *chunk = size + BATCH_HEADER_SIZE <= UINT32_MAX - LOG_ALIGN ? chunk_new(worker->chunks, stage_align(size + BATCH_HEADER_SIZE)) : NULL;
     if (!chunk)
         return false;
     uint8_t *record = chunk->data + BATCH_HEADER_SIZE, *at = record + RECORD_HEADER_SIZE;
     for (const struct part *part = transaction->first; part; part = part->next)
-        at = write_part(at, part, shard);
+        at = write_part(client, at, part, shard);
     CHECK((uint64_t)(at - record) == size);
     record_begin(record, (uint32_t)size, RECORD_TRANSACTION, 0, 0);
     struct command_transaction *command = worker_command(worker, worker_of_shard(worker, shard), COMMAND_TRANSACTION, sizeof(*command), chunk);
@@ -178,7 +182,7 @@ static bool commit_shard(struct client *client, const struct transaction *transa
 static void settle_the_rest(struct client *client, const struct transaction *transaction)
 {
     for (const struct part *part = transaction->first; part; part = part->next)
-        if (!part->chunk && !is_record_settle(part))
+        if (!part->chunk && !is_record_settle(client, part))
             client_settle(client, part->queue, part->kind, part->first, part->count, NULL);
 }
 
@@ -189,7 +193,7 @@ void client_transaction_commit(struct client *client, struct transaction *transa
     publishing_seal(worker);   /* what was published before comes before */
     for (unsigned shard = 0; shard < worker->broker->shards; shard++) {
         bool durable = false;
-        if (size_in(transaction, shard, &durable) == 0)
+        if (size_in(client, transaction, shard, &durable) == 0)
             continue;
         if (commit_shard(client, transaction, shard, pending->serial, channel))
             pending->remaining++;

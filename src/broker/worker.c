@@ -1,4 +1,5 @@
 #include "broker/control.h"
+#include "broker/relay.h"
 #include "broker/worker_internal.h"
 
 #include <stdio.h>
@@ -349,6 +350,11 @@ static struct shard *shard_of(struct worker *worker, uint64_t queue)
     return shard;
 }
 
+static void take_forget(struct worker *worker, const struct command_forget *command)
+{
+    relay_forget(worker->shards[command->shard], command->queue, command->seq);
+}
+
 static void execute(struct worker *worker, const struct command *command, unsigned from)
 {
     const void *at = command;
@@ -362,6 +368,9 @@ static void execute(struct worker *worker, const struct command *command, unsign
     case COMMAND_SHARD_REQUEST: shard_request(shard_of(worker, ((const struct command_request *)at)->queue), at); break;
     case COMMAND_TRANSACTION: shard_transaction(worker->shards[((const struct command_transaction *)at)->shard], at); break;
     case COMMAND_CONTROL: control_at_worker(worker, at); break;
+    case COMMAND_RELAY: relay_arrived(worker->shards[((const struct command_relay *)at)->shard], at); break;
+    case COMMAND_RELAYED: relay_answered(worker->shards[((const struct command_relayed *)at)->shard], at); break;
+    case COMMAND_FORGET: take_forget(worker, at); break;
     case COMMAND_TOPOLOGY_REQUEST: master_request(worker->master, at); break;
     case COMMAND_CLIENT_GONE: master_client_gone(worker->master, ((const struct command_client *)at)->id); break;
     case COMMAND_QUEUE_UNUSED: master_queue_unused(worker->master, ((const struct command_client *)at)->id); break;
@@ -468,7 +477,7 @@ static bool post_all(struct worker *worker)
 static bool has_awakened(const struct worker *worker)
 {
     for (unsigned i = 0; i < worker->broker->shards; i++)
-        if (worker->shards[i] && worker->shards[i]->dirty)
+        if (worker->shards[i] && (worker->shards[i]->dirty || (worker->shards[i]->relay && relay_is_due(worker->shards[i]))))
             return true;
     return worker->master && master_is_due(worker->master);
 }
@@ -493,6 +502,9 @@ bool worker_turn(struct worker *worker, uint64_t now_us)
         for (unsigned i = 0; i < worker->broker->shards; i++)
             if (worker->shards[i] && worker->shards[i]->dirty)
                 shard_dispatch(worker->shards[i]);
+        for (unsigned i = 0; i < worker->broker->shards; i++)
+            if (worker->shards[i] && UNLIKELY(worker->shards[i]->relay != NULL))
+                relay_turn(worker->shards[i]);
         tell_turned(worker);
         acknowledge_changes(worker);
         if (worker->master)

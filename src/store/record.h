@@ -15,11 +15,15 @@
  *   │ size   │ crc    │type│flags│ count │ content_crc │ head …   │ content …     │
  *   └────────┴────────┴────┴─────┴───────┴─────────────┴──────────┴───────────────┘
  *     size: the whole record. crc: CRC-32C of bytes 8…16+head, going on from the size as if that were a checksum.
- *     content_crc: CRC-32C of the content alone, computed once where the content entered and kept with it for life. head: `count` targets (RECORD_PUBLISH, RECORD_SETTLE) or nothing.
+ *     content_crc: CRC-32C of the content alone, computed once where the content entered and kept with it for life. head: `count` targets
+ *     (RECORD_PUBLISH, RECORD_SETTLE, RECORD_FORGET), targets and an origin (RECORD_RELAYED), or nothing.
  *
  *   target of a publish (16 bytes): queue id (8), sequence number in that queue (8)
  *   target of a settle (24 bytes): queue id (8), first sequence number (8), how many follow each other from it (8)
- *   content of a publish: the message, see message.h.  content of a topology command: see broker/topology.
+ *   targets of a relayed message: those of a publish; one in another shard has the sequence number 0, and that shard logs it. Behind them its origin
+ *   (24 bytes): queue id (8), sequence number (8), why it was given up there (1), zero (7)
+ *   target of a forget (16 bytes): an origin that nobody will ask for any more: queue id (8), sequence number (8)
+ *   content of a publish or a relayed message: the message, see message.h.  content of a topology command: see broker/topology.
  *   content of a transaction: whole publish and settle records, one after the other; all of them or none become true.
  */
 #ifndef STORE_RECORD_H
@@ -35,6 +39,8 @@
 #define RECORD_HEADER_SIZE 16u
 #define PUBLISH_TARGET_SIZE 16u
 #define SETTLE_TARGET_SIZE 24u
+#define ORIGIN_SIZE 24u
+#define FORGET_TARGET_SIZE 16u
 
 enum record_type {
     RECORD_VOID = 0,         /* refused after it was laid out: skipped by every reader */
@@ -42,6 +48,8 @@ enum record_type {
     RECORD_SETTLE = 2,
     RECORD_TOPOLOGY = 3,     /* shard 0 only */
     RECORD_TRANSACTION = 4,
+    RECORD_RELAYED = 5,      /* a publish that the broker itself makes of a message in another shard, see broker/relay.h */
+    RECORD_FORGET = 6,
 };
 
 /* Of a publish inside a transaction: it is not kept over a restart. */
@@ -59,7 +67,13 @@ struct record {
 /* Bytes of head for `type` with `count` targets. */
 static inline uint32_t record_head_size(uint8_t type, uint16_t count)
 {
-    return type == RECORD_PUBLISH ? count * PUBLISH_TARGET_SIZE : type == RECORD_SETTLE ? count * SETTLE_TARGET_SIZE : 0;
+    switch (type) {
+    case RECORD_PUBLISH: return count * PUBLISH_TARGET_SIZE;
+    case RECORD_SETTLE: return count * SETTLE_TARGET_SIZE;
+    case RECORD_RELAYED: return count * PUBLISH_TARGET_SIZE + ORIGIN_SIZE;
+    case RECORD_FORGET: return count * FORGET_TARGET_SIZE;
+    default: return 0;
+    }
 }
 
 /* Writes the header but for crc, which record_seal fills in once the head is final. */

@@ -1,0 +1,54 @@
+#include "broker/letter.h"
+
+#include "broker/death.h"
+
+#include <stdlib.h>
+
+static struct bytes reason_name(enum discard_reason reason)
+{
+    static const char *const names[] = {"rejected", "expired", "maxlen", "delivery_limit"};
+    return bytes_of_text(names[reason]);
+}
+
+static enum gw_err make_dead(struct letter *letter, const struct message *message, const struct queue_entry *queue, enum discard_reason reason, uint64_t wall_us)
+{
+    const struct queue_settings *settings = queue->settings;
+    if (!settings || !(settings->flags & SETTINGS_DEAD_LETTER))
+        return GW_OK;
+    letter->name = settings->dead_letter_exchange;
+    letter->exchange = topology_exchange(queue->vhost, settings->dead_letter_exchange);
+    const struct death death = {.queue = queue->name, .reason = reason_name(reason), .time_s = wall_us / 1000000,
+                                .rerouted = settings->flags & SETTINGS_DEAD_LETTER_KEY};
+    if (death.rerouted)
+        letter->routing_key = settings->dead_letter_routing_key;
+    enum gw_err err = death_properties(message, &death, &letter->properties);
+    if (!err)
+        letter->own = (uint8_t *)(uintptr_t)letter->properties.data;
+    return err == GW_ERR_INVALID ? GW_OK : err;   /* what nobody can read goes on as it is */
+}
+
+enum gw_err letter_make(struct letter *letter, const struct message *message, const struct queue_entry *queue, enum discard_reason reason, uint64_t wall_us)
+{
+    *letter = (struct letter){.name = message->exchange, .routing_key = message->routing_key, .properties = message->properties, .body = message->body,
+                              .persistent = true};
+    return make_dead(letter, message, queue, reason, wall_us);
+}
+
+void letter_end(struct letter *letter)
+{
+    free(letter->own);
+    *letter = (struct letter){0};
+}
+
+uint64_t letter_size(const struct letter *letter, bool stamped)
+{
+    return message_size(letter->name.size, letter->routing_key.size, letter->properties.size, letter->body.size) +
+           (stamped ? MESSAGE_STAMP_SIZE : 0);
+}
+
+void letter_write(const struct letter *letter, uint8_t *at, uint64_t arrived_ms)
+{
+    uint8_t *body = message_begin(at, letter->name, letter->routing_key, letter->properties, arrived_ms);
+    if (letter->body.size)
+        memcpy(body, letter->body.data, letter->body.size);
+}
