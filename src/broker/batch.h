@@ -125,6 +125,9 @@ struct command_credit {
     uint32_t handle, bytes;
 };
 
+/* Of a resume: the consumer, which wants no acks, is bound by its channel's limit from now on. */
+enum resume_flags { RESUME_BOUND = 1 };
+
 struct command_refuse {         /* also of resume */
     struct command command;
     uint64_t queue, seq;

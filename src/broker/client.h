@@ -62,6 +62,7 @@ enum request_kind {
 enum request_flags {
     REQUEST_PASSIVE = 1, REQUEST_DURABLE = 2, REQUEST_EXCLUSIVE = 4, REQUEST_AUTO_DELETE = 8, REQUEST_INTERNAL = 16,
     REQUEST_IF_UNUSED = 32, REQUEST_IF_EMPTY = 64, REQUEST_NO_ACK = 128, REQUEST_NO_LOCAL = 256,
+    REQUEST_REPLY_QUEUE = 1 << 15,   /* queue.declare with an empty name: one for replies, "amq.rabbitmq.reply-to." and more */
     REQUEST_CHANNEL_LIMITED = 512,   /* consume: the channel has a limit of its own, see client_refuse */
     REQUEST_HIDDEN = 1024,           /* queue.declare: it is in no list, as it is the session's own means to an end */
 };
@@ -182,6 +183,10 @@ struct publish {
     } place;
 };
 
+/* What client_publish_begin would answer because of the exchange alone; PUBLISH_ROUTED: nothing. For a session that refuses the message for another reason, which
+ * is told only when there is none of these. */
+enum publish_result client_publish_judge(struct client *client, const struct publish *publish);
+
 /* Routes and makes room. On ROUTED (or UNROUTABLE with mandatory) write the body at publish->body, then call client_publish_end; on anything else it is over.
  * Cheap when exchange and routing key are those of the channel's last publish. */
 enum publish_result client_publish_begin(struct client *client, struct publish *publish);
@@ -218,6 +223,10 @@ void client_credit(struct client *client, uint64_t queue, uint32_t handle, uint3
  * nothing more until client_resume. */
 void client_refuse(struct client *client, const struct delivery *delivery);
 void client_resume(struct client *client, uint64_t queue, uint32_t handle);
+
+/* A consumer that was asked for with REQUEST_NO_ACK and without REQUEST_CHANNEL_LIMITED gets a channel with a limit: from now on what is delivered to it (and does
+ * not say no_ack) is to be settled, or may be refused. */
+void client_bind_to_limit(struct client *client, uint64_t queue, uint32_t handle);
 
 /* ---- requests -------------------------------------------------------------------------------------------------------- */
 

@@ -128,6 +128,8 @@ void shard_resume(struct shard *shard, const struct command_refuse *command)
     if (!consumer)
         return;
     consumer->refused = false;
+    if (command->command.flags & RESUME_BOUND)
+        consumer->no_ack = false;
     reconsider(shard, consumer);
 }
 
@@ -425,7 +427,7 @@ static void request_delete(struct shard *shard, struct queue *queue, const struc
         return;
     }
     const struct queue_totals totals = queue_totals(queue);
-    if ((request->flags & REQUEST_IF_EMPTY) && totals.ready + totals.unacked) {
+    if ((request->flags & REQUEST_IF_EMPTY) && totals.ready) {   /* what is held unacknowledged does not count, as in RabbitMQ */
         request_refuse(shard->worker, request, 406, "PRECONDITION_FAILED - queue '%.*s' in vhost '%.*s' not empty", NAME(request), VHOST(shard, request));
         return;
     }

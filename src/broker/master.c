@@ -409,7 +409,7 @@ static void declare_found_queue(struct master *master, const struct command_requ
     char what[600], difference[1000];
     snprintf(what, sizeof(what), "queue '%.*s' in vhost '%.*s'", TEXT(name), TEXT(queue->vhost->name));
     const struct { const char *name; unsigned asked, flag; } fields[] = {
-        {"durable", request->flags & REQUEST_DURABLE, TOPOLOGY_DURABLE},
+        {"durable", !exclusive && (request->flags & REQUEST_DURABLE), TOPOLOGY_DURABLE},
         {"auto_delete", request->flags & REQUEST_AUTO_DELETE, TOPOLOGY_AUTO_DELETE},
     };
     for (unsigned i = 0; !passive && i < 2; i++)
@@ -425,14 +425,15 @@ static void declare_found_queue(struct master *master, const struct command_requ
     answer_declared(answer_only(master, request, name), queue);
 }
 
-/* "amq.gen-" and 22 characters of base64url. */
-static struct bytes generate_name(struct worker *worker, char *text)
+/* `prefix` and 22 characters of base64url. */
+static struct bytes generate_name(struct worker *worker, const char *prefix, char *text)
 {
     static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    memcpy(text, "amq.gen-", 8);
+    size_t size = strlen(prefix);
+    memcpy(text, prefix, size);
     for (unsigned i = 0; i < 22; i++)
-        text[8 + i] = alphabet[worker_random(worker) >> 58];
-    return bytes_of(text, 30);
+        text[size + i] = alphabet[worker_random(worker) >> 58];
+    return bytes_of(text, size + 22);
 }
 
 static uint64_t new_queue_id(struct master *master, struct bytes name, bool durable)
@@ -462,7 +463,7 @@ static bool may_declare(struct master *master, const struct command_request *req
 
 static void declare_queue_with(struct master *master, struct vhost *vhost, const struct command_request *request, struct bytes arguments)
 {
-    char generated[32];
+    char generated[48];
     struct bytes name = request_name(request);
     struct queue_entry *queue = name.size ? topology_queue(vhost, name) : NULL;
     bool exclusive = request->flags & REQUEST_EXCLUSIVE;
@@ -482,7 +483,7 @@ static void declare_queue_with(struct master *master, struct vhost *vhost, const
         return;
     if (!name.size)
         do {
-            name = generate_name(master->worker, generated);
+            name = generate_name(master->worker, request->flags & REQUEST_REPLY_QUEUE ? "amq.rabbitmq.reply-to." : "amq.gen-", generated);
         } while (topology_queue(vhost, name));
     if (!may_declare(master, request, name, arguments, vhost->name))
         return;
@@ -491,7 +492,7 @@ static void declare_queue_with(struct master *master, struct vhost *vhost, const
     struct topology_change change = {
         .kind = CHANGE_QUEUE_DECLARE, .vhost = vhost->id, .id = new_queue_id(master, name, durable), .owner = exclusive ? request->client : 0,
         .name = name, .arguments = arguments,
-        .flags = (request->flags & REQUEST_DURABLE ? TOPOLOGY_DURABLE : 0) | (request->flags & REQUEST_AUTO_DELETE ? TOPOLOGY_AUTO_DELETE : 0) |
+        .flags = (durable ? TOPOLOGY_DURABLE : 0) | (request->flags & REQUEST_AUTO_DELETE ? TOPOLOGY_AUTO_DELETE : 0) |
                  (exclusive ? TOPOLOGY_EXCLUSIVE : 0) | (request->flags & REQUEST_HIDDEN ? TOPOLOGY_HIDDEN : 0)};
     struct step *step = change_topology(master, &change, durable, request);
     if (step) {
@@ -591,7 +592,7 @@ static bool binding_of(struct master *master, const struct vhost *vhost, const s
         request_refuse(master->worker, request, 406, "PRECONDITION_FAILED - %s", text);
         return false;
     }
-    if (queue && queue->owner && queue->owner != request->client) {
+    if (queue && queue->owner && queue->owner != request->client && !unbind) {
         request_refuse(master->worker, request, 405, RESOURCE_LOCKED_FORMAT, TEXT(name), TEXT(queue->vhost->name));
         return false;
     }

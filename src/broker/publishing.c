@@ -88,15 +88,29 @@ static bool set_key(struct cached_route *cached, uint64_t scope, struct bytes ex
     return true;
 }
 
+/* The exchange that the publish names, if it may be published to. */
+static enum publish_result find_exchange(struct worker *worker, const struct client *client, const struct publish *publish, struct exchange **exchange)
+{
+    const struct vhost *vhost = topology_vhost_by_id(&worker->topology, client->vhost);
+    *exchange = vhost ? topology_exchange(vhost, publish->exchange) : NULL;
+    if (!*exchange)
+        return PUBLISH_NO_EXCHANGE;
+    return (*exchange)->flags & TOPOLOGY_INTERNAL ? PUBLISH_INTERNAL_EXCHANGE : PUBLISH_ROUTED;
+}
+
+enum publish_result client_publish_judge(struct client *client, const struct publish *publish)
+{
+    struct exchange *exchange;
+    return find_exchange(client->worker, client, publish, &exchange);
+}
+
 static enum publish_result find_route(struct worker *worker, const struct client *client, const struct publish *publish, const struct bytes *copies,
                                       struct cached_route *cached)
 {
-    const struct vhost *vhost = topology_vhost_by_id(&worker->topology, client->vhost);
-    struct exchange *exchange = vhost ? topology_exchange(vhost, publish->exchange) : NULL;
-    if (!exchange)
-        return PUBLISH_NO_EXCHANGE;
-    if (exchange->flags & TOPOLOGY_INTERNAL)
-        return PUBLISH_INTERNAL_EXCHANGE;
+    struct exchange *exchange;
+    enum publish_result result = find_exchange(worker, client, publish, &exchange);
+    if (result != PUBLISH_ROUTED)
+        return result;
     struct routed_message message = {.routing_key = publish->routing_key, .properties = publish->properties, .random = worker_random(worker)};
     if (copies)
         memcpy(message.copies, copies, sizeof(message.copies));
@@ -520,13 +534,14 @@ void client_credit(struct client *client, uint64_t queue, uint32_t handle, uint3
     command->bytes = bytes;
 }
 
-static void send_refuse(struct client *client, enum command_type type, uint64_t queue, uint64_t seq, uint32_t handle)
+static struct command_refuse *send_refuse(struct client *client, enum command_type type, uint64_t queue, uint64_t seq, uint32_t handle)
 {
     struct command_refuse *command = worker_command(client->worker, worker_of_shard(client->worker, queue_id_shard(queue)), type,
                                                     sizeof(*command), NULL);
     command->queue = queue;
     command->seq = seq;
     command->handle = handle;
+    return command;
 }
 
 void client_refuse(struct client *client, const struct delivery *delivery)
@@ -537,4 +552,9 @@ void client_refuse(struct client *client, const struct delivery *delivery)
 void client_resume(struct client *client, uint64_t queue, uint32_t handle)
 {
     send_refuse(client, COMMAND_RESUME, queue, 0, handle);
+}
+
+void client_bind_to_limit(struct client *client, uint64_t queue, uint32_t handle)
+{
+    send_refuse(client, COMMAND_RESUME, queue, 0, handle)->command.flags = RESUME_BOUND;
 }

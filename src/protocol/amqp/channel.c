@@ -8,7 +8,6 @@
 #include "protocol/amqp/settle.h"
 #include "protocol/amqp/tx.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 /* Requests that one channel may have under way. */
@@ -143,7 +142,7 @@ bool channel_set_last_queue(struct channel *channel, struct bytes name)
 static void open_channel(struct session *session, uint16_t number, uint32_t id)
 {
     if (session->channel_max && session->channel_count >= session->channel_max) {
-        error_raise(session, NULL, AMQP_NOT_ALLOWED, id, "number of channels opened (%u) has reached the negotiated channel_max (%u)",
+        error_raise(session, NULL, AMQP_NOT_ALLOWED, 0, "number of channels opened (%u) has reached the negotiated channel_max (%u)",
                     session->channel_count, session->channel_max);
     } else if (id != AMQP_CHANNEL_OPEN) {
         error_raise(session, NULL, AMQP_CHANNEL_ERROR, id, "expected 'channel.open'");
@@ -171,6 +170,8 @@ static void failed_method(struct channel *channel, uint32_t id)
         session_send(channel->session, channel->number, AMQP_CHANNEL_CLOSE_OK, NULL);
     else if (id == AMQP_CHANNEL_CLOSE_OK)
         channel_free(channel);
+    else if (id == AMQP_CHANNEL_OPEN)
+        error_raise(channel->session, NULL, AMQP_CHANNEL_ERROR, id, "second 'channel.open' seen");
 }
 
 static void flow(struct channel *channel, const struct amqp_method *method)
@@ -224,7 +225,7 @@ static void do_method(struct channel *channel, const struct amqp_method *method)
     case AMQP_BASIC_ACK: case AMQP_BASIC_NACK: case AMQP_BASIC_REJECT: case AMQP_BASIC_RECOVER: case AMQP_BASIC_RECOVER_ASYNC:
         settle_method(channel, method);
         break;
-    case AMQP_BASIC_CONSUME: case AMQP_BASIC_CANCEL: case AMQP_BASIC_CANCEL_OK: case AMQP_BASIC_QOS: case AMQP_BASIC_GET:
+    case AMQP_BASIC_CONSUME: case AMQP_BASIC_CANCEL: case AMQP_BASIC_QOS: case AMQP_BASIC_GET:
         consume_method(channel, method);
         break;
     default: do_other_method(channel, method); break;
@@ -249,22 +250,6 @@ static bool adds_output(const struct amqp_method *method)
     }
 }
 
-static void refuse_undecoded(struct session *session, const struct amqp_method *method, enum amqp_decoded decoded, struct bytes payload)
-{
-    uint32_t id = amqp_method_id_read(payload.data);
-    if (decoded == AMQP_UNKNOWN_METHOD) {
-        error_raise(session, NULL, AMQP_COMMAND_INVALID, id, "unknown method %u/%u", id >> 16, id & 0xFFFF);
-    } else if (decoded == AMQP_BAD_UTF8) {
-        error_raise(session, NULL, AMQP_FRAME_ERROR, 0, "Malformed UTF-8 in shortstr");
-    } else {
-        char text[1024];
-        int size = 0;
-        for (size_t i = 4; i < payload.size && size < (int)ERROR_TEXT_MAX; i++)
-            size += snprintf(text + size, sizeof(text) - (size_t)size, "%s%u", i > 4 ? "," : "", payload.data[i]);
-        error_raise(session, NULL, AMQP_FRAME_ERROR, method->row->id, "cannot decode <<%.*s>>", size, text);
-    }
-}
-
 /* Is nothing under way on the channel that a method would have to be judged by? */
 static inline bool is_clear(const struct channel *channel)
 {
@@ -278,7 +263,7 @@ static bool decode_and_do(struct session *session, uint16_t number, struct chann
     struct amqp_method method;
     enum amqp_decoded decoded = amqp_method_decode(payload, &method);
     if (decoded != AMQP_DECODED) {
-        refuse_undecoded(session, &method, decoded, payload);
+        error_raise_undecoded(session, &method, decoded, payload);
         return true;
     }
     if (!channel) {

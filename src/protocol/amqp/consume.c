@@ -3,12 +3,12 @@
 #include "protocol/amqp/channel.h"
 #include "protocol/amqp/deliver.h"
 #include "protocol/amqp/errors.h"
+#include "protocol/amqp/reply_to.h"
 #include "protocol/amqp/requests.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
-#define REPLY_TO "amq.rabbitmq.reply-to"
 /* How long a consumer that was told to go on has for it alone. */
 #define RESUME_ALL_AFTER_US 5000u
 
@@ -119,7 +119,7 @@ static void consume_reply_to(struct channel *channel, const struct amqp_value *v
         return;
     }
     consumer->reply_to = true;
-    struct request request = {.kind = REQUEST_QUEUE_DECLARE, .flags = REQUEST_AUTO_DELETE | REQUEST_HIDDEN, .channel = channel->number,
+    struct request request = {.kind = REQUEST_QUEUE_DECLARE, .flags = REQUEST_AUTO_DELETE | REQUEST_HIDDEN | REQUEST_REPLY_QUEUE, .channel = channel->number,
                               .tag = request_tag(channel, REQUEST_TAG_REPLY_TO)};
     channel->waiting++;
     client_request(&channel->session->client, &request);
@@ -156,7 +156,7 @@ static void consume(struct channel *channel, const struct amqp_value *values)
         error_raise(session, channel, AMQP_NOT_ALLOWED, AMQP_BASIC_CONSUME, "attempt to reuse consumer tag '%.*s'", (int)tag.size, (const char *)tag.data);
         return;
     }
-    if (!request_queue_name(channel, AMQP_BASIC_CONSUME, &queue))
+    if (!request_queue_name(channel, AMQP_BASIC_CONSUME, &queue) || !request_is_no_reply_queue(channel, AMQP_BASIC_CONSUME, queue))
         return;
     if (tag.size == 0) {
         session->next_serial = (session->next_serial + 1) & 0xFFFFFF;
@@ -171,7 +171,7 @@ static void consume(struct channel *channel, const struct amqp_value *values)
     consumer->no_ack = values[AMQP_BASIC_CONSUME_NO_ACK].number;
     consumer->settle_here = consumer->no_ack && channel->limit;
     consumer->no_wait = values[AMQP_BASIC_CONSUME_NO_WAIT].number;
-    if (bytes_equal(queue, bytes_of_text(REPLY_TO))) {
+    if (reply_to_is(queue)) {
         consume_reply_to(channel, values, consumer);
         return;
     }
@@ -251,6 +251,10 @@ void consume_cancelled(struct session *session, uint32_t number)
     struct consumer *consumer = consume_find(session, number);
     if (!consumer || consumer->cancelling)
         return;
+    if (consumer->channel && consumer->channel->deleting) {
+        consumer->cancel_owed = true;
+        return;
+    }
     if (consumer->channel && consumer->channel->state == CHANNEL_OPEN && (session->capabilities & CLIENT_CONSUMER_CANCEL_NOTIFY)) {
         struct amqp_value values[AMQP_BASIC_CANCEL_COUNT] = {
             [AMQP_BASIC_CANCEL_CONSUMER_TAG] = amqp_bytes(bytes_of(consumer->tag, consumer->tag_size)), [AMQP_BASIC_CANCEL_NO_WAIT] = amqp_number(1)};
@@ -259,7 +263,30 @@ void consume_cancelled(struct session *session, uint32_t number)
     end_consumer(session, consumer);
 }
 
+void consume_tell_cancelled(struct channel *channel)
+{
+    struct session *session = channel->session;
+    for (uint32_t i = 0; i < session->consumer_capacity && channel->consumer_count; i++) {
+        struct consumer *consumer = session->consumers[i];
+        if (consumer && consumer->channel == channel && consumer->cancel_owed)
+            consume_cancelled(session, i);
+    }
+}
+
 /* ---- basic.qos ------------------------------------------------------------------------------------------------------------ */
+
+/* Consumers that want no acks, and were there before the channel had a limit, are bound by it too. */
+static void bind_to_limit(struct channel *channel)
+{
+    struct session *session = channel->session;
+    for (uint32_t i = 0; i < session->consumer_capacity; i++) {
+        struct consumer *consumer = session->consumers[i];
+        if (!consumer || consumer->channel != channel || !consumer->no_ack || consumer->settle_here || consumer->reply_to || !consumer->answered)
+            continue;
+        consumer->settle_here = true;
+        client_bind_to_limit(&session->client, consumer->queue, consumer->handle);
+    }
+}
 
 static void qos(struct channel *channel, const struct amqp_value *values)
 {
@@ -269,10 +296,13 @@ static void qos(struct channel *channel, const struct amqp_value *values)
         return;
     }
     uint32_t count = (uint32_t)values[AMQP_BASIC_QOS_PREFETCH_COUNT].number;
-    if (values[AMQP_BASIC_QOS_GLOBAL].number)
+    if (values[AMQP_BASIC_QOS_GLOBAL].number) {
         channel->limit = count;
-    else
+        if (count)
+            bind_to_limit(channel);
+    } else {
         channel->prefetch = count;
+    }
     session_send(channel->session, channel->number, AMQP_BASIC_QOS_OK, NULL);
     consume_resume(channel);
 }
@@ -319,7 +349,7 @@ void consume_resume_all(struct session *session)
 static void get(struct channel *channel, const struct amqp_value *values)
 {
     struct bytes queue = values[AMQP_BASIC_GET_QUEUE].bytes;
-    if (!request_queue_name(channel, AMQP_BASIC_GET, &queue))
+    if (!request_queue_name(channel, AMQP_BASIC_GET, &queue) || !request_is_no_reply_queue(channel, AMQP_BASIC_GET, queue))
         return;
     struct request request = {.kind = REQUEST_GET, .channel = channel->number, .tag = request_tag(channel, 0), .name = queue,
                               .flags = values[AMQP_BASIC_GET_NO_ACK].number ? REQUEST_NO_ACK : 0};
@@ -425,7 +455,6 @@ void consume_method(struct channel *channel, const struct amqp_method *method)
     switch (method->row->id) {
     case AMQP_BASIC_CONSUME: consume(channel, values); break;
     case AMQP_BASIC_CANCEL: cancel(channel, values[AMQP_BASIC_CANCEL_CONSUMER_TAG].bytes, values[AMQP_BASIC_CANCEL_NO_WAIT].number); break;
-    case AMQP_BASIC_CANCEL_OK: cancel(channel, values[AMQP_BASIC_CANCEL_OK_CONSUMER_TAG].bytes, true); break;
     case AMQP_BASIC_QOS: qos(channel, values); break;
     default: get(channel, values); break;
     }

@@ -17,6 +17,9 @@ void consume_reply_queue(struct channel *channel, const struct reply *reply);
 /* The consumer's queue is gone. */
 void consume_cancelled(struct session *session, uint32_t number);
 
+/* The same of those whose queues went with a delete that this channel asked for: it is answered first, as in RabbitMQ. */
+void consume_tell_cancelled(struct channel *channel);
+
 /* The consumer of a delivery; NULL: it is gone. */
 static inline struct consumer *consume_find(const struct session *session, uint32_t number)
 {

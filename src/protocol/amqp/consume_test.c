@@ -134,10 +134,10 @@ static void a_channels_limit_is_everybodys_but_no_gets(void **state)
     said("ack 7 1+1\ncredit 7/9 77\n");
     /* One at a time, in turn; the others when that one has no message any more. */
     settle(AMQP_BASIC_ACK, 2, false, false);
-    said("ack 7 2+1\nresume 7/9\n");
+    said("ack 7 2+1\nresume 7/10\n");
     assert_true(session_deadline(peer->session) == peer->now_us + 5000);
     session_tick(peer->session, peer->now_us + 5000);
-    said("resume 7/10\n");
+    said("resume 7/9\n");
     assert_true(session_deadline(peer->session) > peer->now_us + 1000000);
     delivery = fake_delivery(&peer->fake, "x", "k", bytes_of_text("m"), &chunk);
     delivery.consumer = 1;

@@ -203,7 +203,9 @@ void deliver_message(struct session *session, const struct delivery *delivery)
     if (UNLIKELY(made != NULL))
         free(made);
     consume_owe(consumer, (uint32_t)delivery->content.size + DELIVERY_OVERHEAD);
-    if (UNLIKELY(consumer->settle_here))
+    if (UNLIKELY(channel->limit != 0))
+        channel->resume_first = consumer->number + 1;
+    if (UNLIKELY(consumer->settle_here) && !delivery->no_ack)
         client_settle(&session->client, delivery->queue, SETTLE_ACK, delivery->seq, 1, NULL);
 }
 

@@ -144,6 +144,28 @@ void error_raise_frame(struct session *session, uint16_t code, uint8_t type, str
     error_raise(session, NULL, code, 0, "type %u, %s octets = %s%s%s", type, all ? "all" : "first 16", octets, why ? ": " : "", why ? why : "");
 }
 
+void error_raise_undecoded(struct session *session, const struct amqp_method *method, enum amqp_decoded decoded, struct bytes payload)
+{
+    uint32_t id = amqp_method_id_read(payload.data);
+    char text[1024];
+    int size = 0;
+    switch (decoded) {
+    case AMQP_UNKNOWN_METHOD:
+        error_raise(session, NULL, AMQP_COMMAND_INVALID, id, "unknown method %u/%u", id >> 16, id & 0xFFFF);
+        break;
+    case AMQP_BAD_UTF8:
+        error_raise(session, NULL, AMQP_FRAME_ERROR, id >> 16 == 10 ? id : 0, "Malformed UTF-8 in shortstr");
+        return;
+    default:
+        for (size_t i = 4; i < payload.size && size < (int)ERROR_TEXT_MAX; i++)
+            size += snprintf(text + size, sizeof(text) - (size_t)size, "%s%u", i > 4 ? "," : "", payload.data[i]);
+        error_raise(session, NULL, AMQP_FRAME_ERROR, method->row->id, "cannot decode <<%.*s>>", size, text);
+        break;
+    }
+    if (decoded != AMQP_MALFORMED)
+        session_die(session);
+}
+
 void error_out_of_memory(struct session *session)
 {
     error_raise(session, NULL, AMQP_RESOURCE_ERROR, 0, "out of memory");

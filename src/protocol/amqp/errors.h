@@ -38,6 +38,10 @@ void error_raise(struct session *session, struct channel *channel, uint16_t code
 /* The same with the whole text, its name included, as the broker answers it. */
 void error_raise_text(struct session *session, struct channel *channel, uint16_t code, uint32_t id, struct bytes text);
 
+/* A method frame that could not be decoded, `method` says of which method. Where RabbitMQ's connection falls over without a word, the peer is told, but its answer is
+ * not waited for. */
+void error_raise_undecoded(struct session *session, const struct amqp_method *method, enum amqp_decoded decoded, struct bytes payload);
+
 /* A frame that makes no sense where it is (505) or at all (501): "type 2, all octets = <<1,2>>", then ": " and `why` if that is not NULL. */
 void error_raise_frame(struct session *session, uint16_t code, uint8_t type, struct bytes payload, const char *why);
 

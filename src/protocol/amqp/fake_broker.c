@@ -94,15 +94,20 @@ static bool leads_nowhere(struct bytes routing_key)
     return bytes_equal(routing_key, bytes_of_text("nowhere")) || bytes_equal(routing_key, bytes_of_text("amq.godwit.control"));
 }
 
+enum publish_result client_publish_judge(struct client *client, const struct publish *publish)
+{
+    (void)client;
+    return bytes_equal(publish->exchange, bytes_of_text("missing")) ? PUBLISH_NO_EXCHANGE :
+           bytes_equal(publish->exchange, bytes_of_text("internal")) ? PUBLISH_INTERNAL_EXCHANGE : PUBLISH_ROUTED;
+}
+
 enum publish_result client_publish_begin(struct client *client, struct publish *publish)
 {
     struct worker *fake = client->worker;
     publish->body = NULL;
     publish->chunk = NULL;
-    if (bytes_equal(publish->exchange, bytes_of_text("missing")))
-        return PUBLISH_NO_EXCHANGE;
-    if (bytes_equal(publish->exchange, bytes_of_text("internal")))
-        return PUBLISH_INTERNAL_EXCHANGE;
+    if (client_publish_judge(client, publish) != PUBLISH_ROUTED)
+        return client_publish_judge(client, publish);
     if (fake->refuses)
         return PUBLISH_REFUSED;
     bool nowhere = leads_nowhere(publish->routing_key);
@@ -180,6 +185,11 @@ void client_refuse(struct client *client, const struct delivery *delivery)
 void client_resume(struct client *client, uint64_t queue, uint32_t handle)
 {
     say(client->worker, "resume %llu/%u\n", (unsigned long long)queue, handle);
+}
+
+void client_bind_to_limit(struct client *client, uint64_t queue, uint32_t handle)
+{
+    say(client->worker, "bind-to-limit %llu/%u\n", (unsigned long long)queue, handle);
 }
 
 /* ---- requests ------------------------------------------------------------------------------------------------------------------------ */

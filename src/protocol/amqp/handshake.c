@@ -219,30 +219,20 @@ static const char *phase_name(const struct session *session)
     }
 }
 
-static void refuse_undecoded(struct session *session, enum amqp_decoded decoded, uint32_t id)
-{
-    if (decoded == AMQP_UNKNOWN_METHOD)
-        error_raise(session, NULL, AMQP_COMMAND_INVALID, id, "unknown method %u/%u", id >> 16, id & 0xFFFF);
-    else if (decoded == AMQP_BAD_UTF8)
-        error_raise(session, NULL, AMQP_FRAME_ERROR, 0, "Malformed UTF-8 in shortstr");
-    else
-        error_raise(session, NULL, AMQP_FRAME_ERROR, id, "cannot decode %s", amqp_method_row(id)->name);
-}
-
 void handshake_method(struct session *session, struct bytes payload)
 {
     struct amqp_method method;
     uint32_t id = amqp_method_id_read(payload.data);
     enum amqp_decoded decoded = amqp_method_decode(payload, &method);
     if (decoded != AMQP_DECODED)
-        refuse_undecoded(session, decoded, id);
+        error_raise_undecoded(session, &method, decoded, payload);
     else if (id == AMQP_CONNECTION_START_OK && session->phase == PHASE_STARTING)
         start_ok(session, method.values);
     else if (id == AMQP_CONNECTION_TUNE_OK && session->phase == PHASE_TUNING)
         tune_ok(session, method.values);
     else if (id == AMQP_CONNECTION_OPEN && session->phase == PHASE_OPENING)
         open_vhost(session, method.values);
-    else if (id == AMQP_CONNECTION_CLOSE && session->phase >= PHASE_OPENING)
+    else if (id == AMQP_CONNECTION_CLOSE && session->phase == PHASE_RUNNING)
         close_asked(session);
     else if (id == AMQP_CONNECTION_UPDATE_SECRET && session->phase == PHASE_RUNNING)
         session_send(session, 0, AMQP_CONNECTION_UPDATE_SECRET_OK, NULL);

@@ -86,7 +86,7 @@ static enum amqp_decoded decode_argument(uint8_t kind, struct bytes *in, struct 
     value->bytes = bytes_of(in->data + prefix, length);
     *in = bytes_of(in->data + prefix + length, in->size - prefix - length);
     if (kind == AMQP_TABLE && !amqp_table_valid(value->bytes))
-        return AMQP_MALFORMED;
+        return AMQP_BAD_TABLE;
     if (kind == AMQP_SHORTSTR && !amqp_utf8_valid(value->bytes))
         return AMQP_BAD_UTF8;
     return AMQP_DECODED;
@@ -116,12 +116,13 @@ enum amqp_decoded amqp_method_decode(struct bytes payload, struct amqp_method *m
             continue;
         }
         enum amqp_decoded decoded = decode_argument(row->arguments[i].kind, &in, &method->values[i]);
-        if (decoded == AMQP_MALFORMED)
+        if (decoded == AMQP_MALFORMED || decoded == AMQP_BAD_TABLE)
             return decoded;
         if (decoded != AMQP_DECODED)
             worst = decoded;
     }
-    return in.size ? AMQP_MALFORMED : worst;
+    /* Methods with content come too often for RabbitMQ to look at their text. */
+    return in.size ? AMQP_MALFORMED : row->flags & AMQP_HAS_CONTENT ? AMQP_DECODED : worst;
 }
 
 /* Bytes that argument `index` adds; SIZE_MAX: it cannot be written. */

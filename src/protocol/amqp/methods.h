@@ -110,8 +110,9 @@ static inline uint32_t amqp_method_id_read(const uint8_t *payload)
 enum amqp_decoded {
     AMQP_DECODED,
     AMQP_UNKNOWN_METHOD,  /* method->row is NULL */
-    AMQP_MALFORMED,       /* cut off, bytes left over, or a bad table; method->row says of which method */
-    AMQP_BAD_UTF8,        /* a short string is no UTF-8 */
+    AMQP_MALFORMED,       /* cut off, or bytes left over; method->row says of which method */
+    AMQP_BAD_TABLE,       /* the same of a table: all of it is there, and makes no sense */
+    AMQP_BAD_UTF8,        /* a short string is no UTF-8; not told of methods with content, as in RabbitMQ */
 };
 
 /* Decodes a method frame's payload; the values point into it. */
@@ -148,7 +149,7 @@ static inline enum amqp_decoded amqp_publish_decode(struct bytes payload, struct
         return AMQP_MALFORMED;
     publish->mandatory = at[0] & 1;
     publish->immediate = at[0] >> 1 & 1;
-    return amqp_utf8_valid(publish->exchange) && amqp_utf8_valid(publish->routing_key) ? AMQP_DECODED : AMQP_BAD_UTF8;
+    return AMQP_DECODED;
 }
 
 /* Writes it as a whole frame; returns its size, 0 when it does not fit. */

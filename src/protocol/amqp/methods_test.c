@@ -99,7 +99,7 @@ static void bad_text_and_bad_tables_are_told_apart(void **state)
     struct amqp_method method;
     assert_int_equal(amqp_method_decode(bytes_of("\0\x32\0\x1E\0\0\001\xFF\0", 9), &method), AMQP_BAD_UTF8);
     assert_string_equal(method.row->name, "queue.purge");
-    assert_int_equal(amqp_method_decode(bytes_of("\0\x32\0\x0A\0\0\001q\0\0\0\0\x03\001kt", 16), &method), AMQP_MALFORMED);
+    assert_int_equal(amqp_method_decode(bytes_of("\0\x32\0\x0A\0\0\001q\0\0\0\0\x03\001kt", 16), &method), AMQP_BAD_TABLE);
     assert_string_equal(method.row->name, "queue.declare");
     assert_int_equal(amqp_method_decode(bytes_of("\0\x32\0\x99", 4), &method), AMQP_UNKNOWN_METHOD);
     assert_null(method.row);

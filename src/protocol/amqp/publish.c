@@ -1,22 +1,17 @@
 #include "protocol/amqp/publish.h"
 
+#include "protocol/amqp/admit.h"
 #include "protocol/amqp/channel.h"
 #include "protocol/amqp/control.h"
-#include "protocol/amqp/copies.h"
 #include "protocol/amqp/deliver.h"
 #include "protocol/amqp/errors.h"
-#include "protocol/amqp/properties.h"
 #include "protocol/amqp/tx.h"
 #include "store/message.h"
 
 #include <stdlib.h>
 
-#define REPLY_TO "amq.rabbitmq.reply-to"
-
 /* What no configuration allows (RabbitMQ's limit too). */
 #define BODY_MAX (512ull * 1024 * 1024)
-/* RabbitMQ's longest expiration: a hundred years, milliseconds. */
-#define EXPIRATION_MAX (100ull * 365 * 24 * 60 * 60 * 1000)
 
 /* A body of less than this that does not arrive in one piece is gathered by the session: a place of the broker's that waits for it would take a chunk of its
  * own, which is worth it for large ones only. */
@@ -37,165 +32,7 @@ struct content {
     uint8_t names[];           /* exchange, then routing key */
 };
 
-/* ---- what may be published --------------------------------------------------------------------------------------------------- */
-
-static void refuse_expiration(struct channel *channel, struct bytes text)
-{
-    error_raise(channel->session, channel, AMQP_PRECONDITION_FAILED, AMQP_BASIC_PUBLISH, "invalid expiration '%.*s': %s", (int)text.size,
-                (const char *)text.data, text.size && text.data[0] >= '0' && text.data[0] <= '9' ? "value_too_big" : "no_integer");
-}
-
-/* An expiration is a number of milliseconds in decimal digits. */
-static bool expiration_valid(struct bytes text)
-{
-    uint64_t value = 0;
-    for (size_t i = 0; i < text.size; i++) {
-        if (text.data[i] < '0' || text.data[i] > '9')
-            return false;
-        value = value * 10 + (uint64_t)(text.data[i] - '0');
-        if (value > EXPIRATION_MAX)
-            return false;
-    }
-    return text.size > 0;
-}
-
-/* What properties say beyond a delivery mode. */
-struct admitted {
-    uint8_t *rewritten;        /* the properties as they are stored, where that differs from how they came; freed once the broker has them */
-    struct bytes copies[2];    /* of CC and BCC, in the properties as they came */
-    bool copied;
-};
-
-/* Properties are stored otherwise than they came: `headers` has room for the table without BCC, NULL when that stays. */
-static bool rewrite(struct channel *channel, struct publish *publish, struct amqp_properties *properties, uint8_t *headers, struct admitted *admitted)
-{
-    if (headers)
-        properties->headers = bytes_of(headers, copies_without_bcc(properties->headers, headers));
-    size_t size = amqp_properties_size(properties);
-    admitted->rewritten = malloc(size);
-    if (!admitted->rewritten) {
-        error_out_of_memory(channel->session);
-        return false;
-    }
-    publish->properties = bytes_of(admitted->rewritten, amqp_properties_encode(properties, admitted->rewritten, size));
-    return true;
-}
-
-static bool admit_copies(struct channel *channel, const struct amqp_properties *properties, struct admitted *admitted)
-{
-    char text[128];
-    switch (copies_find(properties->headers, admitted->copies, text, sizeof(text))) {
-    case COPIES_NONE:
-        return true;
-    case COPIES_FOUND:
-        admitted->copied = true;
-        return true;
-    case COPIES_INVALID:
-        break;
-    }
-    error_raise(channel->session, channel, AMQP_PRECONDITION_FAILED, AMQP_BASIC_PUBLISH, "%s", text);
-    return false;
-}
-
-static bool admit_user(struct channel *channel, struct bytes user)
-{
-    struct session *session = channel->session;
-    if (bytes_equal(user, bytes_of(session->user, session->user_size)) ||
-        client_user_has_tag(&session->client, bytes_of(session->user, session->user_size), "impersonator"))
-        return true;
-    error_raise(session, channel, AMQP_PRECONDITION_FAILED, AMQP_BASIC_PUBLISH, "user_id property set to '%.*s' but authenticated user was '%.*s'",
-                (int)user.size, (const char *)user.data, session->user_size, session->user);
-    return false;
-}
-
-/* Looks at properties that are more than a delivery mode; sets publish->persistent. */
-static bool admit_properties(struct channel *channel, struct publish *publish, struct admitted *admitted)
-{
-    struct amqp_properties properties;
-    if (!amqp_properties_decode(publish->properties, &properties)) {
-        error_raise(channel->session, NULL, AMQP_SYNTAX_ERROR, AMQP_BASIC_PUBLISH, "malformed content properties");
-        return false;
-    }
-    publish->persistent = (properties.flags & AMQP_DELIVERY_MODE) && properties.delivery_mode == 2;
-    if ((properties.flags & AMQP_USER_ID) && !admit_user(channel, properties.user_id))
-        return false;
-    if ((properties.flags & AMQP_EXPIRATION) && !expiration_valid(properties.expiration)) {
-        refuse_expiration(channel, properties.expiration);
-        return false;
-    }
-    if ((properties.flags & AMQP_HEADERS) && !admit_copies(channel, &properties, admitted))
-        return false;
-    bool replies = (properties.flags & AMQP_REPLY_TO) && bytes_equal(properties.reply_to, bytes_of_text(REPLY_TO));
-    if (replies && !channel->reply_queue) {
-        error_raise(channel->session, channel, AMQP_PRECONDITION_FAILED, AMQP_BASIC_PUBLISH, "fast reply consumer does not exist");
-        return false;
-    }
-    if (!replies && !admitted->copies[1].data)
-        return true;
-    if (replies)
-        properties.reply_to = bytes_of_text(channel->reply_queue);
-    uint8_t *headers = admitted->copies[1].data ? malloc(properties.headers.size) : NULL;
-    if (admitted->copies[1].data && !headers) {
-        error_out_of_memory(channel->session);
-        return false;
-    }
-    bool rewritten = rewrite(channel, publish, &properties, headers, admitted);
-    free(headers);
-    return rewritten;
-}
-
-/* Judges everything that needs no look at the properties. */
-static inline bool admit(struct channel *channel, const struct publish *publish, bool immediate)
-{
-    struct session *session = channel->session;
-    if (UNLIKELY(immediate)) {
-        error_raise(session, channel, AMQP_NOT_IMPLEMENTED, AMQP_BASIC_PUBLISH, "immediate=true");
-        return false;
-    }
-    if (UNLIKELY(publish->body_size > session->config->max_message_size)) {
-        error_raise(session, channel, AMQP_PRECONDITION_FAILED, AMQP_BASIC_PUBLISH, "message size %llu is larger than configured max size %llu",
-                    (unsigned long long)publish->body_size, (unsigned long long)session->config->max_message_size);
-        return false;
-    }
-    return true;
-}
-
-/* Are the properties no more than a delivery mode? Sets publish->persistent when they are. */
-static inline bool has_plain_properties(struct publish *publish)
-{
-    const uint8_t *list = publish->properties.data;
-    size_t size = publish->properties.size;
-    if (size == 3 && load_be16(list) == AMQP_DELIVERY_MODE) {
-        publish->persistent = list[2] == 2;
-        return true;
-    }
-    return size == 2 && load_be16(list) == 0;
-}
-
 /* ---- after the broker's first answer ------------------------------------------------------------------------------------------- */
-
-static void refuse_publish(struct channel *channel, const struct publish *publish, enum publish_result result)
-{
-    const char *exchange = (const char *)publish->exchange.data;
-    int size = (int)publish->exchange.size;
-    struct bytes vhost = client_vhost_name(&channel->session->client);
-    switch (result) {
-    case PUBLISH_NO_EXCHANGE:
-        error_raise(channel->session, channel, AMQP_NOT_FOUND, AMQP_BASIC_PUBLISH, "no exchange '%.*s' in vhost '%.*s'", size, exchange, (int)vhost.size,
-                    (const char *)vhost.data);
-        break;
-    case PUBLISH_INTERNAL_EXCHANGE:
-        error_raise(channel->session, channel, AMQP_ACCESS_REFUSED, AMQP_BASIC_PUBLISH, "cannot publish to internal exchange '%.*s' in vhost '%.*s'", size, exchange,
-                    (int)vhost.size, (const char *)vhost.data);
-        break;
-    case PUBLISH_REFUSED:
-        error_raise(channel->session, channel, AMQP_INTERNAL_ERROR, AMQP_BASIC_PUBLISH, "durable storage takes no messages");
-        break;
-    default:
-        error_raise(channel->session, channel, AMQP_RESOURCE_ERROR, AMQP_BASIC_PUBLISH, "no memory for the message");
-        break;
-    }
-}
 
 /* The session itself knows how the publish ended. */
 static void confirm_now(struct channel *channel, const struct publish *publish, bool accepted)
@@ -249,7 +86,7 @@ static inline bool begin(struct channel *channel, struct publish *publish, const
     }
     bool refused_quietly = *result == PUBLISH_REFUSED && channel->confirming;
     if (UNLIKELY(*result > PUBLISH_UNROUTABLE && !refused_quietly)) {
-        refuse_publish(channel, publish, *result);
+        admit_refuse_publish(channel, publish, *result);
         return false;
     }
     if (channel->confirming)
@@ -332,7 +169,7 @@ size_t publish_whole(struct session *session, const uint8_t *data, size_t size)
     publish.body = NULL;
     if (UNLIKELY(!admit(channel, &publish, names.immediate)))
         return size - in.size;
-    if (UNLIKELY(!has_plain_properties(&publish))) {
+    if (UNLIKELY(!admit_has_plain_properties(&publish))) {
         publish_rich(channel, &publish, body);
     } else if (begin(channel, &publish, NULL, &result)) {
         if (LIKELY(publish.body && body.size))
@@ -453,7 +290,7 @@ bool publish_header(struct channel *channel, struct bytes payload)
     struct publish *publish = &content->publish;
     publish->properties = header.properties;
     publish->body_size = header.body_size;
-    bool good = admit(channel, publish, content->immediate) && (has_plain_properties(publish) || admit_properties(channel, publish, &admitted)) &&
+    bool good = admit(channel, publish, content->immediate) && (admit_has_plain_properties(publish) || admit_properties(channel, publish, &admitted)) &&
                 (header.body_size < GATHER_MAX ? begin_gathering(channel, &admitted) : begin_streaming(channel, &admitted));
     free(admitted.rewritten);
     if (!good)

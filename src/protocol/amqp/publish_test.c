@@ -65,9 +65,9 @@ static void bad_publishes_close_what_they_must(void **state)
         {"x", "\0\0", 2, 4, true, "0 connection.close 540 \"NOT_IMPLEMENTED - immediate=true\" 60 40\n"},
         {"x", "\x01\0\3abc", 6, 4, false, "1 channel.close 406 \"PRECONDITION_FAILED - invalid expiration 'abc': no_integer\" 60 40\n"},
         {"x", "\0\x10\3bob", 6, 4, false, "1 channel.close 406 \"PRECONDITION_FAILED - user_id property set to 'bob' but authenticated user was 'guest'\" 60 40\n"},
-        {"x", "\x02\0\x16" "amq.rabbitmq.reply-to", 24, 4, false, "0 connection.close 502 \"SYNTAX_ERROR - malformed content properties\" 60 40\n"},
+        {"x", "\x02\0\x16" "amq.rabbitmq.reply-to", 24, 4, false, "0 connection.close 541 \"INTERNAL_ERROR\" 0 0\n"},
         {"x", "\x02\0\x15" "amq.rabbitmq.reply-to", 24, 4, false, "1 channel.close 406 \"PRECONDITION_FAILED - fast reply consumer does not exist\" 60 40\n"},
-        {"x", "\x80\0", 2, 4, false, "0 connection.close 502 \"SYNTAX_ERROR - malformed content properties\" 60 40\n"},
+        {"x", "\x80\0", 2, 4, false, "0 connection.close 541 \"INTERNAL_ERROR\" 0 0\n"},
     };
     BOTH_WAYS(pieces) {
         for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {

@@ -3,10 +3,9 @@
 #include "protocol/amqp/channel.h"
 #include "protocol/amqp/consume.h"
 #include "protocol/amqp/errors.h"
+#include "protocol/amqp/reply_to.h"
 
 #include <stdlib.h>
-
-#define REPLY_TO "amq.rabbitmq.reply-to"
 
 /* Which method a kind of request comes from, and which one answers it. */
 static const struct kind_row {
@@ -50,6 +49,16 @@ bool request_queue_name(struct channel *channel, uint32_t id, struct bytes *name
     }
     *name = bytes_of_text(channel->last_queue);
     return true;
+}
+
+bool request_is_no_reply_queue(struct channel *channel, uint32_t id, struct bytes name)
+{
+    if (LIKELY(!reply_to_names(name)))
+        return true;
+    struct bytes vhost = client_vhost_name(&channel->session->client);
+    error_raise(channel->session, channel, AMQP_NOT_FOUND, id, "no queue '%.*s' in vhost '%.*s'", (int)name.size, (const char *)name.data, (int)vhost.size,
+                (const char *)vhost.data);
+    return false;
 }
 
 /* The default exchange is nobody's to declare, delete or bind. */
@@ -237,6 +246,17 @@ static void declare_reply_to(struct channel *channel, bool no_wait)
         declare_ok(channel, bytes_of_text(REPLY_TO), 0, 1);
 }
 
+/* A queue that replies go to is not there for deletes, unbinds, purges and binds. */
+static void ask_reply_queue(struct channel *channel, const struct request *request, bool no_wait)
+{
+    struct amqp_value none = amqp_number(0);
+    bool quiet = request->kind == REQUEST_QUEUE_DELETE || request->kind == REQUEST_QUEUE_UNBIND;
+    if (!quiet)
+        request_is_no_reply_queue(channel, kinds[request->kind].method, request->name);
+    else if (!no_wait)
+        session_send(channel->session, channel->number, kinds[request->kind].ok, &none);
+}
+
 void request_method(struct channel *channel, const struct amqp_method *method)
 {
     struct request request = {.channel = channel->number};
@@ -246,12 +266,20 @@ void request_method(struct channel *channel, const struct amqp_method *method)
         return;
     strip_line_ends(&request.name, name);
     strip_line_ends(&request.source, source);
-    if (request.kind == REQUEST_QUEUE_DECLARE && bytes_equal(request.name, bytes_of_text(REPLY_TO))) {
+    if (request.kind == REQUEST_QUEUE_DECLARE && reply_to_is(request.name)) {
         declare_reply_to(channel, no_wait);
         return;
     }
-    if (request.kind == REQUEST_QUEUE_DELETE)
+    if (UNLIKELY(reply_to_names(request.name)) && request.kind == REQUEST_QUEUE_DECLARE) {
+        request.flags = REQUEST_PASSIVE;
+    } else if (UNLIKELY(reply_to_names(request.name)) && request.kind <= REQUEST_QUEUE_UNBIND) {
+        ask_reply_queue(channel, &request, no_wait);
+        return;
+    }
+    if (request.kind == REQUEST_QUEUE_DELETE) {
         forget_exclusive(channel->session, request.name);
+        channel->deleting++;
+    }
     bool exclusive = request.kind == REQUEST_QUEUE_DECLARE && (request.flags & (REQUEST_EXCLUSIVE | REQUEST_PASSIVE)) == REQUEST_EXCLUSIVE;
     bool pipelined = request_is_pipelined(method);
     request.tag = request_tag(channel, (no_wait ? REQUEST_TAG_NO_WAIT : 0) | (exclusive ? REQUEST_TAG_EXCLUSIVE : 0) | (pipelined ? REQUEST_TAG_PIPELINED : 0));
@@ -268,7 +296,12 @@ static void send_ok(struct channel *channel, const struct reply *reply)
 {
     struct amqp_value count = amqp_number(reply->messages);
     switch (reply->kind) {
-    case REQUEST_QUEUE_DECLARE: declare_ok(channel, reply->name, reply->messages, reply->consumers); break;
+    case REQUEST_QUEUE_DECLARE:
+        if (UNLIKELY(reply_to_names(reply->name)))
+            declare_ok(channel, reply->name, 0, 1);
+        else
+            declare_ok(channel, reply->name, reply->messages, reply->consumers);
+        break;
     case REQUEST_QUEUE_DELETE: case REQUEST_QUEUE_PURGE:
         session_send(channel->session, channel->number, kinds[reply->kind].ok, &count);
         break;
@@ -299,6 +332,8 @@ void request_replied(struct session *session, const struct reply *reply)
     struct channel *channel = channel_find_serial(session, reply->channel, reply->tag >> REQUEST_TAG_SHIFT);
     if (!channel)
         return;
+    if (reply->kind == REQUEST_QUEUE_DELETE)
+        channel->deleting--;
     uint16_t *waiting = reply->tag & REQUEST_TAG_PIPELINED ? &channel->pipelined : &channel->waiting;
     CHECK(*waiting > 0);
     --*waiting;
@@ -310,4 +345,6 @@ void request_replied(struct session *session, const struct reply *reply)
         error_raise_text(session, channel, reply->code, kinds[reply->kind].method, reply->text);
     else
         done(channel, reply);
+    if (reply->kind == REQUEST_QUEUE_DELETE && !channel->deleting)
+        consume_tell_cancelled(channel);
 }

@@ -30,6 +30,9 @@ void request_replied(struct session *session, const struct reply *reply);
 /* The queue that `name` means: the one declared last when it is empty; raises NOT_FOUND and answers false when there is none. */
 bool request_queue_name(struct channel *channel, uint32_t id, struct bytes *name);
 
+/* Raises NOT_FOUND because of the method `id` if the name is that of a queue for replies, which is none for the method. */
+bool request_is_no_reply_queue(struct channel *channel, uint32_t id, struct bytes name);
+
 /* Asks for the deletion of the session's exclusive queues, each counted in session->releases. */
 void request_delete_exclusive(struct session *session);
 

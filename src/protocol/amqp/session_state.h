@@ -46,6 +46,7 @@ struct consumer {
     bool releasing;               /* counted in session->releases */
     bool refused;                 /* gets nothing until consume_resume, since the channel's limit is reached */
     bool owes;                    /* in session->owed_consumers */
+    bool cancel_owed;             /* its queue is gone: told once the delete that the channel asked for is answered */
     bool reply_to;                /* of the pseudo queue amq.rabbitmq.reply-to */
     struct consumer *owed_next;
     uint8_t tag_size;
@@ -66,6 +67,7 @@ struct channel {
     bool confirming, dirty;
     uint16_t pipelined;           /* requests not answered yet that may be followed by others like them */
     uint16_t waiting;             /* those that nothing may follow */
+    uint16_t deleting;            /* queue.deletes among them */
     uint32_t releases;            /* of CHANNEL_ASKED: cancels not answered yet */
     uint32_t prefetch;            /* of consumers to come; 0: no limit */
     uint32_t limit;               /* of the whole channel; 0: no limit */

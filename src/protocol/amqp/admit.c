@@ -1,0 +1,229 @@
+#include "protocol/amqp/admit.h"
+
+#include "protocol/amqp/copies.h"
+#include "protocol/amqp/errors.h"
+#include "protocol/amqp/reply_to.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* RabbitMQ's longest expiration: ten years, milliseconds. */
+#define EXPIRATION_MAX (10ull * 365 * 24 * 60 * 60 * 1000)
+
+/* ---- refusing ---------------------------------------------------------------------------------------------------------------- */
+
+void admit_refuse_publish(struct channel *channel, const struct publish *publish, enum publish_result result)
+{
+    const char *exchange = (const char *)publish->exchange.data;
+    int size = (int)publish->exchange.size;
+    struct bytes vhost = client_vhost_name(&channel->session->client);
+    switch (result) {
+    case PUBLISH_NO_EXCHANGE:
+        error_raise(channel->session, channel, AMQP_NOT_FOUND, AMQP_BASIC_PUBLISH, "no exchange '%.*s' in vhost '%.*s'", size, exchange, (int)vhost.size,
+                    (const char *)vhost.data);
+        break;
+    case PUBLISH_INTERNAL_EXCHANGE:
+        error_raise(channel->session, channel, AMQP_ACCESS_REFUSED, AMQP_BASIC_PUBLISH, "cannot publish to internal exchange '%.*s' in vhost '%.*s'", size, exchange,
+                    (int)vhost.size, (const char *)vhost.data);
+        break;
+    case PUBLISH_REFUSED:
+        error_raise(channel->session, channel, AMQP_INTERNAL_ERROR, AMQP_BASIC_PUBLISH, "durable storage takes no messages");
+        break;
+    default:
+        error_raise(channel->session, channel, AMQP_RESOURCE_ERROR, AMQP_BASIC_PUBLISH, "no memory for the message");
+        break;
+    }
+}
+
+/* Is the exchange one that may be published to? RabbitMQ complains of it before it looks at the message's properties. */
+static bool exchange_is_good(struct channel *channel, const struct publish *publish)
+{
+    enum publish_result result = client_publish_judge(&channel->session->client, publish);
+    if (result != PUBLISH_ROUTED)
+        admit_refuse_publish(channel, publish, result);
+    return result == PUBLISH_ROUTED;
+}
+
+/* A fault of the message, told unless the exchange has one. */
+__attribute__((format(printf, 3, 4)))
+static void refuse(struct channel *channel, const struct publish *publish, const char *format, ...)
+{
+    char text[1024];
+    va_list arguments;
+    if (!exchange_is_good(channel, publish))
+        return;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof(text), format, arguments);
+    va_end(arguments);
+    error_raise(channel->session, channel, AMQP_PRECONDITION_FAILED, AMQP_BASIC_PUBLISH, "%s", text);
+}
+
+void admit_refuse_immediate(struct channel *channel)
+{
+    error_raise(channel->session, channel, AMQP_NOT_IMPLEMENTED, AMQP_BASIC_PUBLISH, "immediate=true");
+}
+
+void admit_refuse_size(struct channel *channel, const struct publish *publish)
+{
+    error_raise(channel->session, channel, AMQP_PRECONDITION_FAILED, AMQP_BASIC_PUBLISH, "message size %llu is larger than configured max size %llu",
+                (unsigned long long)publish->body_size, (unsigned long long)channel->session->config->max_message_size);
+}
+
+/* ---- expiration ---------------------------------------------------------------------------------------------------------------- */
+
+/* Digits at the start of `text`, behind a sign. */
+static size_t integer_size(struct bytes text, bool *negative)
+{
+    size_t sign = text.size && (text.data[0] == '-' || text.data[0] == '+'), at = sign;
+    *negative = sign && text.data[0] == '-';
+    while (at < text.size && text.data[at] >= '0' && text.data[at] <= '9')
+        at++;
+    return at > sign ? at : 0;
+}
+
+static bool is_printable(struct bytes text)
+{
+    for (size_t i = 0; i < text.size; i++) {
+        if (text.data[i] < 32 || (text.data[i] > 126 && text.data[i] < 160))
+            return false;
+    }
+    return true;
+}
+
+/* What follows a number that is none, as Erlang prints a list of characters. */
+static void refuse_leftover(struct channel *channel, const struct publish *publish, struct bytes text, struct bytes rest)
+{
+    char list[600];
+    size_t size = 0;
+    if (is_printable(rest)) {
+        refuse(channel, publish, "invalid expiration '%.*s': {leftover_string,\"%.*s\"}", (int)text.size, (const char *)text.data, (int)rest.size,
+               (const char *)rest.data);
+        return;
+    }
+    for (size_t i = 0; i < rest.size && size < sizeof(list) - 8; i++)
+        size += (size_t)snprintf(list + size, sizeof(list) - size, "%s%u", i ? "," : "", rest.data[i]);
+    refuse(channel, publish, "invalid expiration '%.*s': {leftover_string,[%s]}", (int)text.size, (const char *)text.data, list);
+}
+
+/* The digits without what does not change their value. */
+static struct bytes plain_digits(struct bytes digits)
+{
+    size_t at = digits.data[0] == '-' || digits.data[0] == '+';
+    while (at + 1 < digits.size && digits.data[at] == '0')
+        at++;
+    return bytes_of(digits.data + at, digits.size - at);
+}
+
+/* An expiration is a whole number of milliseconds in decimal digits. */
+static bool admit_expiration(struct channel *channel, const struct publish *publish, struct bytes text)
+{
+    bool negative;
+    size_t size = integer_size(text, &negative);
+    if (size == 0) {
+        refuse(channel, publish, "invalid expiration '%.*s': no_integer", (int)text.size, (const char *)text.data);
+        return false;
+    }
+    if (size < text.size) {
+        refuse_leftover(channel, publish, text, bytes_of(text.data + size, text.size - size));
+        return false;
+    }
+    struct bytes digits = plain_digits(text);
+    uint64_t value = 0;
+    for (size_t i = 0; i < digits.size && value <= EXPIRATION_MAX; i++)
+        value = value * 10 + (uint64_t)(digits.data[i] - '0');
+    if ((negative && value) || value > EXPIRATION_MAX) {
+        refuse(channel, publish, "invalid expiration '%.*s': {%s%.*s}", (int)text.size, (const char *)text.data, negative ? "value_negative,-" : "value_too_large,",
+               (int)digits.size, (const char *)digits.data);
+        return false;
+    }
+    return true;
+}
+
+/* ---- the rest ------------------------------------------------------------------------------------------------------------------ */
+
+/* Properties are stored otherwise than they came: `headers` has room for the table without BCC, NULL when that stays. */
+static bool rewrite(struct channel *channel, struct publish *publish, struct amqp_properties *properties, uint8_t *headers, struct admitted *admitted)
+{
+    if (headers)
+        properties->headers = bytes_of(headers, copies_without_bcc(properties->headers, headers));
+    size_t size = amqp_properties_size(properties);
+    admitted->rewritten = malloc(size);
+    if (!admitted->rewritten) {
+        error_out_of_memory(channel->session);
+        return false;
+    }
+    publish->properties = bytes_of(admitted->rewritten, amqp_properties_encode(properties, admitted->rewritten, size));
+    return true;
+}
+
+static bool admit_user(struct channel *channel, const struct publish *publish, struct bytes user)
+{
+    struct session *session = channel->session;
+    if (bytes_equal(user, bytes_of(session->user, session->user_size)) ||
+        client_user_has_tag(&session->client, bytes_of(session->user, session->user_size), "impersonator"))
+        return true;
+    refuse(channel, publish, "user_id property set to '%.*s' but authenticated user was '%.*s'", (int)user.size, (const char *)user.data, session->user_size,
+           session->user);
+    return false;
+}
+
+static bool admit_copies(struct channel *channel, const struct publish *publish, const struct amqp_properties *properties, struct admitted *admitted)
+{
+    char text[128];
+    switch (copies_find(properties->headers, admitted->copies, text, sizeof(text))) {
+    case COPIES_NONE:
+        return true;
+    case COPIES_FOUND:
+        admitted->copied = true;
+        return true;
+    case COPIES_INVALID:
+        break;
+    }
+    refuse(channel, publish, "%s", text);
+    return false;
+}
+
+/* In RabbitMQ's order. */
+static bool judge_properties(struct channel *channel, struct publish *publish, const struct amqp_properties *properties, bool replies, struct admitted *admitted)
+{
+    if (replies && !channel->reply_queue) {
+        refuse(channel, publish, "fast reply consumer does not exist");
+        return false;
+    }
+    if ((properties->flags & AMQP_USER_ID) && !admit_user(channel, publish, properties->user_id))
+        return false;
+    if ((properties->flags & AMQP_EXPIRATION) && !admit_expiration(channel, publish, properties->expiration))
+        return false;
+    if ((properties->flags & AMQP_DELIVERY_MODE) && properties->delivery_mode != 1 && properties->delivery_mode != 2) {
+        refuse(channel, publish, "invalid message: {delivery_mode_unknown,%u}", properties->delivery_mode);
+        return false;
+    }
+    return !(properties->flags & AMQP_HEADERS) || admit_copies(channel, publish, properties, admitted);
+}
+
+bool admit_properties(struct channel *channel, struct publish *publish, struct admitted *admitted)
+{
+    struct amqp_properties properties;
+    if (!amqp_properties_decode(publish->properties, &properties)) {
+        if (exchange_is_good(channel, publish))
+            error_raise_text(channel->session, NULL, AMQP_INTERNAL_ERROR, 0, bytes_of_text("INTERNAL_ERROR"));
+        return false;
+    }
+    publish->persistent = (properties.flags & AMQP_DELIVERY_MODE) && properties.delivery_mode == 2;
+    bool replies = (properties.flags & AMQP_REPLY_TO) && reply_to_is(properties.reply_to);
+    if (!judge_properties(channel, publish, &properties, replies, admitted))
+        return false;
+    if (!replies && !admitted->copies[1].data)
+        return true;
+    if (replies)
+        properties.reply_to = bytes_of_text(channel->reply_queue);
+    uint8_t *headers = admitted->copies[1].data ? malloc(properties.headers.size) : NULL;
+    if (admitted->copies[1].data && !headers) {
+        error_out_of_memory(channel->session);
+        return false;
+    }
+    bool rewritten = rewrite(channel, publish, &properties, headers, admitted);
+    free(headers);
+    return rewritten;
+}
