@@ -199,7 +199,7 @@ struct command_deliver {
     uint8_t added;              /* enum delivery_header */
     uint64_t added_value;
 };
-enum deliver_flags { DELIVER_REDELIVERED = 1, DELIVER_NO_ACK = 2, DELIVER_GET = 4 };
+enum deliver_flags { DELIVER_REDELIVERED = 1, DELIVER_NO_ACK = 2, DELIVER_GET = 4, DELIVER_RECORD = 8 };
 
 /* A whole record: RECORD_RELAYED, which is to be logged and answered, or RECORD_PUBLISH, which is not. */
 struct command_relay {

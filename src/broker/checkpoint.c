@@ -5,6 +5,7 @@
  * It must not hold less: every message below the cutoff is settled, or in a synced image that the snapshot lists. */
 #include "broker/compaction.h"
 #include "broker/shard_snapshot.h"
+#include "broker/stream.h"
 #include "broker/worker_internal.h"
 #include "store/snapshot.h"
 
@@ -27,6 +28,7 @@ struct checkpoint {
     uint64_t blob_size;
     uint64_t blob_end;                  /* the log's end when it was made */
     bool saving;
+    uint32_t syncing;                   /* streams that have not answered, and one more while they are asked */
     enum gw_err err;
 };
 
@@ -38,7 +40,7 @@ bool checkpoint_is_spilling(const struct shard *shard)
 bool checkpoint_waits(const struct shard *shard)
 {
     const struct checkpoint *checkpoint = shard->checkpoint;
-    return checkpoint && (checkpoint->phase == PHASE_SYNC || (checkpoint->phase == PHASE_SAVE && checkpoint->saving));
+    return checkpoint && (checkpoint->syncing || checkpoint->phase == PHASE_SYNC || (checkpoint->phase == PHASE_SAVE && checkpoint->saving));
 }
 
 void checkpoint_free(struct shard *shard)
@@ -85,6 +87,10 @@ static bool spill_below(struct shard *shard, uint64_t cutoff)
 {
     uint32_t cursor = 0;
     for (struct queue *queue; (queue = map_next(&shard->queues, &cursor));) {
+        if (UNLIKELY(queue->stream != NULL)) {
+            stream_checkpoint(queue->stream, cutoff);
+            continue;
+        }
         unsigned at = 0;
         for (struct lane *lane; (lane = queue_next_lane(queue, &at));) {
             enum gw_err err = spill_lane(shard, queue, lane, cutoff);
@@ -105,6 +111,34 @@ static void synced(void *owner, void *context, enum gw_err err)
         fail(shard, err);
     else
         shard->checkpoint->phase = PHASE_SAVE;
+}
+
+static void streams_synced(struct shard *shard)
+{
+    if (--shard->checkpoint->syncing)
+        return;
+    if (shard->checkpoint->phase == PHASE_SYNC && !shard->checkpoint->err)
+        segment_sync(shard->segments, false, synced, NULL);   /* the names of the streams' files too */
+}
+
+static void stream_synced(void *owner, enum gw_err err)
+{
+    struct stream *stream = owner;
+    if (err)
+        fail(stream->shard, err);
+    streams_synced(stream->shard);
+}
+
+static void sync_everything(struct shard *shard)
+{
+    uint32_t cursor = 0;
+    shard->checkpoint->syncing = 1;
+    for (struct queue *queue; shard->stream_count && (queue = map_next(&shard->queues, &cursor));)
+        if (queue->stream && queue->stream->store) {
+            shard->checkpoint->syncing++;
+            stream_store_sync(queue->stream->store, false, stream_synced);
+        }
+    streams_synced(shard);
 }
 
 static void saved(void *owner, enum gw_err err)
@@ -213,7 +247,7 @@ static void go_on_after_spill(struct shard *shard)
     if (err)
         fail(shard, err);
     else
-        segment_sync(shard->segments, false, synced, NULL);
+        sync_everything(shard);
 }
 
 /* Consumed backlogs leave segments with nothing in them; those go with a checkpoint too, though the log does not want one. */
@@ -244,7 +278,7 @@ void shard_checkpoint_step(struct shard *shard)
         if (err)
             fail(shard, err);
     }
-    if (shard->checkpoint->phase == PHASE_END)
+    if (shard->checkpoint->phase == PHASE_END && !shard->checkpoint->syncing)
         end(shard);
 }
 
@@ -256,6 +290,10 @@ enum gw_err shard_checkpoint_final(struct shard *shard)
         return GW_ERR_NOMEM;
     shard->checkpoint->cutoff = shard->cutoff;
     enum gw_err err = list_files(shard, shard->checkpoint);
+    uint32_t cursor = 0;
+    for (struct queue *queue; !err && shard->stream_count && (queue = map_next(&shard->queues, &cursor));)
+        if (queue->stream)
+            err = stream_write_all(queue->stream);
     if (!err) {
         shard->checkpoint->phase = PHASE_SYNC;
         segment_sync(shard->segments, true, synced, NULL);

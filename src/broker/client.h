@@ -37,6 +37,7 @@ struct delivery {
     bool redelivered;
     bool no_ack;                 /* already settled: nothing to keep */
     bool is_get;
+    bool is_record;              /* `content` is a record of a stream's batch (store/stream_message.h) */
     enum delivery_header added;  /* a header that the consumer gets beside those that the message was published with … */
     uint64_t added_value;        /* … and its value */
 };
@@ -227,6 +228,9 @@ void client_resume(struct client *client, uint64_t queue, uint32_t handle);
 /* A consumer that was asked for with REQUEST_NO_ACK and without REQUEST_CHANNEL_LIMITED gets a channel with a limit: from now on what is delivered to it (and does
  * not say no_ack) is to be settled, or may be refused. */
 void client_bind_to_limit(struct client *client, uint64_t queue, uint32_t handle);
+
+/* Is that queue a stream? Then what it is called. */
+bool client_stream_name(const struct client *client, uint64_t queue, struct bytes *name);
 
 /* ---- requests -------------------------------------------------------------------------------------------------------- */
 

@@ -3,6 +3,7 @@
 #include "base/bugs.h"
 
 #include "broker/arguments.h"
+#include "broker/stream.h"
 #include "broker/worker_internal.h"
 #include "protocol/amqp/table.h"
 
@@ -54,6 +55,8 @@ static bool may_get_more(const struct consumer *consumer)
     return !consumer->refused && consumer->window > 0 && (!consumer->prefetch || consumer->unacked < consumer->prefetch + bug_enabled(BUG_PREFETCH_ONE_MORE));
 }
 
+bool consumer_may_get_more(const struct consumer *consumer) { return may_get_more(consumer); }
+
 static void activate(struct queue *queue, struct consumer *consumer)
 {
     if (consumer->is_active)
@@ -86,6 +89,10 @@ static void deactivate(struct queue *queue, struct consumer *consumer)
 
 static void reconsider(struct shard *shard, struct consumer *consumer)
 {
+    if (UNLIKELY(consumer->cursor != NULL)) {   /* those of streams are in no ring */
+        shard_mark_dirty(shard, consumer->queue);
+        return;
+    }
     if (!may_get_more(consumer)) {
         deactivate(consumer->queue, consumer);
     } else if (!consumer->is_active) {
@@ -98,6 +105,13 @@ void consumer_settled(struct shard *shard, struct consumer *consumer)
 {
     CHECK(consumer->unacked > 0);
     consumer->unacked--;
+    reconsider(shard, consumer);
+}
+
+void consumer_settled_many(struct shard *shard, struct consumer *consumer, uint32_t count)
+{
+    CHECK(consumer->unacked >= count);
+    consumer->unacked -= count;
     reconsider(shard, consumer);
 }
 
@@ -203,12 +217,24 @@ static void serve(struct shard *shard, struct queue *queue)
     }
 }
 
+/* Every consumer of a stream gets what it has not had yet. */
+static void serve_stream(struct queue *queue)
+{
+    stream_write_due(queue->stream);
+    for (struct consumer *consumer = queue->consumers; consumer; consumer = consumer->all_next)
+        stream_serve_consumer(queue->stream, consumer);
+}
+
 void shard_dispatch(struct shard *shard)
 {
     while (shard->dirty) {
         struct queue *queue = shard->dirty;
         shard->dirty = queue->dirty_next;
         queue->dirty = false;
+        if (UNLIKELY(queue->stream != NULL)) {
+            serve_stream(queue);
+            continue;
+        }
         if (queue->gets)
             shard_answer_gets(shard, queue);
         serve(shard, queue);
@@ -316,6 +342,8 @@ static bool may_consume(struct shard *shard, const struct queue *queue, const st
             return false;
         }
     }
+    if (queue->stream)
+        return stream_may_consume(shard, request);
     /* Where one consumer at a time is the queue's own rule, none can be so by itself. */
     bool single = queue->settings && (queue->settings->flags & SETTINGS_SINGLE_ACTIVE);
     if (queue->has_exclusive || (exclusive && (queue->consumer_count || single))) {
@@ -331,7 +359,11 @@ static void request_consume(struct shard *shard, struct queue *queue, const stru
     if (!may_consume(shard, queue, request))
         return;
     struct consumer *consumer = calloc(1, sizeof(*consumer));
-    if (!consumer || !table_add(shard, consumer)) {
+    if (consumer && queue->stream)
+        consumer->cursor = stream_cursor_new(queue->stream, request_arguments(request));
+    if (!consumer || (queue->stream && !consumer->cursor) || !table_add(shard, consumer)) {
+        if (consumer)
+            stream_cursor_free(consumer->cursor);
         free(consumer);
         request_refuse(shard->worker, request, 506, "RESOURCE_ERROR - no memory for a consumer of queue '%.*s' in vhost '%.*s'", NAME(request), VHOST(shard, request));
         return;
@@ -341,7 +373,7 @@ static void request_consume(struct shard *shard, struct queue *queue, const stru
     consumer->number = request->tag;
     consumer->channel = request->channel;
     consumer->prefetch = request->flags & REQUEST_NO_ACK ? 0 : request->prefetch;
-    consumer->window = CONSUMER_WINDOW;
+    consumer->window = queue->stream ? stream_window(queue) : CONSUMER_WINDOW;
     consumer->no_ack = request->flags & REQUEST_NO_ACK;
     consumer->exclusive = exclusive;
     struct amqp_field priority;
@@ -353,14 +385,15 @@ static void request_consume(struct shard *shard, struct queue *queue, const stru
         queue->consumers->all_previous = consumer;
     queue->consumers = consumer;
     queue->consumer_count++;
-    queue->has_exclusive |= exclusive;
+    queue->has_exclusive |= exclusive && !queue->stream;
     queue->progress_us = shard->worker->now_us;
     struct command_answer *answer = answer_client(shard, request->client, request->serial, REQUEST_CONSUME, request->channel, request->tag);
     answer->queue = queue->id;
     answer->handle = consumer->handle;
-    if (queue->durable)
+    if (queue->durable && !queue->stream)
         ask_marks(shard, queue);
-    activate(queue, consumer);
+    if (!queue->stream)
+        activate(queue, consumer);
     shard_mark_dirty(shard, queue);
 }
 
@@ -378,7 +411,10 @@ void shard_cancel_consumer(struct shard *shard, struct consumer *consumer)
     queue->has_exclusive &= !consumer->exclusive;
     shard->consumers[consumer->handle & HANDLE_INDEX_MASK] = NULL;
     shard->consumer_count--;
+    stream_cursor_free(consumer->cursor);
     free(consumer);
+    if (queue->stream && !queue->consumers)
+        stream_forget_extents(queue->stream);
     if (queue->auto_delete && !queue->consumer_count && !queue->unused_told) {
         queue->unused_told = true;
         struct command_client *command = worker_command(shard->worker, 0, COMMAND_QUEUE_UNUSED, sizeof(*command), NULL);
@@ -422,17 +458,18 @@ static void request_purge(struct shard *shard, struct queue *queue, const struct
 /* The shard's part of a deletion: its conditions. */
 static void request_delete(struct shard *shard, struct queue *queue, const struct command_request *request)
 {
-    if ((request->flags & REQUEST_IF_UNUSED) && queue->consumer_count) {
+    unsigned conditions = queue->stream ? 0 : request->flags;   /* RabbitMQ looks at none for a stream */
+    if ((conditions & REQUEST_IF_UNUSED) && queue->consumer_count) {
         request_refuse(shard->worker, request, 406, "PRECONDITION_FAILED - queue '%.*s' in vhost '%.*s' in use", NAME(request), VHOST(shard, request));
         return;
     }
     const struct queue_totals totals = queue_totals(queue);
-    if ((request->flags & REQUEST_IF_EMPTY) && totals.ready) {   /* what is held unacknowledged does not count, as in RabbitMQ */
+    if ((conditions & REQUEST_IF_EMPTY) && totals.ready) {   /* what is held unacknowledged does not count, as in RabbitMQ */
         request_refuse(shard->worker, request, 406, "PRECONDITION_FAILED - queue '%.*s' in vhost '%.*s' not empty", NAME(request), VHOST(shard, request));
         return;
     }
     struct command_answer *answer = answer_client(shard, request->client, request->serial, REQUEST_QUEUE_DELETE, request->channel, request->tag);
-    answer->messages = (uint32_t)totals.ready;
+    answer->messages = queue->stream ? 0 : (uint32_t)totals.ready;
     answer->step = DELETE_ALLOWED;
     answer->queue = queue->id;
 }
@@ -458,6 +495,11 @@ void shard_request(struct shard *shard, const struct command_request *request)
             request_refuse(shard->worker, request, 404, "NOT_FOUND - no queue '%.*s' in vhost '%.*s'", NAME(request), VHOST(shard, request));
         return;
     }
+    if (queue->stream && (request->kind == REQUEST_GET || request->kind == REQUEST_QUEUE_PURGE)) {
+        request_refuse(shard->worker, request, 540, "NOT_IMPLEMENTED - %s not supported by stream queues queue '%.*s' in vhost '%.*s'",
+                       request->kind == REQUEST_GET ? "basic.get" : "queue.purge", NAME(request), VHOST(shard, request));
+        return;
+    }
     switch ((enum request_kind)request->kind) {
     case REQUEST_CONSUME: request_consume(shard, queue, request); break;
     case REQUEST_GET: request_get(shard, queue, request); break;
@@ -466,7 +508,7 @@ void shard_request(struct shard *shard, const struct command_request *request)
     case REQUEST_QUEUE_DECLARE: {
         struct command_answer *answer = answer_client(shard, request->client, request->serial, REQUEST_QUEUE_DECLARE, request->channel, request->tag);
         answer->messages = (uint32_t)queue_totals(queue).ready;
-        answer->consumers = queue->consumer_count;
+        answer->consumers = queue->stream ? 0 : queue->consumer_count;   /* as RabbitMQ counts them */
         break;
     }
     default: CHECK(!"a request for a shard");

@@ -3,6 +3,7 @@
 #include "base/bugs.h"
 
 #include "broker/compaction.h"
+#include "broker/stream.h"
 #include "broker/worker_internal.h"
 #include "store/block_image.h"
 
@@ -218,6 +219,10 @@ static void page_out_all(struct shard *shard, uint64_t target, bool ends)
         if (!queue) {
             before = cursor = 0;
             queue = map_next(&shard->queues, &cursor);
+        }
+        if (UNLIKELY(queue->stream != NULL)) {
+            stream_page_out(queue->stream);
+            continue;
         }
         if (page_out_queue(shard, queue, target, ends))
             continue;

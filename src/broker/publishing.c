@@ -212,6 +212,7 @@ static inline enum publish_result begin(struct worker *worker, struct publish *p
     uint64_t arrived_ms = 0;
     if (UNLIKELY(found->stamped || expires_by_itself(publish))) {
         arrived_ms = worker->wall_us / 1000;
+        publish->persistent |= found->has_stream;
         publish->place.content_size += MESSAGE_STAMP_SIZE;
     }
     if (UNLIKELY(!found->count)) {
@@ -547,6 +548,15 @@ static struct command_refuse *send_refuse(struct client *client, enum command_ty
 void client_refuse(struct client *client, const struct delivery *delivery)
 {
     send_refuse(client, COMMAND_REFUSE, delivery->queue, delivery->seq, delivery->handle);
+}
+
+bool client_stream_name(const struct client *client, uint64_t queue, struct bytes *name)
+{
+    const struct queue_entry *entry = topology_queue_by_id(&client->worker->topology, queue);
+    if (!entry || settings_type(entry->settings) != QUEUE_STREAM)
+        return false;
+    *name = entry->name;
+    return true;
 }
 
 void client_resume(struct client *client, uint64_t queue, uint32_t handle)

@@ -11,6 +11,7 @@
 
 struct consumer;
 struct pending_get;
+struct stream;
 
 /* The lanes of a priority queue but for that of priority 0. */
 struct queue_levels {
@@ -27,6 +28,7 @@ struct queue {
     struct lane lane;                  /* of priority 0; the only one of most queues */
     struct queue_levels *levels;       /* NULL: no message had a priority */
     const struct queue_settings *settings;   /* NULL: it uses none; borrowed from its worker's topology */
+    struct stream *stream;             /* NULL: it is none. The lanes of one are empty but for the count of its messages, see stream.h */
 
     struct consumer *active;           /* ring of consumers that may get more */
     struct consumer *consumers;        /* all */

@@ -2,6 +2,7 @@
 #include "broker/shard_snapshot.h"
 #include "base/bugs.h"
 #include "broker/relay.h"
+#include "broker/stream.h"
 #include "broker/worker_internal.h"
 
 #include "store/snapshot.h"
@@ -30,7 +31,7 @@ enum gw_err shard_restore_change(struct shard *shard, const struct topology_chan
         return err;
     /* One whose vhost the snapshot knows to be gone is not to be there either. */
     if (change->kind == CHANGE_QUEUE_DECLARE)
-        return topology_queue_by_id(topology, change->id) ? shard_queue_create(shard, change->id, change->flags & TOPOLOGY_AUTO_DELETE) : GW_OK;
+        return topology_queue_by_id(topology, change->id) ? shard_queue_create(shard, change->id, change->flags & TOPOLOGY_AUTO_DELETE, settings_queue_type(change->arguments)) : GW_OK;
     if (change->kind == CHANGE_QUEUE_DELETE)
         shard_queue_delete(shard, change->id);
     return GW_OK;
@@ -40,6 +41,8 @@ enum gw_err shard_restore_change(struct shard *shard, const struct topology_chan
  * is not quite that of the sequence numbers. */
 static enum gw_err restore_message(struct shard *shard, struct queue *queue, uint64_t seq, const struct content *content, uint64_t offset)
 {
+    if (queue->stream)
+        return stream_restore(queue->stream, seq, content, offset);
     struct lane *lane = queue_lane_make(queue, seq_level(seq));
     if (!lane)
         return GW_ERR_NOMEM;
@@ -127,6 +130,8 @@ static enum gw_err restore_settle(struct shard *shard, const struct record *reco
         struct queue *queue = shard_queue(shard, load_le64(target));
         if (!queue)
             keep_id_used(shard, load_le64(target));
+        if (queue && queue->stream)
+            continue;   /* of a transaction: consuming leaves no trace in a stream */
         uint64_t first = load_le64(target + 8), count = load_le64(target + 16);
         struct lane *lane = queue ? queue_lane_make(queue, seq_level(first)) : NULL;
         if (queue && !lane)
@@ -209,7 +214,7 @@ static enum gw_err create_queues(struct shard *shard)
     enum gw_err err = GW_OK;
     for (struct queue_entry *queue; !err && (queue = map_next(&topology->queues_by_id, &cursor));)
         if (queue_id_shard(queue->id) == shard->index)
-            err = shard_queue_create(shard, queue->id, queue->flags & TOPOLOGY_AUTO_DELETE);
+            err = shard_queue_create(shard, queue->id, queue->flags & TOPOLOGY_AUTO_DELETE, settings_type(queue->settings));
     return err;
 }
 
@@ -232,10 +237,33 @@ static enum gw_err read_snapshot(struct shard *shard, struct snapshot_head *head
     return err;
 }
 
+static bool is_known(void *owner, uint64_t id, uint64_t base)
+{
+    const struct queue *queue = map_get(&((struct shard *)owner)->queues, id);
+    return queue && queue->stream && stream_store_has(queue->stream->store, base);
+}
+
+/* Streams that the snapshot does not list have nothing yet but what was replayed. Files that belong to none are of deleted ones, or were begun after the snapshot. */
+static enum gw_err open_streams(struct shard *shard)
+{
+    uint32_t cursor = 0;
+    enum gw_err err = GW_OK;
+    if (shard->worker->broker->config.log_body != LOG_FILE)
+        return GW_OK;
+    for (struct queue *queue; !err && (queue = map_next(&shard->queues, &cursor));)
+        if (queue->stream)
+            err = stream_open(queue->stream, queue->stream->first, queue->stream->next, NULL, 0);
+    return err ? err : stream_store_tidy(shard->worker->disk, shard->directory, is_known, shard);
+}
+
 static void after_replay(struct shard *shard, bool clean)
 {
     uint32_t cursor = 0;
     for (struct queue *queue; (queue = map_next(&shard->queues, &cursor));) {
+        if (queue->stream) {
+            stream_recovered(queue->stream);
+            continue;
+        }
         unsigned at = 0;
         for (struct lane *lane; (lane = queue_next_lane(queue, &at));) {
             redelivery_recovered(lane, clean);
@@ -282,6 +310,11 @@ enum gw_err shard_open(struct shard *shard, char *why, unsigned room)
         return err;
     }
     shard->cutoff = head.cutoff;
+    err = open_streams(shard);
+    if (err) {
+        snprintf(why, room, "the streams in %s cannot be opened: %s", shard->directory, gw_err_text(err));
+        return err;
+    }
     after_replay(shard, head.clean_end && head.clean_end == log_end(shard->log).offset);
     shard->recovering = false;
     if (recovery.records)

@@ -38,6 +38,7 @@ static void add_queue(struct search *search, struct queue_entry *queue)
         route->capacity = capacity;
     }
     route->durable |= !(queue->id & QUEUE_ID_TRANSIENT);
+    route->has_stream |= settings_type(queue->settings) == QUEUE_STREAM;
     route->stamped |= queue->settings && (queue->settings->flags & SETTINGS_STAMPED);
     route->queues[route->count++] = queue->id;
 }
@@ -122,7 +123,7 @@ enum gw_err topology_route(struct topology *topology, struct exchange *exchange,
     search.next = search.few;
     topology->visit++;
     route->count = 0;
-    route->durable = route->stamped = route->delayed = false;
+    route->durable = route->stamped = route->delayed = route->has_stream = false;
     route->cacheable = !message->copies[0].size && !message->copies[1].size;
     route->version = topology->version;
     exchange->visited = topology->visit;

@@ -214,7 +214,7 @@ static void find_all(struct queue_settings *settings, const struct sources *sour
     }
     find_overflow(settings, sources);
     find_dead_letter(settings, sources);
-    if (settings->flags & SETTINGS_MESSAGE_TTL)
+    if ((settings->flags & SETTINGS_MESSAGE_TTL) || settings->type == QUEUE_STREAM)
         settings->flags |= SETTINGS_STAMPED;
 }
 

@@ -119,7 +119,7 @@ static void a_stream_knows_age_and_size(void **state)
     amqp_table_put_long(&story.writer, "x-max-length-bytes", 1 << 20);
     amqp_table_put_int(&story.writer, "x-message-ttl", 5);
     const struct queue_settings *settings = made(&story, "{\"max-length-bytes\":5000000,\"stream-max-segment-size-bytes\":1000}", "");
-    assert_int_equal(settings->flags, SETTINGS_MAX_AGE | SETTINGS_MAX_LENGTH_BYTES | SETTINGS_SEGMENT_BYTES);
+    assert_int_equal(settings->flags, SETTINGS_MAX_AGE | SETTINGS_STAMPED | SETTINGS_MAX_LENGTH_BYTES | SETTINGS_SEGMENT_BYTES);
     assert_int_equal(settings->max_age_ms, 2 * 3600 * 1000);
     assert_int_equal(settings->max_length_bytes, 5000000);
     settings_free(story.settings);

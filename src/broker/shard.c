@@ -2,6 +2,7 @@
 #include "base/bugs.h"
 
 #include "broker/relay.h"
+#include "broker/stream.h"
 #include "broker/worker_internal.h"
 #include "protocol/amqp/properties.h"
 #include "store/message.h"
@@ -45,9 +46,13 @@ void shard_free(struct shard *shard)
             queue->gets = get->next;
             free(get);
         }
+        if (queue->stream)
+            stream_close(queue->stream);
         queue_deinit(queue, &shard->account, &shard->blocks);
         free(queue);
     }
+    while (shard->streams_dying && shard->worker->disk->wait(shard->worker->disk))
+        ;
     map_deinit(&shard->queues);
     block_pool_deinit(&shard->blocks);
     stage_drop(&shard->own, shard->worker->chunks);
@@ -70,7 +75,19 @@ struct queue *shard_queue(struct shard *shard, uint64_t id)
     return queue;
 }
 
-enum gw_err shard_queue_create(struct shard *shard, uint64_t id, bool auto_delete)
+/* One that the snapshot lists is opened with its segments, see shard_snapshot.c. */
+static bool add_stream(struct shard *shard, struct queue *queue)
+{
+    queue->stream = stream_new(shard, queue);
+    if (!queue->stream)
+        return false;
+    if (shard->recovering || !stream_open(queue->stream, 0, 0, NULL, 0))
+        return true;
+    stream_close(queue->stream);
+    return false;
+}
+
+enum gw_err shard_queue_create(struct shard *shard, uint64_t id, bool auto_delete, enum queue_type type)
 {
     if (map_get(&shard->queues, id))
         return GW_OK;
@@ -80,7 +97,13 @@ enum gw_err shard_queue_create(struct shard *shard, uint64_t id, bool auto_delet
     queue_init(queue, id);
     queue->durable = !(id & QUEUE_ID_TRANSIENT);
     queue->auto_delete = auto_delete;
+    if (type == QUEUE_STREAM && !add_stream(shard, queue)) {
+        free(queue);
+        return GW_ERR_NOMEM;
+    }
     if (map_put(&shard->queues, id, queue)) {
+        if (queue->stream)
+            stream_close(queue->stream);
         free(queue);
         return GW_ERR_NOMEM;
     }
@@ -152,6 +175,8 @@ void shard_queue_delete(struct shard *shard, uint64_t id)
     unsigned at = 0;
     for (struct lane *lane; (lane = queue_next_lane(queue, &at));)
         release_segments(shard, lane);
+    if (queue->stream)
+        stream_delete(queue->stream);
     queue_deinit(queue, &shard->account, &shard->blocks);
     free(queue);
 }
@@ -440,7 +465,7 @@ static bool congested(struct shard *shard, const struct queue *queue)
         return true;
     if (UNLIKELY(shard->relay && relay_is_behind(shard)))
         return true;
-    if (!queue || !queue->consumer_count)
+    if (!queue || !queue->consumer_count || queue->stream)
         return false;
     const struct queue_totals totals = queue_totals(queue);
     return totals.ready_bytes + totals.ready * DELIVERY_OVERHEAD > CONGESTED_BYTES && shard->worker->now_us - queue->progress_us < PROGRESS_US;
@@ -529,6 +554,12 @@ static inline struct queue *enqueue_from(struct shard *shard, uint8_t *record, s
         struct queue *queue = shard_queue(shard, load_le64(target));
         if (!queue) {
             store_le64(target + 8, 0);
+            continue;
+        }
+        if (UNLIKELY(queue->stream != NULL)) {
+            store_le64(target + 8, stream_push(queue->stream, &content, log_offset));
+            shard_mark_dirty(shard, queue);
+            last = queue;
             continue;
         }
         struct lane *lane = LIKELY(!queue->settings) ? &queue->lane : lane_for(queue, &content);
@@ -661,6 +692,10 @@ void shard_settle(struct shard *shard, const struct command_settle *command)
     struct queue *queue = shard_queue(shard, command->queue);
     if (!queue)
         return;
+    if (UNLIKELY(queue->stream != NULL)) {
+        stream_settle(shard, queue->stream, command->first, command->count);
+        return;
+    }
     enum settle_kind kind = command->command.flags;
     for (uint64_t i = 0; i < command->count; i++)
         settle_one(shard, queue, command->first + i, kind);
@@ -676,6 +711,10 @@ static void settle_ranges(struct shard *shard, struct bytes head)
     for (const uint8_t *target = head.data; target < head.data + head.size; target += SETTLE_TARGET_SIZE) {
         struct queue *queue = shard_queue(shard, load_le64(target));
         uint64_t first = load_le64(target + 8), count = load_le64(target + 16);
+        if (queue && queue->stream) {
+            stream_settle(shard, queue->stream, first, count);
+            continue;
+        }
         struct lane *lane = queue ? queue_lane(queue, first) : NULL;
         for (uint64_t i = 0; lane && i < count; i++) {
             struct block_slot *slot;

@@ -28,6 +28,7 @@ struct consumer {
     uint32_t number;            /* the client's own */
     uint64_t client;
     struct queue *queue;
+    struct stream_cursor *cursor;   /* of a stream: where it is */
     int64_t window;             /* bytes that it may still be sent */
     uint32_t prefetch, unacked; /* messages; prefetch 0: no limit */
     int64_t priority;           /* x-priority; 0 when it has none */
@@ -110,6 +111,8 @@ struct shard {
     uint32_t withheld_count, withheld_capacity;
 
     uint32_t spill_number, spilling, loading;
+    uint32_t stream_count;           /* streams there are, and those deleted whose files are on their way out */
+    uint32_t streams_dying;
     struct checkpoint *checkpoint;
     uint64_t checkpoint_cutoff;      /* wanted; 0: none */
     uint64_t snapshot_generation;
@@ -135,7 +138,7 @@ void shard_free(struct shard *shard);
 
 /* The queue of that id; NULL when it is gone. */
 struct queue *shard_queue(struct shard *shard, uint64_t id);
-enum gw_err shard_queue_create(struct shard *shard, uint64_t id, bool auto_delete);
+enum gw_err shard_queue_create(struct shard *shard, uint64_t id, bool auto_delete, enum queue_type type);
 /* What the queue's settings are from now on (borrowed; NULL: it has none). */
 void shard_queue_set(struct shard *shard, uint64_t id, const struct queue_settings *settings);
 /* Consumers are told, unacknowledged messages forgotten, segments released. */
@@ -212,8 +215,11 @@ void shard_refuse(struct shard *shard, const struct command_refuse *command);
 void shard_resume(struct shard *shard, const struct command_refuse *command);
 void shard_cancel_consumer(struct shard *shard, struct consumer *consumer);
 struct consumer *shard_consumer(struct shard *shard, uint32_t handle);
-/* One of its messages was settled. */
+/* One of its messages was settled; several. */
 void consumer_settled(struct shard *shard, struct consumer *consumer);
+void consumer_settled_many(struct shard *shard, struct consumer *consumer, uint32_t count);
+/* Has it room for another message, by its prefetch and its window? */
+bool consumer_may_get_more(const struct consumer *consumer);
 void shard_answer_gets(struct shard *shard, struct queue *queue);
 
 /* ---- redelivery.c ---- */

@@ -1,10 +1,11 @@
 #include "broker/shard_snapshot.h"
 
+#include "broker/stream.h"
 #include "broker/worker_internal.h"
 
 #include <stdlib.h>
 
-#define VERSION 2u
+#define VERSION 3u
 #define BLOCK_RECORD_SIZE 32u
 
 /* ---- writing ------------------------------------------------------------------------------------------------------- */
@@ -120,6 +121,36 @@ static void put_origins(struct buffer *buffer, const struct origins *origins)
     }
 }
 
+/* What is synced of a stream; the log has the rest. */
+static void put_stream(struct buffer *buffer, const struct stream *stream)
+{
+    put64(buffer, stream->queue->id);
+    put64(buffer, stream->first);
+    put64(buffer, stream->next);
+    unsigned count = stream->store ? stream_store_files(stream->store, NULL, 0) : 0;
+    struct stream_file_info *files = count ? malloc(count * sizeof(*files)) : NULL;
+    buffer->failed |= count && !files;
+    if (count && files)
+        stream_store_files(stream->store, files, count);
+    put32(buffer, count);
+    for (unsigned i = 0; i < count && !buffer->failed; i++) {
+        put64(buffer, files[i].base);
+        put64(buffer, files[i].end);
+        put64(buffer, files[i].size);
+        put64(buffer, (uint64_t)files[i].highest_ms);
+    }
+    free(files);
+}
+
+static void put_streams(struct buffer *buffer, struct shard *shard)
+{
+    uint32_t cursor = 0;
+    put32(buffer, shard->stream_count);
+    for (struct queue *queue; shard->stream_count && (queue = map_next(&shard->queues, &cursor));)
+        if (queue->stream)
+            put_stream(buffer, queue->stream);
+}
+
 static enum gw_err put_change(void *owner, const struct topology_change *change)
 {
     struct buffer *buffer = owner;
@@ -178,6 +209,7 @@ enum gw_err shard_snapshot_write(struct shard *shard, const struct snapshot_head
         put32(&buffer, 0);
     }
     put_origins(&buffer, &shard->origins);
+    put_streams(&buffer, shard);
     *blob = buffer.failed ? NULL : chunk_new(shard->worker->chunks, buffer.size);
     if (*blob)
         memcpy((*blob)->data, buffer.data, buffer.size);
@@ -300,6 +332,36 @@ static enum gw_err read_origins(struct shard *shard, struct reader *reader)
     return reader->bad ? GW_ERR_CORRUPT : GW_OK;
 }
 
+static enum gw_err read_stream(struct shard *shard, struct reader *reader)
+{
+    uint64_t id = take64(reader), first = take64(reader), next = take64(reader);
+    uint32_t count = take32(reader);
+    if (reader->bad || count > reader->rest.size / 32)
+        return GW_ERR_CORRUPT;
+    struct stream_file_info *files = malloc((count + 1) * sizeof(*files));
+    if (!files)
+        return GW_ERR_NOMEM;
+    for (uint32_t i = 0; i < count; i++) {
+        files[i] = (struct stream_file_info){.base = take64(reader)};
+        files[i].end = take64(reader);
+        files[i].size = take64(reader);
+        files[i].highest_ms = (int64_t)take64(reader);
+    }
+    struct queue *queue = map_get(&shard->queues, id);
+    enum gw_err err = queue && queue->stream ? stream_open(queue->stream, first, next, files, count) : GW_OK;   /* or it was deleted since */
+    free(files);
+    return err;
+}
+
+static enum gw_err read_streams(struct shard *shard, struct reader *reader)
+{
+    uint32_t count = take32(reader);
+    enum gw_err err = GW_OK;
+    for (uint32_t i = 0; !err && i < count; i++)
+        err = read_stream(shard, reader);
+    return err ? err : reader->bad ? GW_ERR_CORRUPT : GW_OK;
+}
+
 static enum gw_err read_changes(struct shard *shard, struct reader *reader)
 {
     uint32_t count = take32(reader);
@@ -348,5 +410,5 @@ enum gw_err shard_snapshot_read(struct shard *shard, struct bytes blob, struct s
     uint32_t queues = take32(&reader);
     for (uint32_t i = 0; !err && i < queues; i++)
         err = read_lane(shard, &reader);
-    return err;
+    return err || version < 3 ? err : read_streams(shard, &changes);
 }

@@ -7,7 +7,9 @@
  *       block number (8) · file (4) · size (4) · offset (8) · released (4) · live (2) · has bits (1) · zero (1) · [bits (32)]
  *   changes (4), each: size (4) · a topology change (broker/topology.h)
  *   origins (4), each: queue's id (8) · sequence number (8) · reason (4) · targets (4), each: queue's id (8) · sequence number (8); see broker/origins.h
- * Version 1 ended before the origins.
+ *   streams (4), each: id (8) · first offset (8) · next offset (8) · files (4), each:
+ *       base offset (8) · end offset (8) · size (8) · highest timestamp (8)
+ * Version 1 ended before the origins, version 2 before the streams.
  */
 #ifndef BROKER_SHARD_SNAPSHOT_H
 #define BROKER_SHARD_SNAPSHOT_H

@@ -260,6 +260,7 @@ static void take_delivery(struct worker *worker, const struct command_deliver *c
         .channel = command->channel,
         .redelivered = command->flags & DELIVER_REDELIVERED,
         .no_ack = command->flags & DELIVER_NO_ACK,
+        .is_record = command->flags & DELIVER_RECORD,
         .is_get = command->flags & DELIVER_GET,
         .added = command->added,
         .added_value = command->added_value,
@@ -285,7 +286,7 @@ static void take_cancelled(struct worker *worker, const struct command_cancelled
 static void declare_in_shard(struct worker *worker, struct shard *shard, const struct topology_change *change)
 {
     const struct queue_entry *entry = topology_queue_by_id(&worker->topology, change->id);
-    CHECK(!shard_queue_create(shard, change->id, change->flags & TOPOLOGY_AUTO_DELETE));
+    CHECK(!shard_queue_create(shard, change->id, change->flags & TOPOLOGY_AUTO_DELETE, settings_queue_type(change->arguments)));
     shard_queue_set(shard, change->id, entry ? entry->settings : NULL);
 }
 

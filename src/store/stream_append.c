@@ -120,7 +120,7 @@ enum gw_err stream_store_append(struct stream_store *store, struct chunk *chunk,
 
 static void sync_ended(struct stream_store *store)
 {
-    if (--store->syncs || store->is_deleted)
+    if (--store->syncs || !store->sync_done)
         return;
     bool failed = store->sync_failed;
     for (unsigned i = 0; i < store->count; i++)

@@ -223,6 +223,11 @@ bool stream_store_finish(struct stream_store *store)
 void stream_store_delete(struct stream_store *store)
 {
     store->is_deleted = true;
+    if (store->sync_done) {
+        void (*done)(void *owner, enum gw_err err) = store->sync_done;
+        store->sync_done = NULL;
+        done(store->owner, GW_OK);
+    }
     store->operations++;
     while (store->count)
         stream_file_doom(store->files[store->count - 1]);
@@ -241,6 +246,8 @@ uint64_t stream_store_end(const struct stream_store *store)
 {
     return store->count ? store->files[store->count - 1]->end : 0;
 }
+
+bool stream_store_has(const struct stream_store *store, uint64_t base) { return stream_file_find(store, base); }
 
 uint64_t stream_store_bytes(const struct stream_store *store) { return store->size; }
 

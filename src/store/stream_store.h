@@ -50,7 +50,7 @@ enum gw_err stream_store_tidy(struct disk *disk, const char *directory, bool (*k
 /* Waits for what is under way, notes the index of the file that is being written, closes, frees. Synchronous. */
 void stream_store_close(struct stream_store *store);
 
-/* Unlinks every file, then frees the store and calls `deleted` (perhaps before it returns). No other callback comes any more. */
+/* Unlinks every file, then frees the store and calls `deleted` (perhaps before it returns). A sync under way is answered at once; no other callback comes any more. */
 void stream_store_delete(struct stream_store *store);
 
 void stream_store_set_segment_size(struct stream_store *store, uint64_t bytes);
@@ -114,6 +114,9 @@ void stream_extent_free(struct stream_extent *extent, struct chunk_pool *pool);
 /* Removes full files from the front: those whose messages are all older than `before_ms` (INT64_MIN: age does not count), and those without which `max_bytes` (0: no limit)
  * are left. Returns whether any went. */
 bool stream_store_retain(struct stream_store *store, int64_t before_ms, uint64_t max_bytes);
+
+/* Is there a file with that base? */
+bool stream_store_has(const struct stream_store *store, uint64_t base);
 
 uint64_t stream_store_bytes(const struct stream_store *store);
 

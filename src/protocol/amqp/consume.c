@@ -180,7 +180,7 @@ static void consume(struct channel *channel, const struct amqp_value *values)
         .arguments = values[AMQP_BASIC_CONSUME_ARGUMENTS].bytes,
         .flags = (consumer->no_ack && !consumer->settle_here ? REQUEST_NO_ACK : 0u) | (values[AMQP_BASIC_CONSUME_EXCLUSIVE].number ? REQUEST_EXCLUSIVE : 0u) |
                  (values[AMQP_BASIC_CONSUME_NO_LOCAL].number ? REQUEST_NO_LOCAL : 0u) | (channel->limit ? REQUEST_CHANNEL_LIMITED : 0u),
-        .prefetch = consumer->no_ack ? 0 : channel->prefetch};
+        .prefetch = consumer->settle_here ? 0 : channel->prefetch};
     channel->waiting++;
     client_request(&session->client, &request);
 }

@@ -5,7 +5,7 @@
 #include "protocol/amqp/errors.h"
 #include "protocol/amqp/properties.h"
 #include "protocol/amqp/requests.h"
-#include "store/message.h"
+#include "store/stream_message.h"
 
 #include <stdlib.h>
 
@@ -116,18 +116,35 @@ static void add_header(struct message *message, const struct delivery *delivery,
         message->properties = bytes_of(at, size);
 }
 
-/* Reads the message, with what the broker adds to it. The properties may lie in *made, to be freed once they were written. */
-static bool read_message(const struct delivery *delivery, struct message *message, uint8_t **made)
+/* Where properties with something added are put together: here, or in memory of their own when they are large. */
+struct added {
+    uint8_t few[512], *many;
+};
+
+static void added_done(struct added *added)
 {
-    *made = NULL;
-    CHECK(message_read(delivery->content, message));
+    if (UNLIKELY(added->many != NULL))
+        free(added->many);
+}
+
+/* Reads the message, with what the broker adds to it. Call added_done once the properties were written. */
+static bool read_message(const struct delivery *delivery, struct message *message, struct added *added)
+{
+    added->many = NULL;
+    if (UNLIKELY(delivery->is_record)) {
+        if (!stream_message_read(delivery->content, message))
+            *message = (struct message){.properties = bytes_of("\0", 2)};   /* who knows who wrote it: a message with nothing in it */
+    } else {
+        CHECK(message_read(delivery->content, message));
+    }
     if (LIKELY(!delivery->added))
         return true;
     size_t room = 2 * (message->properties.size + 64);
-    *made = malloc(room);
-    if (!*made)
+    if (room > sizeof(added->few))
+        added->many = malloc(room);
+    if (room > sizeof(added->few) && !added->many)
         return false;
-    add_header(message, delivery, *made, room);
+    add_header(message, delivery, added->many ? added->many : added->few, room);
     return true;
 }
 
@@ -147,10 +164,10 @@ static void deliver_get(struct session *session, const struct delivery *delivery
         give_back(session, delivery);
         return;
     }
-    uint8_t *made;
+    struct added made;
     uint64_t tag = read_message(delivery, &message, &made) ? take_tag(channel, delivery->queue, delivery->seq, delivery->no_ack, false) : 0;
     if (tag == 0) {
-        free(made);
+        added_done(&made);
         give_back(session, delivery);
         error_out_of_memory(session);
         return;
@@ -160,7 +177,7 @@ static void deliver_get(struct session *session, const struct delivery *delivery
         [AMQP_BASIC_GET_OK_EXCHANGE] = amqp_bytes(message.exchange), [AMQP_BASIC_GET_OK_ROUTING_KEY] = amqp_bytes(message.routing_key),
         [AMQP_BASIC_GET_OK_MESSAGE_COUNT] = amqp_number(delivery->messages_left)};
     send_with_content(session, channel->number, AMQP_BASIC_GET_OK, values, &message, delivery->chunk);
-    free(made);
+    added_done(&made);
 }
 
 void deliver_message(struct session *session, const struct delivery *delivery)
@@ -175,7 +192,8 @@ void deliver_message(struct session *session, const struct delivery *delivery)
         give_back(session, delivery);
         return;
     }
-    if (UNLIKELY(!delivery->no_ack && !consume_allowed(channel))) {
+    bool of_stream = delivery->added == DELIVERY_ADDS_OFFSET;
+    if (UNLIKELY(!delivery->no_ack && !consume_allowed(channel) && !of_stream)) {
         if (!consumer->refused)
             channel->refused_count++;
         consumer->refused = true;
@@ -183,10 +201,11 @@ void deliver_message(struct session *session, const struct delivery *delivery)
         return;
     }
     struct message message;
-    uint8_t *made;
-    uint64_t tag = read_message(delivery, &message, &made) ? take_tag(channel, delivery->queue, delivery->seq, consumer->no_ack, true) : 0;
+    struct added made;
+    uint64_t tag = read_message(delivery, &message, &made) ? take_tag(channel, delivery->queue, delivery->seq, consumer->no_ack, !of_stream) : 0;
+    channel->has_streams |= of_stream;
     if (UNLIKELY(tag == 0)) {
-        free(made);
+        added_done(&made);
         give_back(session, delivery);
         error_out_of_memory(session);
         return;
@@ -195,13 +214,12 @@ void deliver_message(struct session *session, const struct delivery *delivery)
     size_t room = amqp_deliver_size(consumer_tag.size, message.exchange.size, message.routing_key.size) + content_room(session, &message);
     uint8_t *at = output_room(&session->output, room);
     if (UNLIKELY(!at)) {
-        free(made);
+        added_done(&made);
         return;
     }
     at = amqp_deliver_write(at, channel->number, consumer_tag, tag, delivery->redelivered, message.exchange, message.routing_key);
     write_content(session, channel->number, &message, delivery->chunk, at);
-    if (UNLIKELY(made != NULL))
-        free(made);
+    added_done(&made);
     consume_owe(consumer, (uint32_t)delivery->content.size + DELIVERY_OVERHEAD);
     if (UNLIKELY(channel->limit != 0))
         channel->resume_first = consumer->number + 1;

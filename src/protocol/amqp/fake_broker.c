@@ -182,6 +182,13 @@ void client_refuse(struct client *client, const struct delivery *delivery)
     say(client->worker, "refuse %llu %llu\n", (unsigned long long)delivery->queue, (unsigned long long)delivery->seq);
 }
 
+bool client_stream_name(const struct client *client, uint64_t queue, struct bytes *name)
+{
+    (void)client;
+    *name = bytes_of_text("a-stream");
+    return queue == FAKE_STREAM;
+}
+
 void client_resume(struct client *client, uint64_t queue, uint32_t handle)
 {
     say(client->worker, "resume %llu/%u\n", (unsigned long long)queue, handle);

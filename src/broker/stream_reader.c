@@ -1,0 +1,345 @@
+/* Consumers of a stream: each has a cursor; what lies on disk is read in extents that all of them share. However many consumers there are, a stream keeps at most
+ * STREAM_EXTENTS of them, and what is on the way to the consumers holds the chunks for as long as it needs. */
+#include "broker/stream.h"
+
+#include "broker/worker_internal.h"
+#include "store/stream_message.h"
+
+#include <stdlib.h>
+
+#define READ_RETRY_US 100000u
+
+/* ---- extents --------------------------------------------------------------------------------------------------------- */
+
+void stream_cursor_leave(struct stream_cursor *cursor)
+{
+    if (cursor->slot)
+        cursor->slot->users--;
+    cursor->slot = NULL;
+    cursor->in_batch = false;
+}
+
+/* Nobody is in it any more; what was sent of it holds its chunk by itself. */
+static void empty_slot(struct stream *stream, struct extent_slot *slot)
+{
+    for (struct consumer *consumer = slot->users ? stream->queue->consumers : NULL; consumer; consumer = consumer->all_next)
+        if (consumer->cursor && consumer->cursor->slot == slot)
+            stream_cursor_leave(consumer->cursor);
+    if (slot->extent)
+        stream_extent_free(slot->extent, stream->shard->worker->chunks);
+    bool loading = slot->loading;
+    *slot = (struct extent_slot){.loading = loading, .place = slot->place, .first = slot->first};
+}
+
+void stream_forget_extents(struct stream *stream)
+{
+    for (unsigned i = 0; i < STREAM_EXTENTS; i++)
+        empty_slot(stream, &stream->extents[i]);
+}
+
+/* A place for another extent: a free one, or the one that was looked at longest ago. NULL: all are needed. */
+static struct extent_slot *free_slot(struct stream *stream, bool even_if_used)
+{
+    struct extent_slot *oldest = NULL;
+    for (unsigned i = 0; i < STREAM_EXTENTS; i++) {
+        struct extent_slot *slot = &stream->extents[i];
+        if (slot->loading || (slot->users && !even_if_used))
+            continue;
+        if (!slot->extent)
+            return slot;
+        if (!oldest || !slot->users > !oldest->users || (!slot->users == !oldest->users && slot->used < oldest->used))
+            oldest = slot;
+    }
+    if (oldest)
+        empty_slot(stream, oldest);
+    return oldest;
+}
+
+static bool same_place(struct stream_place a, struct stream_place b) { return a.base == b.base && a.position == b.position; }
+
+/* Of one that looks for a time, the offset says nothing yet. */
+static bool seeks_time(const struct stream_cursor *cursor) { return cursor->from_ms != INT64_MIN; }
+
+static struct extent_slot *slot_with(struct stream *stream, const struct stream_cursor *cursor)
+{
+    for (unsigned i = 0; i < STREAM_EXTENTS && !seeks_time(cursor); i++) {
+        struct extent_slot *slot = &stream->extents[i];
+        if (slot->extent && slot->first <= cursor->offset && cursor->offset < slot->extent->end)
+            return slot;
+    }
+    for (unsigned i = 0; i < STREAM_EXTENTS && cursor->placed; i++) {
+        struct extent_slot *slot = &stream->extents[i];
+        if ((slot->extent || slot->loading) && same_place(slot->place, cursor->place))
+            return slot;
+    }
+    return NULL;
+}
+
+void stream_keep_batch(struct stream *stream, struct stream_place place, struct stream_place next)
+{
+    struct extent_slot *slot = stream->queue->consumer_count ? free_slot(stream, false) : NULL;
+    if (!slot)
+        return;
+    slot->extent = stream_extent_of_batch(stream->batch, stream->batch_size, &stream->batch_info, place, next);
+    slot->place = place;
+    slot->first = stream->batch_info.first;
+    slot->used = ++stream->clock;
+}
+
+/* ---- reading --------------------------------------------------------------------------------------------------------- */
+
+static void read_done(void *owner, struct stream_place place, struct stream_extent *extent, enum gw_err err)
+{
+    struct stream *stream = owner;
+    struct extent_slot *slot = stream->extents;
+    while (slot < stream->extents + STREAM_EXTENTS && !(slot->loading && same_place(slot->place, place)))
+        slot++;
+    CHECK(slot < stream->extents + STREAM_EXTENTS);
+    slot->loading = false;
+    if (err) {
+        if (err == GW_ERR_IO)
+            alarm_raise(stream->shard->alarms, ALARM_WARNING, "shard %u: a stream cannot be read now: %s", stream->shard->index, gw_err_text(err));
+        shard_timer(stream->shard, stream->queue, stream->shard->worker->now_us + READ_RETRY_US);
+        slot->place = (struct stream_place){UINT64_MAX, 0};
+        return;
+    }
+    slot->extent = extent;
+    if (extent->first < slot->first)
+        slot->first = extent->first;
+    slot->used = ++stream->clock;
+    shard_mark_dirty(stream->shard, stream->queue);
+}
+
+/* False: nothing is there (any more). */
+static bool start_read(struct stream *stream, struct stream_place place, uint64_t offset, bool ahead)
+{
+    struct extent_slot *slot = free_slot(stream, !ahead);
+    if (!slot)
+        return true;
+    slot->place = place;
+    slot->first = offset;
+    enum gw_err err = stream_store_read(stream->store, place, read_done);
+    slot->loading = !err;
+    if (err == GW_ERR_NOMEM)
+        shard_timer(stream->shard, stream->queue, stream->shard->worker->now_us + READ_RETRY_US);
+    return err != GW_ERR_NOT_FOUND;
+}
+
+static void read_ahead(struct stream *stream, const struct stream_extent *extent)
+{
+    if (extent->end >= stream_tail_begin(stream))
+        return;
+    for (unsigned i = 0; i < STREAM_EXTENTS; i++) {
+        const struct extent_slot *slot = &stream->extents[i];
+        if ((slot->loading && same_place(slot->place, extent->next)) || (slot->extent && slot->first <= extent->end && extent->end < slot->extent->end))
+            return;
+    }
+    start_read(stream, extent->next, extent->end, true);
+}
+
+/* Finds out where to read for the cursor. False: not now; or the cursor has moved, and is looked at anew. */
+static bool find_place(struct stream *stream, struct stream_cursor *cursor)
+{
+    if (cursor->placed)
+        return true;
+    enum stream_seek seek = seeks_time(cursor) ? stream_store_seek_time(stream->store, cursor->from_ms, &cursor->place)
+                                               : stream_store_seek(stream->store, cursor->offset, &cursor->place);
+    if (seek == STREAM_SEEK_NONE)
+        cursor->offset = stream_tail_begin(stream);
+    cursor->placed = seek == STREAM_SEEK_FOUND;
+    return cursor->placed;
+}
+
+static bool skip_runs(struct stream *stream, struct stream_cursor *cursor)
+{
+    uint64_t offset = cursor->offset;
+    enum stream_seek seek = stream_store_skip(stream->store, cursor->hashes, cursor->filter_count, cursor->match_unfiltered, &cursor->place, &offset);
+    if (seek == STREAM_SEEK_NONE)
+        offset = stream_tail_begin(stream);
+    if (offset > cursor->offset)
+        cursor->offset = offset;
+    return seek == STREAM_SEEK_FOUND;
+}
+
+/* The place is gone, by retention. When that happens twice, there is nothing to be read before the tail. */
+static void look_again(struct stream *stream, struct stream_cursor *cursor)
+{
+    cursor->placed = false;
+    if (cursor->lost || cursor->offset >= stream_store_end(stream->store))
+        cursor->offset = stream_tail_begin(stream);
+    cursor->lost = !cursor->lost;
+    shard_mark_dirty(stream->shard, stream->queue);
+}
+
+/* Puts the cursor into the extent that its offset lies in. False: it has to wait (and will be served again), or has moved. */
+static bool enter_extent(struct stream *stream, struct stream_cursor *cursor)
+{
+    struct extent_slot *slot = slot_with(stream, cursor);
+    if (!slot) {
+        if (!find_place(stream, cursor) || (cursor->filter_count && !skip_runs(stream, cursor)))
+            return false;
+        slot = slot_with(stream, cursor);
+    }
+    if (!slot) {
+        /* Of what a time leads to, nobody knows yet with which offset it begins. */
+        if (!start_read(stream, cursor->place, seeks_time(cursor) ? UINT64_MAX : cursor->offset, false))
+            look_again(stream, cursor);
+        return false;
+    }
+    if (slot->loading)
+        return false;
+    cursor->lost = false;
+    slot->used = ++stream->clock;
+    slot->users++;
+    cursor->slot = slot;
+    cursor->batch = stream_extent_find(slot->extent, cursor->offset);
+    cursor->in_batch = false;
+    cursor->place = slot->extent->next;   /* where it goes on */
+    cursor->placed = true;
+    if (!cursor->filter_count)
+        read_ahead(stream, slot->extent);
+    return true;
+}
+
+/* The next record of the extent at or behind the cursor's offset. False: there is none left. */
+static bool next_record(struct stream_cursor *cursor, struct batch_record *record)
+{
+    const struct stream_extent *extent = cursor->slot->extent;
+    for (; cursor->batch < extent->count; cursor->batch++, cursor->in_batch = false) {
+        if (!cursor->in_batch) {
+            const struct extent_batch *batch = &extent->batches[cursor->batch];
+            uint64_t size;
+            if (record_batch_read(bytes_of(extent->chunk->data + batch->at, batch->size), &cursor->header, &size) != RECORD_BATCH_OK ||
+                !record_batch_is_plain(&cursor->header))
+                continue;
+            cursor->at = (struct record_batch_cursor){0};
+            cursor->in_batch = true;
+        }
+        while (record_batch_next(&cursor->header, &cursor->at, record) == RECORD_BATCH_OK)
+            if (record->offset >= cursor->offset)
+                return true;
+    }
+    return false;
+}
+
+/* ---- who gets what --------------------------------------------------------------------------------------------------- */
+
+static bool value_is_wanted(const struct stream_cursor *cursor, const struct message *message)
+{
+    struct bytes value;
+    if (!stream_filter_value(message, &value))
+        return cursor->match_unfiltered;
+    for (uint32_t i = 0; i < cursor->filter_count; i++)
+        if (bytes_equal(cursor->values[i], value))
+            return true;
+    return false;
+}
+
+static bool is_wanted(struct stream_cursor *cursor, const struct message *message, int64_t timestamp_ms)
+{
+    if (cursor->from_ms != INT64_MIN && timestamp_ms < cursor->from_ms)
+        return false;
+    cursor->from_ms = INT64_MIN;
+    return !cursor->filter_count || value_is_wanted(cursor, message);
+}
+
+/* False: no memory for the command; nothing happened. */
+static bool deliver(struct stream *stream, struct consumer *consumer, uint64_t offset, struct chunk *chunk, struct bytes content, bool is_record)
+{
+    struct shard *shard = stream->shard;
+    struct command_deliver *command = worker_try_command(shard->worker, worker_of_client(consumer->client), COMMAND_DELIVER, sizeof(*command), chunk);
+    if (!command)
+        return false;
+    command->client = consumer->client;
+    command->queue = stream->queue->id;
+    command->seq = (uint64_t)consumer->handle << 32 | consumer->cursor->delivered++;
+    command->chunk = chunk;
+    command->offset = (uint32_t)(content.data - chunk->data);
+    command->size = (uint32_t)content.size;
+    command->consumer = consumer->number;
+    command->handle = consumer->handle;
+    command->channel = consumer->channel;
+    command->flags = is_record ? DELIVER_RECORD : 0;
+    command->added = DELIVERY_ADDS_OFFSET;
+    command->added_value = offset;
+    consumer->window -= (int64_t)content.size + DELIVERY_OVERHEAD;
+    consumer->unacked++;
+    return true;
+}
+
+/* From the tail; false: no memory now. */
+static bool serve_from_tail(struct stream *stream, struct consumer *consumer)
+{
+    struct stream_cursor *cursor = consumer->cursor;
+    uint64_t first = stream_tail_begin(stream);
+    stream_cursor_leave(cursor);
+    cursor->placed = false;
+    uint64_t index = cursor->offset - first;
+    if (index >= stream->tail_count)
+        index = stream->tail_count - 1;
+    while (index > 0 && stream_tail_at(stream, (uint32_t)index - 1)->seq >= cursor->offset)   /* where offsets are missing */
+        index--;
+    const struct tail_entry *entry = stream_tail_at(stream, (uint32_t)index);
+    if (entry->seq < cursor->offset) {
+        cursor->offset = stream->next;
+        return true;
+    }
+    struct bytes content = bytes_of(entry->chunk->data + entry->offset, entry->size);
+    bool wanted = true;
+    if (cursor->filter_count || cursor->from_ms != INT64_MIN) {
+        struct message message;
+        CHECK(message_read(content, &message));
+        wanted = is_wanted(cursor, &message, message.arrived_ms ? (int64_t)message.arrived_ms : INT64_MAX);
+    }
+    if (wanted && !deliver(stream, consumer, entry->seq, entry->chunk, content, false))
+        return false;
+    cursor->offset = entry->seq + 1;
+    return true;
+}
+
+/* From an extent; false: not now. */
+static bool serve_from_disk(struct stream *stream, struct consumer *consumer)
+{
+    struct stream_cursor *cursor = consumer->cursor;
+    if (!cursor->slot) {
+        uint64_t before = cursor->offset;
+        return enter_extent(stream, cursor) || cursor->offset != before;
+    }
+    struct batch_record record;
+    if (!next_record(cursor, &record)) {
+        uint64_t end = cursor->slot->extent->end;
+        stream_cursor_leave(cursor);
+        if (end > cursor->offset)
+            cursor->offset = end;
+        return true;
+    }
+    bool wanted = true;
+    if (cursor->filter_count || cursor->from_ms != INT64_MIN) {
+        struct message message;
+        wanted = stream_message_of(&record, &message) && is_wanted(cursor, &message, record.timestamp_ms);
+    }
+    if (wanted && !deliver(stream, consumer, record.offset, cursor->slot->extent->chunk, record.whole, true)) {
+        stream_cursor_leave(cursor);
+        cursor->placed = false;
+        return false;
+    }
+    cursor->offset = record.offset + 1;
+    return true;
+}
+
+void stream_serve_consumer(struct stream *stream, struct consumer *consumer)
+{
+    struct stream_cursor *cursor = consumer->cursor;
+    while (consumer_may_get_more(consumer) && cursor->offset < stream->next) {
+        if (cursor->offset < stream->first) {   /* retention was faster */
+            stream_cursor_leave(cursor);
+            cursor->placed = false;
+            cursor->offset = stream->first;
+        }
+        bool served = cursor->offset >= stream_tail_begin(stream) ? serve_from_tail(stream, consumer)
+                      : stream->store                             ? serve_from_disk(stream, consumer)
+                                                                  : (cursor->offset = stream_tail_begin(stream), true);
+        if (!served)
+            return;
+    }
+}
