@@ -11,6 +11,9 @@
 
 enum access_kind { ACCESS_CONFIGURE, ACCESS_WRITE, ACCESS_READ };
 
+/* Numbers that go into the scope of a cached route, see permissions.h. */
+#define ACCESS_NUMBER_MASK 0x7FFFFFu
+
 struct topic_access {
     struct topic_access *next;
     struct bytes exchange, write, read;    /* the patterns as they were given */
@@ -19,6 +22,7 @@ struct topic_access {
 
 struct access {
     struct bytes user;
+    uint32_t number;                       /* tells those of one vhost apart; not 0 */
     bool granted;                          /* false: there are topic permissions, but no others: nothing is allowed */
     bool everything;                       /* every pattern is ".*" and there are no topic permissions: nothing needs to be looked at */
     bool writes_everything;                /* the same of publishing */

@@ -20,10 +20,23 @@ static uint16_t change(struct test_client *client, struct topology_change change
     return event->reply.code;
 }
 
+static void make_vhost(struct test_client *admin, const char *name)
+{
+    struct topology_change put = {.kind = CHANGE_VHOST_PUT, .flags = TOPOLOGY_NEW, .name = TEXT(name)};
+    struct topology_change allow = {.kind = CHANGE_PERMISSION_PUT, .name = TEXT("guest"), .source = TEXT(".*"), .routing_key = TEXT(".*"), .arguments = TEXT(".*")};
+    struct request requests[] = {{.kind = REQUEST_CHANGE, .change = &put}, {.kind = REQUEST_CHANGE, .change = &allow, .vhost = TEXT(name)}};
+    for (unsigned i = 0; i < 2; i++)   /* together, so that the second names what only the master knows yet */
+        client_request(&admin->client, &requests[i]);
+    test_settle_down(&test);
+    for (unsigned i = 0; i < 2; i++)
+        assert_int_equal(test_next(admin)->reply.code, 0);
+}
+
 static struct test_client *client_in(const char *vhost, unsigned worker)
 {
     struct test_client *client = test_client_new(&test, worker);
-    assert_true(client_open(&client->client, TEXT(vhost)));
+    assert_int_equal(test_client_open(&test, client, "guest", vhost), 0);
+    client->seen = client->count;
     return client;
 }
 
@@ -42,7 +55,7 @@ static void names_of_two_vhosts_have_nothing_to_do_with_each_other(void **state)
     (void)state;
     test_broker_open(&test, 2, 4, NULL, 0);
     struct test_client *admin = test_client_new(&test, 0);
-    assert_int_equal(change(admin, (struct topology_change){.kind = CHANGE_VHOST_PUT, .name = TEXT("other")}), 0);
+    make_vhost(admin, "other");
     struct test_client *other = client_in("other", 0);
     test_declare(&test, admin, "q", 0);
     test_declare(&test, other, "q", 0);
@@ -73,7 +86,7 @@ static void deleting_a_vhost_deletes_what_is_in_it_and_closes_its_connections(vo
     (void)state;
     test_broker_open(&test, 2, 4, NULL, 0);
     struct test_client *admin = test_client_new(&test, 0);
-    assert_int_equal(change(admin, (struct topology_change){.kind = CHANGE_VHOST_PUT, .name = TEXT("other")}), 0);
+    make_vhost(admin, "other");
     struct test_client *other = client_in("other", 1);
     for (const char *const *name = (const char *const[]){"a", "b", "c", "d", "e", NULL}; *name; name++)
         test_declare(&test, other, *name, REQUEST_DURABLE);
@@ -92,10 +105,70 @@ static void deleting_a_vhost_deletes_what_is_in_it_and_closes_its_connections(vo
     test_client_free(other);
     assert_int_equal(change(admin, (struct topology_change){.kind = CHANGE_VHOST_DELETE, .name = TEXT("other")}), 404);
     /* A new one of that name is empty. */
-    assert_int_equal(change(admin, (struct topology_change){.kind = CHANGE_VHOST_PUT, .name = TEXT("other")}), 0);
+    make_vhost(admin, "other");
     other = client_in("other", 1);
     assert_int_equal(test_request(&test, other, (struct request){.kind = REQUEST_QUEUE_DECLARE, .name = TEXT("b"), .flags = REQUEST_PASSIVE})->reply.code, 404);
     test_client_free(other);
+    test_client_free(admin);
+    test_broker_close(&test);
+}
+
+static void a_user_logs_in_with_the_password_that_was_set_last(void **state)
+{
+    (void)state;
+    test_broker_open(&test, 2, 4, NULL, 0);
+    struct test_client *admin = test_client_new(&test, 1);
+    struct topology_change user = {.kind = CHANGE_USER_PUT, .flags = TOPOLOGY_NEW | TOPOLOGY_PASSWORD, .name = TEXT("bob"), .arguments = TEXT("monitoring"),
+                                   .secret = TEXT("one")};
+    assert_int_equal(change(admin, user), 0);
+    assert_int_equal(change(admin, user), 409);
+    assert_true(client_authenticate(&admin->client, TEXT("bob"), TEXT("one"), false));
+    assert_false(client_authenticate(&admin->client, TEXT("guest"), TEXT("guest"), false));
+    user.flags = TOPOLOGY_PASSWORD | TOPOLOGY_KEEP_TAGS;
+    user.secret = TEXT("two");
+    user.arguments = TEXT("");
+    assert_int_equal(change(admin, user), 0);
+    assert_false(client_authenticate(&admin->client, TEXT("bob"), TEXT("one"), true));
+    assert_true(client_authenticate(&admin->client, TEXT("bob"), TEXT("two"), true));
+    admin->client.user = TEXT("bob");
+    assert_true(client_is_tagged(&admin->client, "monitoring"));
+    user.flags = TOPOLOGY_KEEP_SECRET;
+    user.arguments = TEXT("impersonator");
+    assert_int_equal(change(admin, user), 0);
+    assert_true(client_authenticate(&admin->client, TEXT("bob"), TEXT("two"), true));
+    assert_true(client_is_tagged(&admin->client, "impersonator") && !client_is_tagged(&admin->client, "monitoring"));
+    assert_int_equal(change(admin, (struct topology_change){.kind = CHANGE_USER_DELETE, .name = TEXT("bob")}), 0);
+    assert_false(client_authenticate(&admin->client, TEXT("bob"), TEXT("two"), true));
+    assert_int_equal(change(admin, user), 404);
+    test_client_free(admin);
+    test_broker_close(&test);
+}
+
+static void what_is_malformed_is_refused(void **state)
+{
+    (void)state;
+    test_broker_open(&test, 1, 1, NULL, 0);
+    struct test_client *admin = test_client_new(&test, 0);
+    struct topology_change policy = {.kind = CHANGE_POLICY_PUT, .name = TEXT("p"), .source = TEXT("("), .arguments = TEXT("{\"max-length\":1}"), .id = POLICY_ALL};
+    struct test_event *event = test_request(&test, admin, (struct request){.kind = REQUEST_CHANGE, .change = &policy});
+    assert_int_equal(event->reply.code, 400);
+    assert_string_equal(event->text, "Validation failed\n\npattern should be regular expression but is invalid: {\"missing closing parenthesis\",1}\n");
+    policy.source = TEXT("q");
+    assert_int_equal(change(admin, policy), 0);
+    policy.arguments = TEXT("{\"max-length\":-1}");
+    assert_int_equal(change(admin, policy), 400);
+    assert_int_equal(change(admin, (struct topology_change){.kind = CHANGE_POLICY_DELETE, .name = TEXT("p")}), 0);
+    assert_int_equal(change(admin, (struct topology_change){.kind = CHANGE_POLICY_DELETE, .name = TEXT("p")}), 404);
+    struct topology_change grant = {.kind = CHANGE_PERMISSION_PUT, .name = TEXT("nobody"), .source = TEXT(".*"), .routing_key = TEXT(".*"), .arguments = TEXT(".*")};
+    assert_int_equal(change(admin, grant), 404);
+    grant.name = TEXT("guest");
+    grant.routing_key = TEXT("[");
+    assert_int_equal(change(admin, grant), 400);
+    struct topology_change parameter = {.kind = CHANGE_PARAMETER_PUT, .name = TEXT("n"), .source = TEXT("c"), .arguments = TEXT("{")};
+    assert_int_equal(change(admin, parameter), 400);
+    parameter.arguments = TEXT("{}");
+    assert_int_equal(change(admin, parameter), 0);
+    assert_int_equal(change(admin, (struct topology_change){.kind = CHANGE_QUEUE_DECLARE, .name = TEXT("q")}), 400);
     test_client_free(admin);
     test_broker_close(&test);
 }
@@ -104,6 +177,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(names_of_two_vhosts_have_nothing_to_do_with_each_other),
+        cmocka_unit_test(a_user_logs_in_with_the_password_that_was_set_last),
+        cmocka_unit_test(what_is_malformed_is_refused),
         cmocka_unit_test(deleting_a_vhost_deletes_what_is_in_it_and_closes_its_connections),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -29,6 +29,7 @@ enum command_type {
     /* to the master (worker 0) */
     COMMAND_TOPOLOGY_REQUEST,
     COMMAND_CLIENT_GONE,
+    COMMAND_CHANNEL,        /* a client opened a channel (flags 1) or closed one */
     COMMAND_QUEUE_UNUSED,
     COMMAND_TOPOLOGY_ACK,
     /* from the master to everybody */
@@ -40,6 +41,7 @@ enum command_type {
     COMMAND_ANSWER,
     COMMAND_CANCELLED,
     COMMAND_CONTROL_ROWS,
+    COMMAND_CLOSE,          /* the connection is to be closed */
 };
 
 struct command {
@@ -170,9 +172,17 @@ struct command_transaction {
     bool durable;
 };
 
-struct command_client {         /* client gone; queue unused (its id in `id`) */
+struct command_client {         /* client gone, channel; queue unused (its id in `id`) */
     struct command command;
     uint64_t id;
+};
+
+struct command_close {
+    struct command command;
+    uint64_t client;
+    uint32_t text_size;
+    uint16_t code;
+    uint8_t bytes[];
 };
 
 struct command_ack {

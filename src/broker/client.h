@@ -56,6 +56,9 @@ enum request_kind {
     REQUEST_CANCEL,
     REQUEST_GET,                 /* answered by deliver (is_get) or by replied with `empty` */
     REQUEST_COMMIT,              /* a transaction: client_transaction_commit */
+    REQUEST_OPEN,                /* `name`: the vhost, `source`: the user, `arguments`: what is known of the connection, see connections.h. 530: it may not */
+    REQUEST_CHANNEL,             /* a channel, when client_channel_opened says that one must be asked for */
+    REQUEST_CLOSE,               /* of another connection, `name`, for the reason in `source` */
     REQUEST_CHANGE,              /* what administrators do: `change`, see administration.c. The asker has seen to it that the user may */
     REQUEST_CONTROL,             /* `arguments` is JSON, `source` the user who asks; the answer's text is JSON, its code 0 in any case; see control.h */
 };
@@ -66,6 +69,7 @@ enum request_flags {
     REQUEST_REPLY_QUEUE = 1 << 15,   /* queue.declare with an empty name: one for replies, "amq.rabbitmq.reply-to." and more */
     REQUEST_CHANNEL_LIMITED = 512,   /* consume: the channel has a limit of its own, see client_refuse */
     REQUEST_HIDDEN = 1024,           /* queue.declare: it is in no list, as it is the session's own means to an end */
+    REQUEST_TRUSTED = 2048,          /* the session itself asks, or an administrator: no permission is needed */
 };
 
 /* Everything is borrowed until client_request returns. */
@@ -78,7 +82,7 @@ struct request {
     struct bytes source;         /* bind, unbind: the source exchange's name */
     struct bytes routing_key;
     struct bytes type;           /* exchange.declare: "direct", … */
-    struct bytes vhost;          /* by name; empty: the client's own. The asker has seen to it that the user may */
+    struct bytes vhost;          /* by name; empty: the client's own */
     const struct topology_change *change;
     struct bytes arguments;      /* an AMQP field table's payload without its length, validated by the session */
     uint64_t queue;              /* cancel: its queue's id; handle: */
@@ -123,7 +127,10 @@ struct client {
     struct worker *worker;
     uint64_t id;                 /* unique while the broker runs; its low 32 bits are the slot, see worker.c */
     uint64_t in_flight;          /* bytes published that shards have not yet taken in */
+    struct bytes user;           /* the session's; set before REQUEST_OPEN, valid until client_detach */
     uint32_t vhost;              /* id of the vhost that it opened; 0: none yet */
+    bool may_everything;         /* in that vhost, see permissions.h */
+    uint64_t scope;              /* of the routes that are cached for it */
     bool stalled;                /* resumed is owed */
     bool turned_queued;
     struct client *turned_next;
@@ -142,13 +149,14 @@ void client_detach(struct client *client);
  * address; the user guest is refused otherwise. */
 bool client_authenticate(struct client *client, struct bytes user, struct bytes password, bool from_loopback);
 
-/* Has the user this tag? */
-bool client_user_has_tag(const struct client *client, struct bytes user, const char *tag);
+/* Has the client's user this tag ("administrator", "impersonator")? */
+bool client_is_tagged(const struct client *client, const char *tag);
 
-/* The vhost is the one that everything asked afterwards is about. False: there is none of that name. */
-bool client_open(struct client *client, struct bytes vhost);
+/* A channel was opened or closed; told before client_detach. Opened, true: the user's channels are limited, REQUEST_CHANNEL has to say whether it may be. */
+bool client_channel_opened(struct client *client);
+void client_channel_closed(struct client *client);
 
-/* Its name, empty when it is gone. Borrowed until the next turn. */
+/* The name of the vhost that the client has opened, empty when it is gone. Borrowed until the next turn. */
 struct bytes client_vhost_name(const struct client *client);
 
 /* ---- publishing, the hot path in ----------------------------------------------------------------------------------- */
@@ -158,6 +166,8 @@ enum publish_result {
     PUBLISH_UNROUTABLE,          /* no queue: the session answers a mandatory one with a return and confirms by itself */
     PUBLISH_NO_EXCHANGE,         /* 404 */
     PUBLISH_INTERNAL_EXCHANGE,   /* 403: clients may not publish to it */
+    PUBLISH_ACCESS_REFUSED,      /* 403: the user may not publish to it */
+    PUBLISH_TOPIC_REFUSED,       /* 403: … not with this routing key */
     PUBLISH_REFUSED,             /* durable storage has failed or is full: nack, or 541 where there are no confirms */
     PUBLISH_NO_MEMORY,           /* 506 */
 };

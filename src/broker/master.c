@@ -7,6 +7,7 @@
 #include "broker/worker_internal.h"
 
 #include "broker/arguments.h"
+#include "broker/connections.h"
 #include "broker/control.h"
 #include "protocol/amqp/table.h"
 
@@ -26,6 +27,7 @@ struct step {
 struct master {
     struct worker *worker;
     struct topology topology;
+    struct connections connections;
     struct step *first, *last;       /* in order */
     uint64_t next_sequence, broadcast_sequence;
     uint64_t acknowledged[WORKERS_MAX];
@@ -44,6 +46,7 @@ struct master *master_new(struct worker *worker)
         free(master);
         return NULL;
     }
+    connections_init(&master->connections, worker->broker->hash_seed);
     return master;
 }
 
@@ -64,11 +67,13 @@ void master_free(struct master *master)
         step_free(step);
     }
     topology_deinit(&master->topology);
+    connections_deinit(&master->connections);
     free(master);
 }
 
 struct topology *master_topology(struct master *master) { return &master->topology; }
 struct worker *master_worker(struct master *master) { return master->worker; }
+struct connections *master_connections(struct master *master) { return &master->connections; }
 
 enum gw_err master_restore(struct master *master, const struct topology_change *change)
 {
@@ -140,9 +145,9 @@ static struct step *change_topology(struct master *master, const struct topology
     return step;
 }
 
-void master_answer(struct master *master, const struct command_request *request)
+struct command_answer *master_answer(struct master *master, const struct command_request *request)
 {
-    answer_only(master, request, (struct bytes){0});
+    return answer_only(master, request, (struct bytes){0});
 }
 
 void master_answer_text(struct master *master, const struct command_request *request, struct bytes text)
@@ -425,17 +430,6 @@ static void declare_found_queue(struct master *master, const struct command_requ
     answer_declared(answer_only(master, request, name), queue);
 }
 
-/* `prefix` and 22 characters of base64url. */
-static struct bytes generate_name(struct worker *worker, const char *prefix, char *text)
-{
-    static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    size_t size = strlen(prefix);
-    memcpy(text, prefix, size);
-    for (unsigned i = 0; i < 22; i++)
-        text[size + i] = alphabet[worker_random(worker) >> 58];
-    return bytes_of(text, size + 22);
-}
-
 static uint64_t new_queue_id(struct master *master, struct bytes name, bool durable)
 {
     /* Spread by name, so that a queue declared again after a deletion comes to the same shard. */
@@ -463,7 +457,7 @@ static bool may_declare(struct master *master, const struct command_request *req
 
 static void declare_queue_with(struct master *master, struct vhost *vhost, const struct command_request *request, struct bytes arguments)
 {
-    char generated[48];
+    char generated[GENERATED_NAME_SIZE];
     struct bytes name = request_name(request);
     struct queue_entry *queue = name.size ? topology_queue(vhost, name) : NULL;
     bool exclusive = request->flags & REQUEST_EXCLUSIVE;
@@ -483,8 +477,13 @@ static void declare_queue_with(struct master *master, struct vhost *vhost, const
         return;
     if (!name.size)
         do {
-            name = generate_name(master->worker, request->flags & REQUEST_REPLY_QUEUE ? "amq.rabbitmq.reply-to." : "amq.gen-", generated);
+            name = worker_generate_name(master->worker, request->flags & REQUEST_REPLY_QUEUE ? "amq.rabbitmq.reply-to." : "amq.gen-", generated);
         } while (topology_queue(vhost, name));
+    if (vhost->queues.map.count >= vhost->max_queues) {
+        request_refuse(master->worker, request, 406, "PRECONDITION_FAILED - cannot declare queue '%.*s': queue limit in vhost '%.*s' (%llu) is reached", TEXT(name),
+                       TEXT(vhost->name), (unsigned long long)vhost->max_queues);
+        return;
+    }
     if (!may_declare(master, request, name, arguments, vhost->name))
         return;
     /* An exclusive queue goes with its connection, so there is nothing to keep of it over a restart. */
@@ -546,6 +545,7 @@ void master_client_gone(struct master *master, uint64_t client)
 {
     struct queue_entry *owned = NULL;
     uint32_t cursor = 0;
+    connections_remove(&master->connections, client);
     if (!master->topology.exclusive_count)
         return;
     for (struct queue_entry *queue; (queue = map_next(&master->topology.queues_by_id, &cursor));)
@@ -558,6 +558,11 @@ void master_client_gone(struct master *master, uint64_t client)
         owned = queue->owned_next;
         remove_queue(master, queue, NULL);
     }
+}
+
+void master_channel(struct master *master, uint64_t client, bool opened)
+{
+    connections_channel(&master->connections, client, opened);
 }
 
 /* ---- bindings ------------------------------------------------------------------------------------------------------ */
@@ -638,17 +643,14 @@ static void unbind(struct master *master, struct vhost *vhost, const struct comm
 void master_request(struct master *master, const struct command_request *request)
 {
     struct vhost *vhost = request_vhost(&master->topology, request);
-    if (request->kind == REQUEST_QUEUE_DELETE) {
-        delete_queue(master, request);
-        return;
-    }
-    if (request->kind == REQUEST_CHANGE) {
-        master_change(master, request);
-        return;
-    }
-    if (request->kind == REQUEST_CONTROL) {
-        control_at_master(master, request);
-        return;
+    switch ((enum request_kind)request->kind) {   /* those that are about no vhost, or say themselves about which */
+    case REQUEST_QUEUE_DELETE: delete_queue(master, request); return;
+    case REQUEST_OPEN: master_open(master, request); return;
+    case REQUEST_CHANNEL: master_open_channel(master, request); return;
+    case REQUEST_CLOSE: master_close(master, request); return;
+    case REQUEST_CHANGE: master_change(master, request); return;
+    case REQUEST_CONTROL: control_at_master(master, request); return;
+    default: break;
     }
     if (!vhost) {   /* it was deleted while the request was on its way */
         request_refuse(master->worker, request, 530, "NOT_ALLOWED - no such vhost");

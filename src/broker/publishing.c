@@ -1,4 +1,5 @@
 /* The hot path in: a message is routed, and laid out as a log record right where the shard's log will write it from. */
+#include "broker/permissions.h"
 #include "broker/worker_internal.h"
 #include "base/bugs.h"
 
@@ -56,10 +57,10 @@ static uint8_t *room_for(struct worker *worker, unsigned shard, bool durable, ui
 
 /* ---- routes -------------------------------------------------------------------------------------------------------- */
 
-/* Names of two vhosts have nothing to do with each other. */
+/* Names of two vhosts have nothing to do with each other, nor what two users may do. */
 static uint64_t scope_of(const struct client *client, struct bytes exchange)
 {
-    return (uint64_t)client->vhost << 8 | exchange.size;
+    return client->scope << 8 | exchange.size;
 }
 
 static bool key_is(const struct cached_route *cached, uint64_t scope, struct bytes exchange, struct bytes routing_key)
@@ -92,10 +93,15 @@ static bool set_key(struct cached_route *cached, uint64_t scope, struct bytes ex
 static enum publish_result find_exchange(struct worker *worker, const struct client *client, const struct publish *publish, struct exchange **exchange)
 {
     const struct vhost *vhost = topology_vhost_by_id(&worker->topology, client->vhost);
+    bool restricted = client->scope & SCOPE_RESTRICTED;
+    if (restricted && vhost && permission_to_publish(client, vhost, publish))
+        return PUBLISH_ACCESS_REFUSED;
     *exchange = vhost ? topology_exchange(vhost, publish->exchange) : NULL;
     if (!*exchange)
         return PUBLISH_NO_EXCHANGE;
-    return (*exchange)->flags & TOPOLOGY_INTERNAL ? PUBLISH_INTERNAL_EXCHANGE : PUBLISH_ROUTED;
+    if ((*exchange)->flags & TOPOLOGY_INTERNAL)
+        return PUBLISH_INTERNAL_EXCHANGE;
+    return restricted ? permission_to_publish_key(client, *exchange, publish) : PUBLISH_ROUTED;
 }
 
 enum publish_result client_publish_judge(struct client *client, const struct publish *publish)
@@ -131,7 +137,7 @@ static enum publish_result route(struct worker *worker, const struct client *cli
         *found = &last->route;
         return PUBLISH_ROUTED;
     }
-    uint64_t hash = bytes_hash(publish->routing_key, bytes_hash(publish->exchange, worker->topology.vhosts.seed ^ client->vhost));
+    uint64_t hash = bytes_hash(publish->routing_key, bytes_hash(publish->exchange, worker->topology.vhosts.seed ^ client->scope));
     struct cached_route *cached = &worker->routes[hash & (ROUTE_CACHE_SIZE - 1)];
     if (cached->hash != hash || cached->route.version != worker->topology.version || !key_is(cached, scope, publish->exchange, publish->routing_key)) {
         enum publish_result result = find_route(worker, client, publish, NULL, cached);

@@ -5,6 +5,7 @@
  *   delete    the shard checks if-unused and if-empty, then the master deletes
  *   consume, get, purge   the shard
  */
+#include "broker/permissions.h"
 #include "broker/worker_internal.h"
 
 #include "broker/control.h"
@@ -217,6 +218,9 @@ static bool is_masters(enum request_kind kind)
     case REQUEST_EXCHANGE_BIND:
     case REQUEST_EXCHANGE_UNBIND:
     case REQUEST_CHANGE:
+    case REQUEST_OPEN:
+    case REQUEST_CHANNEL:
+    case REQUEST_CLOSE:
         return true;
     default:
         return false;
@@ -269,6 +273,9 @@ static void begin_control(struct worker *worker, struct pending_request *pending
 
 static void begin(struct worker *worker, struct pending_request *pending, const struct command_request *request)
 {
+    const struct client_place *place = worker_client(worker, request->client);
+    if (place && permission_refuses(worker, place->client, request))
+        return;
     if (is_masters(request->kind))
         forward(worker, 0, COMMAND_TOPOLOGY_REQUEST, request, 0);
     else if (request->kind == REQUEST_CONTROL)
@@ -490,6 +497,26 @@ static void answered_too_late(struct worker *worker, const struct command_answer
     cancel->kind = REQUEST_CANCEL;
 }
 
+/* The client is in its vhost, unless that was deleted meanwhile. */
+static void finish_open(struct worker *worker, struct client *client, struct pending_request *pending, const struct command_answer *answer)
+{
+    static const char gone[] = "NOT_ALLOWED - the vhost is deleted";
+    struct command_answer *final = keep(answer);
+    if (topology_vhost_by_id(&worker->topology, (uint32_t)answer->queue)) {
+        client->vhost = (uint32_t)answer->queue;
+        permissions_of(worker, client);
+    } else {
+        free(final);
+        final = calloc(1, sizeof(*final) + sizeof(gone));
+        CHECK(final);
+        final->kind = REQUEST_OPEN;
+        final->code = 530;
+        final->text_size = sizeof(gone) - 1;
+        memcpy(final->bytes, gone, sizeof(gone) - 1);
+    }
+    finish(worker, client, pending, final);
+}
+
 void requests_answered(struct worker *worker, const struct command_answer *answer)
 {
     struct client_place *place = worker_client(worker, answer->client);
@@ -504,6 +531,10 @@ void requests_answered(struct worker *worker, const struct command_answer *answe
             pending->code = answer->code;
         if (--pending->remaining == 0)
             finish_commit(worker, client, pending);
+        return;
+    }
+    if (answer->kind == REQUEST_OPEN && !answer->code) {
+        finish_open(worker, client, pending, answer);
         return;
     }
     if (goes_on_at_shard(worker, pending, answer) || goes_on_at_master(worker, pending, answer))

@@ -120,12 +120,26 @@ static void on_turned(struct client *client) { (void)client; }
 
 static const struct client_ops ops = {on_deliver, on_replied, on_confirmed, on_cancelled, on_resumed, on_blocked, on_closed, on_turned};
 
-struct test_client *test_client_new(struct test_broker *test, unsigned worker)
+uint16_t test_client_open(struct test_broker *test, struct test_client *client, const char *user, const char *vhost)
+{
+    client->client.user = bytes_of_text(user);
+    struct request request = {.kind = REQUEST_OPEN, .name = bytes_of_text(vhost), .source = client->client.user};
+    return test_request(test, client, request)->reply.code;
+}
+
+struct test_client *test_client_bare(struct test_broker *test, unsigned worker)
 {
     struct test_client *client = calloc(1, sizeof(*client));
     CHECK(client);
     CHECK(!client_attach(test->workers[worker], &client->client, &ops));
-    CHECK(client_open(&client->client, bytes_of_text("/")));
+    return client;
+}
+
+struct test_client *test_client_new(struct test_broker *test, unsigned worker)
+{
+    struct test_client *client = test_client_bare(test, worker);
+    CHECK(!test_client_open(test, client, "guest", "/"));
+    client->count = 0;
     return client;
 }
 

@@ -38,8 +38,15 @@ void test_broker_close(struct test_broker *test);
 /* Turns of all workers until nothing is left to do. */
 void test_settle_down(struct test_broker *test);
 
+/* One that has not opened a vhost yet. */
+struct test_client *test_client_bare(struct test_broker *test, unsigned worker);
+
+/* As guest, in the vhost "/". */
 struct test_client *test_client_new(struct test_broker *test, unsigned worker);
 void test_client_free(struct test_client *client);
+
+/* Opens a vhost as a user (whose name outlives the client), one or again. Answers the reply's code. */
+uint16_t test_client_open(struct test_broker *test, struct test_client *client, const char *user, const char *vhost);
 
 /* Sends a request and answers its reply event, after settling down. */
 struct test_event *test_request(struct test_broker *test, struct test_client *client, struct request request);

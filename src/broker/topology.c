@@ -404,6 +404,7 @@ static enum gw_err put_permission(struct vhost *vhost, const struct topology_cha
             access_free(access);
             return GW_ERR_NOMEM;
         }
+        access->number = ++vhost->next_access & ACCESS_NUMBER_MASK;
     }
     enum gw_err err = change->kind == CHANGE_PERMISSION_PUT ? access_grant(access, change) : access_grant_topic(access, vhost->name, change);
     if (err && is_new)

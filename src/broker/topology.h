@@ -28,6 +28,7 @@ struct vhost {
     uint8_t *texts;                        /* what these point into */
     struct name_map exchanges, queues, bindings;
     struct name_map accesses;              /* user → struct access */
+    uint32_t next_access;
     struct policies policies, operator_policies;
     struct parameter *parameters;
     uint64_t max_connections, max_queues;  /* or TOPOLOGY_UNLIMITED */

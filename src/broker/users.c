@@ -60,23 +60,3 @@ bool client_authenticate(struct client *client, struct bytes name, struct bytes 
     bool guest = bytes_equal(name, bytes_of_text("guest"));
     return matches && (from_loopback || !guest);
 }
-
-/* Is `tag` one of the comma-separated ones? */
-static bool has_tag(struct bytes tags, const char *tag)
-{
-    while (tags.size) {
-        const uint8_t *comma = memchr(tags.data, ',', tags.size);
-        struct bytes one = bytes_of(tags.data, comma ? (size_t)(comma - tags.data) : tags.size);
-        if (bytes_equal(one, bytes_of_text(tag)))
-            return true;
-        size_t past = one.size + (comma != NULL);
-        tags = bytes_of(tags.data + past, tags.size - past);
-    }
-    return false;
-}
-
-bool client_user_has_tag(const struct client *client, struct bytes name, const char *tag)
-{
-    const struct user *user = topology_user(&client->worker->topology, name);
-    return user && has_tag(user->tags, tag);
-}

@@ -1,4 +1,5 @@
 #include "broker/control.h"
+#include "broker/permissions.h"
 #include "broker/relay.h"
 #include "broker/worker_internal.h"
 
@@ -30,6 +31,17 @@ uint64_t worker_random(struct worker *worker)
     s[2] ^= t;
     s[3] = s[3] << 45 | s[3] >> 19;
     return result;
+}
+
+struct bytes worker_generate_name(struct worker *worker, const char *prefix, char text[GENERATED_NAME_SIZE])
+{
+    static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    size_t size = strlen(prefix), end = size + 22;
+    CHECK(end <= GENERATED_NAME_SIZE);
+    memcpy(text, prefix, size);
+    for (; size < end; size++)
+        text[size] = alphabet[worker_random(worker) >> 58];
+    return bytes_of(text, end);
 }
 
 struct worker *worker_new(struct broker *broker, unsigned index, struct disk *disk, struct worker_port *port)
@@ -201,17 +213,33 @@ void client_detach(struct client *client)
     client->worker = NULL;
 }
 
-bool client_open(struct client *client, struct bytes name)
-{
-    const struct vhost *vhost = topology_vhost(&client->worker->topology, name);
-    client->vhost = vhost ? vhost->id : 0;
-    return vhost;
-}
-
 struct bytes client_vhost_name(const struct client *client)
 {
     const struct vhost *vhost = topology_vhost_by_id(&client->worker->topology, client->vhost);
     return vhost ? vhost->name : (struct bytes){0};
+}
+
+bool client_is_tagged(const struct client *client, const char *tag)
+{
+    const struct user *user = topology_user(&client->worker->topology, client->user);
+    return user && user_is_tagged(user, tag);
+}
+
+bool client_channel_opened(struct client *client)
+{
+    const struct user *user = topology_user(&client->worker->topology, client->user);
+    if (user && user->max_channels != TOPOLOGY_UNLIMITED)
+        return true;
+    struct command_client *opened = worker_command(client->worker, 0, COMMAND_CHANNEL, sizeof(*opened), NULL);
+    opened->command.flags = 1;
+    opened->id = client->id;
+    return false;
+}
+
+void client_channel_closed(struct client *client)
+{
+    struct command_client *closed = worker_command(client->worker, 0, COMMAND_CHANNEL, sizeof(*closed), NULL);
+    closed->id = client->id;
 }
 
 void worker_client_touched(struct worker *worker, struct client *client)
@@ -300,6 +328,12 @@ void worker_settings(struct worker *worker)
     }
 }
 
+static void close_client(struct worker *worker, struct client *client, uint16_t code, struct bytes text)
+{
+    worker_client_touched(worker, client);
+    client->ops->closed(client, code, text);
+}
+
 /* The vhost is about to go: with it the queues that are here, and the clients. */
 static void leave_vhost(struct worker *worker, uint32_t id)
 {
@@ -314,11 +348,27 @@ static void leave_vhost(struct worker *worker, uint32_t id)
     int size = snprintf(text, sizeof(text), "CONNECTION_FORCED - vhost '%.*s' is deleted", (int)vhost->name.size, (const char *)vhost->name.data);
     for (uint32_t i = 0; i < worker->place_count; i++) {
         struct client *client = worker->places[i].client;
-        if (!client || client->vhost != id)
-            continue;
-        worker_client_touched(worker, client);
-        client->ops->closed(client, 320, bytes_of(text, (size_t)size));
+        if (client && client->vhost == id)
+            close_client(worker, client, 320, bytes_of(text, (size_t)size));
     }
+}
+
+static void leave_user(struct worker *worker, struct bytes user)
+{
+    char text[320];
+    int size = snprintf(text, sizeof(text), "CONNECTION_FORCED - user '%.*s' is deleted", (int)user.size, (const char *)user.data);
+    for (uint32_t i = 0; i < worker->place_count; i++) {
+        struct client *client = worker->places[i].client;
+        if (client && client->vhost && bytes_equal(client->user, user))
+            close_client(worker, client, 320, bytes_of(text, (size_t)size));
+    }
+}
+
+static void take_close(struct worker *worker, const struct command_close *command)
+{
+    struct client_place *place = worker_client(worker, command->client);
+    if (place)
+        close_client(worker, place->client, command->code, bytes_of(command->bytes, command->text_size));
 }
 
 /* A change of the topology that the master made. */
@@ -331,6 +381,8 @@ static void take_change(struct worker *worker, const struct command_change *comm
     /* Queues go before their settings, which the topology owns. */
     if (change.kind == CHANGE_VHOST_DELETE)
         leave_vhost(worker, change.vhost);
+    if (change.kind == CHANGE_USER_DELETE)
+        leave_user(worker, change.name);
     if (shard && change.kind == CHANGE_QUEUE_DELETE)
         shard_queue_delete(shard, change.id);
     enum gw_err err = topology_apply(&worker->topology, &change);
@@ -339,6 +391,7 @@ static void take_change(struct worker *worker, const struct command_change *comm
         declare_in_shard(worker, shard, &change);
     if (change.kind == CHANGE_POLICY_PUT || change.kind == CHANGE_POLICY_DELETE)
         worker_settings(worker);
+    permissions_changed(worker, &change);
     worker->applied_sequence = command->sequence;
 }
 
@@ -374,6 +427,7 @@ static void execute(struct worker *worker, const struct command *command, unsign
     case COMMAND_FORGET: take_forget(worker, at); break;
     case COMMAND_TOPOLOGY_REQUEST: master_request(worker->master, at); break;
     case COMMAND_CLIENT_GONE: master_client_gone(worker->master, ((const struct command_client *)at)->id); break;
+    case COMMAND_CHANNEL: master_channel(worker->master, ((const struct command_client *)at)->id, command->flags); break;
     case COMMAND_QUEUE_UNUSED: master_queue_unused(worker->master, ((const struct command_client *)at)->id); break;
     case COMMAND_TOPOLOGY_ACK: master_ack(worker->master, from, ((const struct command_ack *)at)->sequence); break;
     case COMMAND_TOPOLOGY_CHANGE: take_change(worker, at); break;
@@ -383,6 +437,7 @@ static void execute(struct worker *worker, const struct command *command, unsign
     case COMMAND_ANSWER: requests_answered(worker, at); break;
     case COMMAND_CANCELLED: take_cancelled(worker, at); break;
     case COMMAND_CONTROL_ROWS: requests_rows(worker, at); break;
+    case COMMAND_CLOSE: take_close(worker, at); break;
     }
 }
 

@@ -31,7 +31,7 @@ enum answer_step { ANSWER_WHOLE, DECLARE_FOUND, DELETE_ALLOWED };
 struct cached_route {
     struct route route;
     uint64_t hash;
-    uint64_t scope;            /* vhost's id (4), exchange's size (1) */
+    uint64_t scope;            /* its clients' scope (7), exchange's size (1) */
     uint8_t *key;              /* exchange, routing key */
     uint32_t key_size, key_room;
 };
@@ -124,6 +124,9 @@ static inline unsigned worker_of_client(uint64_t client) { return (client >> 32)
 struct client_place *worker_client(struct worker *worker, uint64_t id);
 void worker_client_touched(struct worker *worker, struct client *client);
 uint64_t worker_random(struct worker *worker);
+/* `prefix` and 22 random characters of base64url, written into `text`. */
+#define GENERATED_NAME_SIZE 48u
+struct bytes worker_generate_name(struct worker *worker, const char *prefix, char text[GENERATED_NAME_SIZE]);
 /* Tells the shards' queues what settings they have now: after recovery, and when policies have changed. */
 void worker_settings(struct worker *worker);
 
@@ -170,6 +173,8 @@ struct master *master_new(struct worker *worker);
 void master_free(struct master *master);
 void master_request(struct master *master, const struct command_request *request);
 void master_client_gone(struct master *master, uint64_t client);
+void master_channel(struct master *master, uint64_t client, bool opened);
+struct connections *master_connections(struct master *master);
 void master_queue_unused(struct master *master, uint64_t queue);
 void master_ack(struct master *master, unsigned worker, uint64_t sequence);
 void master_committed(struct master *master, uint64_t sequence, bool ok);
@@ -181,11 +186,17 @@ enum gw_err master_restore(struct master *master, const struct topology_change *
 struct topology *master_topology(struct master *master);
 struct worker *master_worker(struct master *master);
 /* Answers `request` that it is done, behind the changes that are on their way. */
-void master_answer(struct master *master, const struct command_request *request);
+struct command_answer *master_answer(struct master *master, const struct command_request *request);
 /* The same with a text. */
 void master_answer_text(struct master *master, const struct command_request *request, struct bytes text);
 /* Logs and applies a change and sends it to all workers; `request` (may be NULL) is answered when they have it. False: the log refused; so was the request. */
 bool master_apply(struct master *master, const struct topology_change *change, const struct command_request *request);
+
+/* ---- admission.c ---- */
+/* REQUEST_OPEN, REQUEST_CHANNEL, REQUEST_CLOSE. */
+void master_open(struct master *master, const struct command_request *request);
+void master_open_channel(struct master *master, const struct command_request *request);
+void master_close(struct master *master, const struct command_request *request);
 
 /* ---- administration.c ---- */
 /* REQUEST_CHANGE: checks what an administrator asks for, and does it. */

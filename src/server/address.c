@@ -63,14 +63,19 @@ void address_set_port(struct sockaddr_storage *address, uint16_t port)
         ((struct sockaddr_in *)address)->sin_port = htons(port);
 }
 
+void address_host(const struct sockaddr_storage *address, char host[ADDRESS_TEXT_SIZE])
+{
+    const void *bytes = address->ss_family == AF_INET6 ? (const void *)&((const struct sockaddr_in6 *)address)->sin6_addr
+                                                       : (const void *)&((const struct sockaddr_in *)address)->sin_addr;
+    host[0] = 0;
+    inet_ntop(address->ss_family, bytes, host, INET6_ADDRSTRLEN);
+}
+
 void address_text(const struct sockaddr_storage *address, char text[ADDRESS_TEXT_SIZE])
 {
-    char host[INET6_ADDRSTRLEN] = "";
-    bool is_v6 = address->ss_family == AF_INET6;
-    const void *bytes = is_v6 ? (const void *)&((const struct sockaddr_in6 *)address)->sin6_addr
-                              : (const void *)&((const struct sockaddr_in *)address)->sin_addr;
-    inet_ntop(address->ss_family, bytes, host, sizeof(host));
-    snprintf(text, ADDRESS_TEXT_SIZE, is_v6 ? "[%s]:%u" : "%s:%u", host, address_port(address));
+    char host[ADDRESS_TEXT_SIZE];
+    address_host(address, host);
+    snprintf(text, ADDRESS_TEXT_SIZE, address->ss_family == AF_INET6 ? "[%.45s]:%u" : "%.45s:%u", host, address_port(address));
 }
 
 struct sockaddr_storage address_to_dial(const struct sockaddr_storage *address)

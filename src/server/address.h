@@ -21,6 +21,9 @@ bool address_list_parse(const char *text, uint16_t port, struct address_list *li
 /* "127.0.0.1:5672", "[::1]:5672". */
 void address_text(const struct sockaddr_storage *address, char text[ADDRESS_TEXT_SIZE]);
 
+/* "127.0.0.1", "::1". */
+void address_host(const struct sockaddr_storage *address, char host[ADDRESS_TEXT_SIZE]);
+
 uint16_t address_port(const struct sockaddr_storage *address);
 void address_set_port(struct sockaddr_storage *address, uint16_t port);
 

@@ -1,6 +1,7 @@
 #include "server/service.h"
 
 #include "base/err.h"
+#include "server/address.h"
 
 #include <stdlib.h>
 #include <time.h>
@@ -62,6 +63,17 @@ static void on_dirty(struct session_host *host, void *owner)
     peer->service->dirty = peer;
 }
 
+static void tell_addresses(struct peer *peer)
+{
+    struct sockaddr_storage remote, local;
+    char remote_host[ADDRESS_TEXT_SIZE], local_host[ADDRESS_TEXT_SIZE];
+    if (!connection_peer(peer->connection, &remote) || !connection_local(peer->connection, &local))
+        return;
+    address_host(&remote, remote_host);
+    address_host(&local, local_host);
+    session_addresses(peer->session, (struct session_address){remote_host, address_port(&remote)}, (struct session_address){local_host, address_port(&local)});
+}
+
 static void *accepted(void *owner, struct connection *connection)
 {
     struct service *s = owner;
@@ -75,6 +87,7 @@ static void *accepted(void *owner, struct connection *connection)
         free(peer);
         return NULL;
     }
+    tell_addresses(peer);
     peer->next = s->peers;
     if (s->peers)
         s->peers->previous = peer;

@@ -17,8 +17,18 @@ void admit_refuse_publish(struct channel *channel, const struct publish *publish
 {
     const char *exchange = (const char *)publish->exchange.data;
     int size = (int)publish->exchange.size;
-    struct bytes vhost = client_vhost_name(&channel->session->client);
+    struct bytes vhost = client_vhost_name(&channel->session->client), user = channel->session->client.user, key = publish->routing_key;
     switch (result) {
+    case PUBLISH_ACCESS_REFUSED:
+        error_raise(channel->session, channel, AMQP_ACCESS_REFUSED, AMQP_BASIC_PUBLISH, "access to exchange '%.*s' in vhost '%.*s' refused for user '%.*s'",
+                    size ? size : (int)sizeof("amq.default") - 1, size ? exchange : "amq.default", (int)vhost.size, (const char *)vhost.data, (int)user.size,
+                    (const char *)user.data);
+        break;
+    case PUBLISH_TOPIC_REFUSED:
+        error_raise(channel->session, channel, AMQP_ACCESS_REFUSED, AMQP_BASIC_PUBLISH,
+                    "access to topic '%.*s' in exchange '%.*s' in vhost '%.*s' refused for user '%.*s'", (int)key.size, (const char *)key.data, size, exchange,
+                    (int)vhost.size, (const char *)vhost.data, (int)user.size, (const char *)user.data);
+        break;
     case PUBLISH_NO_EXCHANGE:
         error_raise(channel->session, channel, AMQP_NOT_FOUND, AMQP_BASIC_PUBLISH, "no exchange '%.*s' in vhost '%.*s'", size, exchange, (int)vhost.size,
                     (const char *)vhost.data);
@@ -160,8 +170,7 @@ static bool rewrite(struct channel *channel, struct publish *publish, struct amq
 static bool admit_user(struct channel *channel, const struct publish *publish, struct bytes user)
 {
     struct session *session = channel->session;
-    if (bytes_equal(user, bytes_of(session->user, session->user_size)) ||
-        client_user_has_tag(&session->client, bytes_of(session->user, session->user_size), "impersonator"))
+    if (bytes_equal(user, session->client.user) || client_is_tagged(&session->client, "impersonator"))
         return true;
     refuse(channel, publish, "user_id property set to '%.*s' but authenticated user was '%.*s'", (int)user.size, (const char *)user.data, session->user_size,
            session->user);

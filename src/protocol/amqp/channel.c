@@ -81,6 +81,8 @@ void channel_free(struct channel *channel)
     uint32_t place = place_of(session, channel->number);
     CHECK(place < session->channel_count && session->channels[place] == channel);
     session->channel_count--;
+    if (session->client.worker)   /* otherwise it goes with its connection */
+        client_channel_closed(&session->client);
     memmove(session->channels + place, session->channels + place + 1, (session->channel_count - place) * sizeof(struct channel *));
     if (session->last_channel == channel)
         session->last_channel = NULL;
@@ -141,13 +143,18 @@ bool channel_set_last_queue(struct channel *channel, struct bytes name)
 /* The first method on a number that is not open. */
 static void open_channel(struct session *session, uint16_t number, uint32_t id)
 {
+    struct channel *channel;
     if (session->channel_max && session->channel_count >= session->channel_max) {
         error_raise(session, NULL, AMQP_NOT_ALLOWED, 0, "number of channels opened (%u) has reached the negotiated channel_max (%u)",
                     session->channel_count, session->channel_max);
     } else if (id != AMQP_CHANNEL_OPEN) {
         error_raise(session, NULL, AMQP_CHANNEL_ERROR, id, "expected 'channel.open'");
-    } else if (!channel_new(session, number)) {
+    } else if (!(channel = channel_new(session, number))) {
         error_out_of_memory(session);
+    } else if (client_channel_opened(&session->client)) {
+        struct request request = {.kind = REQUEST_CHANNEL, .channel = number, .tag = request_tag(channel, 0)};
+        channel->waiting++;
+        client_request(&session->client, &request);
     } else {
         struct amqp_value values[AMQP_CHANNEL_OPEN_OK_COUNT] = {amqp_text("")};
         session_send(session, number, AMQP_CHANNEL_OPEN_OK, values);

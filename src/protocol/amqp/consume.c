@@ -119,7 +119,7 @@ static void consume_reply_to(struct channel *channel, const struct amqp_value *v
         return;
     }
     consumer->reply_to = true;
-    struct request request = {.kind = REQUEST_QUEUE_DECLARE, .flags = REQUEST_AUTO_DELETE | REQUEST_HIDDEN | REQUEST_REPLY_QUEUE, .channel = channel->number,
+    struct request request = {.kind = REQUEST_QUEUE_DECLARE, .flags = REQUEST_AUTO_DELETE | REQUEST_HIDDEN | REQUEST_REPLY_QUEUE | REQUEST_TRUSTED, .channel = channel->number,
                               .tag = request_tag(channel, REQUEST_TAG_REPLY_TO)};
     channel->waiting++;
     client_request(&channel->session->client, &request);
@@ -141,7 +141,7 @@ void consume_reply_queue(struct channel *channel, const struct reply *reply)
     name[reply->name.size] = 0;
     free(channel->reply_queue);
     channel->reply_queue = name;
-    struct request request = {.kind = REQUEST_CONSUME, .flags = REQUEST_NO_ACK | REQUEST_EXCLUSIVE, .channel = channel->number,
+    struct request request = {.kind = REQUEST_CONSUME, .flags = REQUEST_NO_ACK | REQUEST_EXCLUSIVE | REQUEST_TRUSTED, .channel = channel->number,
                               .tag = consumer->number, .name = reply->name};
     channel->waiting++;
     client_request(&channel->session->client, &request);

@@ -59,6 +59,7 @@ void client_detach(struct client *client)
 {
     say(client->worker, "detach\n");
     client->worker->attached--;
+    client->worker = NULL;
 }
 
 bool client_authenticate(struct client *client, struct bytes user, struct bytes password, bool from_loopback)
@@ -67,17 +68,18 @@ bool client_authenticate(struct client *client, struct bytes user, struct bytes 
     return from_loopback && bytes_equal(user, bytes_of_text("guest")) && bytes_equal(password, bytes_of_text("guest"));
 }
 
-bool client_open(struct client *client, struct bytes vhost)
-{
-    client->vhost = 1;
-    return bytes_equal(vhost, bytes_of_text("/"));
-}
-
-bool client_user_has_tag(const struct client *client, struct bytes user, const char *tag)
+bool client_is_tagged(const struct client *client, const char *tag)
 {
     (void)client, (void)tag;
-    return bytes_equal(user, bytes_of_text("actor"));
+    return false;
 }
+
+bool client_channel_opened(struct client *client)
+{
+    return client->worker->limits_channels;
+}
+
+void client_channel_closed(struct client *client) { (void)client; }
 
 struct bytes client_vhost_name(const struct client *client)
 {
@@ -204,7 +206,7 @@ void client_bind_to_limit(struct client *client, uint64_t queue, uint32_t handle
 static void say_request(struct worker *fake, const struct request *request)
 {
     static const char *const names[] = {"declare", "delete", "purge", "bind", "unbind", "exchange-declare", "exchange-delete", "exchange-bind",
-                                        "exchange-unbind", "consume", "cancel", "get", "commit", "change", "control"};
+                                        "exchange-unbind", "consume", "cancel", "get", "commit", "open", "channel", "close", "change", "control"};
     static const char *const flags[] = {"passive", "durable", "exclusive", "auto-delete", "internal", "if-unused", "if-empty", "no-ack", "no-local", "limited", "hidden"};
     if (request->kind == REQUEST_CANCEL) {
         say(fake, "cancel %llu/%u\n", (unsigned long long)request->queue, request->handle);
@@ -235,6 +237,16 @@ void client_request(struct client *client, const struct request *request)
 {
     say_request(client->worker, request);
     remember(client->worker, request->kind, request->channel, request->tag);
+    client->worker->no_such_vhost = request->kind == REQUEST_OPEN && !bytes_equal(request->name, bytes_of_text("/"));
+}
+
+bool fake_lets_in(struct worker *fake)
+{
+    if (!fake->request_count || fake->requests[fake->first_request].kind != REQUEST_OPEN)
+        return false;
+    struct reply reply = {.code = fake->no_such_vhost ? 530 : 0, .text = bytes_of_text("NOT_ALLOWED - vhost elsewhere not found")};
+    fake_answer(fake, reply);
+    return true;
 }
 
 void fake_answer(struct worker *fake, struct reply reply)

@@ -25,6 +25,8 @@ struct worker {
     struct chunk_pool *chunks;
     uint64_t now_us;
     bool may_not_publish;
+    bool no_such_vhost;              /* … as the last request said */
+    bool limits_channels;            /* a channel must be asked for */
     bool refuses;                    /* publishes, as if storage had failed */
     struct fake_request requests[FAKE_REQUESTS_MAX];   /* not answered yet */
     unsigned first_request, request_count;
@@ -43,6 +45,9 @@ const char *fake_said(struct worker *fake);
 
 /* Answers the oldest request: done, or with `code` and text. */
 void fake_answer(struct worker *fake, struct reply reply);
+
+/* Answers connection.open, if that is the oldest request: there is the vhost "/" alone. */
+bool fake_lets_in(struct worker *fake);
 
 /* Ends a turn. */
 void fake_turn(struct worker *fake);

@@ -108,6 +108,7 @@ static void start_ok(struct session *session, const struct amqp_value *values)
     struct bytes user = {NULL, 0}, password = {NULL, 0};
     bool is_plain = bytes_equal(mechanism, bytes_of_text("PLAIN")), is_amqplain = bytes_equal(mechanism, bytes_of_text("AMQPLAIN"));
     read_capabilities(session, values[AMQP_CONNECTION_START_OK_CLIENT_PROPERTIES].bytes);
+    identity_introduce(&session->identity, mechanism, values[AMQP_CONNECTION_START_OK_CLIENT_PROPERTIES].bytes);
     if (!is_plain && !is_amqplain) {
         error_raise(session, NULL, AMQP_CHANNEL_ERROR, AMQP_CONNECTION_START_OK, "unsupported authentication mechanism '%.*s'", (int)mechanism.size,
                     (const char *)mechanism.data);
@@ -127,6 +128,7 @@ static void start_ok(struct session *session, const struct amqp_value *values)
     memcpy(session->user, user.data, user.size);
     session->user[user.size] = 0;
     session->user_size = (uint8_t)user.size;
+    session->client.user = bytes_of(session->user, session->user_size);
     session->phase = PHASE_TUNING;
     struct amqp_value tune[AMQP_CONNECTION_TUNE_COUNT] = {
         [AMQP_CONNECTION_TUNE_CHANNEL_MAX] = amqp_number(session->config->channel_max), [AMQP_CONNECTION_TUNE_FRAME_MAX] = amqp_number(session->config->frame_max),
@@ -168,9 +170,23 @@ static void tune_ok(struct session *session, const struct amqp_value *values)
 
 static void open_vhost(struct session *session, const struct amqp_value *values)
 {
-    struct bytes vhost = values[AMQP_CONNECTION_OPEN_VIRTUAL_HOST].bytes;
-    if (!client_open(&session->client, vhost)) {
-        error_raise(session, NULL, AMQP_NOT_ALLOWED, AMQP_CONNECTION_OPEN, "vhost %.*s not found", (int)vhost.size, (const char *)vhost.data);
+    uint8_t room[IDENTITY_TABLE_MAX];
+    const struct identity_terms terms = {session->frame_max, session->channel_max, session->heartbeat_s};
+    struct request request = {.kind = REQUEST_OPEN, .name = values[AMQP_CONNECTION_OPEN_VIRTUAL_HOST].bytes, .source = session->client.user,
+                              .arguments = identity_table(session->identity, &terms, room)};
+    session->opening = true;
+    client_request(&session->client, &request);
+    free(session->identity);
+    session->identity = NULL;
+}
+
+void handshake_opened(struct session *session, const struct reply *reply)
+{
+    session->opening = false;
+    if (session->phase != PHASE_OPENING)
+        return;
+    if (reply->code) {
+        error_raise_text(session, NULL, reply->code, AMQP_CONNECTION_OPEN, reply->text);
         return;
     }
     struct amqp_value ok[AMQP_CONNECTION_OPEN_OK_COUNT] = {amqp_text("")};

@@ -10,6 +10,9 @@ size_t handshake_header(struct session *session, struct bytes in);
 /* A method frame's payload (at least four bytes) on channel 0. */
 void handshake_method(struct session *session, struct bytes payload);
 
+/* The broker's answer to connection.open. */
+void handshake_opened(struct session *session, const struct reply *reply);
+
 /* A method on channel 0 after connection.close or close-ok was sent. */
 void handshake_closed_method(struct session *session, uint32_t id);
 

@@ -82,6 +82,8 @@ static bool do_frame(struct session *session, uint8_t type, uint16_t number, str
 {
     if (session->phase == PHASE_CLOSING)
         return true;
+    if (session->opening && session->phase == PHASE_OPENING)
+        return false;
     if (session->phase >= PHASE_CLOSED) {
         if (number == 0 && type == AMQP_FRAME_METHOD && payload.size >= 4)
             handshake_closed_method(session, amqp_method_id_read(payload.data));

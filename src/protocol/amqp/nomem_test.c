@@ -61,6 +61,7 @@ static void feed(void)
     plan.armed = true;
     session_feed(peer->session, bytes_of(said_bytes, said_size / 2), peer->now_us);
     session_feed(peer->session, bytes_of(said_bytes + said_size / 2, said_size - said_size / 2), peer->now_us);
+    fake_lets_in(&peer->fake);
     plan.armed = false;
     said_size = 0;
 }

@@ -38,6 +38,7 @@ void peer_feed(struct peer *peer, const void *bytes, size_t size)
         memcpy(copy, at + done, step);
         session_feed(peer->session, bytes_of(copy, step), peer->now_us);
         free(copy);
+        fake_lets_in(&peer->fake);
     }
 }
 

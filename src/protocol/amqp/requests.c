@@ -20,6 +20,7 @@ static const struct kind_row {
     [REQUEST_EXCHANGE_DELETE] = {AMQP_EXCHANGE_DELETE, AMQP_EXCHANGE_DELETE_OK},
     [REQUEST_EXCHANGE_BIND] = {AMQP_EXCHANGE_BIND, AMQP_EXCHANGE_BIND_OK},
     [REQUEST_EXCHANGE_UNBIND] = {AMQP_EXCHANGE_UNBIND, AMQP_EXCHANGE_UNBIND_OK},
+    [REQUEST_CHANNEL] = {AMQP_CHANNEL_OPEN, AMQP_CHANNEL_OPEN_OK},
 };
 
 bool request_is_pipelined(const struct amqp_method *method)
@@ -200,7 +201,7 @@ static void remember_exclusive(struct session *session, struct bytes name)
 void request_delete_exclusive(struct session *session)
 {
     for (struct exclusive_queue *queue = session->exclusive_queues; queue; queue = queue->next) {
-        struct request request = {.kind = REQUEST_QUEUE_DELETE, .name = bytes_of(queue->name, queue->size)};
+        struct request request = {.kind = REQUEST_QUEUE_DELETE, .flags = REQUEST_TRUSTED, .name = bytes_of(queue->name, queue->size)};
         session->releases++;
         client_request(&session->client, &request);
     }
@@ -294,7 +295,7 @@ void request_method(struct channel *channel, const struct amqp_method *method)
 
 static void send_ok(struct channel *channel, const struct reply *reply)
 {
-    struct amqp_value count = amqp_number(reply->messages);
+    struct amqp_value count = amqp_number(reply->messages), nothing = amqp_text("");
     switch (reply->kind) {
     case REQUEST_QUEUE_DECLARE:
         if (UNLIKELY(reply_to_names(reply->name)))
@@ -305,6 +306,7 @@ static void send_ok(struct channel *channel, const struct reply *reply)
     case REQUEST_QUEUE_DELETE: case REQUEST_QUEUE_PURGE:
         session_send(channel->session, channel->number, kinds[reply->kind].ok, &count);
         break;
+    case REQUEST_CHANNEL: session_send(channel->session, channel->number, AMQP_CHANNEL_OPEN_OK, &nothing); break;
     default: session_send(channel->session, channel->number, kinds[reply->kind].ok, NULL); break;
     }
 }

@@ -119,6 +119,7 @@ static void on_replied(struct client *client, const struct reply *reply)
     switch (reply->kind) {
     case REQUEST_CONSUME: case REQUEST_CANCEL: case REQUEST_GET: consume_replied(session, reply); break;
     case REQUEST_CONTROL: control_replied(session, reply); break;
+    case REQUEST_OPEN: handshake_opened(session, reply); break;
     case REQUEST_COMMIT:
         channel = channel_find(session, reply->channel);
         if (channel && channel->tx && channel->waiting && channel->state == CHANNEL_OPEN) {
@@ -209,6 +210,11 @@ enum gw_err session_new(struct worker *worker, const struct session_config *conf
     return GW_OK;
 }
 
+void session_addresses(struct session *session, struct session_address peer, struct session_address local)
+{
+    session->identity = identity_new(peer, local);
+}
+
 void session_free(struct session *session)
 {
     session->host = NULL;
@@ -228,6 +234,7 @@ void session_free(struct session *session)
     input_deinit(session);
     free(session->channels);
     free(session->user);
+    free(session->identity);
     free(session);
 }
 

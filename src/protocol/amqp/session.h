@@ -43,6 +43,13 @@ struct session_host {
 enum gw_err session_new(struct worker *worker, const struct session_config *config, struct session_host *host, void *owner,
                         bool from_loopback, uint64_t now_us, struct session **session);
 
+/* Where the connection comes from and to, as administrators are to see it: told before anything is fed. Borrowed until return. */
+struct session_address {
+    const char *host;            /* "127.0.0.1", "::1" */
+    uint16_t port;
+};
+void session_addresses(struct session *session, struct session_address peer, struct session_address local);
+
 /* Gives back what the peer held unacknowledged and ends it. Not from inside a callback of the broker's. */
 void session_free(struct session *session);
 

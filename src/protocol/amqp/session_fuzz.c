@@ -121,6 +121,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     CHECK(session_new(&fake, &config, NULL, NULL, true, fake.now_us, &session) == GW_OK);
     if (data[0] & 1)
         session_feed(session, bytes_of(handshake, sizeof(handshake) - 1), fake.now_us);
+    fake_lets_in(&fake);
     for (size_t at = 1; at < size && !session_finished(session); seq++) {
         uint8_t what = data[at++];
         if (what < 200) {

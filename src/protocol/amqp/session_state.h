@@ -5,6 +5,7 @@
 #include "broker/client.h"
 #include "broker/worker.h"
 #include "protocol/amqp/confirms.h"
+#include "protocol/amqp/identity.h"
 #include "protocol/amqp/methods.h"
 #include "protocol/amqp/output.h"
 #include "protocol/amqp/session.h"
@@ -109,6 +110,7 @@ struct session {
     uint8_t phase;
     uint8_t capabilities;         /* enum client_capability */
     bool from_loopback;
+    bool opening;                 /* connection.open is on its way to the broker: everything else waits */
     bool stalled;                 /* input waits: for an answer of the broker, or for leave to publish */
     bool choked;                  /* … or for the peer to take what was said */
     bool deaf;                    /* the input makes no sense any more: passed over */
@@ -131,6 +133,7 @@ struct session {
     uint32_t consumer_capacity, consumer_free;   /* consumer_free: no free place below it */
     struct consumer *owed_consumers;
 
+    struct identity *identity;    /* what is told of it with connection.open; NULL then, or when nothing is known */
     struct exclusive_queue *exclusive_queues;
     struct control *controls;     /* requests of control.c that the broker has not answered */
     uint32_t control_count, next_control;
