@@ -231,6 +231,7 @@ static void set_up(struct feature_client *client)
     const struct chain *chain = &plan->chains[client->part.chain];
     struct amqp_value open[AMQP_CHANNEL_OPEN_COUNT] = {[0] = amqp_text("")};
     client->state = FEATURE_SETTING_UP;
+    client->arrival_count = 0;   /* a stream is read from its beginning again */
     ask(client, AMQP_CHANNEL_OPEN, open);
     declare_exchange(client, "dead", "direct", (struct bytes){0});
     for (unsigned i = 0; i < plan->chain_count; i++)
