@@ -194,7 +194,7 @@ static bool enter_extent(struct stream *stream, struct stream_cursor *cursor)
     cursor->slot = slot;
     cursor->batch = stream_extent_find(slot->extent, cursor->offset);
     cursor->in_batch = false;
-    cursor->place = slot->extent->next;   /* where it goes on */
+    cursor->place = slot->place;   /* where it is to be read again, should others need the room meanwhile */
     cursor->placed = true;
     if (!cursor->filter_count)
         read_ahead(stream, slot->extent);
@@ -308,6 +308,7 @@ static bool serve_from_disk(struct stream *stream, struct consumer *consumer)
     struct batch_record record;
     if (!next_record(cursor, &record)) {
         uint64_t end = cursor->slot->extent->end;
+        cursor->place = cursor->slot->extent->next;
         stream_cursor_leave(cursor);
         if (end > cursor->offset)
             cursor->offset = end;

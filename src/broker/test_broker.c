@@ -1,6 +1,6 @@
 #include "broker/test_broker.h"
 
-#include "store/message.h"
+#include "store/stream_message.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -77,7 +77,7 @@ static void on_deliver(struct client *client, const struct delivery *delivery)
 {
     struct test_event *event = event_add(client, EVENT_DELIVERY);
     struct message message;
-    CHECK(message_read(delivery->content, &message));
+    CHECK(delivery->is_record ? stream_message_read(delivery->content, &message) : message_read(delivery->content, &message));
     event->delivery = *delivery;
     keep_text(event->body, sizeof(event->body), message.body);
     if (!delivery->is_get)
