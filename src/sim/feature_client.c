@@ -80,6 +80,7 @@ static void end(struct feature_client *client)
     client->next_tag = 0;
     client->held_count = 0;
     client->consuming = client->in_content = false;
+    client->arrival_count = 0;
 }
 
 void feature_client_forget(struct feature_client *client)
