@@ -405,7 +405,8 @@ static void answer_declared(struct command_answer *answer, const struct queue_en
 static void declare_found_queue(struct master *master, const struct command_request *request, const struct queue_entry *queue, struct bytes arguments)
 {
     struct bytes name = queue->name;
-    bool passive = request->flags & REQUEST_PASSIVE, exclusive = request->flags & REQUEST_EXCLUSIVE;
+    /* Whoever answers a question may ask whether the queue behind reply-to is still there, with arguments that mean nothing. */
+    bool passive = (request->flags & REQUEST_PASSIVE) || (queue->flags & TOPOLOGY_HIDDEN), exclusive = request->flags & REQUEST_EXCLUSIVE;
     bool locked = passive ? queue->owner && queue->owner != request->client : queue->owner != (exclusive ? request->client : 0);
     if (locked) {
         request_refuse(master->worker, request, 405, RESOURCE_LOCKED_FORMAT, TEXT(name), TEXT(queue->vhost->name));
@@ -461,16 +462,17 @@ static void declare_queue_with(struct master *master, struct vhost *vhost, const
     struct bytes name = request_name(request);
     struct queue_entry *queue = name.size ? topology_queue(vhost, name) : NULL;
     bool exclusive = request->flags & REQUEST_EXCLUSIVE;
+    if (has_reserved_prefix(name) && !(request->flags & REQUEST_PASSIVE) && !(queue && queue->flags & TOPOLOGY_HIDDEN)) {
+        /* Even when such a queue is there and the same: its name was the broker's to give. */
+        request_refuse(master->worker, request, 403, "ACCESS_REFUSED - queue name '%.*s' contains reserved prefix 'amq.*'", TEXT(name));
+        return;
+    }
     if (queue) {
         declare_found_queue(master, request, queue, arguments);
         return;
     }
     if (request->flags & REQUEST_PASSIVE) {
         request_refuse(master->worker, request, 404, "NOT_FOUND - no queue '%.*s' in vhost '%.*s'", TEXT(name), TEXT(vhost->name));
-        return;
-    }
-    if (has_reserved_prefix(name)) {
-        request_refuse(master->worker, request, 403, "ACCESS_REFUSED - queue name '%.*s' contains reserved prefix 'amq.*'", TEXT(name));
         return;
     }
     if (!name.size && !may_declare(master, request, name, arguments, vhost->name))

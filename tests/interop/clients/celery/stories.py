@@ -146,6 +146,7 @@ def priorities():
         assert eventually(notes)
         for priority in (1, 9, 5, 9):
             application.note.apply_async([str(priority)], priority=priority)
+            time.sleep(0.1)
         assert eventually(lambda: len(notes()) == 5)
         same(notes(), ["busy", "1", "9", "9", "5"], "the first to come waits inside the worker, whose prefetch is one, the others in the queue")
 

@@ -374,11 +374,11 @@ def errors():
 def rules_of_queue_types():
     """What quorum queues and streams refuse, some of it with the whole connection."""
     def declare(kind, **more):
-        return connect().channel().queue_declare(**{"queue": f"pika.{kind}", "durable": True, "arguments": {"x-queue-type": kind}, **more})
+        return connect().channel().queue_declare(**{"queue": f"pika.some-{kind}", "durable": True, "arguments": {"x-queue-type": kind}, **more})
 
     for kind in ("quorum", "stream"):
         for wrong, why in (({"exclusive": True}, "exclusive-owner"), ({"durable": False}, "non-durable"), ({"auto_delete": True}, "auto-delete")):
-            same(closes(406, declare, kind, **wrong), f"PRECONDITION_FAILED - invalid property '{why}' for queue 'pika.{kind}' in vhost '/'")
+            same(closes(406, declare, kind, **wrong), f"PRECONDITION_FAILED - invalid property '{why}' for queue 'pika.some-{kind}' in vhost '/'")
         declare(kind)
 
     def ends_connection(code, call):
@@ -390,18 +390,18 @@ def rules_of_queue_types():
             return error.reply_text
         raise AssertionError(f"{code} was expected")
 
-    same(ends_connection(540, lambda channel: channel.queue_delete("pika.quorum", if_empty=True)),
-         "NOT_IMPLEMENTED - cannot delete queue 'pika.quorum' in vhost '/'. queue.delete operations with if-empty flag set are not "
+    same(ends_connection(540, lambda channel: channel.queue_delete("pika.some-quorum", if_empty=True)),
+         "NOT_IMPLEMENTED - cannot delete queue 'pika.some-quorum' in vhost '/'. queue.delete operations with if-empty flag set are not "
          "supported by quorum queues")
-    ends_connection(540, lambda channel: channel.queue_delete("pika.quorum", if_unused=True))
-    same(ends_connection(540, lambda channel: channel.basic_get("pika.stream")),
-         "NOT_IMPLEMENTED - basic.get not supported by stream queues queue 'pika.stream' in vhost '/'")
-    ends_connection(540, lambda channel: channel.queue_purge("pika.stream"))
-    same(closes(406, connect().channel().basic_consume, "pika.stream", lambda *delivery: None),
-         "PRECONDITION_FAILED - consumer prefetch count is not set for 'queue 'pika.stream' in vhost '/''")
+    ends_connection(540, lambda channel: channel.queue_delete("pika.some-quorum", if_unused=True))
+    same(ends_connection(540, lambda channel: channel.basic_get("pika.some-stream")),
+         "NOT_IMPLEMENTED - basic.get not supported by stream queues queue 'pika.some-stream' in vhost '/'")
+    ends_connection(540, lambda channel: channel.queue_purge("pika.some-stream"))
+    same(closes(406, connect().channel().basic_consume, "pika.some-stream", lambda *delivery: None),
+         "PRECONDITION_FAILED - consumer prefetch count is not set for 'queue 'pika.some-stream' in vhost '/''")
     channel = connect().channel()
-    channel.queue_delete("pika.quorum")
-    channel.queue_delete("pika.stream")
+    channel.queue_delete("pika.some-quorum")
+    channel.queue_delete("pika.some-stream")
 
 
 @with_channel
