@@ -1,5 +1,6 @@
 #include "broker/broker.h"
 
+#include "broker/control.h"
 #include "broker/relay.h"
 #include "broker/users.h"
 #include "broker/worker_internal.h"
@@ -152,25 +153,30 @@ static enum gw_err copy_change(void *owner, const struct topology_change *change
     return topology_apply(copying->to, change);
 }
 
-static enum gw_err add_change(struct broker *broker, const struct topology_change *change)
+/* Definitions from the configuration are declared as if an administrator did it. */
+static enum gw_err load_definitions(struct broker *broker, char *why, unsigned room)
 {
-    enum gw_err err = shard_log_change(broker->workers[0]->shards[0], change, 0);
-    return err ? err : master_restore(broker->workers[0]->master, change);
+    if (!broker->config.definitions.size)
+        return GW_OK;
+    char said[600] = "";
+    bool done = control_load(broker->workers[0]->master, broker->config.definitions, said, sizeof(said));
+    if (!done)
+        snprintf(why, room, "the definitions cannot be loaded: %s", said);
+    return done ? GW_OK : GW_ERR_INVALID;
 }
 
-/* A new data directory has the user guest, who may do everything in the vhost "/", and connect from this machine only. */
+/* Where there are no users, there is guest, who may do everything in the vhost "/", and connect from this machine only. */
 static enum gw_err add_guest(struct broker *broker)
 {
     struct bytes guest = bytes_of_text("guest"), all = bytes_of_text(".*");
     uint8_t secret[SECRET_SIZE];
     if (!secret_make(broker->random, guest, secret))
         return GW_ERR_IO;
-    enum gw_err err = add_change(broker, &(struct topology_change){.kind = CHANGE_USER_PUT, .name = guest, .arguments = bytes_of_text("administrator"),
-                                                                   .secret = bytes_of(secret, sizeof(secret)), .id = HASH_SHA256});
-    if (err)
-        return err;
-    return add_change(broker, &(struct topology_change){.kind = CHANGE_PERMISSION_PUT, .vhost = VHOST_DEFAULT, .name = guest, .source = all,
-                                                        .routing_key = all, .arguments = all});
+    const struct topology_change user = {.kind = CHANGE_USER_PUT, .name = guest, .arguments = bytes_of_text("administrator"),
+                                         .secret = bytes_of(secret, sizeof(secret)), .id = HASH_SHA256};
+    const struct topology_change permission = {.kind = CHANGE_PERMISSION_PUT, .vhost = VHOST_DEFAULT, .name = guest, .source = all, .routing_key = all, .arguments = all};
+    struct master *master = broker->workers[0]->master;
+    return master_apply(master, &user, NULL) && master_apply(master, &permission, NULL) ? GW_OK : GW_ERR_FAILED;
 }
 
 /* Each worker gets its copy of what shard 0 recovered. */
@@ -203,8 +209,6 @@ enum gw_err broker_open(struct broker *broker, char *why, unsigned room)
         err = prepare_worker(broker, broker->workers[i]);
     if (!err)
         err = shard_open(first->shards[0], why, room);
-    if (!err && !topology_user(master_topology(first->master), bytes_of_text("guest")) && !master_topology(first->master)->users.map.count)
-        err = add_guest(broker);
     if (!err)
         err = copy_topology(broker);
     for (unsigned i = 1; !err && i < broker->shards; i++)
@@ -213,6 +217,13 @@ enum gw_err broker_open(struct broker *broker, char *why, unsigned room)
         snprintf(why, room, "messages between two queues cannot be put together: %s", gw_err_text(err));
     for (unsigned i = 0; !err && i < broker->config.workers; i++)
         worker_settings(broker->workers[i]);
+    if (!err) {
+        master_set_opening(first->master, true);
+        err = load_definitions(broker, why, room);
+        if (!err && !master_topology(first->master)->users.map.count)
+            err = add_guest(broker);
+        master_set_opening(first->master, false);
+    }
     for (unsigned i = 0; !err && i < broker->shards; i++)
         atomic_store(&broker->log_states[i], (int)log_state(broker->workers[i % broker->config.workers]->shards[i]->log));
     return err;

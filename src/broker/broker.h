@@ -15,6 +15,7 @@ struct broker_config {
     uint64_t disk_free_limit;      /* bytes; below it publishers are blocked; 0: default (50 MB) */
     uint64_t max_clients;          /* per worker; 0: default */
     struct alarm_sink *alarms;     /* thread-safe; borrowed */
+    struct bytes definitions;      /* what every start declares, see definitions_import.c; empty: nothing; borrowed until broker_open returns */
     const uint8_t *random;         /* 32 bytes of randomness for generated names and salts; copied */
 };
 
@@ -23,7 +24,7 @@ struct broker *broker_new(const struct broker_config *config);
 
 /* Opens or creates the data directory: recovers topology and shards, in the calling thread, before any reactor runs. On an error one
  * sentence that says what to do is in `why` (`room` bytes). Errors: those of log_open, segment_store_open, snapshot_load; GW_ERR_VERSION for a directory of
- * another version. Nothing is changed on disk when it fails before the first shard is recovered. */
+ * another version; GW_ERR_INVALID for definitions that cannot be. Nothing is changed on disk when it fails before the first shard is recovered. */
 enum gw_err broker_open(struct broker *broker, char *why, unsigned room);
 
 /* All reactors have stopped and all clients are detached: writes what is pending, a last snapshot, and closes the files. Single-threaded again. */

@@ -314,6 +314,18 @@ void control_at_master(struct master *master, const struct command_request *requ
     control_deinit(&control);
 }
 
+/* Line ends become spaces, several of them one. */
+static void as_one_line(const char *text, char *line, size_t room)
+{
+    size_t size = 0;
+    for (; *text && size + 1 < room; text++) {
+        bool gap = *text == '\n' || *text == ' ';
+        if (!gap || (size && line[size - 1] != ' '))
+            line[size++] = gap ? ' ' : *text;
+    }
+    line[size] = 0;
+}
+
 bool control_load(struct master *master, struct bytes text, char *why, size_t room)
 {
     const struct command_request nobody = {.kind = REQUEST_CONTROL};
@@ -322,7 +334,7 @@ bool control_load(struct master *master, struct bytes text, char *why, size_t ro
     control.arguments = json_read_object(text, &definitions, why, (unsigned)room);
     bool done = control.arguments && definitions_put(&control, control.arguments);
     if (control.error)
-        snprintf(why, room, "%s", control.text);
+        as_one_line(control.text, why, room);
     control_deinit(&control);
     return done;
 }

@@ -69,7 +69,7 @@ char *control_join(struct worker *worker, const struct command_request *request,
 /* The answer to a request that took another kind's place, or that was refused, as JSON. free() it; NULL: out of memory. */
 char *control_convert(const struct command_answer *answer, size_t *size);
 
-/* Definitions that a broker has from its start: called when it is open and nothing runs yet. False: `why` says what is wrong with them. */
+/* Definitions that a broker has from its start: called while the master is opening (master_set_opening). False: `why` says what is wrong with them. */
 bool control_load(struct master *master, struct bytes text, char *why, size_t room);
 
 /* ---- for commands --------------------------------------------------------------------------------------------------- */

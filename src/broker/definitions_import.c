@@ -45,8 +45,16 @@ static bool flag_in(const json_t *object, const char *key, bool otherwise)
 static bool take_tags(const struct thing *thing, const json_t *value, struct writer *joined, struct bytes *tags)
 {
     writer_init(joined);
-    *tags = json_is_string(value) ? bytes_of(json_string_value(value), json_string_length(value)) : (struct bytes){0};
-    return !json_is_array(value) || (control_join_words(thing->control, value, joined) && writer_text(joined, tags));
+    *tags = (struct bytes){0};
+    if (json_is_array(value))
+        return control_join_words(thing->control, value, joined) && writer_text(joined, tags);
+    const char *text = json_is_string(value) ? json_string_value(value) : "";
+    while (*text) {
+        size_t size = strcspn(text, ", ");
+        writer_json(joined, bytes_of(text, size));
+        text += size + (text[size] != 0);
+    }
+    return writer_text(joined, tags);
 }
 
 /* RabbitMQ exports some objects as lists of pairs: [["max-length", 3]]. A new reference. */

@@ -32,6 +32,7 @@ struct master {
     uint64_t next_sequence, broadcast_sequence;
     uint64_t acknowledged[WORKERS_MAX];
     uint64_t next_transient;         /* the next transient queue's number */
+    bool opening;                    /* see master_set_opening */
 };
 
 struct master *master_new(struct worker *worker)
@@ -142,8 +143,17 @@ static struct step *change_topology(struct master *master, const struct topology
     CHECK(topology_change_read(bytes_of(step->change, step->change_size), &copy));
     err = topology_apply(&master->topology, &copy);
     CHECK(err != GW_ERR_NOMEM);
+    if (master->opening) {
+        for (unsigned i = 0; i < master->worker->broker->config.workers; i++)
+            worker_change(master->worker->broker->workers[i], &copy);
+        free(step->change);
+        step->change = NULL;
+        step->committed = step->broadcast = true;
+    }
     return step;
 }
+
+void master_set_opening(struct master *master, bool opening) { master->opening = opening; }
 
 struct command_answer *master_answer(struct master *master, const struct command_request *request)
 {
@@ -230,7 +240,7 @@ void master_turn_end(struct master *master)
         master->first = step->next;
         if (!master->first)
             master->last = NULL;
-        if (step->answer)
+        if (step->answer && step->answer->client)
             answer_step(master, step);
         step_free(step);
     }

@@ -142,9 +142,12 @@ struct command_answer *request_refuse(struct worker *worker, const struct comman
     va_start(arguments, format);
     int size = vsnprintf(text, sizeof(text), format, arguments);
     va_end(arguments);
-    if (!request->client && worker->refusal && !worker->refusal->code) {
-        worker->refusal->code = code;
-        memcpy(worker->refusal->text, text, sizeof(text));
+    if (!request->client) {
+        if (worker->refusal && !worker->refusal->code) {
+            worker->refusal->code = code;
+            memcpy(worker->refusal->text, text, sizeof(text));
+        }
+        return NULL;
     }
     return request_answer(worker, request, code, bytes_of(text, (size_t)size < sizeof(text) ? (size_t)size : sizeof(text) - 1));
 }

@@ -371,27 +371,31 @@ static void take_close(struct worker *worker, const struct command_close *comman
         close_client(worker, place->client, command->code, bytes_of(command->bytes, command->text_size));
 }
 
-/* A change of the topology that the master made. */
+void worker_change(struct worker *worker, const struct topology_change *change)
+{
+    bool of_queue = change->kind == CHANGE_QUEUE_DECLARE || change->kind == CHANGE_QUEUE_DELETE;
+    struct shard *shard = of_queue ? worker->shards[queue_id_shard(change->id)] : NULL;
+    /* Queues go before their settings, which the topology owns. */
+    if (change->kind == CHANGE_VHOST_DELETE)
+        leave_vhost(worker, change->vhost);
+    if (change->kind == CHANGE_USER_DELETE)
+        leave_user(worker, change->name);
+    if (shard && change->kind == CHANGE_QUEUE_DELETE)
+        shard_queue_delete(shard, change->id);
+    enum gw_err err = topology_apply(&worker->topology, change);
+    CHECK(err != GW_ERR_NOMEM);
+    if (shard && change->kind == CHANGE_QUEUE_DECLARE)
+        declare_in_shard(worker, shard, change);
+    if (change->kind == CHANGE_POLICY_PUT || change->kind == CHANGE_POLICY_DELETE)
+        worker_settings(worker);
+    permissions_changed(worker, change);
+}
+
 static void take_change(struct worker *worker, const struct command_change *command)
 {
     struct topology_change change;
     CHECK(topology_change_read(bytes_of(command->bytes, command->change_size), &change));
-    bool of_queue = change.kind == CHANGE_QUEUE_DECLARE || change.kind == CHANGE_QUEUE_DELETE;
-    struct shard *shard = of_queue ? worker->shards[queue_id_shard(change.id)] : NULL;
-    /* Queues go before their settings, which the topology owns. */
-    if (change.kind == CHANGE_VHOST_DELETE)
-        leave_vhost(worker, change.vhost);
-    if (change.kind == CHANGE_USER_DELETE)
-        leave_user(worker, change.name);
-    if (shard && change.kind == CHANGE_QUEUE_DELETE)
-        shard_queue_delete(shard, change.id);
-    enum gw_err err = topology_apply(&worker->topology, &change);
-    CHECK(err != GW_ERR_NOMEM);
-    if (shard && change.kind == CHANGE_QUEUE_DECLARE)
-        declare_in_shard(worker, shard, &change);
-    if (change.kind == CHANGE_POLICY_PUT || change.kind == CHANGE_POLICY_DELETE)
-        worker_settings(worker);
-    permissions_changed(worker, &change);
+    worker_change(worker, &change);
     worker->applied_sequence = command->sequence;
 }
 

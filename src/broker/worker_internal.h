@@ -127,6 +127,8 @@ uint64_t worker_random(struct worker *worker);
 /* `prefix` and 22 random characters of base64url, written into `text`. */
 #define GENERATED_NAME_SIZE 48u
 struct bytes worker_generate_name(struct worker *worker, const char *prefix, char text[GENERATED_NAME_SIZE]);
+/* Does a change of the topology that the master made. */
+void worker_change(struct worker *worker, const struct topology_change *change);
 /* Tells the shards' queues what settings they have now: after recovery, and when policies have changed. */
 void worker_settings(struct worker *worker);
 
@@ -149,7 +151,7 @@ void requests_rows(struct worker *worker, const struct command_rows *command);
 void requests_client_gone(struct worker *worker, struct client_place *place);
 /* Sends an answer to the client of `request`. text may be empty. */
 struct command_answer *request_answer(struct worker *worker, const struct command_request *request, uint16_t code, struct bytes text);
-/* The same with a text that is put together here: at most 400 bytes of it. */
+/* The same with a text that is put together here. NULL: the request is nobody's. */
 __attribute__((format(printf, 4, 5)))
 struct command_answer *request_refuse(struct worker *worker, const struct command_request *request, uint16_t code, const char *format, ...);
 /* A request that no client waits for: it is answered to nobody, and why it was refused is left in worker->refusal. free() it; NULL: out of memory. */
@@ -172,6 +174,8 @@ uint64_t watch_deadline(const struct worker *worker);
 struct master *master_new(struct worker *worker);
 void master_free(struct master *master);
 void master_request(struct master *master, const struct command_request *request);
+/* Nothing runs yet: changes reach the workers at once, instead of going through their turns. */
+void master_set_opening(struct master *master, bool opening);
 void master_client_gone(struct master *master, uint64_t client);
 void master_channel(struct master *master, uint64_t client, bool opened);
 struct connections *master_connections(struct master *master);

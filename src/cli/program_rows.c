@@ -22,6 +22,7 @@ static const struct option serve_options[] = {
     ROW(0, OPTION_NUMBER, "memory-limit", "BYTES", "message bodies kept in memory before queues page out"),
     ROW(0, OPTION_NUMBER, "disk-free-limit", "BYTES", "free space below which publishers are blocked (default: 50M)"),
     ROW(0, OPTION_NUMBER, "max-connections", "N", "more wait until one closes (default: as many as the limit on open files allows)"),
+    ROW(0, OPTION_TEXT, "load-definitions", "FILE", "declare at every start what this file says, which is one that export_definitions writes"),
     ROW(0, OPTION_CHOICE, "disk", "auto|threads", "write with io_uring where the system lets us (auto), or always with threads"),
     ROW(0, OPTION_CHOICE, "log-level", "info|warning|error", "least important lines to write to stderr (default: info)"),
 };

@@ -50,6 +50,7 @@ static const struct key keys[] = {
     {"memory_limit", KEY_NUMBER, PLACE(memory_limit), 0, 1ull << 50, "BYTES", "0", "message bodies kept in memory before queues page out; 0: chosen"},
     {"disk_free_limit", KEY_NUMBER, PLACE(disk_free_limit), 0, 1ull << 50, "BYTES", "50M", "free space below which publishers are blocked"},
     {"max_connections", KEY_NUMBER, PLACE(max_connections), 0, 10000000, "N", "0", "more wait until one closes; 0: as many as the limit on open files allows"},
+    {"load_definitions", KEY_TEXT, PLACE(definitions), 0, 0, "FILE", NULL, "declare at every start what this file says, which is one that export_definitions writes"},
     {"disk", KEY_CHOICE, PLACE(disk), 0, 0, "auto|threads", "auto", "write with io_uring where the system lets us, or always with threads"},
     {"log_level", KEY_CHOICE, PLACE(log_level), 0, 0, "info|warning|error", "info", "least important lines to write to stderr"},
 };

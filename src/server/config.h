@@ -14,6 +14,7 @@ struct config {
     char *listen;             /* addresses separated by commas */
     char *log;                /* "file" or "memory" */
     char *disk;               /* "auto" or "threads" */
+    char *definitions;        /* --load-definitions: a file; NULL: none */
     char *log_level;          /* "info", "warning" or "error" */
     uint64_t amqp_port, http_port;
     uint64_t reactors;        /* 0: one a processor, but one */

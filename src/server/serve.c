@@ -11,6 +11,7 @@
 #include "server/notify.h"
 #include "server/service.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -24,6 +25,7 @@
 #define MAILBOX_SIZE 256u            /* batches that one reactor may have under way to another */
 #define DESCRIPTORS_FOR_FILES 512u   /* kept from connections where there are many */
 #define CLOSING_ROUNDS_MAX 10000u
+#define DEFINITIONS_MAX (64u << 20)   /* bytes of the file that --load-definitions names */
 
 extern char **environ;
 
@@ -40,6 +42,8 @@ struct server {
     struct disk *disks[REACTORS_MAX];
     struct mailbox *mailboxes[REACTORS_MAX][REACTORS_MAX];   /* by receiver, sender */
     struct mailbox *outgoing[REACTORS_MAX][REACTORS_MAX];    /* the same by sender, receiver */
+    char *definitions;    /* the text of what --load-definitions names, until the broker is open */
+    size_t definitions_size;
     struct signals *signals;
     unsigned count;       /* reactors */
     unsigned started;     /* of their threads; the first reactor runs on ours */
@@ -207,10 +211,45 @@ static int make_mailboxes(struct server *server)
     return 0;
 }
 
+/* What --load-definitions names, whole; free() it. NULL: a complaint was made. */
+static char *read_definitions(const char *path, size_t *size)
+{
+    FILE *file = fopen(path, "re");
+    char *text = NULL;
+    size_t room = 0;
+    *size = 0;
+    for (bool more = file != NULL; more;) {
+        if (*size == room) {
+            room = room ? room * 2 : 65536;
+            char *grown = room <= DEFINITIONS_MAX * 2 ? realloc(text, room) : NULL;
+            if (!grown) {
+                complain("cannot load definitions from %s: it is too long", path);
+                free(text);
+                fclose(file);
+                return NULL;
+            }
+            text = grown;
+        }
+        size_t got = fread(text + *size, 1, room - *size, file);
+        *size += got;
+        more = got > 0;
+    }
+    bool bad = !file || ferror(file);
+    if (bad)
+        complain("cannot load definitions from %s: %s", path, strerror(errno));
+    if (file)
+        fclose(file);
+    if (bad)
+        free(text);
+    return bad ? NULL : text;
+}
+
 static int make_broker(struct server *server)
 {
     const struct config *config = &server->config;
     uint8_t random[32];
+    if (config->definitions && !(server->definitions = read_definitions(config->definitions, &server->definitions_size)))
+        return 1;
     if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random)) {
         complain("the system gives no random numbers");
         return 1;
@@ -226,6 +265,7 @@ static int make_broker(struct server *server)
         .max_clients = server->budget.limit,
         .alarms = &server->log.sink,
         .random = random,
+        .definitions = bytes_of(server->definitions, server->definitions_size),
     };
     server->broker = broker_new(&broker_config);
     if (!server->broker) {
@@ -247,6 +287,8 @@ static int open_broker(struct server *server)
 {
     char why[512] = "";
     enum gw_err err = broker_open(server->broker, why, sizeof(why));
+    free(server->definitions);
+    server->definitions = NULL;
     if (err == GW_OK)
         return 0;
     complain("cannot open data directory %s: %s", data_dir(&server->config), why[0] ? why : gw_err_text(err));
@@ -269,6 +311,7 @@ static void unmake(struct server *server)
             mailbox_free(server->mailboxes[to][from]);
     }
     directory_close(server->directory);
+    free(server->definitions);
 }
 
 /* ---- Running ---- */
