@@ -85,3 +85,79 @@ def test_help_and_completion(godwit):
 def test_no_broker(bare):
     result = bare("ctl", "list_queues", uri="amqp://guest:guest@127.0.0.1:1/")
     assert result.code == 69 and "refused" in result.err
+
+
+def test_users(godwit):
+    ctl(godwit, "add_user", "bob", "secret")
+    result = godwit("ctl", "add_user", "bob", "secret")
+    assert (result.code, result.err) == (70, 'Error:\nUser "bob" already exists\n')
+    ctl(godwit, "set_user_tags", "bob", "monitoring", "policymaker")
+    assert ctl(godwit, "-q", "list_users") == "user\ttags\nbob\t[monitoring, policymaker]\nguest\t[administrator]\n"
+    assert "Success" in ctl(godwit, "authenticate_user", "bob", "secret")
+    ctl(godwit, "authenticate_user", "bob", "wrong", code=65)
+    ctl(godwit, "change_password", "bob", stdin=b"other\n")
+    assert "Success" in ctl(godwit, "authenticate_user", "bob", "other")
+    ctl(godwit, "clear_password", "bob")
+    ctl(godwit, "authenticate_user", "bob", "other", code=65)
+    ctl(godwit, "set_user_limits", "bob", '{"max-connections": 5, "max-channels": 7}')
+    assert ctl(godwit, "-q", "list_user_limits", "--user", "bob") == '{"max-channels":7,"max-connections":5}\n'
+    ctl(godwit, "clear_user_limits", "bob", "all")
+    assert ctl(godwit, "-q", "list_user_limits", "--global") == ""
+    ctl(godwit, "set_user_limits", "bob", '{"nonsense": 5}', code=69)
+    ctl(godwit, "delete_user", "bob")
+    for verb in (["delete_user", "bob"], ["change_password", "bob", "x"], ["set_user_tags", "bob"]):
+        ctl(godwit, *verb, code=67)
+
+
+def test_only_administrators_change_things(godwit, bare):
+    ctl(godwit, "add_user", "watcher", "secret")
+    ctl(godwit, "set_permissions", "watcher", "", ".*", "")
+    uri = godwit.uri.replace("guest:guest", "watcher:secret")
+    result = bare("ctl", "list_queues", uri=uri)
+    assert result.code == 69 and "needs the tag" in result.err
+    ctl(godwit, "set_user_tags", "watcher", "monitoring")
+    assert bare("ctl", "list_queues", uri=uri).code == 0
+    for verb in (["add_user", "x", "y"], ["list_users"], ["export_definitions", "-"], ["delete_vhost", "/"]):
+        assert bare("ctl", *verb, uri=uri).code == 69, verb
+    ctl(godwit, "delete_user", "watcher")
+
+
+def test_permissions(godwit):
+    ctl(godwit, "add_user", "ann", "secret")
+    ctl(godwit, "set_permissions", "ann", "^conf", ".*", "")
+    assert "ann\t^conf\t.*\t" in ctl(godwit, "list_permissions").splitlines()
+    assert ctl(godwit, "-q", "list_user_permissions", "ann") == "vhost\tconfigure\twrite\tread\n/\t^conf\t.*\t\n"
+    ctl(godwit, "set_topic_permissions", "ann", "amq.topic", "^x", "^y")
+    assert ctl(godwit, "-q", "list_topic_permissions") == "user\texchange\twrite\tread\nann\tamq.topic\t^x\t^y\n"
+    ctl(godwit, "clear_topic_permissions", "ann")
+    ctl(godwit, "clear_permissions", "ann")
+    assert ctl(godwit, "-q", "list_user_permissions", "ann") == ""
+    ctl(godwit, "set_permissions", "ann", "(", "", "", code=69)
+    ctl(godwit, "set_permissions", "nobody", "", "", "", code=67)
+    ctl(godwit, "set_permissions", "-p", "nowhere", "ann", "", "", "", code=65)
+    ctl(godwit, "delete_user", "ann")
+
+
+def test_policies_and_parameters(godwit):
+    ctl(godwit, "set_policy", "long", "^q", '{"max-length": 10}', "--priority", "3", "--apply-to", "queues")
+    assert ctl(godwit, "-q", "list_policies").splitlines()[1:] == ['/\tlong\t^q\tqueues\t{"max-length":10}\t3']
+    assert json.loads(ctl(godwit, "list_policies", "--formatter", "json"))[0]["definition"] == '{"max-length":10}'
+    for definition in ('{"nonsense": 1}', "{}", "{bad", '{"max-length": "x"}'):
+        ctl(godwit, "set_policy", "bad", "^q", definition, code=69)
+    ctl(godwit, "set_policy", "--priority", "high", "bad", "^q", '{"max-length": 1}', code=64)
+    ctl(godwit, "set_operator_policy", "limit", "^q", '{"max-length": 3}')
+    assert "/\tlimit\t^q\tall\t{\"max-length\":3}\t0" in ctl(godwit, "list_operator_policies")
+    assert "operator_policy\tlimit" in ctl(godwit, "list_parameters")
+    ctl(godwit, "clear_operator_policy", "limit")
+    ctl(godwit, "clear_policy", "long")
+    ctl(godwit, "clear_policy", "long", code=69)
+    ctl(godwit, "set_global_parameter", "note", '"text"')
+    assert ctl(godwit, "-q", "list_global_parameters") == 'name\tvalue\nnote\t"text"\n'
+    ctl(godwit, "clear_global_parameter", "note")
+    ctl(godwit, "set_parameter", "shovel", "one", '{"a": [1]}')
+    assert 'shovel\tone\t{"a":[1]}' in ctl(godwit, "list_parameters")
+    ctl(godwit, "clear_parameter", "shovel", "one")
+    ctl(godwit, "set_vhost_limits", '{"max-connections": 500}')
+    assert ctl(godwit, "-q", "list_vhost_limits") == '{"max-connections":500}\n'
+    ctl(godwit, "clear_vhost_limits")
+    ctl(godwit, "clear_vhost_limits", code=69)
