@@ -226,6 +226,9 @@ enum settle_kind { SETTLE_ACK, SETTLE_REQUEUE, SETTLE_DISCARD /* reject without 
 void client_settle(struct client *client, uint64_t queue, enum settle_kind kind, uint64_t first_seq, uint64_t count,
                    struct transaction *transaction);
 
+/* How long a delivery from the queue may wait for its ack, milliseconds: what its settings say, otherwise `otherwise_ms`. 0: for ever. */
+uint64_t client_consumer_timeout(struct client *client, uint64_t queue, uint64_t otherwise_ms);
+
 /* `bytes` (content bytes plus DELIVERY_OVERHEAD a message) of deliveries to this consumer have left or are about to: more may come. */
 #define DELIVERY_OVERHEAD 64u
 void client_credit(struct client *client, uint64_t queue, uint32_t handle, uint32_t bytes);

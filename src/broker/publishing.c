@@ -532,6 +532,12 @@ void client_settle(struct client *client, uint64_t queue, enum settle_kind kind,
     command->count = count;
 }
 
+uint64_t client_consumer_timeout(struct client *client, uint64_t queue, uint64_t otherwise_ms)
+{
+    const struct queue_entry *entry = topology_queue_by_id(&client->worker->topology, queue);
+    return entry && entry->settings && (entry->settings->flags & SETTINGS_CONSUMER_TIMEOUT) ? entry->settings->consumer_timeout_ms : otherwise_ms;
+}
+
 void client_credit(struct client *client, uint64_t queue, uint32_t handle, uint32_t bytes)
 {
     struct command_credit *command = worker_command(client->worker, worker_of_shard(client->worker, queue_id_shard(queue)), COMMAND_CREDIT,

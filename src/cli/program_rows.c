@@ -16,6 +16,7 @@ static const struct option serve_options[] = {
     ROW(0, OPTION_NUMBER, "log-file-size", "BYTES", "size of a log file, a multiple of 1Mi"),
     ROW(0, OPTION_NUMBER, "log-file-count", "N", "log files of a shard that are filled before what still waits is moved to segments"),
     ROW(0, OPTION_NUMBER, "max-message-size", "BYTES", "longest body of a message (default: 128Mi)"),
+    ROW(0, OPTION_NUMBER, "consumer-timeout", "MS", "how long a delivery may wait for its acknowledgement before its channel is closed (default: 1800000; 0: for ever)"),
     ROW(0, OPTION_NUMBER, "frame-max", "BYTES", "longest frame, proposed to clients (default: 131072)"),
     ROW(0, OPTION_NUMBER, "channel-max", "N", "channels of a connection, proposed to clients (default: 2047)"),
     ROW(0, OPTION_NUMBER, "heartbeat", "SECONDS", "proposed to clients (default: 60; 0: none)"),

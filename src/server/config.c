@@ -44,6 +44,7 @@ static const struct key keys[] = {
     {"log_file_size", KEY_NUMBER, PLACE(log_file_size), 0, 16ull << 30, "BYTES", "0", "size of a log file, a multiple of 1Mi; 0: chosen"},
     {"log_file_count", KEY_NUMBER, PLACE(log_file_count), 0, 1024, "N", "0", "log files of a shard that are filled before what still waits is moved to segments; 0: chosen"},
     {"max_message_size", KEY_NUMBER, PLACE(max_message_size), 1, 4ull << 30, "BYTES", "128Mi", "longest body of a message"},
+    {"consumer_timeout", KEY_NUMBER, PLACE(consumer_timeout_ms), 0, 1ull << 31, "MS", "1800000", "how long a delivery may wait for its acknowledgement before its channel is closed; 0: for ever"},
     {"frame_max", KEY_NUMBER, PLACE(frame_max), 4096, 16ull << 20, "BYTES", "131072", "longest frame, proposed to clients"},
     {"channel_max", KEY_NUMBER, PLACE(channel_max), 1, 65535, "N", "2047", "channels of a connection, proposed to clients"},
     {"heartbeat", KEY_NUMBER, PLACE(heartbeat_s), 0, 65535, "SECONDS", "60", "proposed to clients; 0: none"},

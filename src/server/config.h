@@ -20,7 +20,7 @@ struct config {
     uint64_t reactors;        /* 0: one a processor, but one */
     uint64_t shards;          /* 0: the broker's default; of a new data directory only */
     uint64_t log_file_size, log_file_count;   /* 0: the log's default */
-    uint64_t max_message_size, frame_max, channel_max, heartbeat_s;
+    uint64_t max_message_size, consumer_timeout_ms, frame_max, channel_max, heartbeat_s;
     uint64_t memory_limit;    /* 0: the broker's default */
     uint64_t disk_free_limit;
     uint64_t max_connections; /* 0: as many as there are descriptors */

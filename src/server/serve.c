@@ -102,6 +102,7 @@ static void set_session_config(struct server *server)
     server->session_config.channel_max = (uint16_t)config->channel_max;
     server->session_config.heartbeat_s = (uint16_t)config->heartbeat_s;
     server->session_config.max_message_size = config->max_message_size;
+    server->session_config.consumer_timeout_ms = config->consumer_timeout_ms;
     server->session_config.version = GODWIT_VERSION;
 }
 

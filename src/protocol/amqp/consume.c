@@ -3,6 +3,7 @@
 #include "protocol/amqp/channel.h"
 #include "protocol/amqp/deliver.h"
 #include "protocol/amqp/errors.h"
+#include "protocol/amqp/lateness.h"
 #include "protocol/amqp/reply_to.h"
 #include "protocol/amqp/requests.h"
 
@@ -301,7 +302,9 @@ static void qos(struct channel *channel, const struct amqp_value *values)
         if (count)
             bind_to_limit(channel);
     } else {
+        /* RabbitMQ takes the channel's limit back with it. */
         channel->prefetch = count;
+        channel->limit = 0;
     }
     session_send(channel->session, channel->number, AMQP_BASIC_QOS_OK, NULL);
     consume_resume(channel);
@@ -372,6 +375,8 @@ static void consume_answered(struct session *session, struct consumer *consumer,
     }
     consumer->answered = true;
     consumer->queue = reply->queue;
+    if (!consumer->no_ack)
+        lateness_arm(session, reply->queue);
     consumer->handle = reply->handle;
     if (channel)
         consume_ok(consumer);

@@ -3,6 +3,7 @@
 #include "protocol/amqp/channel.h"
 #include "protocol/amqp/consume.h"
 #include "protocol/amqp/errors.h"
+#include "protocol/amqp/lateness.h"
 #include "protocol/amqp/properties.h"
 #include "protocol/amqp/requests.h"
 #include "store/stream_message.h"
@@ -89,7 +90,7 @@ static inline uint64_t take_tag(struct channel *channel, uint64_t queue, uint64_
     uint64_t tag = channel->unacked.next_tag;
     if (no_ack)
         channel->unacked.next_tag++;
-    else if (UNLIKELY(!unacked_add(&channel->unacked, queue, seq, counted)))
+    else if (UNLIKELY(!unacked_add(&channel->unacked, queue, seq, counted, worker_now(channel->session->client.worker))))
         return 0;
     return tag;
 }
@@ -177,6 +178,8 @@ static void deliver_get(struct session *session, const struct delivery *delivery
         [AMQP_BASIC_GET_OK_EXCHANGE] = amqp_bytes(message.exchange), [AMQP_BASIC_GET_OK_ROUTING_KEY] = amqp_bytes(message.routing_key),
         [AMQP_BASIC_GET_OK_MESSAGE_COUNT] = amqp_number(delivery->messages_left)};
     send_with_content(session, channel->number, AMQP_BASIC_GET_OK, values, &message, delivery->chunk);
+    if (!delivery->no_ack)
+        lateness_arm(session, delivery->queue);
     added_done(&made);
 }
 

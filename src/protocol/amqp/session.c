@@ -7,6 +7,7 @@
 #include "protocol/amqp/errors.h"
 #include "protocol/amqp/handshake.h"
 #include "protocol/amqp/input.h"
+#include "protocol/amqp/lateness.h"
 #include "protocol/amqp/publish.h"
 #include "protocol/amqp/requests.h"
 #include "protocol/amqp/settle.h"
@@ -19,7 +20,7 @@
 #define LOGIN_TIMEOUT_US (10 * SECOND_US)
 
 const struct session_config session_config_default = {
-    .frame_max = 131072, .channel_max = 2047, .heartbeat_s = 60, .max_message_size = 128ull * 1024 * 1024, .output_limit = 1024 * 1024,
+    .frame_max = 131072, .channel_max = 2047, .heartbeat_s = 60, .max_message_size = 128ull * 1024 * 1024, .consumer_timeout_ms = 1800000, .output_limit = 1024 * 1024,
     .version = GODWIT_VERSION};
 
 /* ---- what the other files call -------------------------------------------------------------------------------------------------- */
@@ -319,7 +320,8 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 uint64_t session_deadline(const struct session *session)
 {
     uint64_t resume_due = session->resume_due_us ? session->resume_due_us : UINT64_MAX;
-    return earlier(earlier(heartbeat_due(session), resume_due), earlier(silence_due(session), patience_due(session)));
+    uint64_t lateness_due = session->lateness_due_us ? session->lateness_due_us : UINT64_MAX;
+    return earlier(earlier(heartbeat_due(session), resume_due), earlier(lateness_due, earlier(silence_due(session), patience_due(session))));
 }
 
 void session_tick(struct session *session, uint64_t now_us)
@@ -332,6 +334,10 @@ void session_tick(struct session *session, uint64_t now_us)
     }
     if (session->resume_due_us && session->resume_due_us <= now_us)
         consume_resume_all(session);
+    if (session->lateness_due_us && session->lateness_due_us <= now_us) {
+        lateness_check(session);
+        look_after(session);
+    }
     if (heartbeat_due(session) <= now_us) {
         uint8_t *at = output_room(&session->output, AMQP_FRAME_OVERHEAD);
         if (at)

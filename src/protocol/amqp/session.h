@@ -26,6 +26,7 @@ struct session_config {
     uint16_t channel_max;        /* channels open at a time */
     uint16_t heartbeat_s;        /* proposed; 0: none */
     uint64_t max_message_size;   /* bytes of body */
+    uint64_t consumer_timeout_ms;   /* how long a delivery may wait for its ack, where the queue does not say; 0: for ever */
     uint64_t output_limit;       /* bytes waiting to be sent above which consumers get nothing more until they have left */
     const char *version;         /* in the server's properties */
 };

@@ -98,6 +98,7 @@ struct session {
     void *owner;
     uint64_t now_us, started_us, received_us, sent_us, closing_us;
     uint64_t resume_due_us;       /* when all refused consumers go on; 0: none wait */
+    uint64_t lateness_due_us;     /* when deliveries are looked at that wait for their acks; 0: there was none yet */
     struct output output;
 
     uint8_t *pending;             /* input that could not be looked at yet: [pending_at, pending_size) */
