@@ -231,6 +231,10 @@ static int run(const struct command *command, const void *given, char **operands
     make_plan(settings, &plan);
     if (settings->arguments && !bench_plan_arguments(&plan, settings->arguments))
         return usage(&console, "--arguments wants KEY=VALUE, separated by commas, in all at most 1,000 bytes");
+    if (plan.is_stream) {   /* which take no consumers without either */
+        plan.manual_ack = true;
+        plan.prefetch = plan.prefetch ? plan.prefetch : 1000;
+    }
     struct bench_usage usage_now;
     if (plan.pid && !bench_process_read(plan.pid, &usage_now)) {
         console_complain(&console, "--pid: there is no process %" PRIu64, settings->pid);

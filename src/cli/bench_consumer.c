@@ -15,6 +15,13 @@ static bool subscribe(struct bench_consumer *consumer)
 {
     const struct bench_plan *plan = consumer->load->plan;
     struct bench_link *link = &consumer->link;
+    struct amqp_table_writer writer;
+    uint8_t table[64];
+    struct bytes arguments = {0};
+    amqp_table_begin(&writer, table, sizeof table);
+    amqp_table_put_text(&writer, "x-stream-offset", bytes_of_text("first"));
+    if (plan->is_stream)
+        amqp_table_finish(&writer, &arguments);
     if (plan->manual_ack && plan->prefetch && remote_qos(link->remote, (uint16_t)plan->prefetch)) {
         bench_link_break(link, "%s", remote_error(link->remote));
         return false;
@@ -30,6 +37,7 @@ static bool subscribe(struct bench_consumer *consumer)
             [AMQP_BASIC_CONSUME_CONSUMER_TAG] = amqp_text(tag),
             [AMQP_BASIC_CONSUME_NO_ACK] = amqp_number(!plan->manual_ack),
             [AMQP_BASIC_CONSUME_NO_WAIT] = amqp_number(1),
+            [AMQP_BASIC_CONSUME_ARGUMENTS] = amqp_bytes(arguments),
         };
         size_t size = amqp_method_frame(room, sizeof room, BENCH_CHANNEL, AMQP_BASIC_CONSUME, values);
         if (bench_link_write_all(link, room, size) == BENCH_BROKEN)

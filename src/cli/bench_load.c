@@ -101,7 +101,8 @@ static void look_at_broker(const struct bench_plan *plan, struct bench_result *r
 static bool watch(struct bench_load *load, struct console *console, int wake_fd, uint64_t known, struct bench_result *result)
 {
     const struct bench_plan *plan = load->plan;
-    uint64_t copies = bench_copies(plan) ? plan->queues : 1, last_consumed = 0, moved_ns = bench_now_ns();
+    uint64_t readers = plan->is_stream && plan->consumers ? plan->consumers : 1;
+    uint64_t copies = plan->is_stream ? readers : bench_copies(plan) ? plan->queues : 1, last_consumed = 0, moved_ns = bench_now_ns();
     for (;;) {
         struct pollfd wait = {.fd = wake_fd, .events = POLLIN};
         if (poll(&wait, 1, LOOK_EVERY_MS) > 0)
@@ -116,7 +117,7 @@ static bool watch(struct bench_load *load, struct console *console, int wake_fd,
         last_consumed = consumed;
         if (atomic_load(&load->publishing) > 0)
             continue;
-        result->expected = plan->publishers ? issued_now(load) * copies : known;
+        result->expected = plan->publishers ? issued_now(load) * copies : known * readers;
         if (plan->consumers == 0 || consumed >= result->expected)
             return true;
         /* What is missing after a while is lost; with --verify the verdict says so. */

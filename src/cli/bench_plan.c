@@ -39,6 +39,7 @@ bool bench_plan_arguments(struct bench_plan *plan, const char *text)
             return false;
         snprintf(name, sizeof name, "%.*s", (int)key, text);
         put_value(&writer, name, text + key + 1, size - key - 1);
+        plan->is_stream |= strcmp(name, "x-queue-type") == 0 && size - key - 1 == 6 && memcmp(text + key + 1, "stream", 6) == 0;
         text += size + (text[size] == ',');
     }
     if (!amqp_table_finish(&writer, &table))

@@ -48,6 +48,7 @@ struct bench_plan {
     uint64_t expiration_ms;           /* 0: they do not expire */
     uint8_t arguments[1024];          /* of the queues, a table's bytes without their size … */
     uint32_t arguments_size;          /* … which is this */
+    bool is_stream;                   /* x-queue-type is stream: each consumer gets everything, from the first message on */
     const uint8_t *pattern;           /* BENCH_PATTERN_PERIOD bytes repeated up to what a frame may need more */
 };
 
