@@ -121,6 +121,8 @@ void shard_credit(struct shard *shard, const struct command_credit *command)
     if (!consumer)
         return;
     consumer->window += command->bytes;
+    if (UNLIKELY(consumer->cursor != NULL))
+        stream_credited(consumer, command->bytes);
     consumer->queue->progress_us = shard->worker->now_us;
     reconsider(shard, consumer);
 }
@@ -221,8 +223,7 @@ static void serve(struct shard *shard, struct queue *queue)
 static void serve_stream(struct queue *queue)
 {
     stream_write_due(queue->stream);
-    for (struct consumer *consumer = queue->consumers; consumer; consumer = consumer->all_next)
-        stream_serve_consumer(queue->stream, consumer);
+    stream_serve(queue->stream);
 }
 
 void shard_dispatch(struct shard *shard)
@@ -373,7 +374,7 @@ static void request_consume(struct shard *shard, struct queue *queue, const stru
     consumer->number = request->tag;
     consumer->channel = request->channel;
     consumer->prefetch = request->flags & REQUEST_NO_ACK ? 0 : request->prefetch;
-    consumer->window = queue->stream ? stream_window(queue) : CONSUMER_WINDOW;
+    consumer->window = queue->stream ? STREAM_WINDOW : CONSUMER_WINDOW;
     consumer->no_ack = request->flags & REQUEST_NO_ACK;
     consumer->exclusive = exclusive;
     struct amqp_field priority;
@@ -411,7 +412,8 @@ void shard_cancel_consumer(struct shard *shard, struct consumer *consumer)
     queue->has_exclusive &= !consumer->exclusive;
     shard->consumers[consumer->handle & HANDLE_INDEX_MASK] = NULL;
     shard->consumer_count--;
-    stream_cursor_free(consumer->cursor);
+    if (consumer->cursor)
+        stream_left(consumer);
     free(consumer);
     if (queue->stream && !queue->consumers)
         stream_forget_extents(queue->stream);

@@ -23,6 +23,9 @@
 #include "store/stream_store.h"
 
 #define STREAM_EXTENTS 16u          /* of about 256 KiB, that a stream's consumers share at most */
+#define STREAM_WINDOW (256 << 10)    /* bytes on the way to one consumer … */
+#define STREAM_ON_THE_WAY (1u << 20) /* … and to all of one stream, however many they are; … */
+#define STREAM_LEAST (4 << 10)       /* … but so much to each, should others not take theirs in */
 #define STREAM_BATCH_BYTES (CHUNK_SIZE - 16u * 1024u)
 
 struct tail_entry {
@@ -61,6 +64,8 @@ struct stream {
     uint64_t retry_us;              /* when a write that failed is tried again */
     enum gw_err final_err;
 
+    uint64_t on_the_way;            /* bytes to all consumers, not yet given back as credit */
+    uint32_t turn;                  /* which consumer is served first, in turn */
     struct extent_slot extents[STREAM_EXTENTS];
     uint64_t clock;
 };
@@ -135,8 +140,12 @@ bool stream_filter_value(const struct message *message, struct bytes *value);
 
 /* ---- stream_reader.c ---- */
 
-/* Gives the consumer what it may get. */
-void stream_serve_consumer(struct stream *stream, struct consumer *consumer);
+/* Gives the consumers what they may get. */
+void stream_serve(struct stream *stream);
+
+/* `bytes` have left for the consumer; all that is on its way to it will never be told of. */
+void stream_credited(struct consumer *consumer, uint32_t bytes);
+void stream_left(struct consumer *consumer);
 
 /* A batch was written: those who have read the tail find it in memory. */
 void stream_keep_batch(struct stream *stream, struct stream_place place, struct stream_place next);
@@ -145,9 +154,6 @@ void stream_forget_extents(struct stream *stream);
 void stream_cursor_leave(struct stream_cursor *cursor);
 
 /* ---- stream_consume.c ---- */
-
-/* Bytes that a consumer which comes now may be sent: the more there are, the fewer, so that many hold no more memory than some. */
-int64_t stream_window(const struct queue *queue);
 
 /* May the consumer come, as far as streams are concerned? False: it was refused. */
 bool stream_may_consume(struct shard *shard, const struct command_request *request);

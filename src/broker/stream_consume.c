@@ -59,15 +59,6 @@ bool stream_may_consume(struct shard *shard, const struct command_request *reque
     return false;
 }
 
-#define WINDOWS_BYTES (1 << 20)   /* of all consumers of one stream */
-#define WINDOW_LEAST (16 << 10)
-
-int64_t stream_window(const struct queue *queue)
-{
-    int64_t share = WINDOWS_BYTES / ((int64_t)queue->consumer_count + 1);
-    return share > WINDOW_LEAST ? share : WINDOW_LEAST;
-}
-
 /* ---- the cursor ------------------------------------------------------------------------------------------------------- */
 
 static void set_offset(struct stream *stream, struct stream_cursor *cursor, struct bytes arguments)

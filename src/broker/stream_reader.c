@@ -263,6 +263,7 @@ static bool deliver(struct stream *stream, struct consumer *consumer, uint64_t o
     command->added = DELIVERY_ADDS_OFFSET;
     command->added_value = offset;
     consumer->window -= (int64_t)content.size + DELIVERY_OVERHEAD;
+    stream->on_the_way += content.size + DELIVERY_OVERHEAD;
     consumer->unacked++;
     return true;
 }
@@ -328,10 +329,29 @@ static bool serve_from_disk(struct stream *stream, struct consumer *consumer)
     return true;
 }
 
-void stream_serve_consumer(struct stream *stream, struct consumer *consumer)
+void stream_credited(struct consumer *consumer, uint32_t bytes)
+{
+    uint64_t *on_the_way = &consumer->queue->stream->on_the_way;
+    *on_the_way -= bytes < *on_the_way ? bytes : *on_the_way;
+}
+
+void stream_left(struct consumer *consumer)
+{
+    int64_t bytes = STREAM_WINDOW - consumer->window;
+    stream_credited(consumer, bytes > 0 ? (uint32_t)bytes : 0);
+    stream_cursor_free(consumer->cursor);
+}
+
+/* Many consumers hold no more memory than some. */
+static bool has_share(const struct stream *stream, const struct consumer *consumer)
+{
+    return stream->on_the_way < STREAM_ON_THE_WAY || STREAM_WINDOW - consumer->window < STREAM_LEAST;
+}
+
+static void serve_consumer(struct stream *stream, struct consumer *consumer)
 {
     struct stream_cursor *cursor = consumer->cursor;
-    while (consumer_may_get_more(consumer) && cursor->offset < stream->next) {
+    while (consumer_may_get_more(consumer) && has_share(stream, consumer) && cursor->offset < stream->next) {
         if (cursor->offset < stream->first) {   /* retention was faster */
             stream_cursor_leave(cursor);
             cursor->placed = false;
@@ -343,4 +363,16 @@ void stream_serve_consumer(struct stream *stream, struct consumer *consumer)
         if (!served)
             return;
     }
+}
+
+void stream_serve(struct stream *stream)
+{
+    struct queue *queue = stream->queue;
+    struct consumer *first = queue->consumers;
+    for (uint32_t i = queue->consumer_count ? stream->turn++ % queue->consumer_count : 0; i && first->all_next; i--)
+        first = first->all_next;
+    for (struct consumer *consumer = first; consumer; consumer = consumer->all_next)
+        serve_consumer(stream, consumer);
+    for (struct consumer *consumer = queue->consumers; consumer != first; consumer = consumer->all_next)
+        serve_consumer(stream, consumer);
 }
