@@ -49,5 +49,6 @@ def outcome(name, tell_it):
 
 
 def tell():
-    for name in sys.argv[1:] or STORIES:
-        outcome(name, STORIES[name])
+    for name in STORIES:
+        if name in (sys.argv[1:] or STORIES):
+            outcome(name, STORIES[name])

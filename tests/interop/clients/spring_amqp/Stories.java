@@ -373,7 +373,8 @@ public class Stories {
         STORIES.put("annotated-listeners", Stories::annotatedListeners);
         STORIES.put("errors", Stories::errors);
         STORIES.put("recovery", Stories::recovery);
-        for (String name : names.length > 0 ? List.of(names) : STORIES.keySet()) outcome(name);
+        for (String name : STORIES.keySet())
+            if (names.length == 0 || List.of(names).contains(name)) outcome(name);
         System.exit(0);
     }
 
