@@ -235,7 +235,10 @@ struct command_forget {
 };
 
 /* Partial: `first` is the serial of a publish that several shards must confirm, see publishing.c. */
-enum confirm_flags { CONFIRM_ACCEPTED = 1, CONFIRM_PARTIAL = 2 };
+enum confirm_flags {
+    CONFIRM_ACCEPTED = 1, CONFIRM_PARTIAL = 2,
+    PUBLISH_EXPIRES = 4,        /* of a publish: its messages expire by themselves */
+};
 
 struct command_confirm {
     struct command command;     /* flags: enum confirm_flags */

@@ -190,7 +190,7 @@ struct publish {
         uint8_t *record, *content;
         uint64_t content_size;
         uint32_t targets;
-        bool durable;
+        bool durable, expires;
     } place;
 };
 

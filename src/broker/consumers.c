@@ -3,6 +3,7 @@
 #include "base/bugs.h"
 
 #include "broker/arguments.h"
+#include "broker/rules.h"
 #include "broker/stream.h"
 #include "broker/worker_internal.h"
 #include "protocol/amqp/table.h"
@@ -52,7 +53,7 @@ static bool table_add(struct shard *shard, struct consumer *consumer)
 
 static bool may_get_more(const struct consumer *consumer)
 {
-    return !consumer->refused && consumer->window > 0 && (!consumer->prefetch || consumer->unacked < consumer->prefetch + bug_enabled(BUG_PREFETCH_ONE_MORE));
+    return !consumer->stopped && consumer->window > 0 && (!consumer->prefetch || consumer->unacked < consumer->prefetch + bug_enabled(BUG_PREFETCH_ONE_MORE));
 }
 
 bool consumer_may_get_more(const struct consumer *consumer) { return may_get_more(consumer); }
@@ -131,7 +132,7 @@ void shard_refuse(struct shard *shard, const struct command_refuse *command)
 {
     struct consumer *consumer = shard_consumer(shard, command->handle);
     if (consumer)
-        consumer->refused = true;
+        consumer->stopped |= CONSUMER_REFUSED;
     struct command_settle settle = {.command = {.flags = SETTLE_UNDELIVERED}, .queue = command->queue, .first = command->seq, .count = 1};
     shard_settle(shard, &settle);
     if (consumer)
@@ -143,7 +144,7 @@ void shard_resume(struct shard *shard, const struct command_refuse *command)
     struct consumer *consumer = shard_consumer(shard, command->handle);
     if (!consumer)
         return;
-    consumer->refused = false;
+    consumer->stopped &= (uint8_t)~CONSUMER_REFUSED;
     if (command->command.flags & RESUME_BOUND)
         consumer->no_ack = false;
     reconsider(shard, consumer);
@@ -188,7 +189,26 @@ static struct consumer *next_consumer(const struct queue *queue)
     return next;
 }
 
-static void serve(struct shard *shard, struct queue *queue)
+/* A ruled queue gives its first message: what its rules must know of that. */
+static void note_delivery(struct shard *shard, struct queue *queue, const struct lane *lane, const struct consumer *consumer, uint64_t seq, struct entry *entry)
+{
+    struct command_deliver *command = outbox_last(&shard->worker->outboxes[worker_of_client(consumer->client)], COMMAND_DELIVER);
+    bool of_get = !consumer->handle && settings_type(queue->settings) == QUEUE_QUORUM;   /* RabbitMQ tells a get of 0 too */
+    command->added_value = returns_of(queue, seq);
+    if (command->added_value || of_get)
+        command->added = DELIVERY_ADDS_COUNT;
+    rules_leaves(queue, lane, seq, entry);
+    if (consumer->no_ack)
+        rules_ended(queue, seq);
+}
+
+/* A message that nobody may have any more goes; what has just come is offered first, see expiry.c. */
+static bool is_expired(const struct shard *shard, struct queue *queue, const struct lane *lane, uint64_t seq, const struct entry *entry)
+{
+    return seq < lane->seen_below && expiry_is_due(shard, queue, entry);
+}
+
+static inline __attribute__((always_inline)) void serve_as(struct shard *shard, struct queue *queue, bool ruled)
 {
     while (queue->active) {
         uint64_t seq;
@@ -200,11 +220,21 @@ static void serve(struct shard *shard, struct queue *queue)
                 shard_load(shard, queue, lane, slot);
             return;
         }
+        if (ruled && is_expired(shard, queue, lane, seq, entry)) {
+            if (!rules_may_discard(shard, queue))
+                return;
+            rules_leaves(queue, lane, seq, entry);
+            rules_ended(queue, seq);
+            shard_discard(shard, queue, lane, seq, slot, entry, false, DISCARD_EXPIRED);
+            continue;
+        }
         if (!redelivery_may_deliver(shard, queue, lane, entry, seq))
             return;
         struct consumer *consumer = next_consumer(queue);
         if (!deliver(shard, queue, lane, consumer, seq, entry))
             return;
+        if (ruled)
+            note_delivery(shard, queue, lane, consumer, seq, entry);
         consumer->window -= (int64_t)entry->size + DELIVERY_OVERHEAD;
         if (consumer->no_ack) {
             shard_take_away(shard, queue, lane, seq, slot, entry, false);
@@ -226,6 +256,21 @@ static void serve_stream(struct queue *queue)
     stream_serve(queue->stream);
 }
 
+static void serve(struct shard *shard, struct queue *queue)
+{
+    if (LIKELY(!queue->ruled))
+        serve_as(shard, queue, false);
+    else
+        serve_as(shard, queue, true);
+}
+
+void shard_serve(struct shard *shard, struct queue *queue)
+{
+    if (queue->gets)
+        shard_answer_gets(shard, queue);
+    serve(shard, queue);
+}
+
 void shard_dispatch(struct shard *shard)
 {
     while (shard->dirty) {
@@ -236,9 +281,10 @@ void shard_dispatch(struct shard *shard)
             serve_stream(queue);
             continue;
         }
-        if (queue->gets)
-            shard_answer_gets(shard, queue);
-        serve(shard, queue);
+        if (UNLIKELY(queue->ruled))
+            rules_serve(shard, queue);
+        else
+            shard_serve(shard, queue);
     }
 }
 
@@ -266,6 +312,8 @@ static bool try_get(struct shard *shard, struct queue *queue, uint64_t client, u
         shard_load(shard, queue, lane, slot);
         return false;
     }
+    if (entry && UNLIKELY(queue->ruled) && is_expired(shard, queue, lane, seq, entry))
+        return false;   /* it goes to the dead-letter exchange as soon as there is room for it on the way */
     if (entry && !redelivery_may_deliver(shard, queue, lane, entry, seq))
         return false;
     if (entry) {
@@ -274,6 +322,8 @@ static bool try_get(struct shard *shard, struct queue *queue, uint64_t client, u
             entry = NULL;
     }
     if (entry) {
+        if (UNLIKELY(queue->ruled))
+            note_delivery(shard, queue, lane, &(struct consumer){.client = client, .no_ack = no_ack}, seq, entry);
         struct command_deliver *command = outbox_last(&shard->worker->outboxes[worker_of_client(client)], COMMAND_DELIVER);
         command->flags |= DELIVER_GET;
         if (no_ack)
@@ -298,10 +348,19 @@ void shard_answer_gets(struct shard *shard, struct queue *queue)
     }
 }
 
+#define NAME(request) (int)request_name(request).size, (const char *)request_name(request).data
+#define VHOST(shard, request) (int)request_vhost_name((shard)->worker, request).size, (const char *)request_vhost_name((shard)->worker, request).data
+
 static void request_get(struct shard *shard, struct queue *queue, const struct command_request *request)
 {
     bool no_ack = request->flags & REQUEST_NO_ACK;
-    serve(shard, queue);   /* what came in this turn is for the consumers that wait, as far as it goes */
+    if (UNLIKELY(queue_is_single(queue) && queue->settings->type == QUEUE_QUORUM)) {
+        request_refuse(shard->worker, request, 405, "RESOURCE_LOCKED - cannot obtain access to locked queue '%.*s' in vhost '%.*s'. basic.get operations "
+                       "are not supported by quorum queues with single active consumer", NAME(request), VHOST(shard, request));
+        return;
+    }
+    if (LIKELY(!queue->ruled))
+        serve(shard, queue);   /* what came in this turn is for the consumers that wait, as far as it goes */
     if (!queue->gets && try_get(shard, queue, request->client, request->serial, request->channel, request->tag, no_ack))
         return;
     struct pending_get *get = calloc(1, sizeof(*get));
@@ -316,9 +375,6 @@ static void request_get(struct shard *shard, struct queue *queue, const struct c
         queue->gets = get;
     queue->gets_last = get;
 }
-
-#define NAME(request) (int)request_name(request).size, (const char *)request_name(request).data
-#define VHOST(shard, request) (int)request_vhost_name((shard)->worker, request).size, (const char *)request_vhost_name((shard)->worker, request).data
 
 /* ---- consume, cancel, purge, status -------------------------------------------------------------------------------- */
 
@@ -393,8 +449,10 @@ static void request_consume(struct shard *shard, struct queue *queue, const stru
     answer->handle = consumer->handle;
     if (queue->durable && !queue->stream)
         ask_marks(shard, queue);
+    if (queue_is_single(queue))
+        single_active_come(queue, consumer);
     if (!queue->stream)
-        activate(queue, consumer);
+        reconsider(shard, consumer);
     shard_mark_dirty(shard, queue);
 }
 
@@ -410,6 +468,12 @@ void shard_cancel_consumer(struct shard *shard, struct consumer *consumer)
         queue->consumers = consumer->all_next;
     queue->consumer_count--;
     queue->has_exclusive &= !consumer->exclusive;
+    if (UNLIKELY(queue->ruled)) {
+        struct consumer *next = single_active_gone(queue, consumer);
+        if (next)
+            reconsider(shard, next);
+        expiry_used(shard, queue);
+    }
     shard->consumers[consumer->handle & HANDLE_INDEX_MASK] = NULL;
     shard->consumer_count--;
     if (consumer->cursor)
@@ -453,6 +517,8 @@ static void request_purge(struct shard *shard, struct queue *queue, const struct
     unsigned at = 0;
     for (struct lane *lane; (lane = queue_next_lane(queue, &at));)
         purge_lane(shard, queue, lane);
+    if (UNLIKELY(queue->ruled))
+        rules_purged(shard, queue);
     answer_client(shard, request->client, request->serial, REQUEST_QUEUE_PURGE, request->channel, request->tag)->messages =
         (uint32_t)(before - queue_totals(queue).ready) + bug_enabled(BUG_PURGE_COUNT_WRONG);
 }
@@ -501,6 +567,11 @@ void shard_request(struct shard *shard, const struct command_request *request)
         request_refuse(shard->worker, request, 540, "NOT_IMPLEMENTED - %s not supported by stream queues queue '%.*s' in vhost '%.*s'",
                        request->kind == REQUEST_GET ? "basic.get" : "queue.purge", NAME(request), VHOST(shard, request));
         return;
+    }
+    if (UNLIKELY(queue->ruled) && request->kind != REQUEST_CONSUME) {
+        if (request->kind == REQUEST_GET || request->kind == REQUEST_QUEUE_DECLARE)
+            expiry_used(shard, queue);
+        rules_serve(shard, queue);
     }
     switch ((enum request_kind)request->kind) {
     case REQUEST_CONSUME: request_consume(shard, queue, request); break;

@@ -208,7 +208,7 @@ void lane_deinit(struct lane *lane, struct chunk_account *account, struct block_
 static void fill_entry(struct lane *lane, struct block *block, unsigned index, const struct content *content, uint64_t log_offset,
                        struct chunk_account *account)
 {
-    block->entries[index] = (struct entry){content->chunk, content->offset, content->size, content->crc, 0, content->flags};
+    block->entries[index] = (struct entry){content->chunk, content->offset, content->size, content->crc, 0, content->flags, 0};
     account_hold(account, content->chunk);
     bit_set(block->ready, index);
     block->ready_count++;

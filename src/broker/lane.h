@@ -35,6 +35,7 @@ struct entry {
     uint32_t content_crc;     /* of persistent ones */
     uint32_t holder;          /* the handle of the consumer that holds it unacknowledged; 0: a get */
     uint8_t flags;
+    uint32_t body;            /* bytes of its body, where a queue that counts them has delivered it */
 };
 
 struct block {
@@ -75,6 +76,9 @@ struct lane {
     uint64_t delivered_below;          /* what was delivered since the start lies below it */
     uint64_t page_from;                /* blocks below it are paged out already */
     uint64_t open_from;                /* blocks below it are spilled, or empty */
+    uint64_t seen_below;               /* what lies below it was offered to consumers; this and the next are of ruled queues only, see rules.h */
+    uint64_t judged, due_ms;           /* the head that expiry.c looked at last, and its time */
+    uint64_t counted_below;            /* overflow.c has counted the bytes of what lies below it */
 };
 
 #define SEQ_LEVEL_SHIFT 56u            /* the byte of a sequence number that says which lane it is of */

@@ -216,8 +216,9 @@ static inline enum publish_result begin(struct worker *worker, struct publish *p
     enum publish_result result;
     publish->place.content_size = message_size(publish->exchange.size, publish->routing_key.size, publish->properties.size, publish->body_size);
     uint64_t arrived_ms = 0;
-    if (UNLIKELY(found->stamped || expires_by_itself(publish))) {
-        arrived_ms = worker->wall_us / 1000;
+    publish->place.expires = expires_by_itself(publish);
+    if (UNLIKELY(found->stamped || publish->place.expires)) {
+        arrived_ms = worker->wall_us >= 1000 ? worker->wall_us / 1000 : 1;   /* 0 would say that nobody wants to know */
         publish->persistent |= found->has_stream;
         publish->place.content_size += MESSAGE_STAMP_SIZE;
     }
@@ -292,8 +293,9 @@ static void add_publish(struct client *client, const struct publish *publish, un
     unsigned to = worker_of_shard(worker, shard);
     client->in_flight += end - begin;
     struct command_publish *last = outbox_last(&worker->outboxes[to], COMMAND_PUBLISH);
+    flags |= publish->place.expires ? PUBLISH_EXPIRES : 0;
     if (LIKELY(last && last->client == client->id && last->chunk == chunk && last->end == begin && last->channel == publish->channel &&
-               last->shard == shard && last->durable == durable && !flags && !last->command.flags &&
+               last->shard == shard && last->durable == durable && last->command.flags == flags && !(flags & CONFIRM_PARTIAL) &&
                (last->first_tag ? last->first_tag + last->count == tag : !tag))) {
         last->end = end;
         last->count++;

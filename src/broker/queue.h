@@ -11,6 +11,7 @@
 
 struct consumer;
 struct pending_get;
+struct queue_rules;
 struct stream;
 
 /* The lanes of a priority queue but for that of priority 0. */
@@ -28,6 +29,8 @@ struct queue {
     struct lane lane;                  /* of priority 0; the only one of most queues */
     struct queue_levels *levels;       /* NULL: no message had a priority */
     const struct queue_settings *settings;   /* NULL: it uses none; borrowed from its worker's topology */
+    uint8_t ruled;                     /* enum ruled: why serving it takes more than serving a plain queue */
+    struct queue_rules *rules;         /* what its rules remember; NULL: nothing. See rules.h */
     struct stream *stream;             /* NULL: it is none. The lanes of one are empty but for the count of its messages, see stream.h */
 
     struct consumer *active;           /* ring of consumers that may get more */

@@ -2,6 +2,7 @@
 #include "broker/shard_snapshot.h"
 #include "base/bugs.h"
 #include "broker/relay.h"
+#include "broker/rules.h"
 #include "broker/stream.h"
 #include "broker/worker_internal.h"
 
@@ -77,9 +78,12 @@ static enum gw_err restore_publish(struct shard *shard, const struct record *rec
         struct queue *queue = id & QUEUE_ID_TRANSIENT ? NULL : shard_queue(shard, id);
         if (!queue)
             keep_id_used(shard, id);
-        enum gw_err err = queue ? restore_message(shard, queue, load_le64(target + 8), &content, offset) : GW_OK;
+        if (!queue || (!load_le64(target + 8) && !queue->stream))   /* 0: the queue was full and refused it */
+            continue;
+        enum gw_err err = restore_message(shard, queue, load_le64(target + 8), &content, offset);
         if (err)
             return err;
+        expiry_note(queue, record->content);
     }
     return GW_OK;
 }
@@ -109,12 +113,13 @@ static void settle_bit(struct shard *shard, struct lane *lane, struct block_slot
 }
 
 /* A run of messages that are gone. */
-static void restore_run(struct shard *shard, struct lane *lane, uint64_t first, uint64_t count)
+static void restore_run(struct shard *shard, struct queue *queue, struct lane *lane, uint64_t first, uint64_t count)
 {
     for (uint64_t seq = first; seq - first < count; seq++) {
         struct block_slot *slot;
         bool unacked;
         struct entry *entry = lane_entry_at(lane, seq, &slot, &unacked);
+        rules_ended(queue, seq);
         if (entry)
             shard_remove(shard, lane, seq, slot, entry, false);
         else if (slot && slot->state == SLOT_SPILLED && (slot->block ? !slot->block->entries : slot->live))
@@ -139,9 +144,22 @@ static enum gw_err restore_settle(struct shard *shard, const struct record *reco
         if (lane && !count && first > lane->redelivered_below)
             lane->redelivered_below = first;   /* a mark of redelivery.c */
         if (lane)
-            restore_run(shard, lane, first, count);
+            restore_run(shard, queue, lane, first, count);
     }
     return GW_OK;
+}
+
+static enum gw_err restore_return(struct shard *shard, const struct record *record)
+{
+    enum gw_err err = GW_OK;
+    for (const uint8_t *target = record->head.data; !err && target < record->head.data + record->head.size; target += SETTLE_TARGET_SIZE) {
+        struct queue *queue = shard_queue(shard, load_le64(target));
+        if (queue)
+            err = returns_restore(queue, load_le64(target + 8), load_le64(target + 16));
+        else
+            keep_id_used(shard, load_le64(target));
+    }
+    return err;
 }
 
 static enum gw_err restore_transaction(struct shard *shard, const struct record *record, struct chunk *chunk, uint64_t offset)
@@ -182,6 +200,9 @@ static enum gw_err replay(void *owner, const struct record *record, struct chunk
         break;
     case RECORD_FORGET:
         relay_restore_forget(shard, record);
+        break;
+    case RECORD_RETURN:
+        err = restore_return(shard, record);
         break;
     case RECORD_TRANSACTION:
         err = restore_transaction(shard, record, chunk, offset);
@@ -269,9 +290,12 @@ static void after_replay(struct shard *shard, bool clean)
             redelivery_recovered(lane, clean);
             lane_close_tail(lane);
             lane->head = lane->first_block * BLOCK_SIZE;
+            lane->seen_below = lane->next_seq;
             if (lane->ready)
                 queue_occupied(queue, seq_level(lane->next_seq));
         }
+        if (queue->ruled)
+            shard_mark_dirty(shard, queue);
     }
 }
 

@@ -1,5 +1,6 @@
 #include "broker/relay.h"
 
+#include "broker/rules.h"
 #include "broker/worker_internal.h"
 
 #include <stdlib.h>
@@ -36,6 +37,7 @@ void relay_show(struct shard *shard, const struct relay_target *targets, uint32_
             queue_occupied(queue, seq_level(targets[i].seq));
             shard_mark_dirty(shard, queue);
         } else {
+            rules_leaves(queue, lane, targets[i].seq, entry);
             shard_remove(shard, lane, targets[i].seq, slot, entry, true);
         }
     }

@@ -449,7 +449,9 @@ static bool goes_on_at_master(struct worker *worker, struct pending_request *pen
 
 static void finish_commit(struct worker *worker, struct client *client, struct pending_request *pending)
 {
-    struct bytes text = pending->code ? bytes_of_text("INTERNAL_ERROR - the transaction was not accepted as a whole") : (struct bytes){0};
+    struct bytes text = {0};
+    if (pending->code)
+        text = bytes_of_text(pending->code == 406 ? "PRECONDITION_FAILED - partial tx completion" : "INTERNAL_ERROR - the transaction was not accepted as a whole");
     struct command_answer *answer = calloc(1, sizeof(*answer) + text.size);
     CHECK(answer);
     answer->kind = REQUEST_COMMIT;
@@ -530,7 +532,7 @@ void requests_answered(struct worker *worker, const struct command_answer *answe
     }
     struct client *client = place->client;
     if (pending->kind == REQUEST_COMMIT) {
-        if (answer->code)
+        if (answer->code > pending->code)   /* what the disk refused is worse than what a full queue did */
             pending->code = answer->code;
         if (--pending->remaining == 0)
             finish_commit(worker, client, pending);

@@ -2,6 +2,7 @@
 #include "base/bugs.h"
 
 #include "broker/relay.h"
+#include "broker/rules.h"
 #include "broker/stream.h"
 #include "broker/worker_internal.h"
 #include "protocol/amqp/properties.h"
@@ -12,9 +13,6 @@
 #define OWN_DELAY_US 5000u                /* settles that nothing waits for are appended after this long … */
 #define OWN_SIZE_MAX (32u * 1024u)        /* … or when they are this many bytes */
 #define SETTLES_A_RECORD 1000u
-#define CONGESTED_BYTES (2u << 20)        /* of ready contents in a queue whose consumers make progress */
-#define LOG_BACKLOG_MAX (8u << 20)        /* appended and not committed, bytes */
-#define PROGRESS_US 20000u                /* a consumer that made no room for so long is not waited for */
 
 /* ---- lifecycle ----------------------------------------------------------------------------------------------------- */
 
@@ -46,6 +44,7 @@ void shard_free(struct shard *shard)
             queue->gets = get->next;
             free(get);
         }
+        rules_free(queue);
         if (queue->stream)
             stream_close(queue->stream);
         queue_deinit(queue, &shard->account, &shard->blocks);
@@ -62,6 +61,7 @@ void shard_free(struct shard *shard)
     free(shard->consumers);
     free(shard->pending);
     free(shard->withheld);
+    free(shard->refused);
     free(shard);
 }
 
@@ -115,8 +115,7 @@ void shard_queue_set(struct shard *shard, uint64_t id, const struct queue_settin
     struct queue *queue = shard_queue(shard, id);
     if (!queue || (!settings && !queue->settings))
         return;
-    queue->settings = settings;
-    shard_mark_dirty(shard, queue);
+    rules_set(shard, queue, settings);
 }
 
 static void forget_dirty(struct shard *shard, struct queue *queue)
@@ -175,6 +174,7 @@ void shard_queue_delete(struct shard *shard, uint64_t id)
     unsigned at = 0;
     for (struct lane *lane; (lane = queue_next_lane(queue, &at));)
         release_segments(shard, lane);
+    rules_free(queue);
     if (queue->stream)
         stream_delete(queue->stream);
     queue_deinit(queue, &shard->account, &shard->blocks);
@@ -365,7 +365,7 @@ static void confirm(struct shard *shard, uint64_t client, uint16_t channel, uint
 /* A confirm for publishes whose slice is about to be appended. */
 static void confirm_later(struct shard *shard, const struct command_publish *command)
 {
-    unsigned flags = command->command.flags;
+    unsigned flags = command->command.flags & CONFIRM_PARTIAL;
     if (shard->pending_open) {
         struct pending_confirm *last = pending_at(shard, shard->pending_count - 1);
         if (last->end == UINT64_MAX && last->kind == PENDING_CONFIRM && last->client == command->client && last->channel == command->channel &&
@@ -379,19 +379,15 @@ static void confirm_later(struct shard *shard, const struct command_publish *com
                                                    .kind = PENDING_CONFIRM};
 }
 
-static void answer_commit(struct shard *shard, uint64_t client, uint64_t serial, uint16_t channel, bool ok)
+/* Code 0: it is true. 541: the log refused it; 406: a full queue refused a part of it, the rest is true. What the client is told is the requests' affair. */
+static void answer_commit(struct shard *shard, uint64_t client, uint64_t serial, uint16_t channel, uint16_t code)
 {
-    struct bytes text = ok ? (struct bytes){0} : bytes_of_text("INTERNAL_ERROR - durable storage refused the transaction");
-    struct command_answer *answer = worker_command(shard->worker, worker_of_client(client), COMMAND_ANSWER,
-                                                   (uint32_t)(sizeof(*answer) + text.size), NULL);
+    struct command_answer *answer = worker_command(shard->worker, worker_of_client(client), COMMAND_ANSWER, sizeof(*answer), NULL);
     answer->client = client;
     answer->serial = serial;
     answer->kind = REQUEST_COMMIT;
     answer->channel = channel;
-    answer->code = ok ? 0 : 541;
-    answer->text_size = (uint32_t)text.size;
-    if (text.size)
-        memcpy(answer->bytes, text.data, text.size);
+    answer->code = code;
 }
 
 static void conclude(struct shard *shard, const struct pending_confirm *pending, bool ok)
@@ -401,7 +397,7 @@ static void conclude(struct shard *shard, const struct pending_confirm *pending,
         confirm(shard, pending->client, pending->channel, pending->first, pending->count, (pending->flags & CONFIRM_PARTIAL) | (ok ? CONFIRM_ACCEPTED : 0));
         break;
     case PENDING_ANSWER:
-        answer_commit(shard, pending->client, pending->first, pending->channel, ok);
+        answer_commit(shard, pending->client, pending->first, pending->channel, ok ? pending->flags : 541);
         break;
     case PENDING_TOPOLOGY:
         master_committed(shard->worker->master, pending->first, ok);
@@ -456,72 +452,6 @@ void shard_checkpoint_wanted(void *owner, uint64_t cutoff)
 
 /* ---- publish ------------------------------------------------------------------------------------------------------- */
 
-/* Gives publishers their credit back, unless the queue that they fill has consumers which are keeping up, but not quite. */
-static bool congested(struct shard *shard, const struct queue *queue)
-{
-    if (!shard->log)
-        return false;
-    if (log_end(shard->log).offset - log_committed(shard->log).offset > LOG_BACKLOG_MAX && !shard->storage_failed)
-        return true;
-    if (UNLIKELY(shard->relay && relay_is_behind(shard)))
-        return true;
-    if (!queue || !queue->consumer_count || queue->stream)
-        return false;
-    const struct queue_totals totals = queue_totals(queue);
-    return totals.ready_bytes + totals.ready * DELIVERY_OVERHEAD > CONGESTED_BYTES && shard->worker->now_us - queue->progress_us < PROGRESS_US;
-}
-
-static void flow(struct shard *shard, uint64_t client, uint64_t bytes)
-{
-    unsigned to = worker_of_client(client);
-    struct command_flow *last = outbox_last(&shard->worker->outboxes[to], COMMAND_FLOW);
-    if (last && last->client == client) {
-        last->bytes += bytes;
-        return;
-    }
-    struct command_flow *command = worker_command(shard->worker, to, COMMAND_FLOW, sizeof(*command), NULL);
-    command->client = client;
-    command->bytes = bytes;
-}
-
-static void give_back(struct shard *shard, uint64_t client, uint64_t bytes, const struct queue *queue)
-{
-    if (!congested(shard, queue)) {
-        flow(shard, client, bytes);
-        return;
-    }
-    struct withheld *last = shard->withheld_count ? &shard->withheld[shard->withheld_count - 1] : NULL;
-    uint64_t id = queue ? queue->id : 0;
-    if (last && last->client == client && last->queue == id) {
-        last->bytes += bytes;
-        return;
-    }
-    if (shard->withheld_count == shard->withheld_capacity) {
-        uint32_t capacity = shard->withheld_capacity ? shard->withheld_capacity * 2 : 16;
-        struct withheld *grown = realloc(shard->withheld, capacity * sizeof(*grown));
-        if (!grown) {
-            flow(shard, client, bytes);
-            return;
-        }
-        shard->withheld = grown;
-        shard->withheld_capacity = capacity;
-    }
-    shard->withheld[shard->withheld_count++] = (struct withheld){client, bytes, id};
-}
-
-static void release_withheld(struct shard *shard)
-{
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < shard->withheld_count; i++) {
-        struct withheld *withheld = &shard->withheld[i];
-        if (congested(shard, map_get(&shard->queues, withheld->queue)))
-            shard->withheld[kept++] = *withheld;
-        else
-            flow(shard, withheld->client, withheld->bytes);
-    }
-    shard->withheld_count = kept;
-}
-
 /* The lane of a queue that has settings: by the message's priority, of which the queue may have fewer. */
 static struct lane *lane_for(struct queue *queue, const struct content *content)
 {
@@ -534,6 +464,21 @@ static struct lane *lane_for(struct queue *queue, const struct content *content)
     CHECK(lane);   /* no memory for a few hundred bytes: ending here loses nothing confirmed */
     queue_occupied(queue, level);
     return lane;
+}
+
+/* A message for a queue that has settings: 0 when it does not want it. */
+static uint64_t enter(struct shard *shard, struct queue *queue, uint8_t *record, const struct content *content, uint64_t log_offset)
+{
+    bool discard;
+    if (UNLIKELY(queue->stream != NULL))
+        return stream_push(queue->stream, content, log_offset);
+    if (!overflow_admits(shard, queue, content, record, &discard))
+        return 0;
+    struct lane *lane = lane_for(queue, content);
+    uint64_t seq = lane_push(lane, content, log_offset, &shard->account, &shard->blocks);
+    CHECK(seq);
+    overflow_entered(queue, lane, seq, content, discard);
+    return seq;
 }
 
 /* Pushes one record's message to its queues and writes the sequence numbers into the record. Answers the last queue, for flow control. `behind`: bytes
@@ -556,15 +501,13 @@ static inline struct queue *enqueue_from(struct shard *shard, uint8_t *record, s
             store_le64(target + 8, 0);
             continue;
         }
-        if (UNLIKELY(queue->stream != NULL)) {
-            store_le64(target + 8, stream_push(queue->stream, &content, log_offset));
-            shard_mark_dirty(shard, queue);
-            last = queue;
-            continue;
+        uint64_t seq;
+        if (LIKELY(!queue->settings)) {
+            seq = lane_push(&queue->lane, &content, log_offset, &shard->account, &shard->blocks);
+            CHECK(seq);   /* no memory for 8 KiB: ending here loses nothing confirmed */
+        } else {
+            seq = enter(shard, queue, record, &content, log_offset);
         }
-        struct lane *lane = LIKELY(!queue->settings) ? &queue->lane : lane_for(queue, &content);
-        uint64_t seq = lane_push(lane, &content, log_offset, &shard->account, &shard->blocks);
-        CHECK(seq);   /* no memory for 8 KiB: ending here loses nothing confirmed */
         store_le64(target + 8, seq);
         shard_mark_dirty(shard, queue);
         last = queue;
@@ -580,6 +523,7 @@ static struct queue *enqueue(struct shard *shard, uint8_t *record, struct chunk 
 void shard_enqueue(struct shard *shard, uint8_t *record, struct chunk *chunk, bool durable, uint64_t log_offset)
 {
     enqueue_from(shard, record, chunk, durable, log_offset, record[8] == RECORD_RELAYED ? ORIGIN_SIZE : 0);
+    shard->refused_count = 0;   /* nobody waits to be told */
 }
 
 /* The records of the run will not be logged: nobody may read them as messages later. */
@@ -594,6 +538,39 @@ static void refuse_run(struct shard *shard, const struct command_publish *comman
     }
     if (command->first_tag)
         confirm(shard, command->client, command->channel, command->first_tag, command->count, command->command.flags & CONFIRM_PARTIAL);
+}
+
+static void confirm_run(struct shard *shard, const struct command_publish *command)
+{
+    if (!command->first_tag || !command->count)
+        return;
+    if (command->durable)
+        confirm_later(shard, command);
+    else
+        confirm(shard, command->client, command->channel, command->first_tag, command->count, (command->command.flags & CONFIRM_PARTIAL) | CONFIRM_ACCEPTED);
+}
+
+/* Full queues refused some of the run: the publishers of those learn that at once, and what lies between them is confirmed like any run. */
+static void confirm_parts(struct shard *shard, const struct command_publish *command)
+{
+    struct command_publish part = *command;
+    const uint8_t *at = command->chunk->data + command->begin;
+    uint32_t next = 0;
+    part.count = 0;
+    for (uint32_t i = 0; command->first_tag && i < command->count; i++, at += load_le32(at)) {
+        if (next == shard->refused_count || shard->refused[next] != at) {
+            part.count++;
+            continue;
+        }
+        while (next < shard->refused_count && shard->refused[next] == at)   /* once for each queue that was full */
+            next++;
+        confirm_run(shard, &part);
+        confirm(shard, command->client, command->channel, command->first_tag + i, 1, command->command.flags & CONFIRM_PARTIAL);
+        part.first_tag = command->first_tag + i + 1;
+        part.count = 0;
+    }
+    confirm_run(shard, &part);
+    shard->refused_count = 0;
 }
 
 void shard_publish(struct shard *shard, const struct command_publish *command)
@@ -611,15 +588,14 @@ void shard_publish(struct shard *shard, const struct command_publish *command)
                 record_seal(at);
             at += size;
         }
-        if (command->first_tag) {
-            if (command->durable)
-                confirm_later(shard, command);
-            else
-                confirm(shard, command->client, command->channel, command->first_tag, command->count,
-                        command->command.flags | CONFIRM_ACCEPTED);
-        }
+        if (UNLIKELY(command->command.flags & PUBLISH_EXPIRES))
+            expiry_note_run(shard, command);
+        if (UNLIKELY(shard->refused_count))
+            confirm_parts(shard, command);
+        else
+            confirm_run(shard, command);
     }
-    give_back(shard, command->client, command->end - command->begin, queue);
+    withheld_give_back(shard, command->client, command->end - command->begin, queue);
 }
 
 
@@ -662,7 +638,7 @@ static void move_to_tail(struct shard *shard, struct lane *lane, uint64_t seq, c
     shard_remove(shard, lane, seq, slot, old, false);
 }
 
-static void settle_one(struct shard *shard, struct queue *queue, uint64_t seq, enum settle_kind kind)
+static inline __attribute__((always_inline)) void settle_as(struct shard *shard, struct queue *queue, uint64_t seq, enum settle_kind kind, bool ruled)
 {
     struct block_slot *slot;
     bool unacked;
@@ -671,7 +647,12 @@ static void settle_one(struct shard *shard, struct queue *queue, uint64_t seq, e
     if (!entry || !unacked)
         return;
     struct consumer *consumer = entry->holder ? shard_consumer(shard, entry->holder) : NULL;
-    if (kind == SETTLE_REQUEUE || kind == SETTLE_UNDELIVERED) {
+    if (ruled && kind == SETTLE_REQUEUE && returns_count(shard, queue, entry, seq)) {
+        rules_ended(queue, seq);
+        shard_discard(shard, queue, lane, seq, slot, entry, true, DISCARD_DELIVERY_LIMIT);
+    } else if (kind == SETTLE_REQUEUE || kind == SETTLE_UNDELIVERED) {
+        if (ruled)
+            rules_returned(queue, lane, seq, entry);
         lane_requeue(lane, seq, slot, entry, kind == SETTLE_REQUEUE && !bug_enabled(BUG_REDELIVERED_FORGOTTEN));
         queue_occupied(queue, seq_level(seq));
         if (kind == SETTLE_UNDELIVERED)
@@ -679,12 +660,30 @@ static void settle_one(struct shard *shard, struct queue *queue, uint64_t seq, e
         else if (bug_enabled(BUG_REQUEUE_TO_TAIL))
             move_to_tail(shard, lane, seq, entry);
     } else if (kind == SETTLE_DISCARD) {
+        if (ruled)
+            rules_ended(queue, seq);
         shard_discard(shard, queue, lane, seq, slot, entry, true, DISCARD_REJECTED);
     } else {
+        if (ruled)
+            rules_ended(queue, seq);
         shard_take_away(shard, queue, lane, seq, slot, entry, true);
     }
     if (consumer)
         consumer_settled(shard, consumer);
+}
+
+static void settle_one(struct shard *shard, struct queue *queue, uint64_t seq, enum settle_kind kind)
+{
+    settle_as(shard, queue, seq, kind, false);
+}
+
+static void settle_ruled(struct shard *shard, struct queue *queue, const struct command_settle *command)
+{
+    enum settle_kind kind = command->command.flags;
+    for (uint64_t i = 0; i < command->count; i++)
+        settle_as(shard, queue, command->first + i, kind, true);
+    if (kind == SETTLE_REQUEUE && (queue->ruled & RULED_BY_SETTINGS))
+        overflow_look(shard, queue);   /* what comes back to a full queue does not stay */
 }
 
 void shard_settle(struct shard *shard, const struct command_settle *command)
@@ -697,8 +696,11 @@ void shard_settle(struct shard *shard, const struct command_settle *command)
         return;
     }
     enum settle_kind kind = command->command.flags;
-    for (uint64_t i = 0; i < command->count; i++)
-        settle_one(shard, queue, command->first + i, kind);
+    if (UNLIKELY(queue->ruled))
+        settle_ruled(shard, queue, command);
+    else
+        for (uint64_t i = 0; i < command->count; i++)
+            settle_one(shard, queue, command->first + i, kind);
     queue->progress_us = shard->worker->now_us;
     shard_mark_dirty(shard, queue);
 }
@@ -723,6 +725,8 @@ static void settle_ranges(struct shard *shard, struct bytes head)
             if (!entry || !unacked)
                 continue;
             struct consumer *consumer = entry->holder ? shard_consumer(shard, entry->holder) : NULL;
+            if (UNLIKELY(queue->ruled))
+                rules_ended(queue, first + i);
             shard_remove(shard, lane, first + i, slot, entry, true);
             if (consumer)
                 consumer_settled(shard, consumer);
@@ -738,7 +742,7 @@ void shard_transaction(struct shard *shard, const struct command_transaction *co
     bool durable = command->durable;
     bool undeclared = atomic_load_explicit(&shard->worker->broker->log_states[0], memory_order_relaxed) == (int)GW_ERR_FAILED;
     if (durable && (log_state(shard->log) || undeclared)) {
-        answer_commit(shard, command->client, command->serial, command->channel, false);
+        answer_commit(shard, command->client, command->serial, command->channel, 541);
         return;
     }
     uint64_t log_offset = durable ? log_end(shard->log).offset : UINT64_MAX;
@@ -746,15 +750,19 @@ void shard_transaction(struct shard *shard, const struct command_transaction *co
     /* Whether the log takes it was asked above. Should it refuse all the same, the client is told 541, and what became true here does not outlive the program. */
     while (at < end) {
         uint32_t size = load_le32(at);
-        if (at[8] == RECORD_PUBLISH)
+        if (at[8] == RECORD_PUBLISH) {
             enqueue(shard, at, command->chunk, durable && !(at[9] & RECORD_FLAG_TRANSIENT), log_offset);
-        else
+            expiry_note_record(shard, at);
+        } else {
             settle_ranges(shard, bytes_of(at + RECORD_HEADER_SIZE, size - RECORD_HEADER_SIZE));
+        }
         record_seal(at);
         at += size;
     }
+    uint16_t code = shard->refused_count ? 406 : 0;
+    shard->refused_count = 0;
     if (!durable) {
-        answer_commit(shard, command->client, command->serial, command->channel, true);
+        answer_commit(shard, command->client, command->serial, command->channel, code);
         return;
     }
     record_begin(record, load_le32(record), RECORD_TRANSACTION, 0,
@@ -763,7 +771,7 @@ void shard_transaction(struct shard *shard, const struct command_transaction *co
     uint64_t offset;
     enum gw_err err = log_append(shard->log, command->chunk, command->begin, command->size, 1, &offset);
     *pending_add(shard) = (struct pending_confirm){.end = err ? 0 : offset + stage_align(command->size), .client = command->client,
-                                                   .first = command->serial, .channel = command->channel, .kind = PENDING_ANSWER};
+                                                   .first = command->serial, .channel = command->channel, .flags = code, .kind = PENDING_ANSWER};
     if (err)
         conclude_up_to(shard, 0);
 }
@@ -834,7 +842,7 @@ void shard_turn_end(struct shard *shard)
     log_flush(shard->log);
     atomic_store_explicit(&shard->worker->broker->log_states[shard->index], (int)log_state(shard->log), memory_order_relaxed);
     if (shard->withheld_count)
-        release_withheld(shard);
+        withheld_release(shard);
 }
 
 uint64_t shard_deadline(const struct shard *shard)

@@ -34,10 +34,15 @@ struct consumer {
     int64_t priority;           /* x-priority; 0 when it has none */
     uint16_t channel;
     bool no_ack, exclusive;
-    bool refused;               /* its channel is full: wait for resume */
+    uint8_t stopped;            /* enum consumer_stopped; it gets nothing while it is not 0 */
     bool is_active;             /* in the queue's ring */
     struct consumer *next, *previous;            /* the ring */
     struct consumer *all_next, *all_previous;    /* the queue's list */
+};
+
+enum consumer_stopped {
+    CONSUMER_REFUSED = 1,       /* its channel is full: wait for resume */
+    CONSUMER_WAITS = 2,         /* another one is the queue's active consumer */
 };
 
 /* A get that waits for its queue's first block. */
@@ -53,7 +58,7 @@ struct pending_get {
 struct pending_confirm {
     uint64_t end;               /* log offset that must be committed; UINT64_MAX: its slice is not appended yet */
     uint64_t client, first, count;
-    uint16_t channel, flags;    /* flags: those of command_confirm */
+    uint16_t channel, flags;    /* flags: those of command_confirm; of an answer: its code */
     uint16_t kind;              /* PENDING_… */
 };
 enum pending_kind {
@@ -109,6 +114,9 @@ struct shard {
 
     struct withheld *withheld;
     uint32_t withheld_count, withheld_capacity;
+
+    uint8_t **refused;               /* records of the command being done that full queues refused, in their order */
+    uint32_t refused_count, refused_capacity;
 
     uint32_t spill_number, spilling, loading;
     uint32_t stream_count;           /* streams there are, and those deleted whose files are on their way out */
@@ -206,9 +214,18 @@ void shard_committed(void *owner, struct log_position upto);
 void shard_log_failed(void *owner, enum gw_err err);
 void shard_checkpoint_wanted(void *owner, uint64_t cutoff);
 
+/* ---- withheld.c ---- */
+
+/* So many bytes of the client's have entered, the last of them `queue` (NULL: none). */
+void withheld_give_back(struct shard *shard, uint64_t client, uint64_t bytes, const struct queue *queue);
+/* Gives back what there is no reason to keep any more. */
+void withheld_release(struct shard *shard);
+
 /* ---- consumers.c ---- */
 
 void shard_dispatch(struct shard *shard);
+/* Gives the queue's messages to gets and consumers, as far as they go. */
+void shard_serve(struct shard *shard, struct queue *queue);
 void shard_request(struct shard *shard, const struct command_request *request);
 void shard_credit(struct shard *shard, const struct command_credit *command);
 void shard_refuse(struct shard *shard, const struct command_refuse *command);

@@ -1,5 +1,6 @@
 #include "broker/shard_snapshot.h"
 
+#include "broker/rules.h"
 #include "broker/stream.h"
 #include "broker/worker_internal.h"
 
@@ -7,6 +8,7 @@
 
 #define VERSION 3u
 #define BLOCK_RECORD_SIZE 32u
+#define LANE_EXPIRES 0x80000000u   /* in the count of a lane's blocks: some of its messages expire by themselves */
 
 /* ---- writing ------------------------------------------------------------------------------------------------------- */
 
@@ -84,9 +86,9 @@ static bool put_block(struct buffer *buffer, const struct block_slot *slot, uint
     return true;
 }
 
-static void put_lane(struct buffer *buffer, uint64_t id, const struct lane *lane, uint32_t mark, struct segment_file_info *files, unsigned file_count)
+static void put_lane(struct buffer *buffer, const struct queue *queue, const struct lane *lane, uint32_t mark, struct segment_file_info *files, unsigned file_count)
 {
-    put64(buffer, id);
+    put64(buffer, queue->id);
     put64(buffer, lane->next_seq);
     put64(buffer, lane->asked_below > lane->redelivered_below ? lane->asked_below : lane->redelivered_below);
     put64(buffer, lane->delivered_below > lane->redelivered_below ? lane->delivered_below : lane->redelivered_below);
@@ -100,6 +102,26 @@ static void put_lane(struct buffer *buffer, uint64_t id, const struct lane *lane
                 count++;
                 count_live(files, file_count, slot);
             }
+        }
+    }
+    if (!buffer->failed)
+        store_le32(buffer->data + count_at, count | (queue->ruled & RULED_BY_MESSAGES ? LANE_EXPIRES : 0));
+}
+
+/* How often messages that are there came back, of all queues: how many there are, then queue id, sequence number, count of each. */
+static void put_returns(struct buffer *buffer, const struct shard *shard)
+{
+    uint64_t count_at = buffer->size;
+    uint32_t count = 0, cursor = 0;
+    put32(buffer, 0);
+    for (const struct queue *queue; (queue = map_next(&shard->queues, &cursor));) {
+        uint32_t at = 0;
+        if (!queue->durable || !queue->rules)
+            continue;
+        for (const struct returned *returned; (returned = map_next(&queue->rules->returns, &at)); count++) {
+            put64(buffer, queue->id);
+            put64(buffer, returned->seq);
+            put64(buffer, returned->count);
         }
     }
     if (!buffer->failed)
@@ -195,7 +217,7 @@ enum gw_err shard_snapshot_write(struct shard *shard, const struct snapshot_head
         if (queue->durable) {
             unsigned at = 0;
             for (const struct lane *lane; (lane = queue_next_lane(queue, &at));)
-                put_lane(&buffer, queue->id, lane, mark, files, file_count);
+                put_lane(&buffer, queue, lane, mark, files, file_count);
         }
     for (unsigned i = 0; !buffer.failed && i < file_count; i++)
         store_le64(buffer.data + files_at + i * 20u + 12, files[i].live);
@@ -210,6 +232,7 @@ enum gw_err shard_snapshot_write(struct shard *shard, const struct snapshot_head
     }
     put_origins(&buffer, &shard->origins);
     put_streams(&buffer, shard);
+    put_returns(&buffer, shard);
     *blob = buffer.failed ? NULL : chunk_new(shard->worker->chunks, buffer.size);
     if (*blob)
         memcpy((*blob)->data, buffer.data, buffer.size);
@@ -297,6 +320,9 @@ static enum gw_err read_lane(struct shard *shard, struct reader *reader)
     struct queue *queue = map_get(&shard->queues, take64(reader));
     uint64_t next_seq = take64(reader), redelivered_below = take64(reader), clean_below = take64(reader);
     uint32_t blocks = take32(reader);
+    if (queue && (blocks & LANE_EXPIRES))
+        queue->ruled |= RULED_BY_MESSAGES;
+    blocks &= ~LANE_EXPIRES;
     struct lane *lane = queue ? queue_lane_make(queue, seq_level(next_seq)) : NULL;
     if (queue && !lane)
         return GW_ERR_NOMEM;
@@ -377,13 +403,27 @@ static enum gw_err read_changes(struct shard *shard, struct reader *reader)
     return reader->bad ? GW_ERR_CORRUPT : err;
 }
 
+/* A snapshot that was written before messages were counted ends before them. */
+static enum gw_err read_returns(struct shard *shard, struct reader *reader)
+{
+    uint32_t count = reader->rest.size ? take32(reader) : 0;
+    enum gw_err err = GW_OK;
+    for (uint32_t i = 0; !err && !reader->bad && i < count; i++) {
+        struct queue *queue = map_get(&shard->queues, take64(reader));
+        uint64_t seq = take64(reader), times = take64(reader);
+        if (queue && !reader->bad)
+            err = returns_restore(queue, seq, times);
+    }
+    return reader->bad ? GW_ERR_CORRUPT : err;
+}
+
 /* Passes over the queues, to the changes behind them, which must be applied first. */
 static void skip_queues(struct reader *reader)
 {
     uint32_t queues = take32(reader);
     for (uint32_t i = 0; !reader->bad && i < queues; i++) {
         take(reader, 32);
-        uint32_t blocks = take32(reader);
+        uint32_t blocks = take32(reader) & ~LANE_EXPIRES;
         for (uint32_t k = 0; !reader->bad && k < blocks; k++)
             if (take(reader, BLOCK_RECORD_SIZE)[30])
                 take(reader, BLOCK_WORDS * 8);
@@ -402,13 +442,17 @@ enum gw_err shard_snapshot_read(struct shard *shard, struct bytes blob, struct s
     enum gw_err err = open_segments(shard, &reader);
     if (err)
         return err;
-    struct reader changes = reader;
-    skip_queues(&changes);
-    err = changes.bad ? GW_ERR_CORRUPT : read_changes(shard, &changes);
+    struct reader behind = reader;
+    skip_queues(&behind);
+    err = behind.bad ? GW_ERR_CORRUPT : read_changes(shard, &behind);
     if (!err && version >= 2)
-        err = read_origins(shard, &changes);
+        err = read_origins(shard, &behind);
     uint32_t queues = take32(&reader);
     for (uint32_t i = 0; !err && i < queues; i++)
         err = read_lane(shard, &reader);
-    return err || version < 3 ? err : read_streams(shard, &changes);
+    if (!err && version >= 3)
+        err = read_streams(shard, &behind);
+    if (!err)
+        err = read_returns(shard, &behind);
+    return err;
 }

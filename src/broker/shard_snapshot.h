@@ -5,10 +5,12 @@
  *   files (4), each: number (4) · size (8) · live (8)
  *   lanes of queues (4), each: queue's id (8) · next_seq (8) · redelivered_below (8) · the same after a clean end (8) · blocks (4), each:
  *       block number (8) · file (4) · size (4) · offset (8) · released (4) · live (2) · has bits (1) · zero (1) · [bits (32)]
- *   changes (4), each: size (4) · a topology change (broker/topology.h)
+ *       in blocks the highest bit says that some of the messages expire by themselves
+ *   changes (4), each: size (4) · a topology change (broker/topology_change.h)
  *   origins (4), each: queue's id (8) · sequence number (8) · reason (4) · targets (4), each: queue's id (8) · sequence number (8); see broker/origins.h
  *   streams (4), each: id (8) · first offset (8) · next offset (8) · files (4), each:
  *       base offset (8) · end offset (8) · size (8) · highest timestamp (8)
+ *   returns (4), each: queue's id (8) · sequence number (8) · how often the message came back (8); not there in snapshots of before these were counted
  * Version 1 ended before the origins, version 2 before the streams.
  */
 #ifndef BROKER_SHARD_SNAPSHOT_H

@@ -2,14 +2,12 @@
 
 #include "protocol/amqp/copies.h"
 #include "protocol/amqp/errors.h"
+#include "protocol/amqp/expiration.h"
 #include "protocol/amqp/reply_to.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-
-/* RabbitMQ's longest expiration: ten years, milliseconds. */
-#define EXPIRATION_MAX (10ull * 365 * 24 * 60 * 60 * 1000)
 
 /* ---- refusing ---------------------------------------------------------------------------------------------------------------- */
 
@@ -82,72 +80,14 @@ void admit_refuse_size(struct channel *channel, const struct publish *publish)
 
 /* ---- expiration ---------------------------------------------------------------------------------------------------------------- */
 
-/* Digits at the start of `text`, behind a sign. */
-static size_t integer_size(struct bytes text, bool *negative)
-{
-    size_t sign = text.size && (text.data[0] == '-' || text.data[0] == '+'), at = sign;
-    *negative = sign && text.data[0] == '-';
-    while (at < text.size && text.data[at] >= '0' && text.data[at] <= '9')
-        at++;
-    return at > sign ? at : 0;
-}
-
-static bool is_printable(struct bytes text)
-{
-    for (size_t i = 0; i < text.size; i++) {
-        if (text.data[i] < 32 || (text.data[i] > 126 && text.data[i] < 160))
-            return false;
-    }
-    return true;
-}
-
-/* What follows a number that is none, as Erlang prints a list of characters. */
-static void refuse_leftover(struct channel *channel, const struct publish *publish, struct bytes text, struct bytes rest)
-{
-    char list[600];
-    size_t size = 0;
-    if (is_printable(rest)) {
-        refuse(channel, publish, "invalid expiration '%.*s': {leftover_string,\"%.*s\"}", (int)text.size, (const char *)text.data, (int)rest.size,
-               (const char *)rest.data);
-        return;
-    }
-    for (size_t i = 0; i < rest.size && size < sizeof(list) - 8; i++)
-        size += (size_t)snprintf(list + size, sizeof(list) - size, "%s%u", i ? "," : "", rest.data[i]);
-    refuse(channel, publish, "invalid expiration '%.*s': {leftover_string,[%s]}", (int)text.size, (const char *)text.data, list);
-}
-
-/* The digits without what does not change their value. */
-static struct bytes plain_digits(struct bytes digits)
-{
-    size_t at = digits.data[0] == '-' || digits.data[0] == '+';
-    while (at + 1 < digits.size && digits.data[at] == '0')
-        at++;
-    return bytes_of(digits.data + at, digits.size - at);
-}
-
-/* An expiration is a whole number of milliseconds in decimal digits. */
 static bool admit_expiration(struct channel *channel, const struct publish *publish, struct bytes text)
 {
-    bool negative;
-    size_t size = integer_size(text, &negative);
-    if (size == 0) {
-        refuse(channel, publish, "invalid expiration '%.*s': no_integer", (int)text.size, (const char *)text.data);
-        return false;
-    }
-    if (size < text.size) {
-        refuse_leftover(channel, publish, text, bytes_of(text.data + size, text.size - size));
-        return false;
-    }
-    struct bytes digits = plain_digits(text);
-    uint64_t value = 0;
-    for (size_t i = 0; i < digits.size && value <= EXPIRATION_MAX; i++)
-        value = value * 10 + (uint64_t)(digits.data[i] - '0');
-    if ((negative && value) || value > EXPIRATION_MAX) {
-        refuse(channel, publish, "invalid expiration '%.*s': {%s%.*s}", (int)text.size, (const char *)text.data, negative ? "value_negative,-" : "value_too_large,",
-               (int)digits.size, (const char *)digits.data);
-        return false;
-    }
-    return true;
+    uint64_t ms;
+    char why[400];
+    if (amqp_expiration_read(text, &ms, why, sizeof(why)))
+        return true;
+    refuse(channel, publish, "invalid expiration '%.*s': %s", (int)text.size, (const char *)text.data, why);
+    return false;
 }
 
 /* ---- the rest ------------------------------------------------------------------------------------------------------------------ */

@@ -1,0 +1,132 @@
+#include "broker/rules.h"
+
+#include "broker/relay.h"
+#include "broker/worker_internal.h"
+#include "store/message.h"
+
+#include <stdlib.h>
+
+#define RULING (SETTINGS_MESSAGE_TTL | SETTINGS_EXPIRES | SETTINGS_LIMITED | SETTINGS_DELIVERY_LIMIT | SETTINGS_SINGLE_ACTIVE)
+
+static bool demand_something(const struct queue_settings *settings)
+{
+    return settings && (settings->type == QUEUE_QUORUM || (settings->type == QUEUE_CLASSIC && (settings->flags & RULING)));
+}
+
+void rules_set(struct shard *shard, struct queue *queue, const struct queue_settings *settings)
+{
+    unsigned at = 0;
+    queue->settings = settings;
+    if (demand_something(settings)) {
+        if (!queue->rules)
+            queue->rules = calloc(1, sizeof(*queue->rules));
+        CHECK(queue->rules);   /* ending here loses nothing confirmed */
+        queue->ruled |= RULED_BY_SETTINGS;
+    } else {
+        queue->ruled &= RULED_BY_MESSAGES;
+    }
+    /* Times are judged anew, and bytes counted anew if they were not, or were forgotten meanwhile. */
+    bool counts = settings && settings->type != QUEUE_STREAM && (settings->flags & SETTINGS_MAX_LENGTH_BYTES);
+    for (struct lane *lane; (lane = queue_next_lane(queue, &at));) {
+        lane->judged = 0;
+        if (!counts)
+            lane->counted_below = 0;
+    }
+    if (!counts && queue->rules)
+        queue->rules->body_bytes = 0;
+    shard_mark_dirty(shard, queue);
+}
+
+void rules_free(struct queue *queue)
+{
+    struct queue_rules *rules = queue->rules;
+    uint32_t cursor = 0;
+    if (!rules)
+        return;
+    for (void *returned; (returned = map_next(&rules->returns, &cursor));)
+        free(returned);
+    map_deinit(&rules->returns);
+    free(rules->rejected);
+    free(rules);
+    queue->rules = NULL;
+    queue->ruled = 0;
+}
+
+/* What expires by itself is gone: the queue is a plain one again. */
+static void forget_messages(struct queue *queue)
+{
+    const struct queue_totals totals = queue_totals(queue);
+    if (!totals.ready && !totals.unacked)
+        queue->ruled &= RULED_BY_SETTINGS;
+}
+
+void rules_serve(struct shard *shard, struct queue *queue)
+{
+    bool limited = queue->ruled & RULED_BY_SETTINGS;
+    if (limited)
+        overflow_discard_rejected(shard, queue);
+    expiry_look(shard, queue);
+    shard_serve(shard, queue);
+    if (limited)
+        overflow_look(shard, queue);
+    expiry_offered(queue);
+    expiry_look(shard, queue);
+    if (queue->ruled & RULED_BY_MESSAGES)
+        forget_messages(queue);
+}
+
+/* ---- bytes of bodies ------------------------------------------------------------------------------------------------- */
+
+static uint32_t body_of(struct bytes content)
+{
+    struct message message;
+    return message_read(content, &message) ? (uint32_t)message.body.size : 0;
+}
+
+void rules_leaves(struct queue *queue, const struct lane *lane, uint64_t seq, struct entry *entry)
+{
+    if (seq >= lane->counted_below || !queue->rules)
+        return;
+    if (entry->chunk)
+        entry->body = body_of(bytes_of(entry->chunk->data + entry->offset, entry->size));
+    uint64_t bytes = queue->rules->body_bytes;
+    queue->rules->body_bytes = bytes > entry->body ? bytes - entry->body : 0;
+}
+
+bool rules_may_discard(struct shard *shard, struct queue *queue)
+{
+    return !queue->settings || !(queue->settings->flags & SETTINGS_DEAD_LETTER) || relay_has_room(shard, queue);
+}
+
+void rules_returned(struct queue *queue, const struct lane *lane, uint64_t seq, const struct entry *entry)
+{
+    if (seq < lane->counted_below && queue->rules)
+        queue->rules->body_bytes += entry->chunk ? body_of(bytes_of(entry->chunk->data + entry->offset, entry->size)) : entry->body;
+}
+
+void rules_ended(struct queue *queue, uint64_t seq)
+{
+    if (queue->rules && queue->rules->returns.count)
+        returns_forget(queue, seq);
+}
+
+void rules_purged(struct shard *shard, struct queue *queue)
+{
+    struct queue_rules *rules = queue->rules;
+    if (!rules)
+        return;
+    rules->body_bytes = 0;
+    rules->rejected_count = 0;
+    struct map before = rules->returns;
+    uint32_t cursor = 0;
+    rules->returns = (struct map){0};
+    for (struct returned *returned; (returned = map_next(&before, &cursor));) {   /* those that are out with consumers may come back again */
+        struct block_slot *slot;
+        bool unacked;
+        struct lane *lane = queue_lane(queue, returned->seq);
+        if (!lane || !lane_entry_at(lane, returned->seq, &slot, &unacked) || map_put(&rules->returns, returned->seq, returned))
+            free(returned);
+    }
+    map_deinit(&before);
+    shard_mark_dirty(shard, queue);
+}

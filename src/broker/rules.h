@@ -1,0 +1,101 @@
+/* What a queue's settings, and messages with a time to live of their own, demand of its shard beyond first in, first out. A queue without rules (`ruled` 0) pays
+ * one test where messages enter, one where it is served and one where they are settled.
+ *
+ *   rules.c          lifecycle; what happens when a ruled queue is looked at
+ *   expiry.c         messages and queues whose time is up
+ *   overflow.c       queues that are full
+ *   returns.c        how often messages came back
+ *   single_active.c  one consumer at a time
+ */
+#ifndef BROKER_RULES_H
+#define BROKER_RULES_H
+
+#include "broker/shard.h"
+
+/* Of queue->ruled. */
+enum ruled {
+    RULED_BY_SETTINGS = 1,
+    RULED_BY_MESSAGES = 2,       /* since it was last empty, messages came in that expire by themselves */
+};
+
+/* A message that came back to its queue; the queue keeps count of it. */
+struct returned {
+    uint64_t seq;
+    uint64_t count;
+};
+
+struct queue_rules {
+    uint64_t used_us;            /* when the queue was last used, monotonic; 0: not known yet */
+    uint64_t body_bytes;         /* of the ready messages below their lanes' counted_below */
+    struct map returns;          /* sequence number → struct returned */
+    struct consumer *single;     /* the one that is active, where only one may be; NULL: there is none */
+    uint64_t *rejected;          /* let in only to be discarded: the queue is full, and those go to its dead-letter exchange */
+    uint32_t rejected_count, rejected_capacity;
+};
+
+/* ---- rules.c ---- */
+
+/* The queue's settings are these now. */
+void rules_set(struct shard *shard, struct queue *queue, const struct queue_settings *settings);
+void rules_free(struct queue *queue);
+/* A ruled queue is served: gets and consumers, and whatever its rules say of what is left. */
+void rules_serve(struct shard *shard, struct queue *queue);
+/* A ready message is about to be delivered or to go; its content is in memory. */
+void rules_leaves(struct queue *queue, const struct lane *lane, uint64_t seq, struct entry *entry);
+/* May the queue give up a message now? If not it is looked at again when it may. */
+bool rules_may_discard(struct shard *shard, struct queue *queue);
+/* A message is back. */
+void rules_returned(struct queue *queue, const struct lane *lane, uint64_t seq, const struct entry *entry);
+/* A message was taken in, or given up. */
+void rules_ended(struct queue *queue, uint64_t seq);
+/* No ready message is left. */
+void rules_purged(struct shard *shard, struct queue *queue);
+
+/* ---- expiry.c ---- */
+
+/* Messages of the run's record expire by themselves: the queues that they are for are looked at. */
+void expiry_note_run(struct shard *shard, const struct command_publish *command);
+void expiry_note_record(struct shard *shard, const uint8_t *record);
+/* The same for one message that its queue has got back from the log. */
+void expiry_note(struct queue *queue, struct bytes content);
+/* Has the time of a message come? */
+bool expiry_is_due(const struct shard *shard, const struct queue *queue, const struct entry *entry);
+/* Discards what is due at the heads of the lanes, and has the queue looked at when the next one is. */
+void expiry_look(struct shard *shard, struct queue *queue);
+/* From now on what is in the lanes has been offered to consumers: it is judged like the rest. */
+void expiry_offered(struct queue *queue);
+/* The queue was used, so it does not go yet (x-expires). */
+void expiry_used(struct shard *shard, struct queue *queue);
+
+/* ---- overflow.c ---- */
+
+/* May a message enter? False: it is refused, and its record noted for the shard's confirms. `discard`: it enters only to be discarded as soon as the queue is served. */
+bool overflow_admits(struct shard *shard, struct queue *queue, const struct content *content, uint8_t *record, bool *discard);
+void overflow_entered(struct queue *queue, const struct lane *lane, uint64_t seq, const struct content *content, bool discard);
+/* Discards what entered for that alone. */
+void overflow_discard_rejected(struct shard *shard, struct queue *queue);
+/* Makes the queue as short as it must be. */
+void overflow_look(struct shard *shard, struct queue *queue);
+
+/* ---- returns.c ---- */
+
+/* How often the message came back. */
+uint64_t returns_of(const struct queue *queue, uint64_t seq);
+/* It comes back once more. True: that is more often than the queue allows. */
+bool returns_count(struct shard *shard, struct queue *queue, const struct entry *entry, uint64_t seq);
+void returns_forget(struct queue *queue, uint64_t seq);
+/* What a log or a snapshot knows. */
+enum gw_err returns_restore(struct queue *queue, uint64_t seq, uint64_t count);
+
+/* ---- single_active.c ---- */
+
+static inline bool queue_is_single(const struct queue *queue)
+{
+    return queue->settings && (queue->settings->flags & SETTINGS_SINGLE_ACTIVE);
+}
+/* A consumer has come: it is the active one, or waits. */
+void single_active_come(struct queue *queue, struct consumer *consumer);
+/* A consumer is gone (it is in no list of the queue any more): the one who follows it, or NULL when nothing changes. */
+struct consumer *single_active_gone(struct queue *queue, const struct consumer *consumer);
+
+#endif
