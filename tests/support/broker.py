@@ -164,6 +164,14 @@ class Godwit(Broker):
         raise StartFailure(f"godwit was not ready after {timeout_s} s:\n{text.decode(errors='replace')}")
 
 
+    def control(self, *arguments):
+        result = subprocess.run([godwit_binary(), "ctl", "--uri", f"amqp://guest:guest@127.0.0.1:{self.port}/", "-q", *arguments],
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
+        if result.returncode != 0:
+            raise StartFailure(f"godwit ctl {' '.join(arguments)}: {result.stdout}")
+        return result.stdout
+
+
 class RabbitMQ(Broker):
     """Debian's rabbitmq-server as a private node: its own Erlang cookie, its own ports, no plug-ins but those asked for by name."""
 
