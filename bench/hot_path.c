@@ -1,0 +1,153 @@
+/* Messages through a session, a shard and a session, without a socket, a disk or a clock: for counting what a message costs. Prints nothing; count it with
+ * bench/instructions.
+ *
+ *   hot_path MESSAGES plain|persistent|ttl|priority
+ */
+#include "broker/broker.h"
+#include "broker/worker.h"
+#include "protocol/amqp/methods.h"
+#include "protocol/amqp/properties.h"
+#include "protocol/amqp/session.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BATCH 500u
+#define ROOM (256u * 1024u)
+
+struct fixture {
+    struct broker *broker;
+    struct worker *worker;
+    struct session_config config;
+    struct session_host host;
+    struct worker_port port;
+    uint64_t now_us;
+};
+
+static void dirty(struct session_host *host, void *owner)
+{
+    (void)host;
+    (void)owner;
+}
+
+static bool post(struct worker_port *port, unsigned to, struct batch *batch)
+{
+    (void)port;
+    (void)to;
+    (void)batch;
+    return false;
+}
+
+static void open_broker(struct fixture *f)
+{
+    static const uint8_t chance[32] = {1, 2, 3};
+    const struct broker_config config = {.workers = 1, .shards = 1, .log_body = LOG_MEMORY, .random = chance};
+    char why[256];
+    *f = (struct fixture){.config = session_config_default, .host = {dirty}, .port = {post}, .now_us = 1000000};
+    f->broker = broker_new(&config);
+    CHECK(f->broker);
+    f->worker = worker_new(f->broker, 0, NULL, &f->port);
+    CHECK(f->worker && !broker_open(f->broker, why, sizeof(why)));
+}
+
+/* A turn, and everything that the session has to say is thrown away. */
+static void turn(struct fixture *f, struct session *session)
+{
+    struct iovec iov[64];
+    f->now_us += 50;
+    worker_turn(f->worker, f->now_us);
+    for (unsigned count; (count = session_output(session, iov, 64)) > 0;) {
+        size_t size = 0;
+        for (unsigned i = 0; i < count; i++)
+            size += iov[i].iov_len;
+        session_sent(session, size, f->now_us);
+    }
+}
+
+static void say(struct fixture *f, struct session *session, uint16_t channel, enum amqp_method_id id, const struct amqp_value *values)
+{
+    uint8_t frame[2048];
+    size_t size = amqp_method_frame(frame, sizeof(frame), channel, id, values);
+    CHECK(size > 0);
+    session_feed(session, bytes_of(frame, size), f->now_us);
+    for (unsigned i = 0; i < 4; i++)
+        turn(f, session);
+}
+
+static struct session *connect(struct fixture *f)
+{
+    struct session *session;
+    struct amqp_value start[AMQP_CONNECTION_START_OK_COUNT] = {
+        [AMQP_CONNECTION_START_OK_MECHANISM] = amqp_text("PLAIN"), [AMQP_CONNECTION_START_OK_RESPONSE] = amqp_bytes(bytes_of("\0guest\0guest", 12)),
+        [AMQP_CONNECTION_START_OK_LOCALE] = amqp_text("en_US")};
+    struct amqp_value tune[] = {amqp_number(2047), amqp_number(131072), amqp_number(0)}, open[] = {amqp_text("/"), amqp_text(""), amqp_number(0)}, channel[] = {amqp_text("")};
+    CHECK(!session_new(f->worker, &f->config, &f->host, NULL, true, f->now_us, &session));
+    session_feed(session, bytes_of(amqp_protocol_header, AMQP_PROTOCOL_HEADER_SIZE), f->now_us);
+    say(f, session, 0, AMQP_CONNECTION_START_OK, start);
+    say(f, session, 0, AMQP_CONNECTION_TUNE_OK, tune);
+    say(f, session, 0, AMQP_CONNECTION_OPEN, open);
+    say(f, session, 1, AMQP_CHANNEL_OPEN, channel);
+    return session;
+}
+
+static void declare(struct fixture *f, struct session *session, const char *kind)
+{
+    uint8_t room[256];
+    struct amqp_table_writer writer;
+    struct bytes table;
+    amqp_table_begin(&writer, room, sizeof(room));
+    if (strcmp(kind, "ttl") == 0)
+        amqp_table_put_int(&writer, "x-message-ttl", 600000);
+    if (strcmp(kind, "priority") == 0)
+        amqp_table_put_int(&writer, "x-max-priority", 10);
+    CHECK(amqp_table_finish(&writer, &table));
+    struct amqp_value declare[AMQP_QUEUE_DECLARE_COUNT] = {
+        [AMQP_QUEUE_DECLARE_QUEUE] = amqp_text("hot"), [AMQP_QUEUE_DECLARE_DURABLE] = amqp_number(1), [AMQP_QUEUE_DECLARE_ARGUMENTS] = amqp_bytes(table)};
+    struct amqp_value consume[AMQP_BASIC_CONSUME_COUNT] = {[AMQP_BASIC_CONSUME_QUEUE] = amqp_text("hot"), [AMQP_BASIC_CONSUME_NO_ACK] = amqp_number(1)};
+    say(f, session, 1, AMQP_QUEUE_DECLARE, declare);
+    say(f, session, 1, AMQP_BASIC_CONSUME, consume);
+}
+
+/* BATCH publishes, one after the other. */
+static size_t make_batch(uint8_t *at, const char *kind)
+{
+    bool persistent = strcmp(kind, "persistent") == 0, priority = strcmp(kind, "priority") == 0;
+    uint8_t *begin = at, properties[32];
+    for (unsigned i = 0; i < BATCH; i++) {
+        struct amqp_properties values = {.flags = AMQP_DELIVERY_MODE | (priority ? AMQP_PRIORITY : 0), .delivery_mode = persistent ? 2 : 1, .priority = (uint8_t)(i % 11)};
+        size_t size = amqp_properties_encode(&values, properties, sizeof(properties));
+        at += amqp_publish_frame(at, ROOM, 1, bytes_of_text(""), bytes_of_text("hot"), false);
+        at = amqp_content_header_write(at, 1, 16, bytes_of(properties, size));
+        at = amqp_frame_begin(at, AMQP_FRAME_BODY, 1, 16);
+        memset(at, 'x', 16);
+        at[16] = AMQP_FRAME_END;
+        at += 17;
+    }
+    return (size_t)(at - begin);
+}
+
+int main(int argc, char **argv)
+{
+    static uint8_t batch[ROOM];
+    struct fixture f;
+    if (argc != 3) {
+        fprintf(stderr, "usage: hot_path MESSAGES plain|persistent|ttl|priority\n");
+        return 2;
+    }
+    open_broker(&f);
+    struct session *publisher = connect(&f), *consumer = connect(&f);
+    declare(&f, consumer, argv[2]);
+    size_t size = make_batch(batch, argv[2]);
+    for (long left = atol(argv[1]); left > 0; left -= BATCH) {
+        session_feed(publisher, bytes_of(batch, size), f.now_us);
+        for (unsigned i = 0; i < 2; i++)
+            turn(&f, consumer);
+    }
+    session_free(publisher);
+    session_free(consumer);
+    worker_turn(f.worker, f.now_us);
+    CHECK(!broker_close(f.broker));
+    broker_free(f.broker);
+    return 0;
+}
