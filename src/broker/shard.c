@@ -198,13 +198,6 @@ void shard_remove(struct shard *shard, struct lane *lane, uint64_t seq, struct b
         segment_released(shard, location, bytes);
 }
 
-void shard_take_away(struct shard *shard, struct queue *queue, struct lane *lane, uint64_t seq, struct block_slot *slot, struct entry *entry, bool unacked)
-{
-    if (shard_must_log_settle(queue, slot, entry) && !(unacked && bug_enabled(BUG_ACK_UNLOGGED)))
-        shard_log_settle(shard, queue->id, seq, 1);
-    shard_remove(shard, lane, seq, slot, entry, unacked);
-}
-
 void shard_discard(struct shard *shard, struct queue *queue, struct lane *lane, uint64_t seq, struct block_slot *slot, struct entry *entry, bool unacked,
                    enum discard_reason reason)
 {

@@ -10,6 +10,7 @@
 #ifndef BROKER_SHARD_H
 #define BROKER_SHARD_H
 
+#include "base/bugs.h"
 #include "base/map.h"
 #include "broker/batch.h"
 #include "broker/origins.h"
@@ -176,7 +177,12 @@ bool shard_log_settle(struct shard *shard, uint64_t queue, uint64_t seq, uint64_
 void shard_remove(struct shard *shard, struct lane *lane, uint64_t seq, struct block_slot *slot, struct entry *entry, bool unacked);
 
 /* A live message leaves for good: that is noted in the log where it must be, and it is removed. */
-void shard_take_away(struct shard *shard, struct queue *queue, struct lane *lane, uint64_t seq, struct block_slot *slot, struct entry *entry, bool unacked);
+static inline void shard_take_away(struct shard *shard, struct queue *queue, struct lane *lane, uint64_t seq, struct block_slot *slot, struct entry *entry, bool unacked)
+{
+    if (shard_must_log_settle(queue, slot, entry) && !(unacked && bug_enabled(BUG_ACK_UNLOGGED)))
+        shard_log_settle(shard, queue->id, seq, 1);
+    shard_remove(shard, lane, seq, slot, entry, unacked);
+}
 
 /* Why a queue gives a message up; RabbitMQ's words for the reason of an x-death. */
 enum discard_reason { DISCARD_REJECTED, DISCARD_EXPIRED, DISCARD_MAXLEN, DISCARD_DELIVERY_LIMIT };

@@ -183,6 +183,47 @@ static void deliver_get(struct session *session, const struct delivery *delivery
     added_done(&made);
 }
 
+/* The message leaves under `tag`, and what the peer owes for it is noted. */
+static inline __attribute__((always_inline)) void write_delivery(struct session *session, struct consumer *consumer, const struct delivery *delivery,
+                                                                 const struct message *message, uint64_t tag)
+{
+    struct channel *channel = consumer->channel;
+    struct bytes consumer_tag = bytes_of(consumer->tag, consumer->tag_size);
+    size_t room = amqp_deliver_size(consumer_tag.size, message->exchange.size, message->routing_key.size) + content_room(session, message);
+    uint8_t *at = output_room(&session->output, room);
+    if (UNLIKELY(!at))
+        return;
+    at = amqp_deliver_write(at, channel->number, consumer_tag, tag, delivery->redelivered, message->exchange, message->routing_key);
+    write_content(session, channel->number, message, delivery->chunk, at);
+    consume_owe(consumer, (uint32_t)delivery->content.size + DELIVERY_OVERHEAD);
+    if (UNLIKELY(channel->limit != 0))
+        channel->resume_first = consumer->number + 1;
+    if (UNLIKELY(consumer->settle_here) && !delivery->no_ack)
+        client_settle(&session->client, delivery->queue, SETTLE_ACK, delivery->seq, 1, NULL);
+}
+
+static void no_tag(struct session *session, const struct delivery *delivery)
+{
+    give_back(session, delivery);
+    error_out_of_memory(session);
+}
+
+/* A delivery that the broker adds a header to: of a stream, or of a queue that counts deliveries. Apart from the others, which it would slow down. */
+static __attribute__((noinline)) void deliver_with_header(struct session *session, struct consumer *consumer, const struct delivery *delivery)
+{
+    struct channel *channel = consumer->channel;
+    bool of_stream = delivery->added == DELIVERY_ADDS_OFFSET;
+    struct message message;
+    struct added made;
+    uint64_t tag = read_message(delivery, &message, &made) ? take_tag(channel, delivery->queue, delivery->seq, consumer->no_ack, !of_stream) : 0;
+    channel->has_streams |= of_stream;
+    if (UNLIKELY(tag == 0))
+        no_tag(session, delivery);
+    else
+        write_delivery(session, consumer, delivery, &message, tag);
+    added_done(&made);
+}
+
 void deliver_message(struct session *session, const struct delivery *delivery)
 {
     if (UNLIKELY(delivery->is_get)) {
@@ -195,39 +236,25 @@ void deliver_message(struct session *session, const struct delivery *delivery)
         give_back(session, delivery);
         return;
     }
-    bool of_stream = delivery->added == DELIVERY_ADDS_OFFSET;
-    if (UNLIKELY(!delivery->no_ack && !consume_allowed(channel) && !of_stream)) {
+    if (UNLIKELY(!delivery->no_ack && !consume_allowed(channel) && delivery->added != DELIVERY_ADDS_OFFSET)) {
         if (!consumer->refused)
             channel->refused_count++;
         consumer->refused = true;
         client_refuse(&session->client, delivery);
         return;
     }
+    if (UNLIKELY(delivery->added != DELIVERY_ADDS_NOTHING)) {
+        deliver_with_header(session, consumer, delivery);
+        return;
+    }
     struct message message;
-    struct added made;
-    uint64_t tag = read_message(delivery, &message, &made) ? take_tag(channel, delivery->queue, delivery->seq, consumer->no_ack, !of_stream) : 0;
-    channel->has_streams |= of_stream;
+    CHECK(message_read(delivery->content, &message));
+    uint64_t tag = take_tag(channel, delivery->queue, delivery->seq, consumer->no_ack, true);
     if (UNLIKELY(tag == 0)) {
-        added_done(&made);
-        give_back(session, delivery);
-        error_out_of_memory(session);
+        no_tag(session, delivery);
         return;
     }
-    struct bytes consumer_tag = bytes_of(consumer->tag, consumer->tag_size);
-    size_t room = amqp_deliver_size(consumer_tag.size, message.exchange.size, message.routing_key.size) + content_room(session, &message);
-    uint8_t *at = output_room(&session->output, room);
-    if (UNLIKELY(!at)) {
-        added_done(&made);
-        return;
-    }
-    at = amqp_deliver_write(at, channel->number, consumer_tag, tag, delivery->redelivered, message.exchange, message.routing_key);
-    write_content(session, channel->number, &message, delivery->chunk, at);
-    added_done(&made);
-    consume_owe(consumer, (uint32_t)delivery->content.size + DELIVERY_OVERHEAD);
-    if (UNLIKELY(channel->limit != 0))
-        channel->resume_first = consumer->number + 1;
-    if (UNLIKELY(consumer->settle_here) && !delivery->no_ack)
-        client_settle(&session->client, delivery->queue, SETTLE_ACK, delivery->seq, 1, NULL);
+    write_delivery(session, consumer, delivery, &message, tag);
 }
 
 void deliver_return(struct channel *channel, struct bytes content, struct chunk *chunk)
