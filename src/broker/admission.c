@@ -50,19 +50,22 @@ void master_open_channel(struct master *master, const struct command_request *re
 
 void master_close(struct master *master, const struct command_request *request)
 {
-    struct worker *worker = master_worker(master);
     const struct connection_entry *entry = connections_named(master_connections(master), request_name(request));
-    struct bytes reason = request_source(request);
     if (!entry) {
-        request_refuse(worker, request, 404, "no connection '%.*s'", TEXT(request_name(request)));
+        request_refuse(master_worker(master), request, 404, "no connection '%.*s'", TEXT(request_name(request)));
         return;
     }
+    master_close_client(master, entry->client, request_source(request));
+    master_answer(master, request);
+}
+
+void master_close_client(struct master *master, uint64_t client, struct bytes reason)
+{
     char text[320];
     int size = snprintf(text, sizeof(text), "CONNECTION_FORCED - %.*s", reason.size > 255 ? 255 : (int)reason.size, (const char *)reason.data);
-    struct command_close *close = worker_command(worker, worker_of_client(entry->client), COMMAND_CLOSE, (uint32_t)sizeof(*close) + (uint32_t)size, NULL);
-    close->client = entry->client;
+    struct command_close *close = worker_command(master_worker(master), worker_of_client(client), COMMAND_CLOSE, (uint32_t)sizeof(*close) + (uint32_t)size, NULL);
+    close->client = client;
     close->code = 320;
     close->text_size = (uint32_t)size;
     memcpy(close->bytes, text, (size_t)size);
-    master_answer(master, request);
 }

@@ -16,6 +16,7 @@
 
 struct worker;
 struct client;
+struct client_listener;
 struct topology_change;
 struct transaction;
 
@@ -119,6 +120,33 @@ struct client_ops {
     void (*closed)(struct client *client, uint16_t code, struct bytes text);
     /* End of a loop turn in which anything was called above: time to give credit back and to put confirms together. */
     void (*turned)(struct client *client);
+    /* Tells the listener of the client's channels and consumers, for lists. NULL: it has none. */
+    void (*describe)(struct client *client, const struct client_listener *listener);
+};
+
+/* A channel and a consumer as administrators see them. Borrowed until the listener returns. */
+struct client_channel {
+    uint16_t number;
+    bool transactional, confirm;
+    uint32_t consumers;
+    uint64_t unacknowledged, acks_uncommitted, unconfirmed;
+    uint32_t prefetch, limit;    /* of consumers to come, of the whole channel; 0: none */
+};
+
+struct client_consumer {
+    uint16_t channel;
+    struct bytes tag;
+    uint64_t queue;              /* its id */
+    bool ack_required;
+    uint32_t prefetch;
+    struct bytes arguments;
+};
+
+/* Either function may be NULL. */
+struct client_listener {
+    void *owner;
+    void (*channel)(void *owner, const struct client_channel *channel);
+    void (*consumer)(void *owner, const struct client_consumer *consumer);
 };
 
 /* Embedded in the session; fields are the worker's but for ops. */

@@ -181,6 +181,14 @@ void control_write_global_parameters(struct writer *writer, const struct topolog
 /* A value as compact text, its fields sorted by name. free() it; NULL: the command has failed. */
 char *control_json_text(struct control *control, const json_t *value);
 
+/* control_connections.c */
+void control_list_connections(struct control *control);
+void control_close_connection(struct control *control);
+void control_close_all_connections(struct control *control);
+void control_close_all_user_connections(struct control *control);
+void control_list_channels(struct control *control);
+void control_list_consumers(struct control *control);
+
 /* definitions_export.c, definitions_import.c */
 void control_export_definitions(struct control *control);
 void control_import_definitions(struct control *control);

@@ -4,6 +4,7 @@
 #include "broker/table_json.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 /* ---- queues -------------------------------------------------------------------------------------------------------- */
 
@@ -56,12 +57,57 @@ static void queue_owner(struct writer *writer, const void *pointer)
         writer_string(writer, bytes_of_text(""));
 }
 
+static void queue_policies(const struct queue_entry *queue, const struct policy **user, const struct policy **operator)
+{
+    static const enum policy_target targets[] = {
+        [QUEUE_CLASSIC] = POLICY_CLASSIC_QUEUES, [QUEUE_QUORUM] = POLICY_QUORUM_QUEUES, [QUEUE_STREAM] = POLICY_STREAMS};
+    topology_policy_for(queue->vhost, queue->name, targets[settings_queue_type(queue->arguments)], user, operator);
+}
+
+static void write_policy_name(struct writer *writer, const struct policy *policy) { writer_string(writer, policy ? policy->name : (struct bytes){0}); }
+
+static void queue_policy(struct writer *writer, const void *pointer)
+{
+    const struct policy *user, *operator;
+    queue_policies(((const struct queue_row *)pointer)->entry, &user, &operator);
+    write_policy_name(writer, user);
+}
+
+static void queue_operator_policy(struct writer *writer, const void *pointer)
+{
+    const struct policy *user, *operator;
+    queue_policies(((const struct queue_row *)pointer)->entry, &user, &operator);
+    write_policy_name(writer, operator);
+}
+
+/* What both say together: of numbers the lower, of everything else the operator's. */
+static void queue_effective_policy(struct writer *writer, const void *pointer)
+{
+    const struct policy *user, *operator;
+    const char *key;
+    json_t *value;
+    queue_policies(((const struct queue_row *)pointer)->entry, &user, &operator);
+    json_t *merged = user ? json_loadb((const char *)user->definition.data, user->definition.size, 0, NULL) : json_object();
+    json_t *limits = operator ? json_loadb((const char *)operator->definition.data, operator->definition.size, 0, NULL) : NULL;
+    json_object_foreach(limits, key, value) {
+        const json_t *other = json_object_get(merged, key);
+        if (!json_is_integer(other) || !json_is_integer(value) || json_integer_value(value) < json_integer_value(other))
+            json_object_set(merged, key, value);
+    }
+    char *text = json_dumps(merged, JSON_COMPACT | JSON_SORT_KEYS);
+    writer_json(writer, bytes_of_text(text ? text : "{}"));
+    free(text);
+    json_decref(limits);
+    json_decref(merged);
+}
+
 static const struct control_field queue_fields[] = {
     {"name", queue_name}, {"vhost", queue_vhost}, {"durable", queue_durable}, {"auto_delete", queue_auto_delete}, {"exclusive", queue_exclusive},
     {"arguments", queue_arguments}, {"typed_arguments", queue_typed_arguments}, {"type", queue_type}, {"state", queue_state}, {"messages", queue_messages},
     {"messages_ready", queue_messages_ready}, {"messages_unacknowledged", queue_messages_unacknowledged}, {"message_bytes", queue_message_bytes},
     {"message_bytes_ready", queue_message_bytes}, {"consumers", queue_consumers}, {"consumer_capacity", queue_consumer_capacity},
-    {"consumer_utilisation", queue_consumer_capacity}, {"pid", queue_pid}, {"owner_pid", queue_owner}, {"nothing", queue_none}, {"zero", queue_zero},
+    {"consumer_utilisation", queue_consumer_capacity}, {"pid", queue_pid}, {"owner_pid", queue_owner}, {"policy", queue_policy},
+    {"operator_policy", queue_operator_policy}, {"effective_policy_definition", queue_effective_policy}, {"nothing", queue_none}, {"zero", queue_zero},
 };
 #define QUEUE_FIELD_COUNT (sizeof(queue_fields) / sizeof(queue_fields[0]))
 
@@ -101,9 +147,18 @@ EXCHANGE_FIELD(internal, writer_boolean(writer, exchange->flags & TOPOLOGY_INTER
 EXCHANGE_FIELD(arguments, table_write_json(exchange->arguments, writer))
 EXCHANGE_FIELD(typed_arguments, control_write_typed_table(writer, exchange->arguments))
 
+static void exchange_policy(struct writer *writer, const void *pointer)
+{
+    const struct exchange *exchange = pointer;
+    const struct policy *user, *operator;
+    topology_policy_for(exchange->vhost, exchange->name, POLICY_EXCHANGES, &user, &operator);
+    write_policy_name(writer, user);
+}
+
 static const struct control_field exchange_fields[] = {
     {"name", exchange_name}, {"vhost", exchange_vhost}, {"type", exchange_type}, {"durable", exchange_durable}, {"auto_delete", exchange_auto_delete},
     {"internal", exchange_internal}, {"arguments", exchange_arguments}, {"typed_arguments", exchange_typed_arguments},
+    {"policy", exchange_policy},
 };
 #define EXCHANGE_FIELD_COUNT (sizeof(exchange_fields) / sizeof(exchange_fields[0]))
 
@@ -171,18 +226,23 @@ void control_list_bindings(struct control *control)
 /* ---- status -------------------------------------------------------------------------------------------------------- */
 
 struct totals {
-    uint64_t ready, unacked, consumers, connections;
+    uint64_t ready, unacked, consumers, connections, queues;
 };
 
-/* Every worker's part: what it has, in numbers. */
+/* Every worker's part: what it has, in numbers; but for the one that asks, and its queue of answers. */
 void control_status(struct control *control)
 {
-    struct totals sum = {.connections = control->worker->client_count};
+    bool asker_is_here = worker_of_client(control->request->client) == control->worker->index;
+    struct totals sum = {.connections = control->worker->client_count - asker_is_here};
     for (unsigned i = 0; i < control->worker->broker->shards; i++) {
         const struct shard *shard = control->worker->shards[i];
         uint32_t cursor = 0;
         for (const struct queue *queue; shard && (queue = map_next(&shard->queues, &cursor));) {
+            const struct queue_entry *entry = topology_queue_by_id(control->topology, queue->id);
             struct queue_totals totals = queue_totals(queue);
+            if (!entry || (entry->flags & TOPOLOGY_HIDDEN))
+                continue;
+            sum.queues++;
             sum.ready += totals.ready;
             sum.unacked += totals.unacked;
             sum.consumers += queue->consumer_count;
@@ -193,6 +253,7 @@ void control_status(struct control *control)
     writer_integer(&control->answer, (int64_t)sum.unacked);
     writer_integer(&control->answer, (int64_t)sum.consumers);
     writer_integer(&control->answer, (int64_t)sum.connections);
+    writer_integer(&control->answer, (int64_t)sum.queues);
     writer_close(&control->answer, ']');
 }
 
@@ -224,7 +285,7 @@ void control_status_join(struct control *control, struct bytes rows)
     writer_json(&list, rows);
     writer_close(&list, ']');
     json_t *workers = writer_text(&list, &text) ? json_loadb((const char *)text.data, text.size, 0, NULL) : NULL;
-    uint64_t *const places[] = {&sum.ready, &sum.unacked, &sum.consumers, &sum.connections};
+    uint64_t *const places[] = {&sum.ready, &sum.unacked, &sum.consumers, &sum.connections, &sum.queues};
     for (size_t i = 0; i < json_array_size(workers); i++)
         for (size_t k = 0; k < sizeof(places) / sizeof(places[0]); k++)
             *places[k] += (uint64_t)json_integer_value(json_array_get(json_array_get(workers, i), k));
@@ -236,7 +297,7 @@ void control_status_join(struct control *control, struct bytes rows)
     writer_put_integer(writer, "reactors", control->worker->broker->config.workers);
     writer_put_integer(writer, "shards", control->worker->broker->shards);
     writer_put_integer(writer, "vhosts", control->topology->vhosts.map.count);
-    writer_put_integer(writer, "queues", control->topology->queues_by_id.count);
+    writer_put_integer(writer, "queues", (int64_t)sum.queues);
     writer_put_integer(writer, "exchanges", count_exchanges(control->topology));
     writer_put_integer(writer, "connections", (int64_t)sum.connections);
     writer_put_integer(writer, "consumers", (int64_t)sum.consumers);

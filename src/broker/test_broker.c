@@ -118,7 +118,7 @@ static void on_closed(struct client *client, uint16_t code, struct bytes text)
 
 static void on_turned(struct client *client) { (void)client; }
 
-static const struct client_ops ops = {on_deliver, on_replied, on_confirmed, on_cancelled, on_resumed, on_blocked, on_closed, on_turned};
+static const struct client_ops ops = {on_deliver, on_replied, on_confirmed, on_cancelled, on_resumed, on_blocked, on_closed, on_turned, NULL};
 
 uint16_t test_client_open(struct test_broker *test, struct test_client *client, const char *user, const char *vhost)
 {

@@ -201,6 +201,8 @@ bool master_apply(struct master *master, const struct topology_change *change, c
 void master_open(struct master *master, const struct command_request *request);
 void master_open_channel(struct master *master, const struct command_request *request);
 void master_close(struct master *master, const struct command_request *request);
+/* The same of a client that is connected. */
+void master_close_client(struct master *master, uint64_t client, struct bytes reason);
 
 /* ---- administration.c ---- */
 /* REQUEST_CHANGE: checks what an administrator asks for, and does it. */

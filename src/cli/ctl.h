@@ -94,6 +94,7 @@ int ctl_run_list_limits(struct ctl *ctl);
 int ctl_run_clear_user_limits(struct ctl *ctl);
 int ctl_run_hash_password(struct ctl *ctl);
 int ctl_run_delete_queue(struct ctl *ctl);
+int ctl_run_close_all(struct ctl *ctl);
 int ctl_run_import(struct ctl *ctl);
 int ctl_run_export(struct ctl *ctl);
 int ctl_run_status(struct ctl *ctl);

@@ -77,6 +77,27 @@ int ctl_run_delete_queue(struct ctl *ctl)
     return code;
 }
 
+/* ---- connections --------------------------------------------------------------------------------------------------- */
+
+int ctl_run_close_all(struct ctl *ctl)
+{
+    int code;
+    bool by_user = !(ctl->verb->carries & CTL_VHOST);
+    if (!by_user)
+        ctl_say(ctl, ctl->settings->global ? "Closing all connections to node (across all vhosts), reason: %1..." : "Closing all connections in vhost %p, reason: %1...");
+    json_t *request = ctl_request(ctl, &code), *ok = NULL;
+    if (request)
+        code = ctl_ask(ctl, request, &ok);
+    if (!code) {
+        char text[64];
+        snprintf(text, sizeof text, "Closed %lld connections", (long long)json_integer_value(json_object_get(ok, "closed")));
+        ctl_say(ctl, text);
+    }
+    json_decref(ok);
+    json_decref(request);
+    return code;
+}
+
 /* ---- passwords ----------------------------------------------------------------------------------------------------- */
 
 /* The operand, or a line of standard input where it is left out, so that it need not stand in a list of processes. */

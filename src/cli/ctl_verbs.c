@@ -38,6 +38,28 @@ static const struct ctl_column policy_columns[] = {{"vhost", NULL, false}, {"nam
 static const struct ctl_column parameter_columns[] = {{"component", NULL, false}, {"name", NULL, false}, {"value", NULL, true}, {NULL, NULL, false}};
 static const struct ctl_column global_parameter_columns[] = {{"name", NULL, false}, {"value", NULL, true}, {NULL, NULL, false}};
 
+static const struct ctl_column connection_columns[] = {
+    {"user", NULL, false}, {"peer_host", NULL, false}, {"peer_port", NULL, false}, {"state", NULL, false}, {"pid", NULL, false}, {"name", NULL, false},
+    {"port", NULL, false}, {"host", NULL, false}, {"ssl", NULL, false}, {"ssl_protocol", "nothing", false}, {"ssl_key_exchange", "nothing", false},
+    {"ssl_cipher", "nothing", false}, {"ssl_hash", "nothing", false}, {"peer_cert_subject", "nothing", false}, {"peer_cert_issuer", "nothing", false},
+    {"peer_cert_validity", "nothing", false}, {"channels", NULL, false}, {"protocol", "protocol_term", false}, {"auth_mechanism", NULL, false}, {"vhost", NULL, false},
+    {"timeout", NULL, false}, {"frame_max", NULL, false}, {"channel_max", NULL, false}, {"client_properties", NULL, false}, {"recv_oct", "zero", false},
+    {"recv_cnt", "zero", false}, {"send_oct", "zero", false}, {"send_cnt", "zero", false}, {"send_pend", "zero", false}, {"connected_at", NULL, false},
+    {NULL, NULL, false},
+};
+
+static const struct ctl_column channel_columns[] = {
+    {"pid", NULL, false}, {"user", NULL, false}, {"consumer_count", NULL, false}, {"messages_unacknowledged", NULL, false}, {"connection", NULL, false},
+    {"name", NULL, false}, {"number", NULL, false}, {"vhost", NULL, false}, {"transactional", NULL, false}, {"confirm", NULL, false},
+    {"messages_uncommitted", NULL, false}, {"acks_uncommitted", NULL, false}, {"messages_unconfirmed", NULL, false}, {"prefetch_count", NULL, false},
+    {"global_prefetch_count", NULL, false}, {NULL, NULL, false},
+};
+
+static const struct ctl_column consumer_columns[] = {
+    {"queue_name", NULL, false}, {"channel_pid", NULL, false}, {"consumer_tag", NULL, false}, {"ack_required", NULL, false}, {"prefetch_count", NULL, false},
+    {"active", NULL, false}, {"arguments", NULL, false}, {"activity_status", NULL, false}, {NULL, NULL, false},
+};
+
 #define ANY 64
 #define POLICY_OPERANDS "NAME PATTERN DEFINITION"
 #define POLICY_FIELDS "name pattern definition{"
@@ -49,6 +71,15 @@ static const struct ctl_verb verbs[] = {
      exchange_columns, 2, NULL},
     {"list_bindings", "[COLUMN...]", "list the bindings of a virtual host", CTL_VHOST | CTL_COLUMNS, 0, ANY, NULL, "Listing bindings for vhost %p...", NULL,
      binding_columns, 6, NULL},
+    {"list_connections", "[COLUMN...]", "list the connections", CTL_COLUMNS, 0, ANY, NULL, "Listing connections ...", NULL, connection_columns, 4, NULL},
+    {"list_channels", "[COLUMN...]", "list the channels", CTL_COLUMNS, 0, ANY, NULL, "Listing channels ...", NULL, channel_columns, 4, NULL},
+    {"list_consumers", "[COLUMN...]", "list the consumers of a virtual host", CTL_VHOST | CTL_COLUMNS, 0, ANY, NULL, "Listing consumers in vhost %p ...", NULL,
+     consumer_columns, 7, NULL},
+    {"close_connection", "CONNECTION REASON", "close a connection, by its pid or name", 0, 2, 2, "id reason", "Closing connection %1, reason: %2...", NULL, NULL, 0, NULL},
+    {"close_all_connections", "REASON", "close the connections to a virtual host, or with --global all", CTL_VHOST | CTL_GLOBAL | CTL_PACE, 1, 1, "reason", NULL, NULL, NULL,
+     0, ctl_run_close_all},
+    {"close_all_user_connections", "USER REASON", "close a user's connections", 0, 2, 2, "user reason", "Closing connections of user %1, reason: %2...", NULL, NULL, 0,
+     ctl_run_close_all},
     {"purge_queue", "QUEUE", "remove all ready messages from a queue", CTL_VHOST, 1, 1, "name", "Purging queue '%1' in vhost '%p' ...", NULL, NULL, 0, NULL},
     {"delete_queue", "QUEUE", "delete a queue", CTL_VHOST | CTL_CONDITIONS, 1, 1, "name", NULL, NULL, NULL, 0, ctl_run_delete_queue},
     {"add_vhost", "VHOST", "make a virtual host", CTL_METADATA, 1, 1, "name", "Adding vhost \"%1\" ...", NULL, NULL, 0, NULL},

@@ -1,6 +1,9 @@
 """godwit ctl: rabbitmqctl's verbs, words and exit codes."""
 import json
 
+import pika
+import pytest
+
 
 def ctl(godwit, *arguments, code=0, **more):
     result = godwit("ctl", *arguments, **more)
@@ -161,3 +164,55 @@ def test_policies_and_parameters(godwit):
     assert ctl(godwit, "-q", "list_vhost_limits") == '{"max-connections":500}\n'
     ctl(godwit, "clear_vhost_limits")
     ctl(godwit, "clear_vhost_limits", code=69)
+
+
+@pytest.fixture
+def connection(broker):
+    opened = pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1", broker.port, client_properties={"connection_name": "of a test"}))
+    yield opened
+    try:
+        opened.close()
+    except pika.exceptions.AMQPError:
+        pass
+
+
+def test_connections_channels_consumers(godwit, connection):
+    channel = connection.channel()
+    channel.confirm_delivery()
+    channel.basic_qos(prefetch_count=7)
+    queue = channel.queue_declare("", exclusive=True).method.queue
+    channel.basic_consume(queue, lambda *message: None, consumer_tag="mine", arguments={"x-priority": 3})
+    rows = json.loads(ctl(godwit, "list_connections", "--formatter", "json", "pid", "user", "vhost", "channels", "state", "peer_host", "client_properties"))
+    mine, = rows   # the one that asks is not shown
+    assert (mine["user"], mine["vhost"], mine["channels"], mine["state"], mine["peer_host"]) == ("guest", "/", 1, "running", "127.0.0.1")
+    assert ["connection_name", "longstr", "of a test"] in mine["client_properties"]
+    rows = json.loads(ctl(godwit, "list_channels", "--formatter", "json", "connection", "number", "confirm", "transactional", "consumer_count", "prefetch_count"))
+    assert rows == [{"connection": mine["pid"], "number": 1, "confirm": True, "transactional": False, "consumer_count": 1, "prefetch_count": 7}]
+    rows = json.loads(ctl(godwit, "list_consumers", "--formatter", "json"))
+    assert [(row["queue_name"], row["consumer_tag"], row["ack_required"], row["prefetch_count"], row["arguments"]) for row in rows] == \
+        [(queue, "mine", True, 7, [["x-priority", "signedint", 3]])]
+    assert f"{queue}\t{mine['pid']}" in ctl(godwit, "list_queues", "name", "owner_pid").splitlines()
+    ctl(godwit, "close_connection", "no such one", "reason", code=69)
+    ctl(godwit, "close_connection", mine["pid"], "enough of it")
+    with pytest.raises(pika.exceptions.ConnectionClosedByBroker) as caught:
+        connection.process_data_events(5)
+    assert (caught.value.reply_code, caught.value.reply_text) == (320, "CONNECTION_FORCED - enough of it")
+    assert ctl(godwit, "-q", "list_connections") == ""
+
+
+def test_close_all(godwit, connection):
+    assert "Closed 0 connections" in ctl(godwit, "close_all_user_connections", "nobody", "bye")
+    assert "Closed 1 connections" in ctl(godwit, "close_all_connections", "bye")
+    with pytest.raises(pika.exceptions.ConnectionClosedByBroker):
+        connection.process_data_events(5)
+
+
+def test_queues_say_which_policy_applies(godwit, queue):
+    godwit("publish", queue, "1")
+    ctl(godwit, "set_policy", "mine", f"^{queue}$", '{"max-length": 10, "message-ttl": 5000000}', "--apply-to", "queues")
+    ctl(godwit, "set_operator_policy", "theirs", f"^{queue}$", '{"max-length": 3}', "--apply-to", "queues")
+    rows = {row["name"]: row for row in json.loads(ctl(godwit, "list_queues", "--formatter", "json", "name", "policy", "operator_policy", "effective_policy_definition"))}
+    assert rows[queue] == {"name": queue, "policy": "mine", "operator_policy": "theirs",
+                           "effective_policy_definition": '{"max-length":3,"message-ttl":5000000}'}
+    ctl(godwit, "clear_policy", "mine")
+    ctl(godwit, "clear_operator_policy", "theirs")

@@ -304,3 +304,16 @@ bool channel_method(struct session *session, uint16_t number, struct bytes paylo
         return false;
     return decode_and_do(session, number, channel, payload);
 }
+
+void channel_describe(const struct session *session, const struct client_listener *listener)
+{
+    for (uint32_t i = 0; i < session->channel_count; i++) {
+        const struct channel *channel = session->channels[i];
+        if (channel->state != CHANNEL_OPEN)
+            continue;
+        listener->channel(listener->owner, &(struct client_channel){
+            .number = channel->number, .transactional = channel->tx != NULL, .confirm = channel->confirming, .consumers = channel->consumer_count,
+            .unacknowledged = channel->unacked.held, .acks_uncommitted = channel->unacked.parked,
+            .unconfirmed = channel->confirming ? channel->confirms.next - channel->confirms.told : 0, .prefetch = channel->prefetch, .limit = channel->limit});
+    }
+}

@@ -28,4 +28,7 @@ void channel_free(struct channel *channel);
 /* Names the queue that an empty name means from now on; false: out of memory. */
 bool channel_set_last_queue(struct channel *channel, struct bytes name);
 
+/* Tells the listener of every open channel. */
+void channel_describe(const struct session *session, const struct client_listener *listener);
+
 #endif

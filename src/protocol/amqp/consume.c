@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+/* Bytes of a consumer's arguments that are kept for lists. */
+#define ARGUMENTS_KEPT_MAX 4096u
 /* How long a consumer that was told to go on has for it alone. */
 #define RESUME_ALL_AFTER_US 5000u
 
@@ -27,7 +29,7 @@ static bool grow(struct session *session)
     return true;
 }
 
-static struct consumer *consumer_new(struct channel *channel, struct bytes tag)
+static struct consumer *consumer_new(struct channel *channel, struct bytes tag, struct bytes arguments)
 {
     struct session *session = channel->session;
     uint32_t number = session->consumer_free;
@@ -35,7 +37,9 @@ static struct consumer *consumer_new(struct channel *channel, struct bytes tag)
         number++;
     if (number == session->consumer_capacity && !grow(session))
         return NULL;
-    struct consumer *consumer = calloc(1, sizeof(*consumer) + tag.size);
+    if (arguments.size > ARGUMENTS_KEPT_MAX)
+        arguments.size = 0;
+    struct consumer *consumer = calloc(1, sizeof(*consumer) + tag.size + arguments.size);
     if (!consumer)
         return NULL;
     consumer->channel = channel;
@@ -44,6 +48,9 @@ static struct consumer *consumer_new(struct channel *channel, struct bytes tag)
     consumer->channel_number = channel->number;
     consumer->tag_size = (uint8_t)tag.size;
     memcpy(consumer->tag, tag.data, tag.size);
+    consumer->arguments_size = (uint32_t)arguments.size;
+    if (arguments.size)
+        memcpy(consumer->tag + tag.size, arguments.data, arguments.size);
     session->consumers[number] = consumer;
     session->consumer_free = number + 1;
     channel->consumer_count++;
@@ -164,7 +171,7 @@ static void consume(struct channel *channel, const struct amqp_value *values)
         int size = snprintf(made, sizeof(made), "amq.ctag-%llx-%x", (unsigned long long)session->client.id, session->next_serial);
         tag = bytes_of(made, (size_t)size);
     }
-    struct consumer *consumer = consumer_new(channel, tag);
+    struct consumer *consumer = consumer_new(channel, tag, values[AMQP_BASIC_CONSUME_ARGUMENTS].bytes);
     if (!consumer) {
         error_out_of_memory(session);
         return;
@@ -172,6 +179,7 @@ static void consume(struct channel *channel, const struct amqp_value *values)
     consumer->no_ack = values[AMQP_BASIC_CONSUME_NO_ACK].number;
     consumer->settle_here = consumer->no_ack && channel->limit;
     consumer->no_wait = values[AMQP_BASIC_CONSUME_NO_WAIT].number;
+    consumer->prefetch = consumer->no_ack ? 0 : channel->prefetch;
     if (reply_to_is(queue)) {
         consume_reply_to(channel, values, consumer);
         return;
@@ -425,6 +433,20 @@ void consume_replied(struct session *session, const struct reply *reply)
         consume_answered(session, consumer, reply);
     else
         cancel_answered(session, consumer);
+}
+
+/* ---- lists ------------------------------------------------------------------------------------------------------------------ */
+
+void consume_describe(const struct session *session, const struct client_listener *listener)
+{
+    for (uint32_t i = 0; i < session->consumer_capacity; i++) {
+        const struct consumer *consumer = session->consumers[i];
+        if (!consumer || !consumer->answered || consumer->cancelling || consumer->reply_to)
+            continue;
+        listener->consumer(listener->owner, &(struct client_consumer){
+            .channel = consumer->channel_number, .tag = bytes_of(consumer->tag, consumer->tag_size), .queue = consumer->queue, .ack_required = !consumer->no_ack,
+            .prefetch = consumer->prefetch, .arguments = bytes_of(consumer->tag + consumer->tag_size, consumer->arguments_size)});
+    }
 }
 
 /* ---- credit ------------------------------------------------------------------------------------------------------------------ */

@@ -50,4 +50,7 @@ void consume_release(struct channel *channel);
 /* Frees all consumers; the session ends. */
 void consume_free_all(struct session *session);
 
+/* Tells the listener of every consumer that the broker knows. */
+void consume_describe(const struct session *session, const struct client_listener *listener);
+
 #endif

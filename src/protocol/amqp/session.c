@@ -183,9 +183,18 @@ static void on_turned(struct client *client)
         session_dirty(session);
 }
 
+static void on_describe(struct client *client, const struct client_listener *listener)
+{
+    const struct session *session = session_of(client);
+    if (listener->channel)
+        channel_describe(session, listener);
+    if (listener->consumer)
+        consume_describe(session, listener);
+}
+
 static const struct client_ops ops = {
     .deliver = on_deliver, .replied = on_replied, .confirmed = on_confirmed, .cancelled = on_cancelled, .resumed = on_resumed, .blocked = on_blocked, .closed = on_closed,
-    .turned = on_turned};
+    .turned = on_turned, .describe = on_describe};
 
 /* ---- lifecycle -------------------------------------------------------------------------------------------------------------------------- */
 

@@ -50,8 +50,10 @@ struct consumer {
     bool cancel_owed;             /* its queue is gone: told once the delete that the channel asked for is answered */
     bool reply_to;                /* of the pseudo queue amq.rabbitmq.reply-to */
     struct consumer *owed_next;
+    uint32_t prefetch;            /* that it was made with; 0: no limit */
+    uint32_t arguments_size;      /* of those it was made with, for lists; 0 too when they were very long */
     uint8_t tag_size;
-    uint8_t tag[];
+    uint8_t tag[];                /* and then its arguments */
 };
 
 enum channel_state {
