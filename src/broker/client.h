@@ -184,6 +184,9 @@ bool client_is_tagged(const struct client *client, const char *tag);
 bool client_channel_opened(struct client *client);
 void client_channel_closed(struct client *client);
 
+/* What time it is (monotonic microseconds) where verbs are called between turns: messages are stamped with the time at which they came, not with that of the last turn. */
+void client_time(struct client *client, uint64_t now_us);
+
 /* The name of the vhost that the client has opened, empty when it is gone. Borrowed until the next turn. */
 struct bytes client_vhost_name(const struct client *client);
 

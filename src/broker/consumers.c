@@ -3,6 +3,7 @@
 #include "base/bugs.h"
 
 #include "broker/arguments.h"
+#include "broker/delayed.h"
 #include "broker/rules.h"
 #include "broker/stream.h"
 #include "broker/worker_internal.h"
@@ -279,6 +280,10 @@ void shard_dispatch(struct shard *shard)
         queue->dirty = false;
         if (UNLIKELY(queue->stream != NULL)) {
             serve_stream(queue);
+            continue;
+        }
+        if (UNLIKELY(queue->delay != NULL)) {
+            delayed_look(shard, queue);
             continue;
         }
         if (UNLIKELY(queue->ruled))

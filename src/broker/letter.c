@@ -1,6 +1,9 @@
 #include "broker/letter.h"
 
 #include "broker/death.h"
+#include "broker/delay.h"
+#include "broker/delayed.h"
+#include "protocol/amqp/properties.h"
 
 #include <stdlib.h>
 
@@ -27,11 +30,24 @@ static enum gw_err make_dead(struct letter *letter, const struct message *messag
     return err == GW_ERR_INVALID ? GW_OK : err;   /* what nobody can read goes on as it is */
 }
 
+/* What was kept back goes on as it came, but for its x-delay. It was on disk whatever its delivery mode is. */
+static enum gw_err make_due(struct letter *letter, const struct message *message, const struct queue_entry *queue)
+{
+    struct amqp_properties decoded;
+    letter->exchange = delayed_exchange(queue);
+    letter->persistent = amqp_properties_decode(message->properties, &decoded) && (decoded.flags & AMQP_DELIVERY_MODE) && decoded.delivery_mode == 2;
+    letter->expires = decoded.flags & AMQP_EXPIRATION;
+    enum gw_err err = delay_served(message->properties, &letter->properties);
+    if (!err)
+        letter->own = (uint8_t *)(uintptr_t)letter->properties.data;
+    return err == GW_ERR_INVALID ? GW_OK : err;
+}
+
 enum gw_err letter_make(struct letter *letter, const struct message *message, const struct queue_entry *queue, enum discard_reason reason, uint64_t wall_us)
 {
     *letter = (struct letter){.name = message->exchange, .routing_key = message->routing_key, .properties = message->properties, .body = message->body,
                               .persistent = true};
-    return make_dead(letter, message, queue, reason, wall_us);
+    return reason == DISCARD_DUE ? make_due(letter, message, queue) : make_dead(letter, message, queue, reason, wall_us);
 }
 
 void letter_end(struct letter *letter)

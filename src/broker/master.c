@@ -8,6 +8,7 @@
 
 #include "broker/arguments.h"
 #include "broker/connections.h"
+#include "broker/delayed.h"
 #include "broker/control.h"
 #include "protocol/amqp/table.h"
 
@@ -310,6 +311,22 @@ static bool exchange_is_valid(struct master *master, const struct vhost *vhost, 
     return false;
 }
 
+static void remove_queue(struct master *master, const struct queue_entry *queue, const struct command_request *request);
+static uint64_t new_queue_id(struct master *master, struct bytes name, bool durable);
+
+/* The queue in which a delayed exchange keeps what is not due yet. One that a crash has left behind goes. */
+static void declare_delayed_queue(struct master *master, const struct vhost *vhost, struct bytes exchange, bool durable)
+{
+    uint8_t room[DELAYED_NAME_MAX];
+    struct bytes name = delayed_queue_name(exchange, room);
+    struct queue_entry *old = topology_queue(vhost, name);
+    if (old)
+        remove_queue(master, old, NULL);
+    struct topology_change change = {.kind = CHANGE_QUEUE_DECLARE, .vhost = vhost->id, .id = new_queue_id(master, name, durable), .name = name,
+                                     .flags = (durable ? TOPOLOGY_DURABLE : 0) | TOPOLOGY_HIDDEN | TOPOLOGY_DELAYED};
+    change_topology(master, &change, durable, NULL);
+}
+
 static void declare_exchange(struct master *master, struct vhost *vhost, const struct command_request *request)
 {
     struct bytes name = request_name(request), type = request_type(request);
@@ -333,6 +350,8 @@ static void declare_exchange(struct master *master, struct vhost *vhost, const s
             .kind = CHANGE_EXCHANGE_DECLARE, .vhost = vhost->id, .type = parsed, .name = name, .arguments = request_arguments(request),
             .flags = (request->flags & REQUEST_DURABLE ? TOPOLOGY_DURABLE : 0) | (request->flags & REQUEST_AUTO_DELETE ? TOPOLOGY_AUTO_DELETE : 0) |
                      (request->flags & REQUEST_INTERNAL ? TOPOLOGY_INTERNAL : 0)};
+        if (parsed == EXCHANGE_DELAYED)
+            declare_delayed_queue(master, vhost, name, request->flags & REQUEST_DURABLE);
         change_topology(master, &change, request->flags & REQUEST_DURABLE, request);
     }
 }
@@ -382,6 +401,9 @@ static void remove_exchange(struct master *master, const struct exchange *exchan
 {
     struct sources *sources = sources_of(exchange->incoming);
     struct vhost *vhost = exchange->vhost;
+    const struct queue_entry *waiting = exchange->type == EXCHANGE_DELAYED ? delayed_queue(exchange) : NULL;
+    if (waiting)
+        remove_queue(master, waiting, NULL);
     struct topology_change change = {.kind = CHANGE_EXCHANGE_DELETE, .vhost = vhost->id, .name = exchange->name};
     change_topology(master, &change, exchange->flags & TOPOLOGY_DURABLE, request);
     auto_delete_sources(master, vhost, sources);

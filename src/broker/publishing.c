@@ -219,7 +219,7 @@ static inline enum publish_result begin(struct worker *worker, struct publish *p
     publish->place.expires = expires_by_itself(publish);
     if (UNLIKELY(found->stamped || publish->place.expires)) {
         arrived_ms = worker->wall_us >= 1000 ? worker->wall_us / 1000 : 1;   /* 0 would say that nobody wants to know */
-        publish->persistent |= found->has_stream;
+        publish->persistent |= found->has_stream || found->delayed;
         publish->place.content_size += MESSAGE_STAMP_SIZE;
     }
     if (UNLIKELY(!found->count)) {

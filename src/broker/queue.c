@@ -1,5 +1,7 @@
 #include "broker/queue.h"
 
+#include "broker/delayed.h"
+
 #include "base/bytes.h"
 
 #include <stdlib.h>
@@ -13,6 +15,7 @@ void queue_init(struct queue *queue, uint64_t id)
 void queue_deinit(struct queue *queue, struct chunk_account *account, struct block_pool *pool)
 {
     lane_deinit(&queue->lane, account, pool);
+    delayed_deinit(queue);
     for (unsigned i = 0; queue->levels && i < queue->levels->count; i++) {
         struct lane *lane = queue->levels->lanes[queue->levels->numbers[i]];
         lane_deinit(lane, account, pool);

@@ -10,6 +10,7 @@
 #define QUEUE_LEVELS 256u
 
 struct consumer;
+struct delay;
 struct pending_get;
 struct queue_rules;
 struct stream;
@@ -41,6 +42,7 @@ struct queue {
     uint64_t progress_us;              /* when a consumer last made room */
     uint64_t timer_us;                 /* when it is to be looked at, monotonic; see timers.h */
     uint32_t timer_place;              /* in the shard's heap, from 1; 0: it is in none */
+    struct delay *delay;               /* of a delayed exchange's queue: what is due when, see delayed.h; NULL: it is a common one */
     uint32_t relayed;                  /* messages that the relay holds */
     bool dirty, unused_told;
     bool starved;                      /* it waits for room in the relay */

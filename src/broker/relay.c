@@ -283,24 +283,30 @@ static enum gw_err decide(struct shard *shard, struct relayed *message, const st
         return GW_ERR_NOMEM;
     for (uint32_t i = 0; i < room; i++) {
         const struct queue_entry *queue = topology_queue_by_id(topology, route->queues[i]);
-        if (message->reason != DISCARD_REJECTED && queue && death_is_cycle(letter->properties, queue->name))
+        if (message->reason != DISCARD_REJECTED && message->reason != DISCARD_DUE && queue && death_is_cycle(letter->properties, queue->name))
             continue;
         message->steps[message->count++].target.queue = route->queues[i];
     }
     return GW_OK;
 }
 
-/* Does one of the queues outlive a restart? And does one want to know when messages arrive? */
-static bool any_durable(const struct relayed *message)
+/* Will it be there after a restart, where it was and in one of its queues? A stream keeps whatever it gets, and has no gaps. */
+static bool outlives(struct shard *shard, const struct relayed *message, bool persistent)
 {
-    for (uint32_t i = 0; i < message->count; i++)
-        if (!(message->steps[i].target.queue & QUEUE_ID_TRANSIENT))
+    for (uint32_t i = 0; i < message->count; i++) {
+        uint64_t id = message->steps[i].target.queue;
+        const struct queue_entry *queue = id & QUEUE_ID_TRANSIENT ? NULL : topology_queue_by_id(&shard->worker->topology, id);
+        if (queue && (persistent || settings_type(queue->settings) == QUEUE_STREAM))
             return true;
+    }
     return false;
 }
 
-static uint64_t stamp_for(struct shard *shard, const struct relayed *message)
+/* Does one of the queues want to know when messages arrive? */
+static uint64_t stamp_for(struct shard *shard, const struct relayed *message, const struct letter *letter)
 {
+    if (letter->expires)
+        return shard->worker->wall_us / 1000;
     for (uint32_t i = 0; i < message->count; i++) {
         const struct queue_entry *queue = topology_queue_by_id(&shard->worker->topology, message->steps[i].target.queue);
         if (queue && queue->settings && (queue->settings->flags & SETTINGS_STAMPED))
@@ -403,7 +409,7 @@ static bool send(struct shard *shard, const struct relayed *message, const struc
 /* Nothing of it is there after a restart, here or there: it goes at once. */
 static void hand_over(struct shard *shard, struct relayed *message, const struct letter *letter, const struct place *place)
 {
-    uint64_t arrived_ms = stamp_for(shard, message);
+    uint64_t arrived_ms = stamp_for(shard, message, letter);
     for (uint32_t first = 0, end; first < message->count; first = end) {
         end = group_end(message, first);
         if (message->steps[first].done)
@@ -421,7 +427,7 @@ static void hand_over(struct shard *shard, struct relayed *message, const struct
 static bool send_elsewhere(struct shard *shard, struct relayed *message, const struct letter *letter)
 {
     bool missing = false;
-    uint64_t arrived_ms = stamp_for(shard, message);
+    uint64_t arrived_ms = stamp_for(shard, message, letter);
     for (uint32_t first = 0, end; first < message->count; first = end) {
         end = group_end(message, first);
         if (message->steps[first].done || queue_id_shard(message->steps[first].target.queue) == shard->index)
@@ -442,7 +448,7 @@ static uint8_t *enqueue_here(struct shard *shard, struct relayed *message, const
     while (queue_id_shard(message->steps[first].target.queue) != shard->index)
         first++;
     end = group_end(message, first);
-    uint64_t arrived_ms = stamp_for(shard, message), content = letter_size(letter, arrived_ms);
+    uint64_t arrived_ms = stamp_for(shard, message, letter), content = letter_size(letter, arrived_ms);
     uint64_t size = RECORD_HEADER_SIZE + (end - first) * PUBLISH_TARGET_SIZE + content;
     if (size > UINT32_MAX - 2 * LOG_ALIGN || (!stage_room(stage, size) && !stage_renew(stage, shard->worker->chunks, size)))
         return NULL;
@@ -451,7 +457,7 @@ static uint8_t *enqueue_here(struct shard *shard, struct relayed *message, const
         store_le64(at, message->steps[i].target.queue);
     letter_write(letter, at, arrived_ms);
     record_begin(record, (uint32_t)size, RECORD_PUBLISH, (uint16_t)(end - first), crc32c(0, at, content));
-    shard_enqueue(shard, record, stage->chunk, true, log_end(shard->log).offset);
+    relay_enqueue(shard, record, stage->chunk, true);
     stage_advance(stage, size);
     for (uint32_t i = first; i < end; i++) {
         message->steps[i].target.seq = load_le64(record + RECORD_HEADER_SIZE + (i - first) * PUBLISH_TARGET_SIZE + 8);
@@ -537,7 +543,7 @@ static void go_on_with_letter(struct shard *shard, struct relayed *message, cons
             park(shard, message);
         else
             drop(shard, message, place);
-    } else if (!place->queue->durable || !(place->entry->flags & ENTRY_PERSISTENT) || !letter->persistent || !any_durable(message)) {
+    } else if (!outlives(shard, message, place->queue->durable && (place->entry->flags & ENTRY_PERSISTENT) && letter->persistent)) {
         hand_over(shard, message, letter, place);
     } else if (!send_elsewhere(shard, message, letter)) {
         if (is_done_with(message, shard->index))

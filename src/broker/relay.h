@@ -69,6 +69,9 @@ struct relay_target;
 void relay_hide(struct shard *shard, const struct relay_target *targets, uint32_t count);
 void relay_show(struct shard *shard, const struct relay_target *targets, uint32_t count, bool ok);
 
+/* shard_enqueue, and what has a time to live of its own is told to its queues. */
+void relay_enqueue(struct shard *shard, uint8_t *record, struct chunk *chunk, bool durable);
+
 /* Recovery: the origin of a RECORD_RELAYED; a RECORD_FORGET. */
 enum gw_err relay_restore_origin(struct shard *shard, const struct record *record);
 void relay_restore_forget(struct shard *shard, const struct record *record);

@@ -43,6 +43,17 @@ void relay_show(struct shard *shard, const struct relay_target *targets, uint32_
     }
 }
 
+void relay_enqueue(struct shard *shard, uint8_t *record, struct chunk *chunk, bool durable)
+{
+    uint32_t size = load_le32(record), head = RECORD_HEADER_SIZE + record_head_size(record[8], load_le16(record + 10));
+    shard_enqueue(shard, record, chunk, durable, durable ? log_end(shard->log).offset : UINT64_MAX);
+    for (uint16_t i = 0; i < load_le16(record + 10); i++) {
+        struct queue *queue = shard_queue(shard, load_le64(record + RECORD_HEADER_SIZE + i * PUBLISH_TARGET_SIZE));
+        if (queue)
+            expiry_note(queue, bytes_of(record + head, size - head));
+    }
+}
+
 /* ---- arriving ------------------------------------------------------------------------------------------------------ */
 
 static void answer(struct shard *shard, uint64_t queue, uint64_t serial, bool ok)
@@ -87,11 +98,14 @@ static bool log_record(struct shard *shard, uint8_t *record)
     return true;
 }
 
-static bool is_placed(const struct origin *origin)
+/* A stream's first message has the number 0. */
+static bool is_placed(struct shard *shard, const struct origin *origin)
 {
-    for (uint32_t i = 0; i < origin->count; i++)
-        if (origin->targets[i].seq)
+    for (uint32_t i = 0; i < origin->count; i++) {
+        const struct queue *queue = shard_queue(shard, origin->targets[i].queue);
+        if (queue && (origin->targets[i].seq || queue->stream))
             return true;
+    }
     return false;
 }
 
@@ -99,7 +113,7 @@ void relay_arrived(struct shard *shard, const struct command_relay *command)
 {
     uint8_t *record = command->chunk->data + command->begin;
     if (record[8] == RECORD_PUBLISH) {
-        shard_enqueue(shard, record, command->chunk, false, UINT64_MAX);
+        relay_enqueue(shard, record, command->chunk, false);
         return;
     }
     const uint8_t *from = origin_of(record);
@@ -116,11 +130,11 @@ void relay_arrived(struct shard *shard, const struct command_relay *command)
         answer(shard, queue, command->serial, false);
         return;
     }
-    shard_enqueue(shard, record, command->chunk, true, log_end(shard->log).offset);
+    relay_enqueue(shard, record, command->chunk, true);
     read_origin(origin, record + RECORD_HEADER_SIZE, from);
     origin->serial = command->serial;
     relay_hide(shard, origin->targets, origin->count);
-    bool placed = is_placed(origin);
+    bool placed = is_placed(shard, origin);
     if (placed && log_record(shard, record)) {
         shard_own_pending(shard, PENDING_RELAYED, queue, seq);
         return;

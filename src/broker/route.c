@@ -1,5 +1,7 @@
 #include "broker/route.h"
 
+#include "broker/delay.h"
+#include "broker/delayed.h"
 #include "protocol/amqp/copies.h"
 
 #include <stdlib.h>
@@ -94,10 +96,23 @@ static void visit_default(struct search *search, const struct vhost *vhost)
             add_named(search, vhost, key);
 }
 
+/* A message that a delayed exchange is to keep back goes to the exchange's own queue, and where it goes from there is seen when it is due. */
+static bool hold_back(struct search *search, struct exchange *exchange)
+{
+    search->route->cacheable = false;
+    struct queue_entry *queue = delay_of(search->message->properties) ? delayed_queue(exchange) : NULL;
+    if (!queue)
+        return false;
+    add_queue(search, queue);
+    search->route->delayed = true;
+    return true;
+}
+
 static void visit(struct search *search, struct exchange *exchange)
 {
     search->route->cacheable &= exchange->by_key;
-    search->route->delayed |= exchange->type == EXCHANGE_DELAYED;
+    if (exchange->type == EXCHANGE_DELAYED && hold_back(search, exchange))
+        return;
     if (!exchange->name.size) {
         visit_default(search, exchange->vhost);
         return;

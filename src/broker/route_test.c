@@ -1,6 +1,7 @@
 #include "broker/route.h"
 
-#include "protocol/amqp/table.h"
+#include "broker/delayed.h"
+#include "protocol/amqp/properties.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -189,19 +190,26 @@ static void a_modulus_is_taken_of_the_keys_hash(void **state)
     assert_true(found.cacheable);
 }
 
-static void a_delayed_exchange_routes_as_its_type_and_says_so(void **state)
+static void a_delayed_exchange_routes_as_its_type_and_keeps_back_what_has_a_delay(void **state)
 {
     (void)state;
-    uint8_t room[256];
+    uint8_t room[256], name[DELAYED_NAME_MAX], bytes[256];
     queue("one", 1), queue("two", 2);
+    apply((struct topology_change){.kind = CHANGE_QUEUE_DECLARE, .name = delayed_queue_name(TEXT("d"), name), .id = 3 << 8,
+                                   .flags = TOPOLOGY_DURABLE | TOPOLOGY_HIDDEN | TOPOLOGY_DELAYED});
     apply((struct topology_change){.kind = CHANGE_EXCHANGE_DECLARE, .name = TEXT("d"), .type = EXCHANGE_DELAYED, .flags = TOPOLOGY_DURABLE,
                                    .arguments = argument(room, sizeof(room), "x-delayed-type", "topic")});
     bind("d", "one", "a.*", 0), bind("d", "two", "b.#", 0);
     assert_string_equal(routed("d", "a.x"), "1");
-    assert_true(found.delayed);
+    assert_false(found.delayed || found.cacheable);
     bind("amq.fanout", "d", "", TOPOLOGY_TO_EXCHANGE);
     assert_string_equal(routed("amq.fanout", "b"), "2");
-    assert_true(found.delayed);
+    assert_false(found.delayed || found.cacheable);
+    const struct amqp_properties properties = {.flags = AMQP_HEADERS, .headers = argument(room, sizeof(room), "x-delay", "1000")};
+    const struct bytes encoded = bytes_of(bytes, amqp_properties_encode(&properties, bytes, sizeof(bytes)));
+    route("amq.fanout", (struct routed_message){.routing_key = TEXT("b"), .properties = encoded});
+    assert_string_equal(queues(), "3");
+    assert_true(found.delayed && found.stamped && found.durable);
     assert_string_equal(routed("amq.direct", "b"), "");
     assert_false(found.delayed);
 }
@@ -232,7 +240,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(copies_add_keys, set_up, tear_down),
         cmocka_unit_test_setup_teardown(one_of_the_bindings_is_chosen_by_chance, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_modulus_is_taken_of_the_keys_hash, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_delayed_exchange_routes_as_its_type_and_says_so, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_delayed_exchange_routes_as_its_type_and_keeps_back_what_has_a_delay, set_up, tear_down),
         cmocka_unit_test_setup_teardown(more_exchanges_than_fit_are_gone_through_all_the_same, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -28,6 +28,7 @@ enum settings_flags {
     SETTINGS_AT_LEAST_ONCE = 64,         /* x-dead-letter-strategy of a quorum queue whose overflow is reject-publish */
     SETTINGS_DELIVERY_LIMIT = 128, SETTINGS_MAX_PRIORITY = 256, SETTINGS_SINGLE_ACTIVE = 512, SETTINGS_CONSUMER_TIMEOUT = 1024,
     SETTINGS_MAX_AGE = 2048, SETTINGS_SEGMENT_BYTES = 4096, SETTINGS_FILTER_BYTES = 8192,
+    SETTINGS_DELAYED = 32768,            /* it is the hidden queue of a delayed exchange, see delayed.h */
     SETTINGS_STAMPED = 16384,            /* the arrival time of its messages is kept, see store/message.h */
 };
 
@@ -51,6 +52,8 @@ struct queue_settings {
 /* `arguments`: a valid AMQP table, borrowed. `policy`, `operator_policy`: JSON text, empty when there is none, borrowed. Answers settings (free them with
  * settings_free), or NULL for a queue that needs none. GW_ERR_NOMEM. */
 enum gw_err settings_make(struct bytes arguments, struct bytes policy, struct bytes operator_policy, struct queue_settings **settings);
+/* Those of a delayed exchange's queue, to which no argument and no policy applies. */
+enum gw_err settings_make_delayed(struct queue_settings **settings);
 void settings_free(struct queue_settings *settings);
 bool settings_equal(const struct queue_settings *a, const struct queue_settings *b);   /* either may be NULL */
 

@@ -1,6 +1,7 @@
 #include "broker/shard.h"
 #include "base/bugs.h"
 
+#include "broker/delayed.h"
 #include "broker/relay.h"
 #include "broker/rules.h"
 #include "broker/stream.h"
@@ -116,6 +117,8 @@ void shard_queue_set(struct shard *shard, uint64_t id, const struct queue_settin
     if (!queue || (!settings && !queue->settings))
         return;
     rules_set(shard, queue, settings);
+    if (settings && (settings->flags & SETTINGS_DELAYED))
+        CHECK(!delayed_init(queue));
 }
 
 static void forget_dirty(struct shard *shard, struct queue *queue)
@@ -502,6 +505,8 @@ static inline struct queue *enqueue_from(struct shard *shard, uint8_t *record, s
             seq = enter(shard, queue, record, &content, log_offset);
         }
         store_le64(target + 8, seq);
+        if (UNLIKELY(queue->delay != NULL))
+            delayed_entered(queue, &content, seq);
         shard_mark_dirty(shard, queue);
         last = queue;
     }

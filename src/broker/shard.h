@@ -185,7 +185,10 @@ static inline void shard_take_away(struct shard *shard, struct queue *queue, str
 }
 
 /* Why a queue gives a message up; RabbitMQ's words for the reason of an x-death. */
-enum discard_reason { DISCARD_REJECTED, DISCARD_EXPIRED, DISCARD_MAXLEN, DISCARD_DELIVERY_LIMIT };
+enum discard_reason {
+    DISCARD_REJECTED, DISCARD_EXPIRED, DISCARD_MAXLEN, DISCARD_DELIVERY_LIMIT,
+    DISCARD_DUE,         /* it was only waiting for its time: see delayed.h */
+};
 
 /* The same for one that nobody has taken in: where the queue has a dead-letter exchange it goes on there. */
 void shard_discard(struct shard *shard, struct queue *queue, struct lane *lane, uint64_t seq, struct block_slot *slot, struct entry *entry, bool unacked,

@@ -257,6 +257,8 @@ static enum gw_err make_settings(const struct queue_entry *queue, struct queue_s
     static const enum policy_target targets[] = {
         [QUEUE_CLASSIC] = POLICY_CLASSIC_QUEUES, [QUEUE_QUORUM] = POLICY_QUORUM_QUEUES, [QUEUE_STREAM] = POLICY_STREAMS};
     const struct policy *user, *operator;
+    if (queue->flags & TOPOLOGY_DELAYED)
+        return settings_make_delayed(settings);
     topology_policy_for(queue->vhost, queue->name, targets[settings_queue_type(queue->arguments)], &user, &operator);
     return settings_make(queue->arguments, user ? user->definition : (struct bytes){0}, operator ? operator->definition : (struct bytes){0}, settings);
 }

@@ -548,6 +548,13 @@ void worker_set_clock(struct worker *worker, uint64_t wall_us, uint64_t now_us)
     worker->wall_us = wall_us;
 }
 
+void client_time(struct client *client, uint64_t now_us)
+{
+    struct worker *worker = client->worker;
+    if (worker)
+        worker->wall_us = now_us + (uint64_t)worker->wall_offset_us;
+}
+
 bool worker_turn(struct worker *worker, uint64_t now_us)
 {
     worker->now_us = now_us;

@@ -228,14 +228,19 @@ static void go_on_stopping(struct service *s, uint64_t now_us)
         reactor_stop(s->reactor);
 }
 
-/* The time of day is looked at now and then: it may be set while the program runs. */
+static uint64_t microseconds(const struct timespec *time)
+{
+    return (uint64_t)time->tv_sec * 1000000u + (uint64_t)time->tv_nsec / 1000u;
+}
+
+/* The time of day is looked at now and then: it may be set while the program runs. The turn's own time is some time ago already, so both clocks are read. */
 static void tell_clock(struct service *s, uint64_t now_us)
 {
-    struct timespec now;
-    if (now_us < s->clock_us || clock_gettime(CLOCK_REALTIME, &now))
+    struct timespec wall, monotonic;
+    if (now_us < s->clock_us || clock_gettime(CLOCK_REALTIME, &wall) || clock_gettime(CLOCK_MONOTONIC, &monotonic))
         return;
     s->clock_us = now_us + CLOCK_TOLD_US;
-    worker_set_clock(s->worker, (uint64_t)now.tv_sec * 1000000u + (uint64_t)now.tv_nsec / 1000u, now_us);
+    worker_set_clock(s->worker, microseconds(&wall) - (microseconds(&monotonic) - now_us), now_us);
 }
 
 uint64_t service_turn(void *service, uint64_t now_us)

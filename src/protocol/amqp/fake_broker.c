@@ -45,6 +45,11 @@ const char *fake_said(struct worker *fake)
 struct chunk_pool *worker_chunks(struct worker *worker) { return worker->chunks; }
 uint64_t worker_now(const struct worker *worker) { return worker->now_us; }
 
+void client_time(struct client *client, uint64_t now_us)
+{
+    (void)client, (void)now_us;
+}
+
 enum gw_err client_attach(struct worker *worker, struct client *client, const struct client_ops *client_ops)
 {
     client->worker = worker;

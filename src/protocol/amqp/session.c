@@ -251,6 +251,7 @@ void session_free(struct session *session)
 void session_feed(struct session *session, struct bytes in, uint64_t now_us)
 {
     session->now_us = session->received_us = now_us;
+    client_time(&session->client, now_us);
     input_feed(session, in);
     session_flush(session);
     look_after(session);
