@@ -535,12 +535,12 @@ static void request_purge(struct shard *shard, struct queue *queue, const struct
 /* The shard's part of a deletion: its conditions. */
 static void request_delete(struct shard *shard, struct queue *queue, const struct command_request *request)
 {
-    if (UNLIKELY((request->flags & (REQUEST_IF_UNUSED | REQUEST_IF_EMPTY)) && settings_type(queue->settings) == QUEUE_QUORUM)) {
+    unsigned conditions = queue->stream ? 0 : request->flags;   /* RabbitMQ looks at none for a stream */
+    if ((conditions & (REQUEST_IF_UNUSED | REQUEST_IF_EMPTY)) && settings_type(queue->settings) == QUEUE_QUORUM) {
         request_refuse(shard->worker, request, 540, "NOT_IMPLEMENTED - cannot delete queue '%.*s' in vhost '%.*s'. queue.delete operations with %s flag set are not "
-                       "supported by quorum queues", NAME(request), VHOST(shard, request), request->flags & REQUEST_IF_UNUSED ? "if-unused" : "if-empty");
+                       "supported by quorum queues", NAME(request), VHOST(shard, request), conditions & REQUEST_IF_UNUSED ? "if-unused" : "if-empty");
         return;
     }
-    unsigned conditions = queue->stream ? 0 : request->flags;   /* RabbitMQ looks at none for a stream */
     if ((conditions & REQUEST_IF_UNUSED) && queue->consumer_count) {
         request_refuse(shard->worker, request, 406, "PRECONDITION_FAILED - queue '%.*s' in vhost '%.*s' in use", NAME(request), VHOST(shard, request));
         return;
@@ -586,6 +586,8 @@ void shard_request(struct shard *shard, const struct command_request *request)
         if (request->kind == REQUEST_GET || request->kind == REQUEST_QUEUE_DECLARE)
             expiry_used(shard, queue);
         rules_serve(shard, queue);
+        if (request->kind == REQUEST_GET)
+            shard_mark_dirty(shard, queue);   /* it may take the head, and the next one has a time of its own */
     }
     switch ((enum request_kind)request->kind) {
     case REQUEST_CONSUME: request_consume(shard, queue, request); break;

@@ -50,11 +50,20 @@ static void wake_at(struct shard *shard, struct queue *queue, uint64_t ms)
     shard_timer(shard, queue, shard->worker->now_us + (at_us > wall_us ? at_us - wall_us : 0));
 }
 
+/* The head that was judged last may have left meanwhile without another having been looked for. The block of a head that was taken is in memory. */
+static bool is_still_first(const struct lane *lane)
+{
+    if (!lane->judged || lane->judged != lane->head)
+        return false;
+    const struct block_slot *slot = lane_slot(lane, lane->judged / BLOCK_SIZE);
+    return slot && (slot->block ? bit_get(slot->block->ready, lane->judged % BLOCK_SIZE) : slot->live > 0);
+}
+
 /* Goes through the lane's head. Answers when its next message is due. */
 static uint64_t judge(struct shard *shard, struct queue *queue, struct lane *lane)
 {
     uint64_t now_ms = shard->worker->wall_us / 1000;
-    if (lane->judged && lane->judged == lane->head && now_ms < lane->due_ms)
+    if (is_still_first(lane) && now_ms < lane->due_ms)
         return lane->due_ms;   /* still the same one: its block need not be in memory */
     for (;;) {
         uint64_t seq;

@@ -228,3 +228,23 @@ def test_unused_queue_goes_after_a_restart(own_broker, connect_to, name, eventua
     connection = connect_to(broker)
     time.sleep(4.5)
     assert not exists(connection, queue)
+
+
+def test_the_next_is_judged_when_the_first_has_been_taken(channel, queue, eventually):
+    channel.confirm_delivery()
+    channel.basic_publish("", queue, b"for ever")
+    channel.basic_publish("", queue, b"short", expiring("200"))
+    time.sleep(0.3)
+    assert count(channel, queue) == 2
+    assert channel.basic_get(queue, auto_ack=True)[2] == b"for ever"
+    assert eventually(lambda: count(channel, queue) == 0, timeout_s=3)
+
+
+def test_the_next_is_judged_when_the_first_was_too_much(channel, name, eventually):
+    dead, queue = name("dead"), name()
+    channel.queue_declare(dead, exclusive=True)
+    channel.queue_declare(queue, exclusive=True, arguments={"x-max-length": 1, "x-dead-letter-exchange": "", "x-dead-letter-routing-key": dead})
+    channel.basic_publish("", queue, b"for ever")
+    channel.basic_publish("", queue, b"short", expiring("200"))
+    assert eventually(lambda: count(channel, dead) == 2, timeout_s=3)
+    assert [channel.basic_get(dead, auto_ack=True)[1].headers["x-death"][0]["reason"] for _ in range(2)] == ["maxlen", "expired"]

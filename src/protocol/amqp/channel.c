@@ -81,11 +81,8 @@ void channel_free(struct channel *channel)
     uint32_t place = place_of(session, channel->number);
     CHECK(place < session->channel_count && session->channels[place] == channel);
     session->channel_count--;
-    if (session->client.worker) {   /* otherwise it goes with its connection */
-        const struct client_news news = {.event = CLIENT_CHANNEL_CLOSED, .channel = channel->number};
+    if (session->client.worker)   /* otherwise it goes with its connection */
         client_channel_closed(&session->client);
-        client_tell(&session->client, &news);
-    }
     memmove(session->channels + place, session->channels + place + 1, (session->channel_count - place) * sizeof(struct channel *));
     if (session->last_channel == channel)
         session->last_channel = NULL;
@@ -143,14 +140,6 @@ bool channel_set_last_queue(struct channel *channel, struct bytes name)
 
 /* ---- channel.* ------------------------------------------------------------------------------------------------------ */
 
-void channel_opened(struct channel *channel)
-{
-    struct amqp_value values[AMQP_CHANNEL_OPEN_OK_COUNT] = {amqp_text("")};
-    const struct client_news news = {.event = CLIENT_CHANNEL_CREATED, .channel = channel->number};
-    session_send(channel->session, channel->number, AMQP_CHANNEL_OPEN_OK, values);
-    client_tell(&channel->session->client, &news);
-}
-
 /* The first method on a number that is not open. */
 static void open_channel(struct session *session, uint16_t number, uint32_t id)
 {
@@ -167,7 +156,8 @@ static void open_channel(struct session *session, uint16_t number, uint32_t id)
         channel->waiting++;
         client_request(&session->client, &request);
     } else {
-        channel_opened(channel);
+        struct amqp_value values[AMQP_CHANNEL_OPEN_OK_COUNT] = {amqp_text("")};
+        session_send(session, number, AMQP_CHANNEL_OPEN_OK, values);
     }
 }
 

@@ -3,7 +3,6 @@
 #include "protocol/amqp/errors.h"
 #include "protocol/amqp/requests.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 /* The header of 0-9, whose clients get along with 0-9-1. */
@@ -13,11 +12,6 @@ static const uint8_t header_0_9[AMQP_PROTOCOL_HEADER_SIZE] = {'A', 'M', 'Q', 'P'
 #define LEAVE_TIMEOUT_US (3 * 1000000ull)
 
 /* ---- start ----------------------------------------------------------------------------------------------------------------------- */
-
-/* Client libraries decide by product and version what a server does: kombu takes basic.qos for the specification's unless the product is RabbitMQ, and then Celery
- * stalls on tasks with an ETA. So these two say whose behaviour it is, of which version; who answers stands in `platform`. */
-#define BEHAVES_LIKE "RabbitMQ"
-#define BEHAVES_LIKE_VERSION "3.13.0"
 
 static struct bytes server_properties(const struct session *session, uint8_t *room, size_t size)
 {
@@ -34,11 +28,9 @@ static struct bytes server_properties(const struct session *session, uint8_t *ro
     amqp_table_put_text(&writer, "cluster_name", bytes_of_text("godwit"));
     amqp_table_put_text(&writer, "copyright", bytes_of_text("Copyright (c) the Godwit authors"));
     amqp_table_put_text(&writer, "information", bytes_of_text("Licensed under the Apache License 2.0"));
-    char platform[64];
-    snprintf(platform, sizeof(platform), "Godwit %s", session->config->version);
-    amqp_table_put_text(&writer, "platform", bytes_of_text(platform));
-    amqp_table_put_text(&writer, "product", bytes_of_text(BEHAVES_LIKE));
-    amqp_table_put_text(&writer, "version", bytes_of_text(BEHAVES_LIKE_VERSION));
+    amqp_table_put_text(&writer, "platform", bytes_of_text("C"));
+    amqp_table_put_text(&writer, "product", bytes_of_text("Godwit"));
+    amqp_table_put_text(&writer, "version", bytes_of_text(session->config->version));
     CHECK(amqp_table_finish(&writer, &table));
     return table;
 }
@@ -123,17 +115,12 @@ static void start_ok(struct session *session, const struct amqp_value *values)
         return;
     }
     bool understood = is_plain ? plain(response, &user, &password) : amqplain(response, &user, &password);
-    char room[IDENTITY_NAME_MAX];
-    struct bytes name = identity_name(session->identity, room);
-    session->client.name = name;
     if (!understood || user.size > UINT8_MAX || !client_authenticate(&session->client, user, password, session->from_loopback)) {
         error_raise(session, NULL, AMQP_ACCESS_REFUSED, 0,
                     "Login was refused using authentication mechanism %.*s. For details see the broker logfile.", (int)mechanism.size, (const char *)mechanism.data);
-        session->client.name = (struct bytes){0};
         return;
     }
-    session->user = malloc(user.size + 1 + name.size);
-    session->client.name = (struct bytes){0};
+    session->user = malloc(user.size + 1);
     if (!session->user) {
         session_die(session);
         return;
@@ -142,8 +129,6 @@ static void start_ok(struct session *session, const struct amqp_value *values)
     session->user[user.size] = 0;
     session->user_size = (uint8_t)user.size;
     session->client.user = bytes_of(session->user, session->user_size);
-    if (name.size)
-        session->client.name = bytes_of(memcpy(session->user + user.size + 1, name.data, name.size), name.size);
     session->phase = PHASE_TUNING;
     struct amqp_value tune[AMQP_CONNECTION_TUNE_COUNT] = {
         [AMQP_CONNECTION_TUNE_CHANNEL_MAX] = amqp_number(session->config->channel_max), [AMQP_CONNECTION_TUNE_FRAME_MAX] = amqp_number(session->config->frame_max),

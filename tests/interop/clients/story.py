@@ -1,6 +1,7 @@
 """What the programs in Python share. A story is a function whose name says what is shown; `tell()` runs those asked for by name (all of
 them, when none is) and prints how each ended, in the words that run-clients reads.
 """
+import json
 import os
 import sys
 import time
@@ -20,6 +21,14 @@ def restart_the_broker():
     """Returns when the broker has been stopped and started again."""
     print("restart", flush=True)
     sys.stdin.readline()
+
+
+def administer(*arguments):
+    """What an administrator does with rabbitmqctl or `godwit ctl`; answers what the program printed."""
+    print("ctl " + json.dumps(arguments), flush=True)
+    answer = json.loads(sys.stdin.readline())
+    assert "printed" in answer, answer
+    return answer["printed"]
 
 
 def eventually(question, timeout_s=10):

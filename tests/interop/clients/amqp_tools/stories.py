@@ -1,5 +1,6 @@
 """The command line tools of rabbitmq-c (Debian's amqp-tools): a client in C."""
 import subprocess
+import tempfile
 
 from story import PORT, restart_the_broker, same, story, tell
 
@@ -44,7 +45,10 @@ def consume():
 def a_failing_command_gives_its_message_back():
     tool("declare-queue", "--queue=tools.failing")
     tool("publish", "--routing-key=tools.failing", "--body=x")
-    tool("consume", "--queue=tools.failing", "--count=1", "false")
+    with tempfile.NamedTemporaryFile("w", suffix=".sh") as script:   # amqp-consume takes a command's options for its own.
+        script.write("cat > /dev/null; exit 1\n")
+        script.flush()
+        tool("consume", "--queue=tools.failing", "--count=1", "sh", script.name)
     same(tool("get", "--queue=tools.failing"), "x")
     tool("delete-queue", "--queue=tools.failing")
 

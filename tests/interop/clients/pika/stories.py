@@ -1,10 +1,13 @@
 """pika's blocking connection (Debian's python3-pika)."""
+import json
+import re
 import time
 
 import pika
-from pika.exceptions import AMQPConnectionError, ChannelClosedByBroker, ConnectionClosedByBroker, NackError, UnroutableError
+from pika.exceptions import (AMQPConnectionError, ChannelClosedByBroker, ConnectionClosedByBroker, NackError, ProbableAccessDeniedError,
+                             ProbableAuthenticationError, UnroutableError)
 
-from story import URL, eventually, restart_the_broker, same, story, tell
+from story import URL, administer, eventually, restart_the_broker, same, story, tell
 
 
 def connect(**more):
@@ -67,6 +70,16 @@ def closes(code, call, *arguments, **keywords):
         same(error.reply_code, code)
         return error.reply_text
     raise AssertionError(f"{code} was expected")
+
+
+def shut_out(**how):
+    """No connection is to be had like that; answers the broker's code and words."""
+    try:
+        connect(**how)
+    except (ConnectionClosedByBroker, ProbableAccessDeniedError, ProbableAuthenticationError) as error:
+        code, text = re.search(r"""\((\d+)\) ['"](.*)['"]""", str(error)).groups()   # pika wraps what it takes for a reason.
+        return int(code), text
+    raise AssertionError("it let us in")
 
 
 @with_channel
@@ -360,12 +373,8 @@ def errors():
     fourth.basic_consume("pika.alone", lambda *delivery: None)
     closes(403, other.channel().basic_consume, "pika.alone", lambda *delivery: None, exclusive=True)
     fourth.queue_delete("pika.alone")
-    for change in ({"virtual_host": "no such vhost"}, {"credentials": pika.PlainCredentials("guest", "wrong")}):
-        try:
-            connect(**change)
-            raise AssertionError("it let us in")
-        except AMQPConnectionError:
-            pass
+    same(shut_out(virtual_host="no such vhost"), (530, "NOT_ALLOWED - vhost no such vhost not found"))
+    same(shut_out(credentials=pika.PlainCredentials("guest", "wrong"))[0], 403)
     connection.close()
     other.close()
 
@@ -394,6 +403,9 @@ def rules_of_queue_types():
          "NOT_IMPLEMENTED - cannot delete queue 'pika.some-quorum' in vhost '/'. queue.delete operations with if-empty flag set are not "
          "supported by quorum queues")
     ends_connection(540, lambda channel: channel.queue_delete("pika.some-quorum", if_unused=True))
+    same(ends_connection(540, lambda channel: (channel.basic_qos(prefetch_count=5, global_qos=True),
+                                               channel.basic_consume("pika.some-quorum", lambda *delivery: None))),
+         "NOT_IMPLEMENTED - queue 'pika.some-quorum' in vhost '/' does not support global qos")
     same(ends_connection(540, lambda channel: channel.basic_get("pika.some-stream")),
          "NOT_IMPLEMENTED - basic.get not supported by stream queues queue 'pika.some-stream' in vhost '/'")
     ends_connection(540, lambda channel: channel.queue_purge("pika.some-stream"))
@@ -414,6 +426,103 @@ def transactions(channel):
     same(depth(channel, queue), 0)
     channel.tx_commit()
     same(depth(channel, queue), 1)
+
+
+@story
+def permissions():
+    administer("add_user", "ada", "secret")
+    administer("set_permissions", "-p", "/", "ada", "^ada\\.", "^(ada\\..*|amq\\.default)$", "^(ada\\..*|pika\\.open)$")
+    theirs, connection = connect(), connect(credentials=pika.PlainCredentials("ada", "secret"))
+    channel, others = connection.channel, theirs.channel()
+    others.queue_declare("pika.open")
+    others.queue_declare("pika.shut")
+    channel().queue_declare("ada.queue", auto_delete=True)
+    same(closes(403, channel().queue_declare, "pika.mine"), "ACCESS_REFUSED - access to queue 'pika.mine' in vhost '/' refused for user 'ada'")
+    closes(403, channel().exchange_declare, "pika.exchange")
+    channel().basic_get("pika.open")
+    closes(403, channel().basic_get, "pika.shut")
+    closes(403, channel().basic_consume, "pika.shut", lambda *delivery: None)
+    closes(403, channel().queue_bind, "ada.queue", "amq.direct", "x")
+    closes(403, channel().queue_purge, "pika.shut")
+    closes(403, channel().queue_delete, "pika.open")
+    confirmed = channel()
+    confirmed.confirm_delivery()
+    confirmed.basic_publish("", "ada.queue", b"allowed")
+    same(closes(403, confirmed.basic_publish, "amq.direct", "x", b"refused"),
+         "ACCESS_REFUSED - access to exchange 'amq.direct' in vhost '/' refused for user 'ada'")
+    dead_lettering = {"x-dead-letter-exchange": "amq.direct"}
+    closes(403, channel().queue_declare, "ada.dead-lettering", arguments=dead_lettering)
+    others.queue_delete("pika.open")
+    others.queue_delete("pika.shut")
+    connection.close()
+    theirs.close()
+    administer("delete_user", "ada")
+
+
+@story
+def virtual_hosts():
+    administer("add_vhost", "elsewhere")
+    administer("add_user", "grace", "secret")
+    administer("set_permissions", "-p", "elsewhere", "grace", ".*", ".*", ".*")
+    credentials = pika.PlainCredentials("grace", "secret")
+    here, there = connect(), connect(credentials=credentials, virtual_host="elsewhere")
+    channels = here.channel(), there.channel()
+    for channel, body in zip(channels, (b"here", b"there")):
+        channel.queue_declare("pika.same-name", auto_delete=True)
+        channel.basic_publish("", "pika.same-name", body)
+    same([get(channel, "pika.same-name")[2] for channel in channels], [b"here", b"there"])
+    same(closes(404, there.channel().queue_declare, "pika.none", passive=True), "NOT_FOUND - no queue 'pika.none' in vhost 'elsewhere'")
+    same(shut_out(credentials=credentials), (530, "NOT_ALLOWED - access to vhost '/' refused for user 'grace'"))
+    administer("delete_vhost", "elsewhere")
+    try:
+        listen(channels[1], 10)
+        raise AssertionError("the virtual host's connection is still open")
+    except ConnectionClosedByBroker as error:
+        same((error.reply_code, error.reply_text), (320, "CONNECTION_FORCED - vhost 'elsewhere' is deleted"))
+    channels[0].queue_delete("pika.same-name")
+    here.close()
+    administer("delete_user", "grace")
+
+
+@with_channel
+def policies(channel):
+    """They apply to queues that are there already, and stop when they are cleared."""
+    dead = channel.queue_declare("", exclusive=True).method.queue
+    channel.queue_declare("pika.policed")
+    channel.basic_publish("", "pika.policed", b"old")
+    rules = {"message-ttl": 100, "max-length": 1, "dead-letter-exchange": "", "dead-letter-routing-key": dead}
+    administer("set_policy", "short", "^pika\\.policed$", json.dumps(rules), "--apply-to", "queues")
+    channel.basic_publish("", "pika.policed", b"new")
+    same([(body, properties.headers["x-first-death-reason"]) for _, properties, body in (get(channel, dead) for _ in range(2))],
+         [(b"old", "maxlen"), (b"new", "expired")])
+    administer("set_policy", "higher", "^pika\\.policed$", json.dumps({"max-length": 2}), "--apply-to", "queues", "--priority", "5")
+    for body in "abc":
+        channel.basic_publish("", "pika.policed", body)
+    same(bodies(channel, "pika.policed", 2), ["b", "c"])
+    administer("clear_policy", "higher")
+    administer("clear_policy", "short")
+    administer("set_operator_policy", "most", "^pika\\.policed$", json.dumps({"max-length": 1}), "--apply-to", "queues")
+    for body in "abc":
+        channel.basic_publish("", "pika.policed", body)
+    time.sleep(0.3)
+    same(bodies(channel, "pika.policed", 1), ["c"])
+    administer("clear_operator_policy", "most")
+    same(depth(channel, dead), 0)
+    channel.queue_delete("pika.policed")
+
+
+@story
+def limits():
+    administer("add_vhost", "small")
+    administer("set_permissions", "-p", "small", "guest", ".*", ".*", ".*")
+    administer("set_vhost_limits", "-p", "small", json.dumps({"max-queues": 1, "max-connections": 1}))
+    connection = connect(virtual_host="small")
+    connection.channel().queue_declare("one")
+    same(closes(406, connection.channel().queue_declare, "two"),
+         "PRECONDITION_FAILED - cannot declare queue 'two': queue limit in vhost 'small' (1) is reached")
+    same(shut_out(virtual_host="small"), (530, "NOT_ALLOWED - access to vhost 'small' refused for user 'guest': connection limit (1) is reached"))
+    connection.close()
+    administer("delete_vhost", "small")
 
 
 @story
