@@ -41,6 +41,20 @@ def test_never_early(channel, name):
     assert time.monotonic() - begin >= 0.4
 
 
+def test_never_early_after_a_pause(channel, name):
+    """A broker that had nothing to do for a while knows what time it is all the same."""
+    queue = name()
+    channel.queue_declare(queue, exclusive=True, arguments={"x-message-ttl": 400})
+    channel.confirm_delivery()
+    for pause_s in (0.2, 0.45, 0.7):
+        time.sleep(pause_s)
+        begin = time.monotonic()
+        channel.basic_publish("", queue, b"x")
+        time.sleep(0.1)
+        there = channel.basic_get(queue, auto_ack=True)[2]
+        assert there == b"x" or time.monotonic() - begin >= 0.4
+
+
 def test_a_message_of_its_own_time(channel, queue, eventually):
     channel.confirm_delivery()
     channel.basic_publish("", queue, b"short", expiring("300"))
