@@ -273,9 +273,6 @@ void client_resume(struct client *client, uint64_t queue, uint32_t handle);
  * not say no_ack) is to be settled, or may be refused. */
 void client_bind_to_limit(struct client *client, uint64_t queue, uint32_t handle);
 
-/* Is that queue a stream? Then what it is called. */
-bool client_stream_name(const struct client *client, uint64_t queue, struct bytes *name);
-
 /* ---- requests -------------------------------------------------------------------------------------------------------- */
 
 void client_request(struct client *client, const struct request *request);

@@ -564,15 +564,6 @@ void client_refuse(struct client *client, const struct delivery *delivery)
     send_refuse(client, COMMAND_REFUSE, delivery->queue, delivery->seq, delivery->handle);
 }
 
-bool client_stream_name(const struct client *client, uint64_t queue, struct bytes *name)
-{
-    const struct queue_entry *entry = topology_queue_by_id(&client->worker->topology, queue);
-    if (!entry || settings_type(entry->settings) != QUEUE_STREAM)
-        return false;
-    *name = entry->name;
-    return true;
-}
-
 void client_resume(struct client *client, uint64_t queue, uint32_t handle)
 {
     send_refuse(client, COMMAND_RESUME, queue, 0, handle);

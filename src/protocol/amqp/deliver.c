@@ -216,7 +216,6 @@ static __attribute__((noinline)) void deliver_with_header(struct session *sessio
     struct message message;
     struct added made;
     uint64_t tag = read_message(delivery, &message, &made) ? take_tag(channel, delivery->queue, delivery->seq, consumer->no_ack, !of_stream) : 0;
-    channel->has_streams |= of_stream;
     if (UNLIKELY(tag == 0))
         no_tag(session, delivery);
     else

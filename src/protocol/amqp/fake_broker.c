@@ -189,13 +189,6 @@ void client_refuse(struct client *client, const struct delivery *delivery)
     say(client->worker, "refuse %llu %llu\n", (unsigned long long)delivery->queue, (unsigned long long)delivery->seq);
 }
 
-bool client_stream_name(const struct client *client, uint64_t queue, struct bytes *name)
-{
-    (void)client;
-    *name = bytes_of_text("a-stream");
-    return queue == FAKE_STREAM;
-}
-
 uint64_t client_consumer_timeout(struct client *client, uint64_t queue, uint64_t otherwise_ms)
 {
     (void)client;

@@ -52,9 +52,6 @@ bool fake_lets_in(struct worker *fake);
 /* Ends a turn. */
 void fake_turn(struct worker *fake);
 
-/* The id of a queue that is a stream. */
-#define FAKE_STREAM 77u
-
 /* A message on its way to consumer `number`: its content is made of these. The memory is the chunk's that *chunk is set to, with one reference. */
 struct delivery fake_delivery(struct worker *fake, const char *exchange, const char *key, struct bytes body, struct chunk **chunk);
 

@@ -75,7 +75,6 @@ struct channel {
     uint32_t prefetch;            /* of consumers to come; 0: no limit */
     uint32_t limit;               /* of the whole channel; 0: no limit */
     uint32_t consumer_count, refused_count;
-    bool has_streams;        /* a consumer got something of a stream */
     uint32_t resume_first;        /* number of the consumer that is first to go on, so that none is always last */
     struct content *content;      /* a publish of which not everything has arrived, see publish.c */
     struct tx *tx;                /* NULL: not transactional */

@@ -9,28 +9,11 @@ struct settling {
     struct channel *channel;
     enum settle_kind kind;
     struct transaction *transaction;
-    uint32_t refused_in;     /* the method with which messages of a stream cannot be given back; 0: they can */
 };
-
-/* What a stream has delivered can only be acknowledged. True: the connection was told so. */
-static bool refuse_for_stream(struct settling *settling, uint64_t queue)
-{
-    struct session *session = settling->channel->session;
-    struct bytes name, vhost = client_vhost_name(&session->client);
-    if (!settling->refused_in || !client_stream_name(&session->client, queue, &name))
-        return false;
-    error_raise(session, settling->channel, AMQP_NOT_IMPLEMENTED, settling->refused_in,
-                "basic.nack and basic.reject not supported by stream queues queue '%.*s' in vhost '%.*s'", (int)name.size, (const char *)name.data,
-                (int)vhost.size, (const char *)vhost.data);
-    settling->refused_in = 0;
-    return true;
-}
 
 static void settle_run(void *owner, uint64_t queue, uint64_t seq, uint64_t count)
 {
-    struct settling *settling = owner;
-    if (UNLIKELY(settling->channel->has_streams) && refuse_for_stream(settling, queue))
-        return;
+    const struct settling *settling = owner;
     /* Answers that the broker made up itself lie in no queue. */
     if (queue)
         client_settle(&settling->channel->session->client, queue, settling->kind, seq,
@@ -39,7 +22,7 @@ static void settle_run(void *owner, uint64_t queue, uint64_t seq, uint64_t count
 
 void settle_tag(struct channel *channel, uint64_t tag, bool multiple, enum settle_kind kind, uint32_t id)
 {
-    struct settling settling = {.channel = channel, .kind = kind, .refused_in = kind == SETTLE_ACK ? 0 : id};
+    struct settling settling = {.channel = channel, .kind = kind};
     if (channel->tx) {
         settling.transaction = tx_transaction(channel);
         if (!settling.transaction) {
@@ -63,10 +46,8 @@ static void recover(struct channel *channel, const struct amqp_method *method)
         error_raise(channel->session, channel, AMQP_NOT_IMPLEMENTED, id, "requeue=false");
         return;
     }
-    struct settling settling = {.channel = channel, .kind = SETTLE_REQUEUE, .refused_in = id};
+    struct settling settling = {.channel = channel, .kind = SETTLE_REQUEUE};
     unacked_take(&channel->unacked, 0, true, false, settle_run, &settling);
-    if (!settling.refused_in)
-        return;
     if (channel->refused_count)
         consume_resume(channel);
     if (id == AMQP_BASIC_RECOVER)
