@@ -13,6 +13,11 @@ static struct stage *stage_of(struct worker *worker, unsigned shard, bool durabl
     return &worker->stages[shard * 2 + durable];
 }
 
+struct stage *publishing_stage(struct worker *worker, unsigned shard)
+{
+    return stage_of(worker, shard, false);
+}
+
 /* ---- slices -------------------------------------------------------------------------------------------------------- */
 
 static void add_slice(struct worker *worker, unsigned shard, const struct stage *stage)

@@ -43,7 +43,6 @@ struct relay {
     uint32_t active;                  /* under way */
     uint64_t active_bytes;
     uint64_t retry_us, version;       /* of parked ones: when, and the topology's version when they were */
-    struct stage stage;               /* records for other shards */
     uint64_t *starved;                /* ids of queues that wait for room */
     uint32_t starved_count, starved_room;
     struct route route;
@@ -75,7 +74,6 @@ static struct relay *relay_of(struct shard *shard)
     if (!relay)
         return NULL;
     relay->next_serial = 1;
-    relay->stage.durable = false;
     return shard->relay = relay;
 }
 
@@ -89,7 +87,6 @@ void relay_free(struct relay *relay)
         free(message);
     }
     map_deinit(&relay->messages);
-    CHECK(!relay->stage.chunk);
     route_deinit(&relay->route);
     free(relay->starved);
     free(relay);
@@ -373,8 +370,8 @@ static void drop(struct shard *shard, struct relayed *message, const struct plac
 static bool send(struct shard *shard, const struct relayed *message, const struct letter *letter, uint32_t first, uint32_t end, bool durable, uint64_t arrived_ms)
 {
     struct worker *worker = shard->worker;
-    struct stage *stage = &shard->relay->stage;
     unsigned to = queue_id_shard(message->steps[first].target.queue);
+    struct stage *stage = publishing_stage(worker, to);
     const struct step *steps = durable ? message->steps : message->steps + first;
     uint32_t count = durable ? message->count : end - first;
     uint8_t type = durable ? RECORD_RELAYED : RECORD_PUBLISH;
@@ -443,7 +440,7 @@ static bool send_elsewhere(struct shard *shard, struct relayed *message, const s
 /* The message as a publish to the queues in this shard, laid out and enqueued, but for consumers to see. NULL: out of memory. */
 static uint8_t *enqueue_here(struct shard *shard, struct relayed *message, const struct letter *letter)
 {
-    struct stage *stage = &shard->relay->stage;
+    struct stage *stage = publishing_stage(shard->worker, shard->index);
     uint32_t first = 0, end;
     while (queue_id_shard(message->steps[first].target.queue) != shard->index)
         first++;
@@ -618,7 +615,6 @@ void relay_turn(struct shard *shard)
         go_on(shard, message);
     for (unsigned i = 0; i < TURN_MAX && relay->waiting.first; i++)
         go_on(shard, take_first(&relay->waiting));
-    stage_drop(&relay->stage, shard->worker->chunks);
     if (relay->starved_count && has_room(relay))
         feed_starved(shard);
 }

@@ -133,6 +133,8 @@ void worker_change(struct worker *worker, const struct topology_change *change);
 void worker_settings(struct worker *worker);
 
 /* ---- publishing.c ---- */
+/* Where what is not logged as it lies is laid out for a shard: for each a chunk of its own, since a chunk's messages belong to one shard. */
+struct stage *publishing_stage(struct worker *worker, unsigned shard);
 void publishing_seal(struct worker *worker);                 /* slices of this turn become commands */
 void publishing_confirmed(struct worker *worker, const struct command_confirm *command);
 void publishing_flow(struct worker *worker, const struct command_flow *command);

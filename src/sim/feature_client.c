@@ -347,7 +347,7 @@ static void take_message(struct feature_client *client)
     if (client->from_dead)
         feature_deliver_dead(world->model, chain, &client->arriving);
     else
-        feature_deliver(world->model, chain, client->index, &client->arriving);
+        feature_deliver(world->model, chain, client->index, client->state == FEATURE_CLOSING, &client->arriving);
     client->arrivals = grown(client->arrivals, client->arrival_count, &client->arrival_room, sizeof(*client->arrivals));
     if (is_stream) {
         if (client->arrival_count && client->arrivals[client->arrival_count - 1].offset + 1 != client->arriving.offset)

@@ -70,7 +70,7 @@ static void check_single_active(struct feature_model *model, unsigned chain, uns
     *active = client;
 }
 
-void feature_deliver(struct feature_model *model, unsigned chain, unsigned client, const struct feature_arrival *arrival)
+void feature_deliver(struct feature_model *model, unsigned chain, unsigned client, bool leaving, const struct feature_arrival *arrival)
 {
     struct feature_message *message = known(model, chain, arrival->number);
     const struct chain *of = &model->plan->chains[chain];
@@ -95,7 +95,12 @@ void feature_deliver(struct feature_model *model, unsigned chain, unsigned clien
     if ((of->features & CHAIN_DELIVERY_LIMIT) && message->returns > of->delivery_limit && !model->plan->drop && !model->plan->base.crashes)
         trace_fail(model->trace, "delivery limit", "message %" PRIu64 " of %s was given back %u times, the limit is %u", arrival->number, of->source, message->returns,
                    of->delivery_limit);
-    check_single_active(model, chain, client, arrival->number);
+    /* At rest nothing keeps an expired message on its way. */
+    if (model->plan->parts[client].role == ROLE_ADMIN && message->ttl_ms != NO_TTL && message->known_us && !message->delay_ms &&
+        model->trace->now_us > message->known_us + message->ttl_ms * 1000ull + LATE_US)
+        trace_fail(model->trace, "expired is gone", "%s gives message %" PRIu64 ", which expired long ago", of->source, arrival->number);
+    if (!leaving)
+        check_single_active(model, chain, client, arrival->number);
 }
 
 static void check_death(struct feature_model *model, const struct chain *of, struct feature_message *message, const struct feature_arrival *arrival)
@@ -111,7 +116,7 @@ static void check_death(struct feature_model *model, const struct chain *of, str
         trace_fail(model->trace, "dead letters", "message %" PRIu64 " of %s is said to be rejected, which nobody did", arrival->number, of->source);
     if (maxlen && !(of->features & CHAIN_DROP_HEAD))
         trace_fail(model->trace, "dead letters", "message %" PRIu64 " of %s is said to be too much", arrival->number, of->source);
-    if (limit && (!(of->features & CHAIN_DELIVERY_LIMIT) || (!model->plan->drop && !model->plan->base.crashes && message->returns <= of->delivery_limit)))
+    if (limit && (!(of->features & CHAIN_DELIVERY_LIMIT) || message->returns + model->left[message->chain] <= of->delivery_limit))
         trace_fail(model->trace, "delivery limit", "message %" PRIu64 " of %s died after %u returns, the limit is %u", arrival->number, of->source, message->returns,
                    of->delivery_limit);
     if (!expired && !rejected && !maxlen && !limit)
@@ -142,6 +147,7 @@ void feature_end(struct feature_model *model, uint64_t number, enum feature_end 
     struct feature_message *message = feature_message(model, number);
     if (end == END_NONE) {
         message->returns++;
+        message->loose = true;
         return;
     }
     message->end = (uint8_t)end;
@@ -158,6 +164,9 @@ void feature_lost(struct feature_model *model, unsigned client)
 
 void feature_gone(struct feature_model *model, unsigned client)
 {
+    const struct feature_part *part = &model->plan->parts[client];
+    for (unsigned i = 0; i < CHAINS_MAX; i++)
+        model->left[i] += part->role == ROLE_ADMIN || (part->role == ROLE_CONSUMER && part->chain == i);
     for (unsigned i = 0; i < CHAINS_MAX; i++)
         if (model->active[i] == client)
             model->active[i] = FEATURE_CLIENTS_MAX;
@@ -185,7 +194,7 @@ void feature_count_begin(struct feature_model *model, unsigned chain)
 {
     for (uint64_t i = 0; i < model->count; i++)
         if (model->messages[i].chain == chain)
-            model->messages[i].here = model->messages[i].there = 0;
+            model->messages[i].here = model->messages[i].there = model->messages[i].loose = 0;
 }
 
 /* Of two messages that follow each other out of a queue at rest, was the second to come first? */
@@ -198,14 +207,10 @@ static bool out_of_order(const struct chain *of, const struct feature_message *f
 
 static void check_source(struct feature_model *model, const struct chain *of, const uint64_t *numbers, unsigned count)
 {
-    uint64_t now = model->trace->now_us;
     for (unsigned i = 0; i < count; i++) {
         const struct feature_message *message = feature_message(model, numbers[i]);
         if (i > 0 && out_of_order(of, feature_message(model, numbers[i - 1]), message))
             trace_fail(model->trace, "priority order", "%s gives message %" PRIu64 " before %" PRIu64, of->source, numbers[i - 1], numbers[i]);
-        uint64_t arrived_us = message->known_us ? message->known_us + message->delay_ms * 1000ull : 0;
-        if (message->ttl_ms != NO_TTL && arrived_us && now > arrived_us + message->ttl_ms * 1000ull + LATE_US && !message->delay_ms)
-            trace_fail(model->trace, "expired is gone", "%s gives message %" PRIu64 ", which expired long ago", of->source, numbers[i]);
     }
     if ((of->features & CHAIN_DROP_HEAD) && count > of->max_length)
         trace_fail(model->trace, "overflow", "%s has %u messages, its length is %u", of->source, count, of->max_length);
@@ -232,7 +237,7 @@ void feature_count_end(struct feature_model *model, unsigned chain)
         if (message->chain != chain)
             continue;
         bool somewhere = message->here || message->there;
-        if (message->here && message->there)
+        if (message->here && message->there && !message->loose)
             trace_fail(model->trace, "never doubled", "message %" PRIu64 " is in %s and in %s", i + 1, of->source, of->dead);
         if (message->dead && !message->buried && !message->there)
             trace_fail(model->trace, "dead letters", "message %" PRIu64 " was in %s and is lost", i + 1, of->dead);

@@ -23,7 +23,8 @@ struct feature_message {
     bool sure;                   /* its end is on disk */
     bool dead;                   /* it was found in the dead queue at rest */
     bool buried;                 /* and acknowledged there for good */
-    uint8_t here, there;         /* copies found in source and dead queue while draining */
+    uint8_t here, there;         /* copies found in source and dead queue while counting */
+    bool loose;                  /* given back to the source while counting: it may die of that, or expire */
 };
 
 struct feature_model {
@@ -34,6 +35,7 @@ struct feature_model {
     uint32_t epoch;              /* the broker's life, from 1 */
     unsigned active[CHAINS_MAX];        /* the client that a single active consumer is; FEATURE_CLIENTS_MAX: not known */
     uint64_t delivered, died;
+    uint32_t left[CHAINS_MAX];   /* consumers that went: each may have held any message, and given it back unseen */
 };
 
 /* What came with a message. */
@@ -53,8 +55,8 @@ static inline struct feature_message *feature_message(struct feature_model *mode
 uint64_t feature_publish(struct feature_model *model, unsigned chain, uint32_t stream, uint32_t order, uint8_t priority, uint32_t ttl_ms, uint32_t delay_ms);
 void feature_confirm(struct feature_model *model, uint64_t number, bool accepted);
 
-/* A consumer of the source, of the dead queue, has got it. `client`: which one; `others_open`: may another consumer of the chain be the active one? */
-void feature_deliver(struct feature_model *model, unsigned chain, unsigned client, const struct feature_arrival *arrival);
+/* A consumer of the source, of the dead queue, has got it. `client`: which one; `leaving`: it has said that it goes, and this was on its way. */
+void feature_deliver(struct feature_model *model, unsigned chain, unsigned client, bool leaving, const struct feature_arrival *arrival);
 void feature_deliver_dead(struct feature_model *model, unsigned chain, const struct feature_arrival *arrival);
 
 /* The client has said what becomes of it. */

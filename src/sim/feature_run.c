@@ -166,6 +166,9 @@ static void rest(struct feature_run *run, bool gone, uint64_t until_us)
             trace_fail(run->trace, "progress", "after %lu steps and %lu us without faults %s", (unsigned long)steps, (unsigned long)(run->trace->now_us - begin),
                        gone ? "some client still waits" : "the counting client still waits");
             sim_broker_note(&run->broker);
+            for (unsigned i = 0; i <= run->plan.client_count; i++)
+                trace_note(run->trace, "client %u (role %d, state %d): %lu unconfirmed, %u answers due", i, (int)run->clients[i].part.role, (int)run->clients[i].state,
+                           (unsigned long)run->clients[i].unconfirmed_left, run->clients[i].answers_due);
         }
     }
 }

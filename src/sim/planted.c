@@ -52,7 +52,7 @@ static struct sim_options options_for(uint64_t seed, int bug)
 
 static bool clean_runs_are_good(planted_run *run)
 {
-    char why[64], command[256];
+    char why[64], command[512];
     for (uint64_t seed = 1; seed <= CLEAN_SEEDS; seed++) {
         struct sim_options options = options_for(seed, -1);
         if (seed_is_good(run, &options, seed, why))

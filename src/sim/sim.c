@@ -30,7 +30,7 @@ static uint64_t run_seed(const struct sim_options *options, uint64_t seed, struc
 
 static void report_failure(const struct sim_options *options, uint64_t seed, const struct trace *trace)
 {
-    char command[256];
+    char command[512];
     sim_options_command(options, seed, command, sizeof(command));
     fprintf(stderr, "\nseed %" PRIu64 " broke \"%s\":\n  %s\nthe last events:\n", seed, trace->invariant, trace->failure);
     trace_print_kept(trace);
