@@ -22,6 +22,11 @@ static void note_product(struct remote *remote, struct bytes properties)
 {
     struct amqp_field field;
     remote->product[0] = '\0';
+    /* Godwit says RabbitMQ where clients look, and its own name in `platform`. */
+    if (amqp_table_find(properties, "platform", &field) && field.type == 'S' && field.bytes.size > 7 && memcmp(field.bytes.data, "Godwit ", 7) == 0) {
+        append_text(remote->product, sizeof remote->product, field.bytes);
+        return;
+    }
     if (amqp_table_find(properties, "product", &field) && field.type == 'S')
         append_text(remote->product, sizeof remote->product, field.bytes);
     if (amqp_table_find(properties, "version", &field) && field.type == 'S')

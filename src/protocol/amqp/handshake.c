@@ -3,6 +3,7 @@
 #include "protocol/amqp/errors.h"
 #include "protocol/amqp/requests.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 /* The header of 0-9, whose clients get along with 0-9-1. */
@@ -12,6 +13,11 @@ static const uint8_t header_0_9[AMQP_PROTOCOL_HEADER_SIZE] = {'A', 'M', 'Q', 'P'
 #define LEAVE_TIMEOUT_US (3 * 1000000ull)
 
 /* ---- start ----------------------------------------------------------------------------------------------------------------------- */
+
+/* Client libraries decide by product and version what a server does: kombu takes basic.qos for the specification's unless the product is RabbitMQ, and then Celery
+ * stalls on tasks with an ETA. So these two say whose behaviour it is, of which version; who answers stands in `platform`. */
+#define BEHAVES_LIKE "RabbitMQ"
+#define BEHAVES_LIKE_VERSION "3.13.0"
 
 static struct bytes server_properties(const struct session *session, uint8_t *room, size_t size)
 {
@@ -28,9 +34,11 @@ static struct bytes server_properties(const struct session *session, uint8_t *ro
     amqp_table_put_text(&writer, "cluster_name", bytes_of_text("godwit"));
     amqp_table_put_text(&writer, "copyright", bytes_of_text("Copyright (c) the Godwit authors"));
     amqp_table_put_text(&writer, "information", bytes_of_text("Licensed under the Apache License 2.0"));
-    amqp_table_put_text(&writer, "platform", bytes_of_text("C"));
-    amqp_table_put_text(&writer, "product", bytes_of_text("Godwit"));
-    amqp_table_put_text(&writer, "version", bytes_of_text(session->config->version));
+    char platform[64];
+    snprintf(platform, sizeof(platform), "Godwit %s", session->config->version);
+    amqp_table_put_text(&writer, "platform", bytes_of_text(platform));
+    amqp_table_put_text(&writer, "product", bytes_of_text(BEHAVES_LIKE));
+    amqp_table_put_text(&writer, "version", bytes_of_text(BEHAVES_LIKE_VERSION));
     CHECK(amqp_table_finish(&writer, &table));
     return table;
 }
