@@ -91,7 +91,10 @@ static void tell_difference(const char *name, const char *what, bool had, const 
                             char *difference, size_t room)
 {
     char before_text[SHOWN_MAX + 64], now_text[SHOWN_MAX + 64], before_value[SHOWN_MAX + 8], now_value[SHOWN_MAX + 8];
-    if (had && has && show(before, before_value, sizeof(before_value)) && show(now, now_value, sizeof(now_value))) {
+    if (had && has && now->type == 'V') {
+        snprintf(now_text, sizeof(now_text), "none");
+        snprintf(before_text, sizeof(before_text), "'%s'", show(before, before_value, sizeof(before_value)) ? before_value : "");
+    } else if (had && has && show(before, before_value, sizeof(before_value)) && show(now, now_value, sizeof(now_value))) {
         snprintf(before_text, sizeof(before_text), "'%s'", before_value);   /* where both are there, RabbitMQ does not name the types */
         snprintf(now_text, sizeof(now_text), "'%s'", now_value);
     } else {

@@ -535,6 +535,11 @@ static void request_purge(struct shard *shard, struct queue *queue, const struct
 /* The shard's part of a deletion: its conditions. */
 static void request_delete(struct shard *shard, struct queue *queue, const struct command_request *request)
 {
+    if (UNLIKELY((request->flags & (REQUEST_IF_UNUSED | REQUEST_IF_EMPTY)) && settings_type(queue->settings) == QUEUE_QUORUM)) {
+        request_refuse(shard->worker, request, 540, "NOT_IMPLEMENTED - cannot delete queue '%.*s' in vhost '%.*s'. queue.delete operations with %s flag set are not "
+                       "supported by quorum queues", NAME(request), VHOST(shard, request), request->flags & REQUEST_IF_UNUSED ? "if-unused" : "if-empty");
+        return;
+    }
     unsigned conditions = queue->stream ? 0 : request->flags;   /* RabbitMQ looks at none for a stream */
     if ((conditions & (REQUEST_IF_UNUSED | REQUEST_IF_EMPTY)) && settings_type(queue->settings) == QUEUE_QUORUM) {
         request_refuse(shard->worker, request, 540, "NOT_IMPLEMENTED - cannot delete queue '%.*s' in vhost '%.*s'. queue.delete operations with %s flag set are not "
