@@ -1,6 +1,7 @@
 /* Who may connect, and with how many channels: the master's answers to connection.open, and its list of connections. The order of the questions and the texts are
  * RabbitMQ's. */
 #include "broker/connections.h"
+#include "broker/events.h"
 #include "broker/worker_internal.h"
 
 #include <stdio.h>
@@ -30,6 +31,7 @@ void master_open(struct master *master, const struct command_request *request)
         request_refuse(worker, request, 506, "RESOURCE_ERROR - no memory for the connection");
     } else {
         master_answer(master, request)->queue = vhost->id;
+        event_connection(worker, true, request->client, vhost, user_name, request_arguments(request));
     }
 }
 

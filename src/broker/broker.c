@@ -26,6 +26,8 @@ struct broker *broker_new(const struct broker_config *config)
     broker->config = *config;
     memcpy(broker->random, config->random, sizeof(broker->random));
     broker->config.random = broker->random;
+    snprintf(broker->node, sizeof(broker->node), "%s", config->node ? config->node : "godwit@localhost");
+    broker->config.node = broker->node;
     broker->hash_seed = load_le64(broker->random + 24);
     if (!broker->config.memory_per_worker)
         broker->config.memory_per_worker = MEMORY_DEFAULT;

@@ -14,6 +14,7 @@ struct broker_config {
     uint64_t memory_per_worker;    /* bytes of message bodies kept in memory before queues page out; 0: default */
     uint64_t disk_free_limit;      /* bytes; below it publishers are blocked; 0: default (50 MB) */
     uint64_t max_clients;          /* per worker; 0: default */
+    const char *node;              /* what it calls itself in events and traces; copied; NULL: "godwit@localhost" */
     struct alarm_sink *alarms;     /* thread-safe; borrowed */
     struct bytes definitions;      /* what every start declares, see definitions_import.c; empty: nothing; borrowed until broker_open returns */
     const uint8_t *random;         /* 32 bytes of randomness for generated names and salts; copied */

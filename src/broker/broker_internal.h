@@ -16,6 +16,7 @@ struct broker {
     struct broker_config config;
     unsigned shards;
     uint8_t random[32];
+    char node[128];                /* its name */
     uint64_t hash_seed;
     struct worker *workers[WORKERS_MAX];
     /* Would shard i's log refuse an append? enum gw_err; written by its owner, read by whoever publishes. */

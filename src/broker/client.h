@@ -155,7 +155,7 @@ struct client {
     struct worker *worker;
     uint64_t id;                 /* unique while the broker runs; its low 32 bits are the slot, see worker.c */
     uint64_t in_flight;          /* bytes published that shards have not yet taken in */
-    struct bytes user;           /* the session's; set before REQUEST_OPEN, valid until client_detach */
+    struct bytes user, name;     /* the session's: its user, what its connection is called; set before REQUEST_OPEN, valid until client_detach */
     uint32_t vhost;              /* id of the vhost that it opened; 0: none yet */
     bool may_everything;         /* in that vhost, see permissions.h */
     uint64_t scope;              /* of the routes that are cached for it */
@@ -190,6 +190,18 @@ void client_time(struct client *client, uint64_t now_us);
 /* The name of the vhost that the client has opened, empty when it is gone. Borrowed until the next turn. */
 struct bytes client_vhost_name(const struct client *client);
 
+/* What those who listen to amq.rabbitmq.event hear of; costs next to nothing when nobody does. */
+enum client_event { CLIENT_CHANNEL_CREATED, CLIENT_CHANNEL_CLOSED, CLIENT_CONSUMER_CREATED, CLIENT_CONSUMER_DELETED };
+struct client_news {
+    enum client_event event;
+    uint16_t channel;
+    uint64_t queue;              /* of a consumer: its queue's id … */
+    struct bytes tag;            /* … and its tag, … */
+    uint32_t prefetch;           /* … and of one that is created: */
+    bool no_ack, exclusive;
+};
+void client_tell(const struct client *client, const struct client_news *news);
+
 /* ---- publishing, the hot path in ----------------------------------------------------------------------------------- */
 
 enum publish_result {
@@ -216,12 +228,13 @@ struct publish {
     /* the worker fills in: */
     uint8_t *body;               /* where the session writes body_size bytes; NULL: they are not wanted */
     struct bytes content;        /* of an unroutable mandatory one, after client_publish_end: for the return. Valid while `chunk` is held */
-    struct chunk *chunk;
+    struct chunk *chunk;         /* of an unroutable one: where it is not NULL the broker wants to see the message, client_publish_end is owed */
     struct publish_place {       /* private to publishing.c */
         uint8_t *record, *content;
         uint64_t content_size;
         uint32_t targets;
         bool durable, expires;
+        bool traced;                 /* set with a chunk only */
     } place;
 };
 
@@ -229,7 +242,8 @@ struct publish {
  * is told only when there is none of these. */
 enum publish_result client_publish_judge(struct client *client, const struct publish *publish);
 
-/* Routes and makes room. On ROUTED (or UNROUTABLE with mandatory) write the body at publish->body, then call client_publish_end; on anything else it is over.
+/* Routes and makes room. On ROUTED (or UNROUTABLE with a chunk: mandatory ones, and those that are traced) write the body at publish->body, then call
+ * client_publish_end; on anything else it is over.
  * Cheap when exchange and routing key are those of the channel's last publish. */
 enum publish_result client_publish_begin(struct client *client, struct publish *publish);
 
@@ -237,7 +251,7 @@ enum publish_result client_publish_begin(struct client *client, struct publish *
 enum publish_result client_publish_begin_copied(struct client *client, struct publish *publish, const struct bytes copies[2]);
 
 /* The body is complete: the message is on its way. For an unroutable mandatory one: content and chunk are set, the caller releases
- * the chunk with client_release. */
+ * the chunk with client_release; of another unroutable one nothing is left. */
 void client_publish_end(struct client *client, struct publish *publish);
 
 /* The body will never be complete (the channel closed half-way). */

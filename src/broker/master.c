@@ -10,6 +10,7 @@
 #include "broker/connections.h"
 #include "broker/delayed.h"
 #include "broker/control.h"
+#include "broker/events.h"
 #include "protocol/amqp/table.h"
 
 #include <stdio.h>
@@ -30,6 +31,7 @@ struct master {
     struct topology topology;
     struct connections connections;
     struct step *first, *last;       /* in order */
+    struct step *next;               /* the first that is not broadcast; those before it only wait to be acknowledged */
     uint64_t next_sequence, broadcast_sequence;
     uint64_t acknowledged[WORKERS_MAX];
     uint64_t next_transient;         /* the next transient queue's number */
@@ -95,6 +97,8 @@ static struct step *step_add(struct master *master)
     else
         master->first = step;
     master->last = step;
+    if (!master->next)
+        master->next = step;
     return step;
 }
 
@@ -121,6 +125,13 @@ static struct command_answer *answer_only(struct master *master, const struct co
     return step->answer;
 }
 
+/* Who asks; empty: nobody. */
+static struct bytes user_of(struct master *master, const struct command_request *request)
+{
+    const struct connection_entry *entry = request ? connections_find(&master->connections, request->client) : NULL;
+    return entry ? entry->user->name : (struct bytes){0};
+}
+
 /* Applies and sends on a change. The answer, if any, becomes `request`'s. NULL: the log refused; nothing happened. */
 static struct step *change_topology(struct master *master, const struct topology_change *change, bool durable, const struct command_request *request)
 {
@@ -142,6 +153,7 @@ static struct step *change_topology(struct master *master, const struct topology
     /* From the copy, since what `change` points into may go with what it deletes. */
     struct topology_change copy;
     CHECK(topology_change_read(bytes_of(step->change, step->change_size), &copy));
+    events_of_change(master->worker, &master->topology, &copy, user_of(master, request));
     err = topology_apply(&master->topology, &copy);
     CHECK(err != GW_ERR_NOMEM);
     if (master->opening) {
@@ -173,7 +185,7 @@ bool master_apply(struct master *master, const struct topology_change *change, c
 
 void master_committed(struct master *master, uint64_t sequence, bool ok)
 {
-    for (struct step *step = master->first; step; step = step->next)
+    for (struct step *step = master->next; step; step = step->next)
         if (step->sequence == sequence) {
             step->committed = true;
             step->refused = !ok;
@@ -227,9 +239,8 @@ static void answer_step(struct master *master, const struct step *step)
 
 void master_turn_end(struct master *master)
 {
-    for (struct step *step = master->first; step && step->committed; step = step->next) {
-        if (step->broadcast)
-            continue;
+    for (; master->next && master->next->committed; master->next = master->next->next) {
+        struct step *step = master->next;
         step->broadcast = true;
         /* One that the log lost after all is still applied everywhere: the copies must not differ; the asker learns that it will not last. */
         if (step->change)
@@ -249,10 +260,7 @@ void master_turn_end(struct master *master)
 
 bool master_is_due(const struct master *master)
 {
-    const struct step *step = master->first;
-    while (step && step->broadcast)
-        step = step->next;
-    return step && step->committed;
+    return master->next && master->next->committed;
 }
 
 /* ---- exchanges ----------------------------------------------------------------------------------------------------- */
@@ -579,6 +587,9 @@ void master_client_gone(struct master *master, uint64_t client)
 {
     struct queue_entry *owned = NULL;
     uint32_t cursor = 0;
+    const struct connection_entry *gone = connections_find(&master->connections, client);
+    if (gone)
+        event_connection(master->worker, false, client, topology_vhost_by_id(&master->topology, gone->vhost), gone->user->name, gone->facts);
     connections_remove(&master->connections, client);
     if (!master->topology.exclusive_count)
         return;

@@ -1,5 +1,6 @@
 /* The hot path in: a message is routed, and laid out as a log record right where the shard's log will write it from. */
 #include "broker/permissions.h"
+#include "broker/firehose.h"
 #include "broker/worker_internal.h"
 #include "base/bugs.h"
 
@@ -115,7 +116,7 @@ enum publish_result client_publish_judge(struct client *client, const struct pub
     return find_exchange(client->worker, client, publish, &exchange);
 }
 
-static enum publish_result find_route(struct worker *worker, const struct client *client, const struct publish *publish, const struct bytes *copies,
+static enum publish_result find_route(struct worker *worker, const struct client *client, struct publish *publish, const struct bytes *copies,
                                       struct cached_route *cached)
 {
     struct exchange *exchange;
@@ -127,13 +128,15 @@ static enum publish_result find_route(struct worker *worker, const struct client
         memcpy(message.copies, copies, sizeof(message.copies));
     if (topology_route(&worker->topology, exchange, &message, &cached->route))
         return PUBLISH_NO_MEMORY;
+    if (UNLIKELY(cached->route.traced))
+        publish->whole = false;   /* its content is kept until the firehose has seen it */
     cached->route.count -= bug_enabled(BUG_FANOUT_SKIPS_LAST) && cached->route.count > 1;
     if (!cached->route.cacheable || !set_key(cached, scope_of(client, publish->exchange), publish->exchange, publish->routing_key))
         cached->scope = 0;
     return PUBLISH_ROUTED;
 }
 
-static enum publish_result route(struct worker *worker, const struct client *client, struct client_place *place, const struct publish *publish,
+static enum publish_result route(struct worker *worker, const struct client *client, struct client_place *place, struct publish *publish,
                                  const struct route **found)
 {
     const struct cached_route *last = place->last_route;
@@ -228,11 +231,12 @@ static inline enum publish_result begin(struct worker *worker, struct publish *p
         publish->place.content_size += MESSAGE_STAMP_SIZE;
     }
     if (UNLIKELY(!found->count)) {
-        if (!publish->mandatory)
+        if (!publish->mandatory && !found->traced)
             return PUBLISH_UNROUTABLE;
         result = begin_private(worker, publish, 0, NULL);
         if (result != PUBLISH_ROUTED)
             return result;
+        publish->place.traced = found->traced;
         publish->body = message_begin(publish->place.content, publish->exchange, publish->routing_key, publish->properties, arrived_ms);
         return PUBLISH_UNROUTABLE;
     }
@@ -245,6 +249,7 @@ static inline enum publish_result begin(struct worker *worker, struct publish *p
         result = begin_private(worker, publish, found->count, found->queues);
         if (result != PUBLISH_ROUTED)
             return result;
+        publish->place.traced = found->traced;
     } else {
         unsigned shard = queue_id_shard(found->queues[0]);
         publish->place.durable = group_is_durable(publish, found, 0, end);
@@ -430,6 +435,13 @@ void client_publish_end(struct client *client, struct publish *publish)
         end_staged(client, publish, size, 0);
         return;
     }
+    if (UNLIKELY(publish->place.traced))
+        firehose_published(client, publish->channel, bytes_of(publish->place.content, publish->place.content_size),
+                           publish->place.record + RECORD_HEADER_SIZE, publish->place.targets);
+    if (!publish->place.targets && !publish->mandatory) {
+        client_publish_abort(client, publish);
+        return;
+    }
     if (!publish->place.targets) {
         publish->content = bytes_of(publish->place.content, publish->place.content_size);
         return;   /* the caller returns it to its sender, and releases it */
@@ -440,6 +452,29 @@ void client_publish_end(struct client *client, struct publish *publish)
         end_private(client, publish);
     chunk_release(publish->chunk, client->worker->chunks);
     publish->chunk = NULL;
+}
+
+void worker_publish(struct worker *worker, struct exchange *exchange, const struct own_message *message)
+{
+    const struct routed_message routed = {.routing_key = message->routing_key, .properties = message->properties, .random = worker_random(worker)};
+    struct publish publish = {.persistent = message->persistent, .exchange = exchange->name, .routing_key = message->routing_key,
+                              .properties = message->properties, .body_size = message->body.size};
+    struct route route = {0};
+    bool routable = !topology_route(&worker->topology, exchange, &routed, &route) && route.count;
+    uint64_t arrived_ms = routable && route.stamped ? worker->wall_us / 1000 : 0;
+    publish.persistent |= routable && route.has_stream;
+    publish.place.content_size = message_size(exchange->name.size, message->routing_key.size, message->properties.size, message->body.size) +
+                                 (arrived_ms ? MESSAGE_STAMP_SIZE : 0);
+    if (routable && !(publish.persistent && route.durable && storage_refuses(worker, &publish, &route)) &&
+        begin_private(worker, &publish, route.count, route.queues) == PUBLISH_ROUTED) {
+        uint8_t *body = message_begin(publish.place.content, exchange->name, message->routing_key, message->properties, arrived_ms);
+        if (message->body.size)
+            memcpy(body, message->body.data, message->body.size);
+        worker->self.worker = worker;
+        end_private(&worker->self, &publish);
+        chunk_release(publish.chunk, worker->chunks);
+    }
+    route_deinit(&route);
 }
 
 void client_publish_abort(struct client *client, struct publish *publish)

@@ -5,6 +5,7 @@
  *   delete    the shard checks if-unused and if-empty, then the master deletes
  *   consume, get, purge   the shard
  */
+#include "broker/firehose.h"
 #include "broker/permissions.h"
 #include "broker/worker_internal.h"
 
@@ -510,6 +511,7 @@ static void finish_open(struct worker *worker, struct client *client, struct pen
     if (topology_vhost_by_id(&worker->topology, (uint32_t)answer->queue)) {
         client->vhost = (uint32_t)answer->queue;
         permissions_of(worker, client);
+        firehose_opened(client);
     } else {
         free(final);
         final = calloc(1, sizeof(*final) + sizeof(gone));

@@ -139,7 +139,8 @@ enum gw_err topology_route(struct topology *topology, struct exchange *exchange,
     topology->visit++;
     route->count = 0;
     route->durable = route->stamped = route->delayed = route->has_stream = false;
-    route->cacheable = !message->copies[0].size && !message->copies[1].size;
+    route->traced = exchange->vhost->flags & TOPOLOGY_TRACING;
+    route->cacheable = !route->traced && !message->copies[0].size && !message->copies[1].size;
     route->version = topology->version;
     exchange->visited = topology->visit;
     visit(&search, exchange);

@@ -12,6 +12,7 @@ struct route {
     bool durable;           /* one of the queues is */
     bool cacheable;         /* depends on exchange and routing key alone */
     bool delayed;           /* one of the queues is a delayed exchange's, which keeps all that it gets over a restart */
+    bool traced;            /* the vhost's firehose is on */
     bool has_stream;        /* one of the queues keeps what it gets, whatever the message says */
     bool stamped;           /* one of the queues wants to know when messages arrived */
     uint64_t *queues;

@@ -1,8 +1,8 @@
 #include "broker/topology.h"
 
+#include "broker/alternate.h"
 #include "broker/exchange_kind.h"
 #include "broker/settings.h"
-#include "protocol/amqp/table.h"
 
 #include <stdlib.h>
 
@@ -63,16 +63,25 @@ const struct access *topology_access(const struct vhost *vhost, struct bytes use
 
 /* ---- exchanges ----------------------------------------------------------------------------------------------------- */
 
-static struct bytes alternate_of(struct bytes arguments)
-{
-    struct amqp_field field;
-    return amqp_table_find(arguments, "alternate-exchange", &field) && field.type == 'S' ? field.bytes : (struct bytes){0};
-}
-
 static void free_index(struct exchange *exchange)
 {
     if (exchange->index)
         exchange_kind(exchange->routes_as)->index_free(exchange->index);
+}
+
+/* Finds its alternate exchange, when it is new and when policies have changed. */
+static enum gw_err find_alternate(struct exchange *exchange)
+{
+    const struct policy *policy, *operator;
+    uint8_t *name;
+    size_t size;
+    topology_policy_for(exchange->vhost, exchange->name, POLICY_EXCHANGES, &policy, &operator);
+    if (alternate_of(exchange->arguments, policy ? policy->definition : (struct bytes){0}, &name, &size))
+        return GW_ERR_NOMEM;
+    free(exchange->alternate_memory);
+    exchange->alternate_memory = name;
+    exchange->alternate = bytes_of(name, size);
+    return GW_OK;
 }
 
 static enum gw_err declare_exchange(struct vhost *vhost, const struct topology_change *change)
@@ -90,14 +99,12 @@ static enum gw_err declare_exchange(struct vhost *vhost, const struct topology_c
     exchange->flags = change->flags;
     exchange->routes_as = exchange_type_routes_as(exchange->type, exchange->arguments);
     exchange->by_key = exchange_is_by_key(exchange->routes_as, exchange->arguments);
-    exchange->alternate = alternate_of(exchange->arguments);
     const struct exchange_kind *kind = exchange_kind(exchange->routes_as);
-    if (kind->index_new && !(exchange->index = kind->index_new(vhost->exchanges.seed))) {
-        free(exchange);
-        return GW_ERR_NOMEM;
-    }
-    if (name_map_put(&vhost->exchanges, exchange)) {
+    if (kind->index_new)
+        exchange->index = kind->index_new(vhost->exchanges.seed);
+    if ((kind->index_new && !exchange->index) || find_alternate(exchange) || name_map_put(&vhost->exchanges, exchange)) {
         free_index(exchange);
+        free(exchange->alternate_memory);
         free(exchange);
         return GW_ERR_NOMEM;
     }
@@ -239,6 +246,7 @@ static void free_exchange(struct exchange *exchange)
     while (exchange->incoming)
         remove_binding(exchange->incoming);
     free_index(exchange);
+    free(exchange->alternate_memory);
     free(exchange);
 }
 
@@ -436,10 +444,14 @@ void topology_policy_for(const struct vhost *vhost, struct bytes name, enum poli
     *operator = policies_match(vhost->operator_policies.first, name, target);
 }
 
-/* Policies have changed: what its queues' settings are now. One whose settings are as before keeps them. */
+/* Policies have changed: what its queues' settings are now, and its exchanges' alternates. A queue whose settings are as before keeps them. */
 static enum gw_err remake_settings(struct vhost *vhost)
 {
     uint32_t cursor = 0;
+    for (struct exchange *exchange; (exchange = map_next(&vhost->exchanges.map, &cursor));)
+        if (find_alternate(exchange))
+            return GW_ERR_NOMEM;
+    cursor = 0;
     for (struct queue_entry *queue; (queue = map_next(&vhost->queues.map, &cursor));) {
         struct queue_settings *settings;
         if (make_settings(queue, &settings))
@@ -523,9 +535,11 @@ static enum gw_err predeclare(struct vhost *vhost)
         {"", EXCHANGE_DIRECT, 0}, {"amq.direct", EXCHANGE_DIRECT, 0}, {"amq.fanout", EXCHANGE_FANOUT, 0},
         {"amq.topic", EXCHANGE_TOPIC, 0}, {"amq.headers", EXCHANGE_HEADERS, 0}, {"amq.match", EXCHANGE_HEADERS, 0},
         {"amq.rabbitmq.trace", EXCHANGE_TOPIC, TOPOLOGY_INTERNAL},
+        {"amq.rabbitmq.event", EXCHANGE_TOPIC, TOPOLOGY_INTERNAL},   /* of the default vhost alone */
     };
+    unsigned count = sizeof(predeclared) / sizeof(*predeclared) - (vhost->id != VHOST_DEFAULT);
     enum gw_err err = GW_OK;
-    for (unsigned i = 0; !err && i < sizeof(predeclared) / sizeof(*predeclared); i++) {
+    for (unsigned i = 0; !err && i < count; i++) {
         const struct topology_change change = {.kind = CHANGE_EXCHANGE_DECLARE, .flags = TOPOLOGY_DURABLE | predeclared[i].flags,
                                                .type = predeclared[i].type, .name = bytes_of_text(predeclared[i].name)};
         err = declare_exchange(vhost, &change);

@@ -43,6 +43,7 @@ struct exchange {
     unsigned flags;
     struct bytes arguments;
     struct bytes alternate;                /* the exchange that gets what matches nothing here, from the arguments or a policy; empty: none */
+    uint8_t *alternate_memory;             /* what that points into */
     struct binding *outgoing, *incoming;   /* bindings whose source, whose destination it is */
     uint32_t outgoing_count;
     void *index;                           /* of its bindings, see exchange_kind.h; NULL: that kind needs none */

@@ -1,5 +1,6 @@
 #include "broker/users.h"
 
+#include "broker/events.h"
 #include "broker/worker_internal.h"
 
 #include <openssl/crypto.h>
@@ -58,5 +59,7 @@ bool client_authenticate(struct client *client, struct bytes name, struct bytes 
     const struct user *user = topology_user(&client->worker->topology, name);
     bool matches = secret_matches(user, password);
     bool guest = bytes_equal(name, bytes_of_text("guest"));
-    return matches && (from_loopback || !guest);
+    bool success = matches && (from_loopback || !guest);
+    event_authentication(client->worker, success, name, client->name);
+    return success;
 }

@@ -1,5 +1,6 @@
 /* The watch over room: when memory or disk run low on any worker, publishers are blocked on all of them (connection.blocked) until there is room again;
  * consumers go on, and make it. */
+#include "broker/events.h"
 #include "broker/worker_internal.h"
 
 #define WATCH_US 250000u
@@ -47,9 +48,19 @@ static const char *text_of(unsigned reasons)
     return reasons & BLOCK_MEMORY ? "low on memory" : reasons & BLOCK_DISK ? "low on disk" : NULL;
 }
 
+static void tell_alarms(struct worker *worker, unsigned reasons)
+{
+    static const struct { unsigned reason; const char *source; } rows[] = {{BLOCK_MEMORY, "memory"}, {BLOCK_DISK, "disk"}};
+    for (unsigned i = 0; i < 2; i++)
+        if ((reasons ^ worker->blocked) & rows[i].reason)
+            event_alarm(worker, reasons & rows[i].reason, rows[i].source);
+}
+
 static void take(struct worker *worker, unsigned reasons)
 {
     bool changed = !reasons != !worker->blocked || (reasons && worker->newcomers);
+    if (worker->index == 0)
+        tell_alarms(worker, reasons);
     worker->blocked = reasons;
     worker->newcomers = false;
     for (uint32_t i = 0; changed && i < worker->place_count; i++) {

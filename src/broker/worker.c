@@ -1,4 +1,5 @@
 #include "broker/control.h"
+#include "broker/firehose.h"
 #include "broker/permissions.h"
 #include "broker/relay.h"
 #include "broker/worker_internal.h"
@@ -389,6 +390,8 @@ void worker_change(struct worker *worker, const struct topology_change *change)
     if (change->kind == CHANGE_POLICY_PUT || change->kind == CHANGE_POLICY_DELETE)
         worker_settings(worker);
     permissions_changed(worker, change);
+    if (change->kind == CHANGE_VHOST_PUT)
+        firehose_changed(worker);
 }
 
 static void take_change(struct worker *worker, const struct command_change *command)

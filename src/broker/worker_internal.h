@@ -94,6 +94,9 @@ struct worker {
     struct shard **shards;              /* by shard number; NULL: another worker's */
     struct stage *stages;               /* two a shard: volatile, durable */
     struct cached_route *routes;
+    const struct client_ops *untapped_ops;   /* the sessions', and the same with the firehose's deliver */
+    struct client_ops tapped_ops;
+    struct client self;                 /* that of the broker's own messages; nobody is told anything */
     struct cached_route uncached;       /* of the last message that went by more than its exchange and key */
     struct map partials;                /* serial → struct partial */
     uint64_t next_partial;
@@ -124,6 +127,8 @@ static inline unsigned worker_of_client(uint64_t client) { return (client >> 32)
 struct client_place *worker_client(struct worker *worker, uint64_t id);
 void worker_client_touched(struct worker *worker, struct client *client);
 uint64_t worker_random(struct worker *worker);
+/* The broker's name: "godwit@host". */
+static inline struct bytes worker_node(const struct worker *worker) { return bytes_of_text(worker->broker->node); }
 /* `prefix` and 22 random characters of base64url, written into `text`. */
 #define GENERATED_NAME_SIZE 48u
 struct bytes worker_generate_name(struct worker *worker, const char *prefix, char text[GENERATED_NAME_SIZE]);
@@ -139,6 +144,13 @@ void publishing_seal(struct worker *worker);                 /* slices of this t
 void publishing_confirmed(struct worker *worker, const struct command_confirm *command);
 void publishing_flow(struct worker *worker, const struct command_flow *command);
 void publishing_deinit(struct worker *worker);
+
+/* A message that the broker itself publishes: nobody waits for it, and it is lost where there is no memory for it. */
+struct own_message {
+    struct bytes routing_key, properties, body;
+    bool persistent;
+};
+void worker_publish(struct worker *worker, struct exchange *exchange, const struct own_message *message);
 
 /* ---- transaction.c ---- */
 void transaction_publish(struct client *client, const struct publish *publish);

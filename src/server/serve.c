@@ -249,6 +249,9 @@ static int make_broker(struct server *server)
 {
     const struct config *config = &server->config;
     uint8_t random[32];
+    char host[64] = "localhost", node[80];
+    gethostname(host, sizeof(host) - 1);
+    snprintf(node, sizeof(node), "godwit@%s", host);
     if (config->definitions && !(server->definitions = read_definitions(config->definitions, &server->definitions_size)))
         return 1;
     if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random)) {
@@ -264,6 +267,7 @@ static int make_broker(struct server *server)
         .memory_per_worker = config->memory_limit / server->count,
         .disk_free_limit = config->disk_free_limit,
         .max_clients = server->budget.limit,
+        .node = node,
         .alarms = &server->log.sink,
         .random = random,
         .definitions = bytes_of(server->definitions, server->definitions_size),

@@ -180,3 +180,25 @@ def test_of_another_type(channel, name, expect_close, value, kind):
     one = name()
     text = f"PRECONDITION_FAILED - invalid type '{kind}' for arg 'alternate-exchange' in exchange '{one}' in vhost '/'"
     assert expect_close(406, text)(channel.exchange_declare, one, "direct", arguments={"alternate-exchange": value}) == text
+
+
+# By policy.
+
+def test_a_policy_names_it(broker, channel, exchange, queues, count, name):
+    rest, = queues(1)
+    alternate = exchange("fanout")
+    main, other = exchange("direct"), exchange("direct", "nowhere")
+    channel.queue_bind(rest, alternate)
+    channel.basic_publish(main, "k", b"before")
+    broker.control("set_policy", "alternate-policy", f"^({main}|{other})$", f'{{"alternate-exchange": "{alternate}"}}', "--apply-to", "exchanges")
+    try:
+        channel.basic_publish(main, "k", b"during")
+        channel.basic_publish(other, "k", b"its argument counts more")
+        assert count(rest) == (1,)
+        later = exchange("direct", called=main + "-later")
+        channel.basic_publish(later, "k", b"no match")
+        assert count(rest) == (0,)
+    finally:
+        broker.control("clear_policy", "alternate-policy")
+    channel.basic_publish(main, "k", b"after")
+    assert count(rest) == (0,)

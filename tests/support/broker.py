@@ -165,7 +165,8 @@ class Godwit(Broker):
 
 
     def control(self, *arguments):
-        result = subprocess.run([godwit_binary(), "ctl", "--uri", f"amqp://guest:guest@127.0.0.1:{self.port}/", "-q", *arguments],
+        """rabbitmqctl's verbs, spoken by `godwit ctl`."""
+        result = subprocess.run([godwit_binary(), "ctl", "-q", "--uri", f"amqp://guest:guest@127.0.0.1:{self.port}/", *arguments],
                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
         if result.returncode != 0:
             raise StartFailure(f"godwit ctl {' '.join(arguments)}: {result.stdout}")

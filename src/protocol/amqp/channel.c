@@ -81,8 +81,11 @@ void channel_free(struct channel *channel)
     uint32_t place = place_of(session, channel->number);
     CHECK(place < session->channel_count && session->channels[place] == channel);
     session->channel_count--;
-    if (session->client.worker)   /* otherwise it goes with its connection */
+    if (session->client.worker) {   /* otherwise it goes with its connection */
+        const struct client_news news = {.event = CLIENT_CHANNEL_CLOSED, .channel = channel->number};
         client_channel_closed(&session->client);
+        client_tell(&session->client, &news);
+    }
     memmove(session->channels + place, session->channels + place + 1, (session->channel_count - place) * sizeof(struct channel *));
     if (session->last_channel == channel)
         session->last_channel = NULL;
@@ -140,6 +143,14 @@ bool channel_set_last_queue(struct channel *channel, struct bytes name)
 
 /* ---- channel.* ------------------------------------------------------------------------------------------------------ */
 
+void channel_opened(struct channel *channel)
+{
+    struct amqp_value values[AMQP_CHANNEL_OPEN_OK_COUNT] = {amqp_text("")};
+    const struct client_news news = {.event = CLIENT_CHANNEL_CREATED, .channel = channel->number};
+    session_send(channel->session, channel->number, AMQP_CHANNEL_OPEN_OK, values);
+    client_tell(&channel->session->client, &news);
+}
+
 /* The first method on a number that is not open. */
 static void open_channel(struct session *session, uint16_t number, uint32_t id)
 {
@@ -156,8 +167,7 @@ static void open_channel(struct session *session, uint16_t number, uint32_t id)
         channel->waiting++;
         client_request(&session->client, &request);
     } else {
-        struct amqp_value values[AMQP_CHANNEL_OPEN_OK_COUNT] = {amqp_text("")};
-        session_send(session, number, AMQP_CHANNEL_OPEN_OK, values);
+        channel_opened(channel);
     }
 }
 

@@ -10,6 +10,9 @@ struct channel *channel_find(struct session *session, uint16_t number);
 /* That one if it is the same as when `serial` was its. */
 struct channel *channel_find_serial(struct session *session, uint16_t number, uint32_t serial);
 
+/* It may be used: its peer is told. */
+void channel_opened(struct channel *channel);
+
 /* Does a method frame's payload for this channel; false: it must wait, ask again with the same payload once the broker has answered. */
 bool channel_method(struct session *session, uint16_t number, struct bytes payload);
 

@@ -57,8 +57,18 @@ static struct consumer *consumer_new(struct channel *channel, struct bytes tag, 
     return consumer;
 }
 
+static void tell(const struct consumer *consumer, struct session *session, enum client_event event)
+{
+    const struct client_news news = {.event = event, .channel = consumer->channel_number, .queue = consumer->queue,
+                                     .tag = bytes_of(consumer->tag, consumer->tag_size), .no_ack = consumer->no_ack, .exclusive = consumer->exclusive,
+                                     .prefetch = consumer->channel ? consumer->channel->prefetch : 0};
+    client_tell(&session->client, &news);
+}
+
 static void consumer_free(struct session *session, struct consumer *consumer)
 {
+    if (consumer->answered && !consumer->reply_to && session->client.worker)
+        tell(consumer, session, CLIENT_CONSUMER_DELETED);
     for (struct consumer **at = &session->owed_consumers; consumer->owes && *at; at = &(*at)->owed_next) {
         if (*at == consumer) {
             *at = consumer->owed_next;
@@ -73,6 +83,13 @@ static void consumer_free(struct session *session, struct consumer *consumer)
     if (consumer->number < session->consumer_free)
         session->consumer_free = consumer->number;
     free(consumer);
+}
+
+void consume_tell_gone(struct session *session)
+{
+    for (uint32_t i = 0; i < session->consumer_capacity; i++)
+        if (session->consumers[i] && session->consumers[i]->answered && !session->consumers[i]->reply_to)
+            tell(session->consumers[i], session, CLIENT_CONSUMER_DELETED);
 }
 
 void consume_free_all(struct session *session)
@@ -180,6 +197,7 @@ static void consume(struct channel *channel, const struct amqp_value *values)
     consumer->settle_here = consumer->no_ack && channel->limit;
     consumer->no_wait = values[AMQP_BASIC_CONSUME_NO_WAIT].number;
     consumer->prefetch = consumer->no_ack ? 0 : channel->prefetch;
+    consumer->exclusive = values[AMQP_BASIC_CONSUME_EXCLUSIVE].number;
     if (reply_to_is(queue)) {
         consume_reply_to(channel, values, consumer);
         return;
@@ -386,6 +404,8 @@ static void consume_answered(struct session *session, struct consumer *consumer,
     if (!consumer->no_ack)
         lateness_arm(session, reply->queue);
     consumer->handle = reply->handle;
+    if (!consumer->reply_to)
+        tell(consumer, session, CLIENT_CONSUMER_CREATED);
     if (channel)
         consume_ok(consumer);
     else

@@ -47,6 +47,9 @@ void consume_give_credit(struct session *session);
 /* The channel ends: its consumers are cancelled, each counted in session->releases. */
 void consume_release(struct channel *channel);
 
+/* Those who listen hear that all consumers are gone: the session ends. */
+void consume_tell_gone(struct session *session);
+
 /* Frees all consumers; the session ends. */
 void consume_free_all(struct session *session);
 

@@ -85,6 +85,7 @@ bool client_channel_opened(struct client *client)
 }
 
 void client_channel_closed(struct client *client) { (void)client; }
+void client_tell(const struct client *client, const struct client_news *news) { (void)client, (void)news; }
 
 struct bytes client_vhost_name(const struct client *client)
 {

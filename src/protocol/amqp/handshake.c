@@ -123,12 +123,17 @@ static void start_ok(struct session *session, const struct amqp_value *values)
         return;
     }
     bool understood = is_plain ? plain(response, &user, &password) : amqplain(response, &user, &password);
+    char room[IDENTITY_NAME_MAX];
+    struct bytes name = identity_name(session->identity, room);
+    session->client.name = name;
     if (!understood || user.size > UINT8_MAX || !client_authenticate(&session->client, user, password, session->from_loopback)) {
         error_raise(session, NULL, AMQP_ACCESS_REFUSED, 0,
                     "Login was refused using authentication mechanism %.*s. For details see the broker logfile.", (int)mechanism.size, (const char *)mechanism.data);
+        session->client.name = (struct bytes){0};
         return;
     }
-    session->user = malloc(user.size + 1);
+    session->user = malloc(user.size + 1 + name.size);
+    session->client.name = (struct bytes){0};
     if (!session->user) {
         session_die(session);
         return;
@@ -137,6 +142,8 @@ static void start_ok(struct session *session, const struct amqp_value *values)
     session->user[user.size] = 0;
     session->user_size = (uint8_t)user.size;
     session->client.user = bytes_of(session->user, session->user_size);
+    if (name.size)
+        session->client.name = bytes_of(memcpy(session->user + user.size + 1, name.data, name.size), name.size);
     session->phase = PHASE_TUNING;
     struct amqp_value tune[AMQP_CONNECTION_TUNE_COUNT] = {
         [AMQP_CONNECTION_TUNE_CHANNEL_MAX] = amqp_number(session->config->channel_max), [AMQP_CONNECTION_TUNE_FRAME_MAX] = amqp_number(session->config->frame_max),

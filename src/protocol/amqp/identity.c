@@ -58,24 +58,25 @@ void identity_introduce(struct identity **identity, struct bytes mechanism, stru
         memcpy(grown->properties, properties.data, properties.size);
 }
 
-/* "127.0.0.1:50000 -> 127.0.0.1:5672", by which a connection is called. */
-static void put_name(struct amqp_table_writer *writer, const struct identity *identity)
+struct bytes identity_name(const struct identity *identity, char room[IDENTITY_NAME_MAX])
 {
-    char name[2 * HOST_SIZE + 32];
+    if (!identity)
+        return (struct bytes){0};
     bool peer_is_6 = strchr(identity->peer_host, ':'), is_6 = strchr(identity->host, ':');
-    snprintf(name, sizeof(name), "%s%s%s:%u -> %s%s%s:%u", peer_is_6 ? "[" : "", identity->peer_host, peer_is_6 ? "]" : "", identity->peer_port,
-             is_6 ? "[" : "", identity->host, is_6 ? "]" : "", identity->port);
-    amqp_table_put_text(writer, "name", bytes_of_text(name));
+    int size = snprintf(room, IDENTITY_NAME_MAX, "%s%s%s:%u -> %s%s%s:%u", peer_is_6 ? "[" : "", identity->peer_host, peer_is_6 ? "]" : "", identity->peer_port,
+                        is_6 ? "[" : "", identity->host, is_6 ? "]" : "", identity->port);
+    return bytes_of(room, (size_t)size);
 }
 
 struct bytes identity_table(const struct identity *identity, const struct identity_terms *terms, uint8_t *room)
 {
     struct amqp_table_writer writer;
     struct bytes table;
+    char name[IDENTITY_NAME_MAX];
     if (!identity)
         return (struct bytes){0};
     amqp_table_begin(&writer, room, IDENTITY_TABLE_MAX);
-    put_name(&writer, identity);
+    amqp_table_put_text(&writer, "name", identity_name(identity, name));
     amqp_table_put_text(&writer, "peer_host", bytes_of_text(identity->peer_host));
     amqp_table_put_int(&writer, "peer_port", identity->peer_port);
     amqp_table_put_text(&writer, "host", bytes_of_text(identity->host));

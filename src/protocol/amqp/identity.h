@@ -22,6 +22,10 @@ struct identity *identity_new(struct session_address peer, struct session_addres
 /* What connection.start-ok says: *identity may move. `properties`: a valid table. */
 void identity_introduce(struct identity **identity, struct bytes mechanism, struct bytes properties);
 
+/* "127.0.0.1:50000 -> 127.0.0.1:5672", by which a connection is called; empty when nothing is known. */
+#define IDENTITY_NAME_MAX 160u
+struct bytes identity_name(const struct identity *identity, char room[IDENTITY_NAME_MAX]);
+
 /* The table without its leading size, in `room` of IDENTITY_TABLE_MAX bytes. Keys are RabbitMQ's: name, peer_host, peer_port, host, port, protocol, auth_mechanism,
  * frame_max, channel_max, timeout, client_properties. */
 struct bytes identity_table(const struct identity *identity, const struct identity_terms *terms, uint8_t *room);

@@ -82,7 +82,8 @@ static inline bool begin(struct channel *channel, struct publish *publish, const
     *result = copies ? client_publish_begin_copied(&channel->session->client, publish, copies) : client_publish_begin(&channel->session->client, publish);
     if (UNLIKELY(*result == PUBLISH_UNROUTABLE && !publish->mandatory && control_is_request(publish))) {
         publish->mandatory = true;   /* so that the broker keeps its content for us */
-        *result = client_publish_begin(&channel->session->client, publish);
+        if (!publish->chunk)
+            *result = client_publish_begin(&channel->session->client, publish);
     }
     bool refused_quietly = *result == PUBLISH_REFUSED && channel->confirming;
     if (UNLIKELY(*result > PUBLISH_UNROUTABLE && !refused_quietly)) {
@@ -100,9 +101,10 @@ static inline void end(struct channel *channel, struct publish *publish, enum pu
         client_publish_end(&channel->session->client, publish);
         return;
     }
-    if (result == PUBLISH_UNROUTABLE && publish->mandatory) {
+    if (result == PUBLISH_UNROUTABLE && publish->chunk) {
         client_publish_end(&channel->session->client, publish);
-        return_message(channel, publish);
+        if (publish->chunk)
+            return_message(channel, publish);
     }
     confirm_now(channel, publish, result == PUBLISH_UNROUTABLE);
 }
@@ -257,7 +259,7 @@ static bool begin_streaming(struct channel *channel, const struct admitted *admi
     struct content *content = channel->content;
     if (!begin(channel, &content->publish, admitted->copied ? admitted->copies : NULL, &content->result))
         return false;
-    content->begun = content->result == PUBLISH_ROUTED || (content->result == PUBLISH_UNROUTABLE && content->publish.mandatory);
+    content->begun = content->result == PUBLISH_ROUTED || (content->result == PUBLISH_UNROUTABLE && content->publish.chunk);
     content->at = content->begun ? content->publish.body : NULL;
     return true;
 }

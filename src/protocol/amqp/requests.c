@@ -295,7 +295,7 @@ void request_method(struct channel *channel, const struct amqp_method *method)
 
 static void send_ok(struct channel *channel, const struct reply *reply)
 {
-    struct amqp_value count = amqp_number(reply->messages), nothing = amqp_text("");
+    struct amqp_value count = amqp_number(reply->messages);
     switch (reply->kind) {
     case REQUEST_QUEUE_DECLARE:
         if (UNLIKELY(reply_to_names(reply->name)))
@@ -306,7 +306,7 @@ static void send_ok(struct channel *channel, const struct reply *reply)
     case REQUEST_QUEUE_DELETE: case REQUEST_QUEUE_PURGE:
         session_send(channel->session, channel->number, kinds[reply->kind].ok, &count);
         break;
-    case REQUEST_CHANNEL: session_send(channel->session, channel->number, AMQP_CHANNEL_OPEN_OK, &nothing); break;
+    case REQUEST_CHANNEL: channel_opened(channel); break;
     default: session_send(channel->session, channel->number, kinds[reply->kind].ok, NULL); break;
     }
 }

@@ -235,6 +235,11 @@ void session_free(struct session *session)
         settle_release(session->channels[i]);
     }
     request_forget_exclusive(session);
+    consume_tell_gone(session);
+    for (unsigned i = 0; i < session->channel_count; i++) {
+        const struct client_news news = {.event = CLIENT_CHANNEL_CLOSED, .channel = session->channels[i]->number};
+        client_tell(&session->client, &news);
+    }
     client_detach(&session->client);
     consume_free_all(session);
     control_free_all(session);

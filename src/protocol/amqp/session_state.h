@@ -39,7 +39,7 @@ struct consumer {
     uint32_t serial;              /* of its channel */
     uint32_t owed;                /* bytes of credit to give back */
     uint16_t channel_number;
-    bool no_ack, no_wait;
+    bool no_ack, no_wait, exclusive;
     bool settle_here;             /* it wants no acks but its channel has a limit: the broker is acked as soon as a message was delivered */
     bool answered;                /* the broker knows it: queue and handle are set */
     bool cancelling;              /* a cancel is under way */
