@@ -9,7 +9,7 @@ import pika
 import pika.spec as spec
 import pytest
 
-from support.wire import BODY, HEADER, frame, header_payload, method_frame
+from support.wire import BODY, HEADER, Wire, frame, header_payload, method_frame
 
 
 def through(channel, queue, body, properties=None):
@@ -210,3 +210,35 @@ def test_arguments_of_every_type_compare(channel, name):
     channel.queue_declare(queue, arguments=arguments)
     channel.queue_declare(queue, arguments=arguments)
     channel.queue_delete(queue)
+
+
+@pytest.fixture
+def modest(own_broker):
+    """A broker whose messages have at most a thousand bytes."""
+    return own_broker(godwit=["--max-message-size", "1000"], rabbitmq=["max_message_size = 1000"])
+
+
+@pytest.mark.parametrize("confirms", [False, True])
+def test_message_larger_than_configured(modest, connect_to, name, confirms):
+    connection = connect_to(modest)
+    channel = connection.channel()
+    queue = channel.queue_declare(name(), exclusive=True).method.queue
+    assert through(channel, queue, b"x" * 1000)[1] == b"x" * 1000
+    if confirms:
+        channel.confirm_delivery()
+    with pytest.raises(pika.exceptions.ChannelClosedByBroker) as caught:
+        channel.basic_publish("", queue, b"x" * 1001)
+        channel.queue_declare(queue, passive=True)
+    assert caught.value.reply_code == 406
+    assert caught.value.reply_text == "PRECONDITION_FAILED - message size 1001 is larger than configured max size 1000"
+    assert connection.channel().queue_declare(queue, passive=True).method.message_count == 0
+
+
+def test_the_broker_stops_and_says_so(own_broker):
+    broker = own_broker()
+    w = Wire(broker.port)
+    broker.process.terminate()
+    close = w.expect(spec.Connection.Close)
+    assert (close.reply_code, close.class_id, close.method_id) == (320, 0, 0)
+    assert close.reply_text == "CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'"
+    w.close()

@@ -33,11 +33,11 @@ def report_of_junit(*paths):
 
 
 class Suite:
-    """`prepare`: commands that install tools, once; `command`: the suite. {tools}, {checkout}, {reports}, {checkouts} and {control} stand for themselves."""
+    """`prepare`: commands that install tools, once; `setup`: what prepares the broker; `command`: the suite. {tools}, {checkout}, {reports}, {checkouts} and {control} stand for themselves."""
 
-    def __init__(self, prepare, command, report, limit_s=900, needs=(), environment=None, only=None, patch=None):
+    def __init__(self, prepare, command, report, limit_s=900, needs=(), environment=None, only=None, patch=None, setup=None):
         self.prepare, self.command, self.report, self.limit_s, self.needs = prepare, command, report, limit_s, needs
-        self.environment, self.only, self.patch = environment or {}, only, patch
+        self.environment, self.only, self.patch, self.setup = environment or {}, only, patch, setup
 
     def filled(self, words, place, **more):
         return [word.format(tools=place.tools, checkout=place.checkout, reports=place.reports, checkouts=place.checkouts, **more) for word in words]
@@ -67,6 +67,9 @@ class Suite:
         if only and self.only:
             words += [word.format(only) for word in self.only]
         more = {key: self.filled([value], place, control=environment["RABBITMQCTL"])[0] for key, value in self.environment.items()}
+        if self.setup:
+            subprocess.run(self.filled(self.setup, place), cwd=place.checkout, env={**environment, **more}, stdin=subprocess.DEVNULL, stdout=log,
+                           stderr=subprocess.STDOUT)
         log.write(" ".join(words) + "\n")
         log.flush()
         try:
@@ -153,7 +156,8 @@ SUITES = {
         ["rspec", "--format", "json", "--out", "{reports}/report.json", "--format", "documentation",
          # These need a proxy that breaks connections, and the HTTP API.
          "--exclude-pattern", "**/{{connection_recovery,toxiproxy}}_spec.rb", "spec/higher_level_api", "spec/lower_level_api", "spec/issues"],
-        report_of_rspec, limit_s=1500, needs=["ruby", "rspec"], patch=without_bundler, only=["-e", "{}"],
-        environment={"RUBYLIB": "{tools}:{checkout}/lib:{checkouts}/amq-protocol/lib", "CI": "true"}),
+        report_of_rspec, limit_s=1500, needs=["ruby", "rspec"], patch=without_bundler, setup=["sh", "bin/ci/before_build.sh"], only=["-e", "{}"],
+        environment={"RUBYLIB": "{tools}:{checkout}/lib:{checkouts}/amq-protocol/lib", "CI": "true",
+                     "BUNNY_RABBITMQCTL": "{control}", "BUNNY_RABBITMQ_PLUGINS": "true"}),
 }
 
