@@ -3,6 +3,7 @@
 #include "protocol/amqp/consume.h"
 #include "protocol/amqp/control.h"
 #include "protocol/amqp/errors.h"
+#include "protocol/amqp/lateness.h"
 #include "protocol/amqp/publish.h"
 #include "protocol/amqp/requests.h"
 #include "protocol/amqp/settle.h"
@@ -97,6 +98,7 @@ void channel_free(struct channel *channel)
     }
     unacked_deinit(&channel->unacked);
     confirms_deinit(&channel->confirms);
+    lateness_deinit(&channel->lateness);
     free(channel->last_queue);
     free(channel->reply_queue);
     free(channel);

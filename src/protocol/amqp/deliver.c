@@ -90,7 +90,7 @@ static inline uint64_t take_tag(struct channel *channel, uint64_t queue, uint64_
     uint64_t tag = channel->unacked.next_tag;
     if (no_ack)
         channel->unacked.next_tag++;
-    else if (UNLIKELY(!unacked_add(&channel->unacked, queue, seq, counted, worker_now(channel->session->client.worker))))
+    else if (UNLIKELY(!unacked_add(&channel->unacked, queue, seq, counted)))
         return 0;
     return tag;
 }

@@ -1,5 +1,6 @@
-/* Deliveries that wait too long for their acks close their channel (RabbitMQ's consumer_timeout). Looked at now and then: a quarter of the shortest time that was met,
- * at most a minute, so that nobody is late by more than that. */
+/* Deliveries that wait too long for their acks close their channel (RabbitMQ's consumer_timeout). A delivery itself costs nothing for that: now and then it is noted how
+ * far the tags of a channel have come, and what is held below a note that is old enough is late. That is so an eighth of the shortest time apart, at most a minute:
+ * nobody is judged early, and nobody later than by two of these. */
 #ifndef PROTOCOL_AMQP_LATENESS_H
 #define PROTOCOL_AMQP_LATENESS_H
 
@@ -8,7 +9,9 @@
 /* The session consumes or gets from a queue: it is looked at from now on. */
 void lateness_arm(struct session *session, uint64_t queue);
 
-/* Closes the channels that hold a delivery for too long. */
+/* Notes, and closes the channels that hold a delivery for too long. */
 void lateness_check(struct session *session);
+
+void lateness_deinit(struct lateness *lateness);
 
 #endif

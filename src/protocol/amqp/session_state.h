@@ -56,6 +56,14 @@ struct consumer {
     uint8_t tag[];                /* and then its arguments */
 };
 
+/* How far tags had come at moments of the past, the oldest first: what is held below that was delivered before. */
+struct lateness {
+    struct tag_mark {
+        uint64_t tag, at_us;
+    } *marks;
+    uint32_t count, capacity;
+};
+
 enum channel_state {
     CHANNEL_OPEN,
     CHANNEL_ASKED,     /* the peer asked to close: channel.close-ok leaves once its consumers are cancelled */
@@ -81,6 +89,7 @@ struct channel {
     char *last_queue;             /* the name declared last, NULL: none */
     char *reply_queue;            /* the queue behind amq.rabbitmq.reply-to; NULL: no such consumer */
     struct channel *dirty_next;   /* of session->dirty_channels */
+    struct lateness lateness;
     struct unacked unacked;
     struct confirms confirms;
 };

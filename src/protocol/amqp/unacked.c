@@ -197,22 +197,19 @@ void unacked_hold_parked(struct unacked *unacked)
     end_parking(unacked, true);
 }
 
-bool unacked_is_late(const struct unacked *unacked, uint64_t now_us, unacked_limit *limit_ms, void *owner, uint64_t *passed_ms)
+bool unacked_holds_below(const struct unacked *unacked, unacked_bound *bound, void *owner)
 {
-    uint64_t queue = 0, limit = 0;
+    uint64_t queue = 0, below = 0;
     for (uint32_t place = unacked->first; place < unacked->first + unacked->count; place++) {
         const struct unacked_block *block = unacked->blocks[place];
         for (uint64_t bits = block->held; bits; bits &= bits - 1) {
             unsigned index = (unsigned)__builtin_ctzll(bits);
             if (block->entries[index].queue != queue) {
                 queue = block->entries[index].queue;
-                limit = queue ? limit_ms(owner, queue) : 0;
+                below = queue ? bound(owner, queue) : 0;
             }
-            uint64_t age_ms = (uint64_t)(uint32_t)(unacked_time(now_us) - block->since[index]) * 1024 / 1000;
-            if (limit && age_ms > limit) {
-                *passed_ms = limit;
+            if (block->number * UNACKED_BLOCK + index < below)
                 return true;
-            }
         }
     }
     return false;

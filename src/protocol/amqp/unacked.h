@@ -22,7 +22,6 @@ struct unacked_block {
     uint64_t held;             /* a bit a tag: not settled */
     uint64_t parked;           /* a bit a tag: settled in a transaction that is still open */
     uint64_t counted;          /* a bit a tag: counts towards the channel's prefetch, since a consumer got it */
-    uint32_t since[UNACKED_BLOCK];   /* when each was delivered, in the unit of unacked_time */
     struct unacked_entry entries[UNACKED_BLOCK];
 };
 
@@ -41,11 +40,8 @@ void unacked_deinit(struct unacked *unacked);
 /* Begins a block for unacked->next_tag; called by unacked_add. */
 struct unacked_block *unacked_grow(struct unacked *unacked);
 
-/* A moment in units of 1024 microseconds, of which only the differences mean something, up to 50 days. */
-static inline uint32_t unacked_time(uint64_t now_us) { return (uint32_t)(now_us >> 10); }
-
 /* Holds the message under unacked->next_tag, and counts that up. `counted`: towards the channel's prefetch. False: out of memory, nothing changed. */
-static inline bool unacked_add(struct unacked *unacked, uint64_t queue, uint64_t seq, bool counted, uint64_t now_us)
+static inline bool unacked_add(struct unacked *unacked, uint64_t queue, uint64_t seq, bool counted)
 {
     uint64_t tag = unacked->next_tag, number = tag / UNACKED_BLOCK;
     struct unacked_block *block = unacked->count ? unacked->blocks[unacked->first + unacked->count - 1] : NULL;
@@ -56,7 +52,6 @@ static inline bool unacked_add(struct unacked *unacked, uint64_t queue, uint64_t
     }
     unsigned place = tag % UNACKED_BLOCK;
     block->entries[place] = (struct unacked_entry){queue, seq};
-    block->since[place] = unacked_time(now_us);
     block->held |= 1ull << place;
     block->counted |= (uint64_t)counted << place;
     unacked->counted += counted;
@@ -72,9 +67,9 @@ typedef void unacked_run(void *owner, uint64_t queue, uint64_t seq, uint64_t cou
  * tag is not held, which is an error but for 0 with multiple. */
 uint64_t unacked_take(struct unacked *unacked, uint64_t tag, bool multiple, bool park, unacked_run *run, void *owner);
 
-/* Is a message held for longer than its queue allows? Asks `limit_ms` (0: no limit) for queues as they come up; the limit that was passed goes to *passed_ms. */
-typedef uint64_t unacked_limit(void *owner, uint64_t queue);
-bool unacked_is_late(const struct unacked *unacked, uint64_t now_us, unacked_limit *limit_ms, void *owner, uint64_t *passed_ms);
+/* Is a message held whose tag is lower than what `bound` answers for its queue? That is asked again whenever the queue changes. */
+typedef uint64_t unacked_bound(void *owner, uint64_t queue);
+bool unacked_holds_below(const struct unacked *unacked, unacked_bound *bound, void *owner);
 
 /* The transaction ended: what it had parked is forgotten, or held again. */
 void unacked_forget_parked(struct unacked *unacked);

@@ -33,7 +33,7 @@ static void tags_are_taken_one_by_one_or_all_up_to_one(void **state)
     struct unacked unacked;
     unacked_init(&unacked);
     for (uint64_t i = 1; i <= 200; i++)
-        assert_true(unacked_add(&unacked, i <= 100 ? 1 : 2, i, true, 0));
+        assert_true(unacked_add(&unacked, i <= 100 ? 1 : 2, i, true));
     assert_string_equal(take(&unacked, 50, false, false), "1:50+1 ");
     assert_string_equal(take(&unacked, 50, false, false), "");
     assert_string_equal(take(&unacked, 50, true, false), "");
@@ -54,9 +54,9 @@ static void one_that_is_never_settled_costs_one_block(void **state)
     (void)state;
     struct unacked unacked;
     unacked_init(&unacked);
-    unacked_add(&unacked, 1, 1, true, 0);
+    unacked_add(&unacked, 1, 1, true);
     for (uint64_t i = 2; i <= 100000; i++) {
-        unacked_add(&unacked, 1, i, i % 3, 0);
+        unacked_add(&unacked, 1, i, i % 3);
         assert_int_equal(unacked_take(&unacked, i, false, false, write_run, NULL), 1);
         runs[0] = 0;
         assert_true(unacked.count <= 2 && unacked.capacity <= 4);
@@ -71,7 +71,7 @@ static void what_is_parked_comes_back_or_goes(void **state)
     struct unacked unacked;
     unacked_init(&unacked);
     for (uint64_t i = 1; i <= 150; i++)
-        unacked_add(&unacked, 1, i, i % 3, 0);
+        unacked_add(&unacked, 1, i, i % 3);
     assert_string_equal(take(&unacked, 140, true, true), "1:1+140 ");
     assert_string_equal(take(&unacked, 7, false, true), "");
     assert_int_equal(unacked.parked, 140);
@@ -103,7 +103,7 @@ static void it_agrees_with_an_array(void **state)
             uint64_t tag = (uint64_t)rand() % (next + 1);
             bool multiple = rand() % 50 == 0;
             if (rand() % 2) {
-                unacked_add(&unacked, 1, next, true, 0);
+                unacked_add(&unacked, 1, next, true);
                 held[next++] = 1;
                 count++;
                 continue;
@@ -124,29 +124,31 @@ static void it_agrees_with_an_array(void **state)
     }
 }
 
-static uint64_t a_second_for_queue_2(void *owner, uint64_t queue)
+static uint64_t below_103_for_queue_2(void *owner, uint64_t queue)
 {
     ++*(unsigned *)owner;
-    return queue == 2 ? 1000 : 0;
+    return queue == 2 ? 103 : 0;
 }
 
-static void what_is_held_too_long_is_late(void **state)
+static void what_is_held_below_a_tag_is_found(void **state)
 {
     (void)state;
     struct unacked unacked;
     unsigned asked = 0;
-    uint64_t passed_ms = 0, second = 1000000;
     unacked_init(&unacked);
-    for (uint64_t i = 1; i <= 100; i++)
-        unacked_add(&unacked, 1, i, true, 0);
-    unacked_add(&unacked, 2, 1, true, 5 * second);
-    assert_false(unacked_is_late(&unacked, 6 * second, a_second_for_queue_2, &asked, &passed_ms));
+    for (uint64_t i = 1; i <= 102; i++)
+        unacked_add(&unacked, 1, i, true);
+    unacked_add(&unacked, 2, 1, true);
+    assert_false(unacked_holds_below(&unacked, below_103_for_queue_2, &asked));
     assert_int_equal(asked, 2);
-    assert_true(unacked_is_late(&unacked, 6 * second + 4096, a_second_for_queue_2, &asked, &passed_ms));
-    assert_int_equal(passed_ms, 1000);
-    unacked_add(&unacked, 2, 2, true, 9 * second + second / 2);
-    unacked_take(&unacked, 101, false, false, write_run, NULL);
-    assert_false(unacked_is_late(&unacked, 10 * second, a_second_for_queue_2, &asked, &passed_ms));
+    unacked_take(&unacked, 103, false, false, write_run, NULL);
+    unacked_deinit(&unacked);
+    unacked_init(&unacked);
+    unacked_add(&unacked, 2, 1, true);
+    unacked_add(&unacked, 1, 2, true);
+    assert_true(unacked_holds_below(&unacked, below_103_for_queue_2, &asked));
+    unacked_take(&unacked, 1, false, false, write_run, NULL);
+    assert_false(unacked_holds_below(&unacked, below_103_for_queue_2, &asked));
     unacked_deinit(&unacked);
 }
 
@@ -154,7 +156,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tags_are_taken_one_by_one_or_all_up_to_one),
-        cmocka_unit_test(what_is_held_too_long_is_late),
+        cmocka_unit_test(what_is_held_below_a_tag_is_found),
         cmocka_unit_test(one_that_is_never_settled_costs_one_block),
         cmocka_unit_test(what_is_parked_comes_back_or_goes),
         cmocka_unit_test(it_agrees_with_an_array),
