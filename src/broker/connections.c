@@ -73,6 +73,7 @@ static void forget_if_gone(struct connections *connections, struct connection_us
 
 enum gw_err connections_add(struct connections *connections, uint64_t client, struct bytes name, uint32_t vhost, uint64_t connected_ms, struct bytes facts)
 {
+    connections_remove(connections, client);
     struct connection_user *user = user_of(connections, name);
     struct connection_entry *entry = user ? calloc(1, sizeof(*entry) + facts.size) : NULL;
     uint32_t count = connections_in(connections, vhost);

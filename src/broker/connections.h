@@ -29,7 +29,7 @@ struct connections {
 void connections_init(struct connections *connections, uint64_t seed);
 void connections_deinit(struct connections *connections);
 
-/* GW_ERR_NOMEM. `user` and `facts` are copied. */
+/* GW_ERR_NOMEM. `user` and `facts` are copied. A client that is there already is what it is now. */
 enum gw_err connections_add(struct connections *connections, uint64_t client, struct bytes user, uint32_t vhost, uint64_t connected_ms, struct bytes facts);
 /* One that is not there is passed over: it never got in. */
 void connections_remove(struct connections *connections, uint64_t client);
