@@ -13,6 +13,7 @@ struct place {
     struct place_entry {
         struct place_entry *next;
         struct binding *binding;
+        bool any, with_x;            /* its mode */
     } *first;
     uint32_t count;
 };
@@ -67,7 +68,7 @@ static enum gw_err add_to(struct place *place, struct binding *binding)
     struct place_entry *entry = malloc(sizeof(*entry));
     if (!entry)
         return GW_ERR_NOMEM;
-    *entry = (struct place_entry){place->first, binding};
+    *entry = (struct place_entry){place->first, binding, headers_mode_is_any(binding->arguments), headers_mode_takes_x(binding->arguments)};
     place->first = entry;
     place->count++;
     return GW_OK;
@@ -166,7 +167,7 @@ static void match_under(const struct headers_index *index, uint64_t key, struct 
 {
     const struct place *place = map_get(&index->places, key);
     for (const struct place_entry *entry = place ? place->first : NULL; entry; entry = entry->next)
-        if (headers_match(entry->binding->arguments, headers))
+        if (headers_match_in_mode(entry->binding->arguments, headers, entry->any, entry->with_x))
             found(owner, entry->binding);
 }
 

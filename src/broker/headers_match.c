@@ -125,7 +125,11 @@ static bool find(struct bytes table, struct bytes name, struct amqp_field *found
 
 bool headers_match(struct bytes arguments, struct bytes headers)
 {
-    bool any = headers_mode_is_any(arguments), with_x = headers_mode_takes_x(arguments);
+    return headers_match_in_mode(arguments, headers, headers_mode_is_any(arguments), headers_mode_takes_x(arguments));
+}
+
+bool headers_match_in_mode(struct bytes arguments, struct bytes headers, bool any, bool with_x)
+{
     struct amqp_field wanted, given;
     for (struct bytes rest = arguments; headers_next_pair(&rest, with_x, &wanted);) {
         bool matches = find(headers, wanted.name, &given) && same_value(&wanted, &given);

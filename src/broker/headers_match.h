@@ -21,6 +21,9 @@ bool headers_next_pair(struct bytes *rest, bool with_x, struct amqp_field *pair)
  * strings by their bytes, whatever their types. */
 bool headers_match(struct bytes arguments, struct bytes headers);
 
+/* The same for whoever knows the mode already. */
+bool headers_match_in_mode(struct bytes arguments, struct bytes headers, bool any, bool with_x);
+
 /* The headers table in a message's property bytes; empty: there is none. */
 struct bytes headers_of(struct bytes properties);
 

@@ -1,4 +1,6 @@
 """Where messages go: every exchange type, bindings between exchanges, the default exchange, mandatory returns."""
+import datetime
+
 import pika
 import pytest
 
@@ -117,6 +119,57 @@ def test_headers_compare_values_and_types(routed):
 def test_headers_ignores_x_headers_in_bindings(routed):
     exchange = routed("headers", {"q": {"x-match": "all", "x-ignored": "1", "a": "1"}})
     assert exchange.to(headers={"a": "1"}) == {"q"}
+
+
+def test_headers_modes_that_take_x_headers(routed):
+    exchange = routed("headers", {
+        "all": {"x-match": "all-with-x", "x-a": "1", "b": 2}, "any": {"x-match": "any-with-x", "x-a": "1", "b": 2},
+        "only x": {"x-match": "all-with-x", "x-a": "1"}, "plain": {"x-match": "all", "x-a": "1", "b": 2},
+        "nothing": {"x-match": "all-with-x"}, "any of nothing": {"x-match": "any-with-x"}, "present": {"x-match": "all-with-x", "x-a": None},
+    })
+    assert exchange.to(headers={"x-a": "1", "b": 2}) == {"all", "any", "only x", "plain", "nothing", "present"}
+    assert exchange.to(headers={"x-a": "1"}) == {"any", "only x", "nothing", "present"}
+    assert exchange.to(headers={"b": 2}) == {"any", "plain", "nothing"}
+    assert exchange.to(headers={"x-a": "2"}) == {"nothing", "present"}
+    assert exchange.to(headers={"x-match": "all-with-x"}) == {"nothing"}
+
+
+def test_headers_are_equal_by_value(routed):
+    moment = datetime.datetime(2020, 1, 1)
+    exchange = routed("headers", {"text": {"k": "1"}, "small": {"k": 1}, "large": {"k": 2 ** 40}, "time": {"k": moment}, "truth": {"k": True},
+                                  "none": {"k": None}})
+    assert exchange.to(headers={"k": b"1"}) == {"text", "none"}
+    assert exchange.to(headers={"k": 2 ** 40}) == {"large", "none"}
+    assert exchange.to(headers={"k": 1577836800}) == exchange.to(headers={"k": moment}) == {"time", "none"}
+    assert exchange.to(headers={"k": None}) == {"none"}
+    assert exchange.to(headers={"k": 1}) == {"small", "none"}
+    assert exchange.to(headers={"K": 1}) == set()
+
+
+def test_headers_does_not_look_at_keys(routed, channel):
+    exchange = routed("headers", {"q": {"a": 1}})
+    channel.queue_bind(exchange.queues["q"], exchange.exchange, "some key", arguments={"b": 1})
+    assert exchange.to("other key", headers={"a": 1}) == exchange.to("", headers={"b": 1}) == exchange.to("x", headers={"a": 1, "b": 1}) == {"q"}
+    channel.queue_unbind(exchange.queues["q"], exchange.exchange, "some key", arguments={"b": 1})
+    assert exchange.to("some key", headers={"b": 1}) == set()
+
+
+def test_headers_with_many_bindings(routed):
+    bindings = {f"all-{number}": {"x-match": "all", "kind": "k", "number": number} for number in range(60)}
+    bindings.update({f"any-{number}": {"x-match": "any", "number": number, "other": number} for number in range(60)})
+    exchange = routed("headers", bindings)
+    assert exchange.to(headers={"kind": "k", "number": 7}) == {"all-7", "any-7"}
+    assert exchange.to(headers={"kind": "z", "number": 7, "other": 8}) == {"any-7", "any-8"}
+    assert exchange.to(headers={"kind": "k"}) == set()
+
+
+@pytest.mark.parametrize("value, text", [
+    ("sometimes", 'Invalid x-match field value <<"sometimes">>; expected all, any, all-with-x, or any-with-x'),
+    (5, "Invalid x-match field type signedint (value 5); expected longstr"),
+    (True, "Invalid x-match field type bool (value true); expected longstr"),
+])
+def test_headers_bad_x_match_texts(channel, queue, expect_close, value, text):
+    assert expect_close(406)(channel.queue_bind, queue, "amq.headers", "", arguments={"x-match": value}) == f"PRECONDITION_FAILED - {text}"
 
 
 def test_headers_bad_x_match(channel, queue, expect_close):
@@ -241,3 +294,134 @@ def test_immediate_is_not_implemented(wire, queue):
     close = w.expect_connection_close(540)
     assert "immediate=true" in close.reply_text
     assert (close.class_id, close.method_id) == (60, 40)
+
+
+# Declaring and deleting.
+
+@pytest.mark.parametrize("more, field, received, current", [
+    ({"durable": True}, "durable", "true", "false"), ({"auto_delete": True}, "auto_delete", "true", "false"), ({"internal": True}, "internal", "true", "false"),
+    ({"exchange_type": "fanout"}, "type", "fanout", "direct"),
+])
+def test_declaring_otherwise(channel, name, expect_close, more, field, received, current):
+    exchange = name()
+    channel.exchange_declare(exchange, "direct")
+    again = {"exchange_type": "direct", **more}
+    assert expect_close(406)(channel.exchange_declare, exchange, **again) == \
+        f"PRECONDITION_FAILED - inequivalent arg '{field}' for exchange '{exchange}' in vhost '/': received '{received}' but current is '{current}'"
+
+
+@pytest.mark.parametrize("kind, text", [("bogus", "unknown exchange type 'bogus'"), ("", "invalid exchange type ''")])
+def test_unknown_types(connection, name, kind, text):
+    with pytest.raises(pika.exceptions.ConnectionClosedByBroker) as caught:
+        connection.channel().exchange_declare(name(), kind)
+    assert (caught.value.reply_code, caught.value.reply_text) == (503, f"COMMAND_INVALID - {text}")
+
+
+def test_reserved_names(connect, name, expect_close):
+    expect_close(403, "ACCESS_REFUSED - exchange name 'amq.mine' contains reserved prefix 'amq.*'")(
+        connect().channel().exchange_declare, "amq.mine", "direct")
+    expect_close(403, "ACCESS_REFUSED - deletion of system exchange 'amq.direct' in vhost '/' not allowed")(
+        connect().channel().exchange_delete, "amq.direct")
+    expect_close(404, "NOT_FOUND - no exchange 'amq.mine' in vhost '/'")(
+        connect().channel().exchange_declare, "amq.mine", "direct", passive=True)
+    channel = connect().channel()
+    channel.exchange_declare("amq.direct", "direct", durable=True)
+    channel.exchange_declare("amq.rabbitmq.trace", "topic", durable=True, internal=True)
+
+
+def test_internal_exchanges_take_nothing_from_clients(channel, name, queue, expect_close):
+    internal, source = name("internal"), name("source")
+    channel.exchange_declare(internal, "fanout", internal=True, auto_delete=True)
+    channel.exchange_declare(source, "fanout", auto_delete=True)
+    channel.queue_bind(queue, internal)
+    channel.exchange_bind(internal, source)
+    channel.basic_publish(source, "", b"through another")
+    assert channel.queue_purge(queue).method.message_count == 1
+    channel.confirm_delivery()
+    expect_close(403, f"ACCESS_REFUSED - cannot publish to internal exchange '{internal}' in vhost '/'")(channel.basic_publish, internal, "", b"x")
+
+
+def test_deleting_takes_bindings_both_ways(channel, name, queue):
+    before, middle, behind = name("before"), name("middle"), name("behind")
+    for exchange in (before, middle, behind):
+        channel.exchange_declare(exchange, "fanout")
+    channel.exchange_bind(middle, before)
+    channel.exchange_bind(behind, middle)
+    channel.queue_bind(queue, behind)
+    channel.basic_publish(before, "", b"x")
+    assert channel.queue_purge(queue).method.message_count == 1
+    channel.exchange_delete(middle)
+    channel.exchange_declare(middle, "fanout")
+    for exchange in (before, middle):
+        channel.basic_publish(exchange, "", b"x")
+    assert channel.queue_purge(queue).method.message_count == 0
+    for exchange in (before, middle, behind):
+        channel.exchange_delete(exchange)
+
+
+def test_deleting_if_unused_looks_at_what_it_is_the_source_of(connect, name):
+    channel = connect().channel()
+    source, target = name("source"), name("target")
+    for exchange in (source, target):
+        channel.exchange_declare(exchange, "fanout")
+    channel.exchange_bind(target, source)
+    with pytest.raises(pika.exceptions.ChannelClosedByBroker) as caught:
+        channel.exchange_delete(source, if_unused=True)
+    assert (caught.value.reply_code, caught.value.reply_text) == (406, f"PRECONDITION_FAILED - exchange '{source}' in vhost '/' in use")
+    channel = connect().channel()
+    channel.exchange_delete(target, if_unused=True)
+    channel.exchange_delete(source, if_unused=True)
+
+
+def exists(connect, exchange):
+    channel = connect().channel()
+    try:
+        channel.exchange_declare(exchange, passive=True)
+        return True
+    except pika.exceptions.ChannelClosedByBroker:
+        return False
+
+
+def test_auto_deletion_goes_along_chains(connect, channel, name, queue):
+    first, second = name("first"), name("second")
+    for exchange in (first, second):
+        channel.exchange_declare(exchange, "fanout", auto_delete=True)
+    channel.exchange_bind(second, first)
+    channel.queue_bind(queue, second)
+    assert exists(connect, first) and exists(connect, second)
+    channel.queue_unbind(queue, second)
+    assert not exists(connect, second) and not exists(connect, first)
+
+
+def test_auto_deletion_when_the_destination_is_deleted(connect, channel, name):
+    source, target = name("source"), name("target")
+    channel.exchange_declare(source, "fanout", auto_delete=True)
+    channel.exchange_declare(target, "fanout")
+    channel.exchange_bind(target, source)
+    channel.exchange_delete(target)
+    assert not exists(connect, source)
+
+
+def test_an_auto_delete_exchange_that_was_never_bound_stays(connect, channel, name, queue):
+    unbound, target = name("unbound"), name("target")
+    channel.exchange_declare(unbound, "fanout", auto_delete=True)
+    channel.exchange_declare(target, "fanout", auto_delete=True)
+    channel.exchange_bind(target, "amq.fanout")   # as a destination it does not count
+    channel.exchange_unbind(target, "amq.fanout")
+    assert exists(connect, unbound) and exists(connect, target)
+    for exchange in (unbound, target):
+        channel.exchange_delete(exchange)
+
+
+def test_what_is_missing_is_named(connect, queue, expect_close):
+    expect_close(404, "NOT_FOUND - no exchange 'no exchange' in vhost '/'")(connect().channel().queue_bind, "no queue", "no exchange", "k")
+    expect_close(404, "NOT_FOUND - no queue 'no queue' in vhost '/'")(connect().channel().queue_bind, "no queue", "amq.direct", "k")
+    expect_close(404, "NOT_FOUND - no exchange 'source' in vhost '/'")(connect().channel().exchange_bind, "target", "source", "k")
+    expect_close(404, "NOT_FOUND - no exchange 'target' in vhost '/'")(connect().channel().exchange_bind, "target", "amq.direct", "k")
+
+
+def test_the_order_of_arguments_makes_no_other_binding(channel, queue):
+    channel.queue_bind(queue, "amq.direct", queue, arguments={"b": 1, "a": 2})
+    channel.queue_unbind(queue, "amq.direct", queue, arguments={"a": 2, "b": 1})
+    channel.basic_publish("amq.direct", queue, b"x")
+    assert channel.queue_purge(queue).method.message_count == 0
