@@ -50,12 +50,12 @@ static void describe(bool present, const struct amqp_field *field, char *text, s
 /* What is compared, in RabbitMQ's order: that decides which difference a refusal names. */
 static const char *const of_classic[] = {
     "x-expires", "x-message-ttl", "x-dead-letter-exchange", "x-dead-letter-routing-key", "x-max-length", "x-max-length-bytes", "x-max-priority", "x-overflow",
-    "x-queue-mode", "x-queue-version", "x-single-active-consumer", "x-queue-type", "x-queue-master-locator", NULL,
+    "x-queue-mode", "x-queue-version", "x-single-active-consumer", "x-queue-type", "x-queue-master-locator", "x-consumer-timeout", NULL,
 };
 static const char *const of_quorum[] = {
     "x-dead-letter-exchange", "x-dead-letter-routing-key", "x-dead-letter-strategy", "x-expires", "x-max-length", "x-max-length-bytes",
     "x-max-in-memory-length", "x-max-in-memory-bytes", "x-overflow", "x-single-active-consumer", "x-queue-type", "x-quorum-initial-group-size",
-    "x-delivery-limit", "x-message-ttl", "x-queue-leader-locator", NULL,
+    "x-delivery-limit", "x-message-ttl", "x-queue-leader-locator", "x-consumer-timeout", NULL,
 };
 static const char *const of_stream[] = {
     "x-max-length-bytes", "x-queue-type", "x-max-age", "x-stream-max-segment-size-bytes", "x-initial-cluster-size", "x-queue-leader-locator", NULL,
