@@ -13,7 +13,8 @@
 #define QUEUE_WINDOW 1024u            /* … and messages of one queue, those that cannot go anywhere too */
 #define TURN_MAX 256u                 /* messages sent on in one turn */
 #define BEHIND 4096u                  /* so many wait, and publishers are slowed down */
-#define RETRY_US 1000000u             /* after a refusal, or with nowhere to go */
+#define RETRY_US 1000000u             /* after a refusal, or with nowhere to go; … */
+#define RETRY_SOON_US 100000u         /* … sooner when exchanges, queues or bindings have changed */
 
 /* One of the queues that a message goes to. */
 struct step {
@@ -42,7 +43,7 @@ struct relay {
     struct list waiting, loading, parked, settling;   /* to be sent; their content is being read; tried again later; the log is to say that they are gone */
     uint32_t active;                  /* under way */
     uint64_t active_bytes;
-    uint64_t retry_us, version;       /* of parked ones: when, and the topology's version when they were */
+    uint64_t parked_us, retry_us, version;   /* of parked ones: since when, until when, and the topology's version then */
     uint64_t *starved;                /* ids of queues that wait for room */
     uint32_t starved_count, starved_room;
     struct route route;
@@ -196,8 +197,17 @@ static void finish(struct shard *shard, struct relayed *message)
 static void park(struct shard *shard, struct relayed *message)
 {
     struct relay *relay = shard->relay;
+    bool begun = false;
+    for (uint32_t i = 0; i < message->count; i++)
+        begun |= message->steps[i].done;
+    if (!begun) {   /* nobody has it: it may go another way next time */
+        free(message->steps);
+        message->steps = NULL;
+        message->count = 0;
+    }
     if (!relay->parked.first) {
-        relay->retry_us = shard->worker->now_us + RETRY_US;
+        relay->parked_us = shard->worker->now_us;
+        relay->retry_us = relay->parked_us + RETRY_US;
         relay->version = shard->worker->topology.version;
     }
     count_active(relay, message, true);
@@ -367,7 +377,8 @@ static void drop(struct shard *shard, struct relayed *message, const struct plac
 /* ---- sending ------------------------------------------------------------------------------------------------------- */
 
 /* Lays out and sends one record for the steps [first, end), which lie in one shard. False: out of memory. */
-static bool send(struct shard *shard, const struct relayed *message, const struct letter *letter, uint32_t first, uint32_t end, bool durable, uint64_t arrived_ms)
+static bool send(struct shard *shard, const struct relayed *message, const struct letter *letter, uint32_t first, uint32_t end, bool durable, bool insists,
+                 uint64_t arrived_ms)
 {
     struct worker *worker = shard->worker;
     unsigned to = queue_id_shard(message->steps[first].target.queue);
@@ -399,6 +410,7 @@ static bool send(struct shard *shard, const struct relayed *message, const struc
     command->chunk = stage->chunk;
     command->begin = (uint64_t)(record - stage->chunk->data);
     command->shard = (uint16_t)to;
+    command->keep = insists;
     stage_advance(stage, size);
     return true;
 }
@@ -411,7 +423,7 @@ static void hand_over(struct shard *shard, struct relayed *message, const struct
         end = group_end(message, first);
         if (message->steps[first].done)
             continue;
-        if (!send(shard, message, letter, first, end, false, arrived_ms)) {
+        if (!send(shard, message, letter, first, end, false, false, arrived_ms)) {
             park(shard, message);
             return;
         }
@@ -421,7 +433,7 @@ static void hand_over(struct shard *shard, struct relayed *message, const struct
 }
 
 /* Sends it to the other shards that do not have it yet. False: all have. */
-static bool send_elsewhere(struct shard *shard, struct relayed *message, const struct letter *letter)
+static bool send_elsewhere(struct shard *shard, struct relayed *message, const struct letter *letter, bool insists)
 {
     bool missing = false;
     uint64_t arrived_ms = stamp_for(shard, message, letter);
@@ -430,7 +442,7 @@ static bool send_elsewhere(struct shard *shard, struct relayed *message, const s
         if (message->steps[first].done || queue_id_shard(message->steps[first].target.queue) == shard->index)
             continue;
         missing = true;
-        message->awaited += send(shard, message, letter, first, end, true, arrived_ms);
+        message->awaited += send(shard, message, letter, first, end, true, insists, arrived_ms);
     }
     if (missing && !message->awaited)
         park(shard, message);
@@ -471,12 +483,21 @@ static void show_here(struct shard *shard, const struct relayed *message, bool o
             relay_show(shard, &message->steps[i].target, 1, ok);
 }
 
+static bool is_placed_here(struct shard *shard, const struct relayed *message)
+{
+    bool placed = false;
+    for (uint32_t i = 0; i < message->count; i++)
+        if (queue_id_shard(message->steps[i].target.queue) == shard->index)
+            placed |= relay_is_placed(shard, &message->steps[i].target, 1);
+    return placed;
+}
+
 /* The queues in this shard get it in the same record that settles it. False: the log takes nothing now. */
-static bool move(struct shard *shard, struct relayed *message, const struct letter *letter)
+static bool move(struct shard *shard, struct relayed *message, const struct letter *letter, bool insists)
 {
     uint8_t *publish = log_state(shard->log) ? NULL : enqueue_here(shard, message, letter);
-    if (!publish)
-        return false;
+    if (!publish || (insists && !is_placed_here(shard, message)))
+        return false;   /* or they are full */
     uint32_t publish_size = load_le32(publish), settle_size = RECORD_HEADER_SIZE + SETTLE_TARGET_SIZE;
     uint32_t size = RECORD_HEADER_SIZE + publish_size + settle_size;
     uint8_t *record = shard_own_room(shard, size);
@@ -542,10 +563,10 @@ static void go_on_with_letter(struct shard *shard, struct relayed *message, cons
             drop(shard, message, place);
     } else if (!outlives(shard, message, place->queue->durable && (place->entry->flags & ENTRY_PERSISTENT) && letter->persistent)) {
         hand_over(shard, message, letter, place);
-    } else if (!send_elsewhere(shard, message, letter)) {
+    } else if (!send_elsewhere(shard, message, letter, insists)) {
         if (is_done_with(message, shard->index))
             settle(shard, message);
-        else if (!move(shard, message, letter))
+        else if (!move(shard, message, letter, insists))
             park(shard, message);
     }
 }
@@ -601,7 +622,9 @@ void relay_answered(struct shard *shard, const struct command_relayed *command)
 void relay_turn(struct shard *shard)
 {
     struct relay *relay = shard->relay;
-    if (relay->parked.first && (shard->worker->now_us >= relay->retry_us || relay->version != shard->worker->topology.version)) {
+    if (relay->parked.first && relay->version != shard->worker->topology.version && relay->retry_us > relay->parked_us + RETRY_SOON_US)
+        relay->retry_us = relay->parked_us + RETRY_SOON_US;
+    if (relay->parked.first && shard->worker->now_us >= relay->retry_us) {
         struct list parked = relay->parked;
         relay->parked = (struct list){0};
         for (struct relayed *message; (message = take_first(&parked));) {

@@ -72,6 +72,9 @@ void relay_show(struct shard *shard, const struct relay_target *targets, uint32_
 /* shard_enqueue, and what has a time to live of its own is told to its queues. */
 void relay_enqueue(struct shard *shard, uint8_t *record, struct chunk *chunk, bool durable);
 
+/* Has one of the targets in this shard taken it? */
+bool relay_is_placed(struct shard *shard, const struct relay_target *targets, uint32_t count);
+
 /* Recovery: the origin of a RECORD_RELAYED; a RECORD_FORGET. */
 enum gw_err relay_restore_origin(struct shard *shard, const struct record *record);
 void relay_restore_forget(struct shard *shard, const struct record *record);

@@ -98,12 +98,11 @@ static bool log_record(struct shard *shard, uint8_t *record)
     return true;
 }
 
-/* A stream's first message has the number 0. */
-static bool is_placed(struct shard *shard, const struct origin *origin)
+bool relay_is_placed(struct shard *shard, const struct relay_target *targets, uint32_t count)
 {
-    for (uint32_t i = 0; i < origin->count; i++) {
-        const struct queue *queue = shard_queue(shard, origin->targets[i].queue);
-        if (queue && (origin->targets[i].seq || queue->stream))
+    for (uint32_t i = 0; i < count; i++) {
+        const struct queue *queue = shard_queue(shard, targets[i].queue);
+        if (queue && (targets[i].seq || queue->stream))   /* a stream's first message has the number 0 */
             return true;
     }
     return false;
@@ -134,15 +133,15 @@ void relay_arrived(struct shard *shard, const struct command_relay *command)
     read_origin(origin, record + RECORD_HEADER_SIZE, from);
     origin->serial = command->serial;
     relay_hide(shard, origin->targets, origin->count);
-    bool placed = is_placed(shard, origin);
+    bool placed = relay_is_placed(shard, origin->targets, origin->count);
     if (placed && log_record(shard, record)) {
         shard_own_pending(shard, PENDING_RELAYED, queue, seq);
         return;
     }
-    /* Its queues are gone meanwhile, and there is nothing to keep; or memory is short. */
+    /* Its queues are gone meanwhile or full, and there is nothing to keep; or memory is short. */
     relay_show(shard, origin->targets, origin->count, false);
     origins_remove(&shard->origins, queue, seq);
-    answer(shard, queue, command->serial, !placed);
+    answer(shard, queue, command->serial, !placed && !command->keep);
 }
 
 void relay_arrival_committed(struct shard *shard, uint64_t queue, uint64_t seq, bool ok)

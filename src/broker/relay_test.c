@@ -396,6 +396,158 @@ static void a_crash_between_any_two_writes_neither_loses_nor_doubles(void **stat
     }
 }
 
+/* ---- insisting ------------------------------------------------------------------------------------------------------ */
+
+static struct bytes insisting(uint8_t *room, size_t size, const char *key)
+{
+    struct amqp_table_writer writer;
+    struct bytes arguments;
+    amqp_table_begin(&writer, room, size);
+    amqp_table_put_text(&writer, "x-queue-type", TEXT("quorum"));
+    amqp_table_put_text(&writer, "x-overflow", TEXT("reject-publish"));
+    amqp_table_put_text(&writer, "x-dead-letter-strategy", TEXT("at-least-once"));
+    amqp_table_put_text(&writer, "x-dead-letter-exchange", TEXT(""));
+    amqp_table_put_text(&writer, "x-dead-letter-routing-key", TEXT(key));
+    assert_true(amqp_table_finish(&writer, &arguments));
+    return arguments;
+}
+
+static void of_a_queue_that_insists_it_waits_for_somewhere_to_go(void **state)
+{
+    (void)state;
+    struct stage_play play = {0};
+    uint8_t room[512];
+    open_play(&play, 2, 3);
+    assert_int_equal(ask(&play, (struct request){.kind = REQUEST_QUEUE_DECLARE, .flags = REQUEST_DURABLE, .name = TEXT("s"),
+                                                 .arguments = insisting(room, sizeof(room), "d")})->code, 0);
+    for (unsigned i = 0; i < 10; i++)
+        kill_one(&play, "s", "x", true);
+    play.test.now_us += 5000000;
+    go_on(&play);
+    assert_null(get(&play, "s", REQUEST_NO_ACK));
+    declare(&play, "d", NULL, NULL, REQUEST_DURABLE);
+    play.test.now_us += 200000;
+    go_on(&play);
+    assert_int_equal(ask(&play, (struct request){.kind = REQUEST_QUEUE_PURGE, .name = TEXT("d")})->messages, 10);
+    expect_quiet(&play);
+    close_play(&play);
+}
+
+/* ---- delays --------------------------------------------------------------------------------------------------------- */
+
+#define DELAY_MS 5000u
+
+static void declare_delayed(struct stage_play *play, const char *name)
+{
+    uint8_t room[128];
+    struct amqp_table_writer writer;
+    struct bytes arguments;
+    amqp_table_begin(&writer, room, sizeof(room));
+    amqp_table_put_text(&writer, "x-delayed-type", TEXT("fanout"));
+    assert_true(amqp_table_finish(&writer, &arguments));
+    assert_int_equal(ask(play, (struct request){.kind = REQUEST_EXCHANGE_DECLARE, .flags = REQUEST_DURABLE, .name = TEXT(name), .type = TEXT("x-delayed-message"),
+                                                .arguments = arguments})->code, 0);
+}
+
+static void publish_late(struct stage_play *play, const char *exchange, const char *body, uint64_t tag)
+{
+    uint8_t room[128], bytes[256];
+    struct amqp_table_writer writer;
+    struct amqp_properties properties = {.flags = AMQP_HEADERS | AMQP_DELIVERY_MODE, .delivery_mode = 2};
+    amqp_table_begin(&writer, room, sizeof(room));
+    amqp_table_put_int(&writer, "x-delay", DELAY_MS);
+    assert_true(amqp_table_finish(&writer, &properties.headers));
+    struct publish publish = {.channel = 1, .persistent = true, .whole = true, .confirm_tag = tag, .exchange = TEXT(exchange), .body_size = strlen(body),
+                              .properties = bytes_of(bytes, amqp_properties_encode(&properties, bytes, sizeof(bytes)))};
+    client_time(&play->client->client, play->test.now_us);
+    if (client_publish_begin(&play->client->client, &publish) != PUBLISH_ROUTED)
+        return;
+    memcpy(publish.body, body, strlen(body));
+    client_publish_end(&play->client->client, &publish);
+}
+
+static unsigned confirmed(const struct stage_play *play)
+{
+    unsigned bits = 0;
+    for (unsigned i = 0; i < play->client->count; i++)
+        for (uint64_t k = 0; play->client->events[i].kind == EVENT_CONFIRM && play->client->events[i].accepted && k < play->client->events[i].count; k++)
+            bits |= 1u << (play->client->events[i].first + k - 1);
+    return bits;
+}
+
+static uint64_t crash_in_delay(uint64_t operation, enum test_disk_loss loss)
+{
+    struct stage_play play = {.disk = test_disk_new(operation + 1)};
+    char targets[2][32];
+    unsigned counts[STORY_MESSAGES];
+    open_play(&play, 2, 3);
+    declare_delayed(&play, "late");
+    for (unsigned i = 0; i < 2; i++)
+        bind(&play, declare_in(&play, targets[i], i ? "u" : "t", i, NULL, NULL), "late", "");
+    uint64_t before = test_disk_operations(play.disk);
+    if (operation)
+        test_disk_crash_at(play.disk, before + operation);
+    for (unsigned i = 0; i < STORY_MESSAGES; i++) {
+        char body[8];
+        snprintf(body, sizeof(body), "m%u", i);
+        publish_late(&play, "late", body, i + 1);
+        test_settle_down(&play.test);
+    }
+    uint64_t published_us = play.test.now_us;
+    go_on(&play);
+    if (!test_disk_crashed(play.disk) && play.test.now_us < published_us + DELAY_MS * 1000u - 1000000u)
+        assert_null(get(&play, targets[0], REQUEST_NO_ACK));
+    play.test.now_us += DELAY_MS * 1000u;
+    go_on(&play);
+    unsigned sure = confirmed(&play);
+    uint64_t operations = test_disk_operations(play.disk) - before, now_us = play.test.now_us;
+    crash(&play, 2, 3, loss);
+    play.test.now_us = now_us + DELAY_MS * 1000u;   /* the machine's clock goes on */
+    go_on(&play);
+    play.test.now_us += 2000000;
+    go_on(&play);
+    expect_quiet(&play);
+    for (unsigned i = 0; i < 2; i++) {
+        count_bodies(&play, targets[i], counts);
+        for (unsigned k = 0; k < STORY_MESSAGES; k++) {
+            assert_true(counts[k] <= 1);
+            assert_true(counts[k] == 1 || !(sure >> k & 1));
+        }
+    }
+    close_play(&play);
+    test_disk_free(play.disk);
+    return operations;
+}
+
+static void delayed_messages_come_once_whatever_crashes(void **state)
+{
+    (void)state;
+    uint64_t operations = crash_in_delay(0, LOSE_ALL);
+    assert_true(operations > 5);
+    for (uint64_t at = 1; at <= operations; at++)
+        crash_in_delay(at, at % 3 == 0 ? LOSE_ALL : at % 3 == 1 ? LOSE_SOME : LOSE_NOTHING);
+}
+
+static void a_deleted_delayed_exchange_takes_what_waits_with_it(void **state)
+{
+    (void)state;
+    struct stage_play play = {0};
+    open_play(&play, 2, 3);
+    for (unsigned i = 0; i < 2; i++) {
+        declare_delayed(&play, "late");
+        declare(&play, "t", NULL, NULL, REQUEST_DURABLE);
+        bind(&play, "t", "late", "");
+        publish_late(&play, "late", "x", 0);
+        go_on(&play);
+        assert_int_equal(ask(&play, (struct request){.kind = REQUEST_EXCHANGE_DELETE, .name = TEXT("late")})->code, 0);
+        play.test.now_us += 2 * DELAY_MS * 1000u;
+        go_on(&play);
+        assert_null(get(&play, "t", REQUEST_NO_ACK));
+    }
+    expect_quiet(&play);
+    close_play(&play);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -407,6 +559,9 @@ int main(void)
         cmocka_unit_test(a_rejection_in_a_transaction_is_one),
         cmocka_unit_test(more_than_a_window_goes_through),
         cmocka_unit_test(a_crash_between_any_two_writes_neither_loses_nor_doubles),
+        cmocka_unit_test(of_a_queue_that_insists_it_waits_for_somewhere_to_go),
+        cmocka_unit_test(delayed_messages_come_once_whatever_crashes),
+        cmocka_unit_test(a_deleted_delayed_exchange_takes_what_waits_with_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

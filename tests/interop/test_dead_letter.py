@@ -337,6 +337,8 @@ def test_many_keep_their_order(channel, unique):
 # ---- ends of the program --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.limit(150)
+@pytest.mark.godwit_only("RabbitMQ promises less")
 @pytest.mark.parametrize("end", ["stop", "kill"])
 def test_nothing_is_lost_or_doubled_when_the_broker_ends_in_between(own_broker, connect_to, end):
     broker, count = own_broker(), 400
