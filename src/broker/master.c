@@ -32,6 +32,7 @@ struct master {
     struct connections connections;
     struct step *first, *last;       /* in order */
     struct step *next;               /* the first that is not broadcast; those before it only wait to be acknowledged */
+    struct step *uncommitted;        /* none before it waits for the log; NULL: none at all does */
     uint64_t next_sequence, broadcast_sequence;
     uint64_t acknowledged[WORKERS_MAX];
     uint64_t next_transient;         /* the next transient queue's number */
@@ -87,6 +88,12 @@ enum gw_err master_restore(struct master *master, const struct topology_change *
 
 /* ---- steps --------------------------------------------------------------------------------------------------------- */
 
+static void skip_committed(struct master *master)
+{
+    while (master->uncommitted && master->uncommitted->committed)
+        master->uncommitted = master->uncommitted->next;
+}
+
 static struct step *step_add(struct master *master)
 {
     struct step *step = calloc(1, sizeof(*step));
@@ -99,6 +106,8 @@ static struct step *step_add(struct master *master)
     master->last = step;
     if (!master->next)
         master->next = step;
+    if (!master->uncommitted)
+        master->uncommitted = step;
     return step;
 }
 
@@ -183,14 +192,17 @@ bool master_apply(struct master *master, const struct topology_change *change, c
     return change_topology(master, change, true, request) != NULL;
 }
 
+/* The log commits in order, so that the step is found at once. */
 void master_committed(struct master *master, uint64_t sequence, bool ok)
 {
-    for (struct step *step = master->next; step; step = step->next)
-        if (step->sequence == sequence) {
-            step->committed = true;
-            step->refused = !ok;
-            return;
-        }
+    struct step *step = master->uncommitted;
+    while (step && step->sequence != sequence)
+        step = step->next;
+    if (!step)
+        return;
+    step->committed = true;
+    step->refused = !ok;
+    skip_committed(master);
 }
 
 void master_ack(struct master *master, unsigned worker, uint64_t sequence)
@@ -252,6 +264,8 @@ void master_turn_end(struct master *master)
         master->first = step->next;
         if (!master->first)
             master->last = NULL;
+        if (step == master->uncommitted)
+            master->uncommitted = step->next;
         if (step->answer && step->answer->client)
             answer_step(master, step);
         step_free(step);

@@ -238,15 +238,21 @@ struct order {
     size_t count;
 };
 
+struct sorted_row {
+    json_t *row;
+    char *first;                 /* its first cell, which tells most rows apart */
+};
+
 /* By the cells from the left to the right. */
 static int compare(const void *a, const void *b, void *order_pointer)
 {
     const struct order *order = order_pointer;
+    const struct sorted_row *left = a, *right = b;
     struct cell x = {0}, y = {0};
-    int result = 0;
-    for (size_t c = 0; c < order->count && !result; c++) {
-        make_cell(&x, *(json_t *const *)a, order->columns[c]);
-        make_cell(&y, *(json_t *const *)b, order->columns[c]);
+    int result = strcmp(left->first ? left->first : "", right->first ? right->first : "");
+    for (size_t c = 1; c < order->count && !result; c++) {
+        make_cell(&x, left->row, order->columns[c]);
+        make_cell(&y, right->row, order->columns[c]);
         result = strcmp(x.text ? x.text : "", y.text ? y.text : "");
     }
     free(x.text);
@@ -258,13 +264,20 @@ static int compare(const void *a, const void *b, void *order_pointer)
 static json_t *sorted(const json_t *rows, struct order order)
 {
     size_t count = json_array_size(rows);
-    json_t **items = calloc(count + 1, sizeof *items), *array = json_array();
-    for (size_t i = 0; items && i < count; i++)
-        items[i] = json_array_get(rows, i);
+    struct sorted_row *items = calloc(count + 1, sizeof *items);
+    json_t *array = json_array();
+    for (size_t i = 0; items && i < count; i++) {
+        struct cell cell = {0};
+        items[i].row = json_array_get(rows, i);
+        make_cell(&cell, items[i].row, order.columns[0]);
+        items[i].first = cell.text;
+    }
     if (items)
         qsort_r(items, count, sizeof *items, compare, &order);
-    for (size_t i = 0; items && i < count; i++)
-        json_array_append(array, items[i]);
+    for (size_t i = 0; items && i < count; i++) {
+        json_array_append(array, items[i].row);
+        free(items[i].first);
+    }
     free(items);
     return array;
 }

@@ -66,6 +66,22 @@ static void return_message(struct channel *channel, struct publish *publish)
     client_release(&channel->session->client, publish->chunk);
 }
 
+/* A publish that leads to no queue, or was refused. False after an exception. */
+__attribute__((noinline))
+static bool goes_on_unrouted(struct channel *channel, struct publish *publish, enum publish_result *result)
+{
+    if (*result == PUBLISH_UNROUTABLE && !publish->mandatory && control_is_request(publish)) {
+        publish->mandatory = true;   /* so that the broker keeps its content for us */
+        if (!publish->chunk)
+            *result = client_publish_begin(&channel->session->client, publish);
+    }
+    bool refused_quietly = *result == PUBLISH_REFUSED && channel->confirming;
+    if (*result <= PUBLISH_UNROUTABLE || refused_quietly)
+        return true;
+    admit_refuse_publish(channel, publish, *result);
+    return false;
+}
+
 /* Routes the message, by its `copies` too unless that is NULL; false after an exception. On true the body goes to publish->body, unless that is NULL. */
 static inline bool begin(struct channel *channel, struct publish *publish, const struct bytes *copies, enum publish_result *result)
 {
@@ -80,16 +96,8 @@ static inline bool begin(struct channel *channel, struct publish *publish, const
     if (channel->confirming)
         publish->confirm_tag = publish_confirm_tag(channel->serial, channel->confirms.next);
     *result = copies ? client_publish_begin_copied(&channel->session->client, publish, copies) : client_publish_begin(&channel->session->client, publish);
-    if (UNLIKELY(*result == PUBLISH_UNROUTABLE && !publish->mandatory && control_is_request(publish))) {
-        publish->mandatory = true;   /* so that the broker keeps its content for us */
-        if (!publish->chunk)
-            *result = client_publish_begin(&channel->session->client, publish);
-    }
-    bool refused_quietly = *result == PUBLISH_REFUSED && channel->confirming;
-    if (UNLIKELY(*result > PUBLISH_UNROUTABLE && !refused_quietly)) {
-        admit_refuse_publish(channel, publish, *result);
+    if (UNLIKELY(*result != PUBLISH_ROUTED) && !goes_on_unrouted(channel, publish, result))
         return false;
-    }
     if (channel->confirming)
         channel->confirms.next++;
     return true;
