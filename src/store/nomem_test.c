@@ -1,7 +1,9 @@
 /* Every allocation of the store fails in turn: nothing may crash, leak, or lose what was told as durable. */
 #include "store/log_test_kit.h"
 #include "store/segment.h"
+#include "store/record_batch.h"
 #include "store/snapshot.h"
+#include "store/stream_store.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -181,6 +183,91 @@ static void segments_survive_any_allocation_that_fails(void **state)
     }
 }
 
+/* ---- streams ---- */
+
+struct stream_watch {
+    struct chunk_pool *pool;
+    enum gw_err written, synced;
+    struct stream_place next;
+};
+
+static void on_batch(void *owner, struct stream_place place, struct stream_place next, enum gw_err err)
+{
+    struct stream_watch *watch = owner;
+    (void)place;
+    watch->written = err;
+    watch->next = next;
+}
+
+static void on_stream_synced(void *owner, enum gw_err err) { ((struct stream_watch *)owner)->synced = err; }
+static void on_index(void *owner) { (void)owner; }
+
+static void on_extent(void *owner, struct stream_place place, struct stream_extent *extent, enum gw_err err)
+{
+    (void)place;
+    if (err == GW_OK)
+        stream_extent_free(extent, ((struct stream_watch *)owner)->pool);
+}
+
+/* Batches of one message each; answers how many were written. The chunks are made while nothing fails. */
+static uint64_t append_batches(struct stream_store *store, struct stream_watch *watch, struct test_disk *disk)
+{
+    uint64_t offset = 0;
+    uint8_t body[300] = {0};
+    for (unsigned i = 0; i < 30; i++) {
+        unsigned until = plan.until;
+        plan.until = 0;
+        struct chunk *chunk = chunk_new(watch->pool, 1000);
+        struct record_batch_writer writer;
+        record_batch_begin(&writer, chunk->data, 1000);
+        record_batch_add(&writer, offset, 1000, (struct bytes){0}, bytes_of(body, sizeof(body)), NULL, 0);
+        plan.until = until;
+        const struct stream_batch_info info = {.first = offset, .end = offset + 1, .highest_ms = 1000};
+        watch->written = GW_ERR_CLOSED;
+        if (stream_store_append(store, chunk, record_batch_finish(&writer), &info, i % 2, on_batch) != GW_OK)
+            continue;
+        test_disk_run(disk);
+        offset += watch->written == GW_OK;
+        struct stream_place place = {0};
+        if (stream_store_seek(store, offset / 2, &place) == STREAM_SEEK_FOUND)
+            stream_store_read(store, place, on_extent);
+        test_disk_run(disk);
+    }
+    return offset;
+}
+
+static void streams_survive_any_allocation_that_fails(void **state)
+{
+    (void)state;
+    bool failed = true;
+    for (unsigned at = 1; failed; at++) {
+        struct test_disk *disk = test_disk_new(at);
+        struct stream_watch watch = {.pool = chunk_pool_new(2), .synced = GW_ERR_CLOSED};
+        const struct stream_store_config config = {.disk = test_disk_face(disk), .directory = "shard-0", .pool = watch.pool, .id = 7, .segment_size = 2000,
+                                                   .owner = &watch, .index_loaded = on_index};
+        struct stream_file_info files[32];
+        unsigned count = 0;
+        uint64_t end = 0;
+        struct stream_store *store = NULL;
+        fail_at(at);
+        if (stream_store_open(&config, NULL, 0, &store) == GW_OK) {
+            end = append_batches(store, &watch, disk);
+            stream_store_sync(store, true, on_stream_synced);
+            assert_int_equal(watch.synced, GW_OK);
+            count = stream_store_files(store, files, 32);
+            stream_store_close(store);
+            if (stream_store_open(&config, files, count, &store) == GW_OK)
+                stream_store_close(store);
+        }
+        failed = has_failed();
+        assert_int_equal(stream_store_open(&config, files, count, &store), GW_OK);
+        assert_int_equal(stream_store_end(store), end);
+        stream_store_close(store);
+        chunk_pool_free(watch.pool);
+        test_disk_free(disk);
+    }
+}
+
 static void snapshots_survive_any_allocation_that_fails(void **state)
 {
     (void)state;
@@ -209,6 +296,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_log_survives_any_allocation_that_fails),
         cmocka_unit_test(segments_survive_any_allocation_that_fails),
+        cmocka_unit_test(streams_survive_any_allocation_that_fails),
         cmocka_unit_test(snapshots_survive_any_allocation_that_fails),
     };
     return cmocka_run_group_tests_name("no memory", tests, NULL, NULL);
