@@ -366,3 +366,44 @@ def test_deleting_removes_the_files(own_broker, connect_to, name, eventually):
     assert eventually(lambda: len(files()) > 5)
     channel.queue_delete(queue)
     assert eventually(lambda: not files())
+
+
+# Beside other queues.
+
+def test_dead_letters_and_fanouts_reach_a_stream(connection, channel, stream, name):
+    exchange, source, plain = name("x"), name("source"), name("plain")
+    channel.exchange_declare(exchange, "fanout", auto_delete=True)
+    for queue, arguments in ((source, {"x-dead-letter-exchange": exchange, "x-dead-letter-routing-key": "dead"}), (plain, {})):
+        channel.queue_declare(queue, exclusive=True, arguments=arguments)
+    channel.queue_bind(stream, exchange)
+    channel.queue_bind(plain, exchange)
+    fill(connection, source, 3)
+    for _ in range(3):
+        channel.basic_reject(channel.basic_get(source)[0].delivery_tag, requeue=False)
+    reader = Reader(connection, stream, "first")
+    assert sorted(reader.wait(3)) == numbers(0, 3)
+    assert {method.routing_key for method, _, _ in reader.messages} == {"dead"}
+    assert all(properties.headers["x-first-death-reason"] == "rejected" for _, properties, _ in reader.messages)
+    assert channel.queue_declare(plain, passive=True).method.message_count == 3
+
+
+def test_a_policy_that_changes_is_obeyed(against, own_broker, connect_to, name, eventually):
+    broker, queue = own_broker(), name("s")
+    if against == "rabbitmq":
+        broker.control("enable_feature_flag", "all")
+    connection = connect_to(broker)
+    channel = connection.channel()
+    channel.queue_declare(queue, durable=True, arguments={**STREAM, "x-stream-max-segment-size-bytes": 5000})
+    channel.confirm_delivery()
+    for index in range(100):
+        channel.basic_publish("", queue, b"%d" % index + b"." * 1000)
+    broker.control("set_policy", "short", ".*", '{"max-length-bytes": 10000}', "--apply-to", "queues")
+    for index in range(100, 110):   # RabbitMQ looks when the next segment begins
+        channel.basic_publish("", queue, b"%d" % index + b"." * 1000)
+
+    def first_kept():
+        reader = Reader(connection, queue, "first", prefetch=1, ack=False)
+        reader.wait(1, settle_s=0)
+        reader.channel.close()
+        return int(reader.bodies()[0].split(b".")[0])
+    assert eventually(lambda: first_kept() > 80, every_s=0.5)
