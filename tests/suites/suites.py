@@ -147,7 +147,7 @@ SUITES = {
           "-DoutputDirectory={tools}"]],
         ["sh", "-c", "exec java -Drabbitmqctl.bin={control} -Dtest-broker.A.nodename={node} -Dtest-broker.A.node_port=5672 -cp "
          "{tools}/junit-platform-console-standalone-1.11.0.jar:target/classes:target/test-classes:$(cat {tools}/classpath) "
-         "org.junit.platform.console.ConsoleLauncher execute --reports-dir={reports} --details=tree --disable-ansi-colors "
+         "org.junit.platform.console.ConsoleLauncher execute --config=junit.jupiter.execution.timeout.default=120s --reports-dir={reports} --details=tree --disable-ansi-colors "
          "--select-class=com.rabbitmq.client.test.ClientTestSuite --select-class=com.rabbitmq.client.test.functional.FunctionalTestSuite "
          "--select-class=com.rabbitmq.client.test.server.ServerTestSuite"],
         junit_at("{reports}/TEST-*.xml"), limit_s=2400, needs=["mvn", "java"]),
