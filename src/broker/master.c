@@ -535,7 +535,7 @@ static void declare_queue_with(struct master *master, struct vhost *vhost, const
         do {
             name = worker_generate_name(master->worker, request->flags & REQUEST_REPLY_QUEUE ? "amq.rabbitmq.reply-to." : "amq.gen-", generated);
         } while (topology_queue(vhost, name));
-    if (vhost->queues.map.count >= vhost->max_queues) {
+    if (vhost->queues.map.count - vhost->hidden_count >= vhost->max_queues && !(request->flags & REQUEST_HIDDEN)) {
         request_refuse(master->worker, request, 406, "PRECONDITION_FAILED - cannot declare queue '%.*s': queue limit in vhost '%.*s' (%llu) is reached", TEXT(name),
                        TEXT(vhost->name), (unsigned long long)vhost->max_queues);
         return;

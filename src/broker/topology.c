@@ -302,6 +302,7 @@ static enum gw_err declare_queue(struct topology *topology, struct vhost *vhost,
         return GW_ERR_NOMEM;
     }
     topology->exclusive_count += queue->owner != 0;
+    vhost->hidden_count += (queue->flags & TOPOLOGY_HIDDEN) != 0;
     uint64_t number = (queue->id & ~QUEUE_ID_TRANSIENT) >> 8;
     if (!(queue->id & QUEUE_ID_TRANSIENT) && number >= topology->next_queue)
         topology->next_queue = number + 1;
@@ -311,6 +312,7 @@ static enum gw_err declare_queue(struct topology *topology, struct vhost *vhost,
 static void free_queue(struct topology *topology, struct queue_entry *queue)
 {
     topology->exclusive_count -= queue->owner != 0;
+    queue->vhost->hidden_count -= (queue->flags & TOPOLOGY_HIDDEN) != 0;
     map_remove(&topology->queues_by_id, queue->id);
     settings_free(queue->settings);
     free(queue);

@@ -32,6 +32,7 @@ struct vhost {
     struct policies policies, operator_policies;
     struct parameter *parameters;
     uint64_t max_connections, max_queues;  /* or TOPOLOGY_UNLIMITED */
+    uint32_t hidden_count;                 /* queues that no list shows, and no limit counts */
 };
 
 struct exchange {
