@@ -48,7 +48,7 @@ static void exchange_created(struct worker *worker, const struct vhost *vhost, c
 static void queue_created(struct worker *worker, const struct vhost *vhost, const struct topology_change *change, struct bytes user)
 {
     struct event event;
-    if (!event_begin(&event, worker, "queue.created", change->arguments.size * 64))
+    if ((change->flags & TOPOLOGY_HIDDEN) || !event_begin(&event, worker, "queue.created", change->arguments.size * 64))
         return;
     char owner[32] = "";
     if (change->owner)
@@ -104,7 +104,7 @@ static void exchange_deleted(struct worker *worker, const struct vhost *vhost, c
 static void queue_deleted(struct worker *worker, const struct topology *topology, const struct topology_change *change, struct bytes user)
 {
     const struct queue_entry *queue = topology_queue_by_id(topology, change->id);
-    if (!queue)
+    if (!queue || (queue->flags & TOPOLOGY_HIDDEN))
         return;
     for (const struct binding *binding = queue->incoming; binding; binding = binding->destination_next)
         binding_gone(worker, binding, (struct bytes){0});

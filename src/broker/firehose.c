@@ -168,7 +168,7 @@ void firehose_published(struct client *client, uint16_t channel, struct bytes co
     size_t mark = array_begin(&trace.headers, "routed_queues");
     for (uint32_t i = 0; i < count; i++) {
         const struct queue_entry *queue = topology_queue_by_id(&trace.worker->topology, load_le64(targets + (size_t)i * PUBLISH_TARGET_SIZE));
-        if (queue)
+        if (queue && !(queue->flags & TOPOLOGY_HIDDEN))
             array_put(&trace.headers, queue->name);
     }
     amqp_table_nest_end(&trace.headers, mark);
@@ -181,7 +181,7 @@ static void delivered(struct client *client, const struct delivery *delivery)
     struct trace trace;
     size_t prefix = sizeof(REPLY_QUEUES) - 1;
     bool is_reply = queue && queue->name.size >= prefix && memcmp(queue->name.data, REPLY_QUEUES, prefix) == 0;
-    if (queue && !is_reply && begin(&trace, client, delivery->content, 0)) {
+    if (queue && !is_reply && !(queue->flags & TOPOLOGY_HIDDEN) && begin(&trace, client, delivery->content, 0)) {
         amqp_table_put_int(&trace.headers, "redelivered", delivery->redelivered);
         put_client(&trace, delivery->channel);
         end(&trace, "deliver.", queue->name);

@@ -11,6 +11,7 @@
 #include "broker/delayed.h"
 #include "broker/control.h"
 #include "broker/events.h"
+#include "broker/name_list.h"
 #include "protocol/amqp/table.h"
 
 #include <stdio.h>
@@ -378,57 +379,35 @@ static void declare_exchange(struct master *master, struct vhost *vhost, const s
     }
 }
 
-static void remove_exchange(struct master *master, const struct exchange *exchange, const struct command_request *request);
-
-/* An auto-delete exchange goes with the last binding of which it was the source. */
-static void auto_delete_exchange(struct master *master, struct vhost *vhost, struct bytes name)
+/* The auto-delete exchanges among the sources of bindings that are about to go with their destination. */
+static void gather_sources(struct name_list *sources, const struct binding *incoming)
 {
-    struct exchange *exchange = topology_exchange(vhost, name);
-    if (exchange && (exchange->flags & TOPOLOGY_AUTO_DELETE) && !exchange->outgoing_count)
-        remove_exchange(master, exchange, NULL);
+    for (const struct binding *binding = incoming; binding; binding = binding->destination_next)
+        if (binding->source->flags & TOPOLOGY_AUTO_DELETE)
+            name_list_add(sources, binding->source->name);
 }
 
-/* The sources of the bindings that go with a queue or an exchange, so that auto-delete ones among them can be looked at afterwards. */
-struct sources {
-    struct bytes names[256];
-    uint8_t bytes[256][256];
-    unsigned count;
-};
-
-static struct sources *sources_of(struct binding *incoming)
+static void remove_exchange(struct master *master, const struct exchange *exchange, const struct command_request *request, struct name_list *sources)
 {
-    struct sources *sources = NULL;
-    for (struct binding *binding = incoming; binding; binding = binding->destination_next) {
-        if (!(binding->source->flags & TOPOLOGY_AUTO_DELETE))
-            continue;
-        if (!sources)
-            sources = calloc(1, sizeof(*sources));
-        if (!sources || sources->count == 256)
-            break;
-        unsigned i = sources->count++;
-        memcpy(sources->bytes[i], binding->source->name.data, binding->source->name.size);
-        sources->names[i] = bytes_of(sources->bytes[i], binding->source->name.size);
-    }
-    return sources;
-}
-
-static void auto_delete_sources(struct master *master, struct vhost *vhost, struct sources *sources)
-{
-    for (unsigned i = 0; sources && i < sources->count; i++)
-        auto_delete_exchange(master, vhost, sources->names[i]);
-    free(sources);
-}
-
-static void remove_exchange(struct master *master, const struct exchange *exchange, const struct command_request *request)
-{
-    struct sources *sources = sources_of(exchange->incoming);
-    struct vhost *vhost = exchange->vhost;
+    gather_sources(sources, exchange->incoming);
     const struct queue_entry *waiting = exchange->type == EXCHANGE_DELAYED ? delayed_queue(exchange) : NULL;
     if (waiting)
         remove_queue(master, waiting, NULL);
-    struct topology_change change = {.kind = CHANGE_EXCHANGE_DELETE, .vhost = vhost->id, .name = exchange->name};
+    struct topology_change change = {.kind = CHANGE_EXCHANGE_DELETE, .vhost = exchange->vhost->id, .name = exchange->name};
     change_topology(master, &change, exchange->flags & TOPOLOGY_DURABLE, request);
-    auto_delete_sources(master, vhost, sources);
+}
+
+/* An auto-delete exchange goes with the last binding of which it was the source, and others may with it. */
+static void auto_delete(struct master *master, const struct vhost *vhost, struct name_list *sources)
+{
+    uint8_t room[UINT8_MAX];
+    struct bytes name;
+    while (name_list_next(sources, room, &name)) {
+        const struct exchange *exchange = topology_exchange(vhost, name);
+        if (exchange && (exchange->flags & TOPOLOGY_AUTO_DELETE) && !exchange->outgoing_count)
+            remove_exchange(master, exchange, NULL, sources);
+    }
+    name_list_deinit(sources);
 }
 
 static void delete_exchange(struct master *master, struct vhost *vhost, const struct command_request *request)
@@ -443,8 +422,11 @@ static void delete_exchange(struct master *master, struct vhost *vhost, const st
         answer_only(master, request, (struct bytes){0});
     else if ((request->flags & REQUEST_IF_UNUSED) && exchange->outgoing_count)
         request_refuse(master->worker, request, 406, "PRECONDITION_FAILED - exchange '%.*s' in vhost '%.*s' in use", TEXT(name), TEXT(vhost->name));
-    else
-        remove_exchange(master, exchange, request);
+    else {
+        struct name_list sources = {0};
+        remove_exchange(master, exchange, request, &sources);
+        auto_delete(master, vhost, &sources);
+    }
 }
 
 /* ---- queues -------------------------------------------------------------------------------------------------------- */
@@ -574,11 +556,12 @@ static void declare_queue(struct master *master, struct vhost *vhost, const stru
 
 static void remove_queue(struct master *master, const struct queue_entry *queue, const struct command_request *request)
 {
-    struct sources *sources = sources_of(queue->incoming);
-    struct vhost *vhost = queue->vhost;
+    struct name_list sources = {0};
+    const struct vhost *vhost = queue->vhost;
+    gather_sources(&sources, queue->incoming);
     struct topology_change change = {.kind = CHANGE_QUEUE_DELETE, .vhost = vhost->id, .id = queue->id};
     change_topology(master, &change, !(queue->id & QUEUE_ID_TRANSIENT), request);
-    auto_delete_sources(master, vhost, sources);
+    auto_delete(master, vhost, &sources);
 }
 
 static void delete_queue(struct master *master, const struct command_request *request)
@@ -696,7 +679,9 @@ static void unbind(struct master *master, struct vhost *vhost, const struct comm
     }
     change_topology(master, &change, durable, request);
     free(sorted);
-    auto_delete_exchange(master, vhost, change.source);
+    struct name_list sources = {0};
+    name_list_add(&sources, change.source);
+    auto_delete(master, vhost, &sources);
 }
 
 void master_request(struct master *master, const struct command_request *request)

@@ -425,3 +425,26 @@ def test_the_order_of_arguments_makes_no_other_binding(channel, queue):
     channel.queue_unbind(queue, "amq.direct", queue, arguments={"a": 2, "b": 1})
     channel.basic_publish("amq.direct", queue, b"x")
     assert channel.queue_purge(queue).method.message_count == 0
+
+
+def test_a_queue_takes_many_auto_delete_exchanges_with_it(connect, channel, name):
+    queue = channel.queue_declare(name()).method.queue
+    exchanges = [name("fan") for _ in range(300)]
+    for exchange in exchanges:
+        channel.exchange_declare(exchange, "fanout", auto_delete=True)
+        channel.queue_bind(queue, exchange)
+    channel.queue_delete(queue)
+    assert not any(exists(connect, exchange) for exchange in exchanges[::30] + exchanges[-1:])
+
+
+def test_a_long_chain_goes_as_one(connect, channel, name, queue):
+    chain = [name("chain") for _ in range(150)]
+    for exchange in chain:
+        channel.exchange_declare(exchange, "fanout", auto_delete=True)
+    for source, target in zip(chain, chain[1:]):
+        channel.exchange_bind(target, source)
+    channel.queue_bind(queue, chain[-1])
+    channel.basic_publish(chain[0], "", b"x")
+    assert channel.queue_purge(queue).method.message_count == 1
+    channel.queue_unbind(queue, chain[-1])
+    assert not any(exists(connect, exchange) for exchange in chain[::30])
