@@ -24,6 +24,11 @@ shop.conf.update(
 warehouse = celery.Celery("warehouse", broker=URL, backend="file://" + FILES, set_as_current=False)
 warehouse.conf.update(task_default_queue="warehouse.tasks", result_chord_retry_interval=0.1)
 
+# What waits for its time waits in the broker, in a ladder of quorum queues with a time to live each (Celery 5.5 and later).
+courier = celery.Celery("courier", broker=URL, backend="file://" + FILES, set_as_current=False)
+courier.conf.update(task_default_queue="courier.tasks", task_default_queue_type="quorum", task_default_exchange_type="topic",
+                    broker_native_delayed_delivery_queue_type="quorum", broker_transport_options={"confirm_publish": True})
+
 
 @shop.task
 def add(left, right):
@@ -73,6 +78,11 @@ def refused(self):
 @warehouse.task
 def weigh(kilograms):
     return kilograms
+
+
+@courier.task
+def deliver():
+    return time.time()
 
 
 @warehouse.task

@@ -15,7 +15,7 @@ import celery   # noqa: E402
 import kombu   # noqa: E402
 
 import shop as application   # noqa: E402
-from shop import shop, warehouse   # noqa: E402
+from shop import courier, shop, warehouse   # noqa: E402
 from story import URL, eventually, restart_the_broker, same, story, tell   # noqa: E402
 
 
@@ -60,7 +60,7 @@ class Worker:
                 self.process.kill()
 
 
-SHOP, WAREHOUSE = Worker("shop"), Worker("warehouse")
+SHOP, WAREHOUSE, COURIER = Worker("shop"), Worker("warehouse"), Worker("courier")
 
 
 def with_worker(tell_it):
@@ -127,6 +127,24 @@ def countdown_and_eta():
     begin = time.time()
     ran = application.when.apply_async(countdown=1).get(timeout=10)
     assert 0.9 <= ran - begin < 4, f"asked for 1 s, ran after {ran - begin:.2f} s"
+
+
+def native_delayed_delivery():
+    """The broker keeps what is not due yet: a task of 5 s goes over the queues of 4 s and of 1 s, from one dead-letter exchange to the next."""
+    COURIER.start()
+    try:
+        begin = time.time()
+        late, soon = application.deliver.apply_async(countdown=5), application.deliver.apply_async(countdown=1)
+        with courier.connection_for_read() as connection:
+            same(connection.default_channel.queue_declare("courier.tasks", passive=True).message_count, 0)
+        ran = [result.get(timeout=20) - begin for result in (soon, late)]
+        assert 0.9 <= ran[0] < 4 and 4.9 <= ran[1] < 9, ran
+    finally:
+        COURIER.stop()
+
+
+if celery.VERSION >= (5, 5):
+    story(native_delayed_delivery)
 
 
 @with_worker
@@ -213,4 +231,5 @@ try:
 finally:
     SHOP.stop()
     WAREHOUSE.stop()
+    COURIER.stop()
     shutil.rmtree(FILES, ignore_errors=True)
