@@ -222,7 +222,8 @@ def recovery():
         assert eventually(notes)
         restart_the_broker()
         application.note.delay("after")
-        assert eventually(lambda: notes() == ["before", "after"], 40), SHOP.log_text()[-1500:]
+        assert eventually(lambda: "after" in notes(), 40), SHOP.log_text()[-1500:]
+        same(set(notes()), {"before", "after"}, "an acknowledgement may have been lost on its way, so the first may have run twice")
         assert SHOP.process.poll() is None
 
 
