@@ -71,7 +71,7 @@ static uint32_t lay_out(const struct log_sim *sim, uint64_t number, uint8_t *at)
 {
     struct random chance;
     random_init(&chance, random_mix(sim->seed) ^ number);
-    uint8_t type = (uint8_t)random_between(&chance, RECORD_VOID, RECORD_TRANSACTION);
+    uint8_t type = (uint8_t)random_between(&chance, RECORD_VOID, RECORD_FORGET);
     uint16_t count = (uint16_t)random_between(&chance, 1, random_chance(&chance, 1, 50) ? 300 : 3);
     uint64_t content = type == RECORD_SETTLE ? 0 : content_size(&chance);
     uint32_t head = record_head_size(type, count), size = (uint32_t)(RECORD_HEADER_SIZE + head + content);
