@@ -277,9 +277,9 @@ void feature_found_stream(struct feature_model *model, unsigned chain, const str
 
 uint64_t feature_due_us(const struct feature_model *model)
 {
-    uint64_t due = 0;
+    uint32_t longest_ms = 0;
     for (uint64_t i = 0; i < model->count; i++)
-        if (model->messages[i].delay_ms && model->messages[i].answer == ANSWER_ACCEPTED && model->messages[i].known_us + model->messages[i].delay_ms * 1000ull > due)
-            due = model->messages[i].known_us + model->messages[i].delay_ms * 1000ull;
-    return due;
+        if (model->messages[i].delay_ms > longest_ms)
+            longest_ms = model->messages[i].delay_ms;
+    return longest_ms ? model->trace->now_us + longest_ms * 1000ull : 0;   /* one may have come just now, and nobody was told */
 }
