@@ -31,7 +31,21 @@
     BUG(CONFIRM_EARLY, "confirm-early", "a message to several shards is confirmed with the first answer") \
     BUG(TX_HALF_APPLIED, "tx-half-applied", "a transaction's settles become true before its publishes are logged") \
     BUG(FANOUT_SKIPS_LAST, "fanout-skips-last", "a message to many queues misses the last one") \
-    BUG(PURGE_COUNT_WRONG, "purge-count-wrong", "the ready count is not lowered by a purge")
+    BUG(PURGE_COUNT_WRONG, "purge-count-wrong", "the ready count is not lowered by a purge") \
+    /* of queues with arguments, found by --features */ \
+    BUG(PRIORITY_UPSIDE_DOWN, "priority-upside-down", "the lowest priority is served first") \
+    BUG(EXPIRED_EARLY, "expired-early", "messages live half as long as they may") \
+    BUG(EXPIRED_DELIVERED, "expired-delivered", "consumers get what has expired") \
+    BUG(LENGTH_ONE_MORE, "length-one-more", "a queue keeps one message more than its length") \
+    BUG(REFUSED_AND_KEPT, "refused-and-kept", "a full queue refuses a message and takes it in") \
+    BUG(TWO_ACTIVE, "two-active", "a second consumer of a single active one's queue is served too") \
+    BUG(LIMIT_ONE_MORE, "limit-one-more", "a message comes back once more than its delivery limit") \
+    BUG(DEATH_UNCONFIRMED, "death-unconfirmed", "a dead letter leaves its queue before the other shard has it") \
+    BUG(ORIGIN_FORGOTTEN, "origin-forgotten", "a restart forgets where dead letters came from") \
+    BUG(DELAY_EARLY, "delay-early", "delayed messages come in half the time") \
+    BUG(STREAM_ONE_LOST, "stream-one-lost", "a restart passes over the first message that a stream's segments do not have")
+
+#define BUGS_OF_FEATURES BUG_PRIORITY_UPSIDE_DOWN   /* this one and those after it */
 
 enum bug {
 #define BUG(NAME, text, what) BUG_##NAME,

@@ -6,6 +6,7 @@
  *
  * How many bytes the bodies have is not known of what a snapshot or a change of policy makes a full queue of: it is counted first, block by block. */
 #include "broker/rules.h"
+#include "base/bugs.h"
 
 #include "broker/relay.h"
 #include "broker/worker_internal.h"
@@ -22,7 +23,7 @@ static uint64_t body_size(struct bytes content)
 static bool is_over(const struct queue *queue, uint64_t more, uint64_t more_bytes)
 {
     const struct queue_settings *settings = queue->settings;
-    if ((settings->flags & SETTINGS_MAX_LENGTH) && queue_totals(queue).ready + more > settings->max_length)
+    if ((settings->flags & SETTINGS_MAX_LENGTH) && queue_totals(queue).ready + more > settings->max_length + bug_enabled(BUG_LENGTH_ONE_MORE))
         return true;
     return (settings->flags & SETTINGS_MAX_LENGTH_BYTES) && queue->rules->body_bytes + more_bytes > settings->max_length_bytes;
 }
@@ -56,7 +57,7 @@ bool overflow_admits(struct shard *shard, struct queue *queue, const struct cont
         return true;
     note_refused(shard, record);
     *discard = settings->overflow == OVERFLOW_REJECT_PUBLISH_DLX && (settings->flags & SETTINGS_DEAD_LETTER);
-    return *discard;
+    return *discard || bug_enabled(BUG_REFUSED_AND_KEPT);
 }
 
 void overflow_entered(struct queue *queue, const struct lane *lane, uint64_t seq, const struct content *content, bool discard)

@@ -1,4 +1,5 @@
 #include "broker/queue.h"
+#include "base/bugs.h"
 
 #include "broker/delayed.h"
 
@@ -56,6 +57,8 @@ static struct lane *lane_of_level(struct queue *queue, unsigned level)
 /* Bits of levels that turn out to be empty are cleared on the way, so that each costs its look once. */
 struct lane *queue_highest(struct queue *queue)
 {
+    if (bug_enabled(BUG_PRIORITY_UPSIDE_DOWN))
+        return queue_lowest(queue);
     uint64_t *occupied = queue->levels->occupied;
     for (unsigned word = QUEUE_LEVELS / 64; word-- > 0;)
         while (occupied[word]) {

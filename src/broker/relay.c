@@ -1,4 +1,5 @@
 #include "broker/relay.h"
+#include "base/bugs.h"
 
 #include "broker/death.h"
 #include "broker/letter.h"
@@ -563,7 +564,7 @@ static void go_on_with_letter(struct shard *shard, struct relayed *message, cons
             drop(shard, message, place);
     } else if (!outlives(shard, message, place->queue->durable && (place->entry->flags & ENTRY_PERSISTENT) && letter->persistent)) {
         hand_over(shard, message, letter, place);
-    } else if (!send_elsewhere(shard, message, letter, insists)) {
+    } else if (!send_elsewhere(shard, message, letter, insists) || bug_enabled(BUG_DEATH_UNCONFIRMED)) {
         if (is_done_with(message, shard->index))
             settle(shard, message);
         else if (!move(shard, message, letter, insists))

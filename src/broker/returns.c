@@ -1,6 +1,7 @@
 /* How often messages of a quorum queue came back to it. Consumers are told (x-delivery-count), and one that came back more often than x-delivery-limit is given up.
  * The log knows the count of each, absolute, so that replaying it twice changes nothing; snapshots take it over. */
 #include "broker/rules.h"
+#include "base/bugs.h"
 
 #include "broker/worker_internal.h"
 
@@ -51,7 +52,7 @@ bool returns_count(struct shard *shard, struct queue *queue, const struct entry 
     const struct queue_settings *settings = queue->settings;
     if (!settings || settings->type != QUEUE_QUORUM)
         return false;
-    if ((settings->flags & SETTINGS_DELIVERY_LIMIT) && count > settings->delivery_limit)
+    if ((settings->flags & SETTINGS_DELIVERY_LIMIT) && count > settings->delivery_limit + bug_enabled(BUG_LIMIT_ONE_MORE))
         return true;
     if (returns_restore(queue, seq, count))
         return false;   /* without memory it is counted the next time */

@@ -1,12 +1,13 @@
 /* x-single-active-consumer: of a queue's consumers one gets everything, the others wait. When it goes, the one that came first among those of the highest priority
  * follows it. */
 #include "broker/rules.h"
+#include "base/bugs.h"
 
 void single_active_come(struct queue *queue, struct consumer *consumer)
 {
     if (!queue->rules->single)
         queue->rules->single = consumer;
-    else
+    else if (!bug_enabled(BUG_TWO_ACTIVE))
         consumer->stopped |= CONSUMER_WAITS;
 }
 

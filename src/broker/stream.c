@@ -1,4 +1,5 @@
 #include "broker/stream.h"
+#include "base/bugs.h"
 
 #include "broker/worker_internal.h"
 #include "protocol/amqp/properties.h"
@@ -361,7 +362,7 @@ enum gw_err stream_open(struct stream *stream, uint64_t first, uint64_t next, co
 
 enum gw_err stream_restore(struct stream *stream, uint64_t seq, const struct content *content, uint64_t log_offset)
 {
-    if (stream->store && seq < stream_store_end(stream->store))
+    if (stream->store && seq < stream_store_end(stream->store) + bug_enabled(BUG_STREAM_ONE_LOST))
         return GW_OK;
     if (!grow_tail(stream))
         return GW_ERR_NOMEM;

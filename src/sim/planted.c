@@ -43,11 +43,12 @@ static bool seed_is_good(planted_run *run, const struct sim_options *options, ui
     return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
-/* Seeds with less and with more trouble in turn; every fourth is the log alone. */
+/* Seeds with less and with more trouble in turn; every fourth is the log alone, or the features of queues. */
 static struct sim_options options_for(uint64_t seed, int bug)
 {
+    bool features = bug >= 0 ? bug >= (int)BUGS_OF_FEATURES : seed % 5 == 0;
     return (struct sim_options){.first_seed = seed, .last_seed = seed, .ops = OPS, .faults = seed % 3 ? SIM_FAULTS_CRASH : SIM_FAULTS_ALL,
-                                .log_only = seed % 4 == 0, .bug = bug};
+                                .log_only = seed % 4 == 0 && !features, .features = features, .bug = bug};
 }
 
 static bool clean_runs_are_good(planted_run *run)
