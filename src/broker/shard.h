@@ -122,6 +122,7 @@ struct shard {
     uint32_t spill_number, spilling, loading;
     uint32_t stream_count;           /* streams there are, and those deleted whose files are on their way out */
     uint32_t streams_dying;
+    uint32_t stream_extents;         /* that streams have in memory for their consumers */
     struct checkpoint *checkpoint;
     uint64_t checkpoint_cutoff;      /* wanted; 0: none */
     uint64_t snapshot_generation;

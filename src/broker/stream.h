@@ -22,7 +22,7 @@
 #include "store/message.h"
 #include "store/stream_store.h"
 
-#define STREAM_EXTENTS 16u          /* of about 256 KiB, that a stream's consumers share at most */
+#define STREAM_EXTENTS 16u          /* of about 256 KiB, that a stream's consumers share at most; fewer for few of them */
 #define STREAM_WINDOW (256 << 10)    /* bytes on the way to one consumer … */
 #define STREAM_ON_THE_WAY (1u << 20) /* … and to all of one stream, however many they are; … */
 #define STREAM_LEAST (4 << 10)       /* … but so much to each, should others not take theirs in */

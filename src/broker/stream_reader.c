@@ -8,6 +8,8 @@
 #include <stdlib.h>
 
 #define READ_RETRY_US 100000u
+#define EXTENTS_OF_SHARD 128u   /* of all streams together, before each is kept short */
+#define EXTENTS_LEAST 2u
 
 /* ---- extents --------------------------------------------------------------------------------------------------------- */
 
@@ -25,8 +27,10 @@ static void empty_slot(struct stream *stream, struct extent_slot *slot)
     for (struct consumer *consumer = slot->users ? stream->queue->consumers : NULL; consumer; consumer = consumer->all_next)
         if (consumer->cursor && consumer->cursor->slot == slot)
             stream_cursor_leave(consumer->cursor);
-    if (slot->extent)
+    if (slot->extent) {
         stream_extent_free(slot->extent, stream->shard->worker->chunks);
+        stream->shard->stream_extents--;
+    }
     bool loading = slot->loading;
     *slot = (struct extent_slot){.loading = loading, .place = slot->place, .first = slot->first};
 }
@@ -37,19 +41,33 @@ void stream_forget_extents(struct stream *stream)
         empty_slot(stream, &stream->extents[i]);
 }
 
+/* So many extents may there be: some for each consumer, and few where many streams are read. */
+static unsigned extents_allowed(const struct stream *stream)
+{
+    if (stream->shard->stream_extents > EXTENTS_OF_SHARD)
+        return EXTENTS_LEAST;
+    uint32_t wanted = EXTENTS_LEAST + 2 * stream->queue->consumer_count;
+    return wanted < STREAM_EXTENTS ? wanted : STREAM_EXTENTS;
+}
+
 /* A place for another extent: a free one, or the one that was looked at longest ago. NULL: all are needed. */
 static struct extent_slot *free_slot(struct stream *stream, bool even_if_used)
 {
-    struct extent_slot *oldest = NULL;
+    struct extent_slot *oldest = NULL, *empty = NULL;
+    unsigned taken = 0;
     for (unsigned i = 0; i < STREAM_EXTENTS; i++) {
         struct extent_slot *slot = &stream->extents[i];
-        if (slot->loading || (slot->users && !even_if_used))
+        taken += slot->extent || slot->loading;
+        if (slot->loading)
             continue;
         if (!slot->extent)
-            return slot;
-        if (!oldest || !slot->users > !oldest->users || (!slot->users == !oldest->users && slot->used < oldest->used))
+            empty = slot;
+        else if ((even_if_used || !slot->users) &&
+                 (!oldest || !slot->users > !oldest->users || (!slot->users == !oldest->users && slot->used < oldest->used)))
             oldest = slot;
     }
+    if (empty && (taken < extents_allowed(stream) || (even_if_used && !oldest)))
+        return empty;
     if (oldest)
         empty_slot(stream, oldest);
     return oldest;
@@ -81,6 +99,7 @@ void stream_keep_batch(struct stream *stream, struct stream_place place, struct 
     if (!slot)
         return;
     slot->extent = stream_extent_of_batch(stream->batch, stream->batch_size, &stream->batch_info, place, next);
+    stream->shard->stream_extents += slot->extent != NULL;
     slot->place = place;
     slot->first = stream->batch_info.first;
     slot->used = ++stream->clock;
@@ -104,6 +123,7 @@ static void read_done(void *owner, struct stream_place place, struct stream_exte
         return;
     }
     slot->extent = extent;
+    stream->shard->stream_extents++;
     if (extent->first < slot->first)
         slot->first = extent->first;
     slot->used = ++stream->clock;

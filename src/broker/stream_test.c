@@ -227,7 +227,11 @@ static void everybody_reads_everything(void **state)
         if (on_disk) {
             assert_true(stream_store_end(stream_of(story)->store) > 250);
             reopen(story);
+            unsigned reads = test_disk_count(story->disk, DISK_READ), files = 0;
+            while (test_disk_name(story->disk, "shard-0/stream-", files))
+                files++;
             expect_all_from(story, 0);
+            assert_true(test_disk_count(story->disk, DISK_READ) - reads <= files);   /* nothing is read twice; half of the files are indexes */
             expect_all_from(story, 299);
             story->published = 300;
             publish(story, 10);
