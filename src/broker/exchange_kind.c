@@ -132,6 +132,8 @@ static const struct exchange_kind rows[EXCHANGE_TYPE_COUNT] = {
                          .match = match_random},
     [EXCHANGE_MODULUS_HASH] = {.name = "x-modulus-hash", .by_key = true, .index_new = new_array, .index_free = free_array, .add = add_element,
                                .remove = remove_element, .match = match_modulus_hash},
+    [EXCHANGE_LOCAL_RANDOM] = {.name = "x-local-random", .index_new = new_array, .index_free = free_array, .add = add_element, .remove = remove_element,
+                               .match = match_random},
     [EXCHANGE_DELAYED] = {.name = "x-delayed-message"},
 };
 
@@ -200,8 +202,25 @@ bool exchange_arguments_valid(enum exchange_type type, struct bytes arguments, u
     return type != EXCHANGE_CONSISTENT_HASH || hash_ring_arguments_valid(arguments, text, room);
 }
 
-bool exchange_binding_valid(enum exchange_type type, struct bytes routing_key, struct bytes arguments, char *text, size_t room)
+static bool local_random_valid(const struct queue_entry *queue, struct bytes routing_key, char *text, size_t room)
 {
+    static const char *const types[] = {[QUEUE_CLASSIC] = "rabbit_classic_queue", [QUEUE_QUORUM] = "rabbit_quorum_queue", [QUEUE_STREAM] = "rabbit_stream_queue"};
+    enum queue_type type = queue ? settings_queue_type(queue->arguments) : QUEUE_CLASSIC;
+    if (routing_key.size)
+        snprintf(text, room, "Non empty binding '%.*s' key not permitted", (int)routing_key.size, (const char *)routing_key.data);
+    else if (!queue)
+        snprintf(text, room, "Destination not found");
+    else if (type != QUEUE_CLASSIC)
+        snprintf(text, room, "Queue type %s not valid for this exchange type", types[type]);
+    else
+        return true;
+    return false;
+}
+
+bool exchange_binding_valid(enum exchange_type type, const struct queue_entry *queue, struct bytes routing_key, struct bytes arguments, char *text, size_t room)
+{
+    if (type == EXCHANGE_LOCAL_RANDOM)
+        return local_random_valid(queue, routing_key, text, room);
     if (type == EXCHANGE_HEADERS)
         return headers_mode_valid(arguments, text, room);
     return type != EXCHANGE_CONSISTENT_HASH || hash_ring_weight_valid(routing_key, text, room);

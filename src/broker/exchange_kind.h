@@ -7,12 +7,14 @@
 
 struct binding;
 struct exchange;
+struct queue_entry;
 
 /* The numbers are in the log. */
 enum exchange_type {
     EXCHANGE_DIRECT, EXCHANGE_FANOUT, EXCHANGE_TOPIC, EXCHANGE_HEADERS,
     EXCHANGE_CONSISTENT_HASH, EXCHANGE_RANDOM, EXCHANGE_MODULUS_HASH,
     EXCHANGE_DELAYED,            /* routes as its argument x-delayed-type says, late */
+    EXCHANGE_LOCAL_RANDOM,       /* of RabbitMQ 4: as x-random, to queues of this node, which are all */
     EXCHANGE_TYPE_COUNT,
 };
 
@@ -49,8 +51,9 @@ enum exchange_type exchange_type_routes_as(enum exchange_type type, struct bytes
 /* May it be declared with these arguments (a valid table)? On false `code` and `text` say why not: text without the code's name. */
 bool exchange_arguments_valid(enum exchange_type type, struct bytes arguments, uint16_t *code, char *text, size_t room);
 
-/* May an exchange that routes as `type` have a binding like this? On false `text` says why not (406), without the code's name. */
-bool exchange_binding_valid(enum exchange_type type, struct bytes routing_key, struct bytes arguments, char *text, size_t room);
+/* May an exchange that routes as `type` have a binding like this? `queue`: its destination; NULL: that is an exchange. On false `text` says why not (406), without the
+ * code's name. */
+bool exchange_binding_valid(enum exchange_type type, const struct queue_entry *queue, struct bytes routing_key, struct bytes arguments, char *text, size_t room);
 
 /* Is where a message goes known from the exchange and the routing key alone? */
 bool exchange_is_by_key(enum exchange_type routes_as, struct bytes arguments);

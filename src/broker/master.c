@@ -635,7 +635,7 @@ static bool binding_of(struct master *master, const struct vhost *vhost, const s
         return false;
     }
     char text[400];
-    if (!unbind && !exchange_binding_valid(source->routes_as, request_routing_key(request), request_arguments(request), text, sizeof(text))) {
+    if (!unbind && !exchange_binding_valid(source->routes_as, queue, request_routing_key(request), request_arguments(request), text, sizeof(text))) {
         request_refuse(master->worker, request, 406, "PRECONDITION_FAILED - %s", text);
         return false;
     }

@@ -173,6 +173,27 @@ def test_random_with_one_key(spread):
     assert set(seen) == {0, 1}
 
 
+# x-local-random: of RabbitMQ 4, which Debian does not have yet.
+
+@pytest.mark.godwit_only("RabbitMQ has x-local-random since 4.0")
+def test_local_random(spread):
+    counts = spread("x-local-random", ["", "", ""]).many(300)
+    assert sum(counts) == 300
+    assert all(50 < count < 160 for count in counts), counts
+
+
+@pytest.mark.godwit_only("RabbitMQ has x-local-random since 4.0")
+@pytest.mark.parametrize("key, arguments, text", [
+    ("k", {}, "Non empty binding 'k' key not permitted"),
+    ("", {"x-queue-type": "quorum"}, "Queue type rabbit_quorum_queue not valid for this exchange type"),
+])
+def test_local_random_refuses(channel, name, expect_close, key, arguments, text):
+    exchange, queue = name("exchange"), name("queue")
+    channel.exchange_declare(exchange, "x-local-random", auto_delete=True)
+    channel.queue_declare(queue, durable=True, arguments=arguments)
+    assert expect_close(406)(channel.queue_bind, queue, exchange, key) == f"PRECONDITION_FAILED - {text}"
+
+
 # x-modulus-hash. Binding keys order the queues, as RabbitMQ orders them.
 
 def test_modulus(spread):
