@@ -258,7 +258,7 @@ struct command_cancelled {
     uint16_t channel;
 };
 
-/* A worker's rows of a list: JSON values separated by commas. */
+/* A worker's rows of a list: JSON values separated by commas; or, failed, the whole answer. */
 struct command_rows {
     struct command command;
     uint64_t client, serial;

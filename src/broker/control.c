@@ -51,13 +51,21 @@ bool control_text(struct control *control, const char *name, struct bytes *text)
 struct bytes control_optional(const struct control *control, const char *name) { return text_of(json_object_get(control->arguments, name)); }
 bool control_flag(const struct control *control, const char *name) { return json_is_true(json_object_get(control->arguments, name)); }
 
+static bool is_own(const struct control *control, const struct vhost *vhost)
+{
+    const struct access *access = topology_access(vhost, request_source(control->request));
+    return access && access->granted;
+}
+
 struct vhost *control_vhost(struct control *control)
 {
     struct bytes name = control_optional(control, "vhost");
     struct vhost *vhost = topology_vhost(control->topology, name.size ? name : bytes_of_text("/"));
     if (!vhost)
         control_fail(control, "no_such_vhost", "Virtual host '%.*s' does not exist", (int)name.size, (const char *)name.data);
-    return vhost;
+    else if (control->right == CONTROL_MANAGER && !is_own(control, vhost))
+        control_fail(control, "access_refused", "virtual host '%.*s' is not one that the user may enter", (int)name.size, (const char *)name.data);
+    return control->error ? NULL : vhost;
 }
 
 /* ---- rows ---------------------------------------------------------------------------------------------------------- */
@@ -183,15 +191,28 @@ bool control_change(struct control *control, const struct topology_change *chang
 
 /* ---- one command --------------------------------------------------------------------------------------------------- */
 
-/* May the user that the request names give this command? */
+/* What the user that the request names may do, by its tags. */
+static void judge_user(struct control *control)
+{
+    const struct user *user = topology_user(&control->worker->topology, request_source(control->request));
+    control->may_nothing = false;
+    if (user && user_is_tagged(user, "administrator"))
+        control->right = CONTROL_ADMINISTRATOR;
+    else if (user && user_is_tagged(user, "monitoring"))
+        control->right = CONTROL_MONITOR;
+    else
+        control->may_nothing = !user || !user_is_tagged(user, "management");
+}
+
+/* May the user give this command? */
 static bool may(struct control *control, const struct control_verb *verb)
 {
+    static const char *const needed[] = {
+        [CONTROL_MANAGER] = "management, monitoring or administrator", [CONTROL_MONITOR] = "monitoring or administrator", [CONTROL_ADMINISTRATOR] = "administrator"};
     struct bytes name = request_source(control->request);
-    const struct user *user = topology_user(&control->worker->topology, name);
-    if (user && (user_is_tagged(user, "administrator") || (verb->right == CONTROL_MONITOR && (user_is_tagged(user, "monitoring") || user_is_tagged(user, "management")))))
+    if (!control->may_nothing && control->right >= verb->right)
         return true;
-    control_fail(control, "access_refused", "user '%.*s' needs the tag %s", (int)name.size, (const char *)name.data,
-                 verb->right == CONTROL_MONITOR ? "administrator or monitoring" : "administrator");
+    control_fail(control, "access_refused", "user '%.*s' needs the tag %s", (int)name.size, (const char *)name.data, needed[verb->right]);
     return false;
 }
 
@@ -201,11 +222,10 @@ static const struct control_verb *control_init(struct control *control, struct w
     char why[300];
     *control = (struct control){.worker = worker, .master = master, .topology = master ? master_topology(master) : &worker->topology, .request = request};
     writer_init(&control->answer);
+    judge_user(control);
     /* Nobody but an administrator has a large request read. */
-    const struct user *user = topology_user(&worker->topology, request_source(request));
-    bool is_administrator = user && user_is_tagged(user, "administrator");
     struct bytes text = request_arguments(request);
-    control->arguments = json_read_object(text, is_administrator ? &definitions : &usual, why, sizeof(why));
+    control->arguments = json_read_object(text, control->right == CONTROL_ADMINISTRATOR ? &definitions : &usual, why, sizeof(why));
     if (!control->arguments) {
         control_fail(control, "bad_request", "the request cannot be read: %s", why);
         return NULL;
@@ -329,7 +349,8 @@ static void as_one_line(const char *text, char *line, size_t room)
 bool control_load(struct master *master, struct bytes text, char *why, size_t room)
 {
     const struct command_request nobody = {.kind = REQUEST_CONTROL};
-    struct control control = {.worker = master_worker(master), .master = master, .topology = master_topology(master), .request = &nobody};
+    struct control control = {.worker = master_worker(master), .master = master, .topology = master_topology(master), .request = &nobody,
+                              .right = CONTROL_ADMINISTRATOR};
     writer_init(&control.answer);
     control.arguments = json_read_object(text, &definitions, why, (unsigned)room);
     bool done = control.arguments && definitions_put(&control, control.arguments);
@@ -346,14 +367,22 @@ void control_at_worker(struct worker *worker, const struct command_request *requ
     const struct control_verb *verb = control_init(&control, worker, NULL, request);
     if (verb)
         verb->run(&control);
-    bool ok = writer_text(&control.answer, &rows) && !control.error;
+    struct writer failure;
+    writer_init(&failure);
+    if (!control.error && !writer_text(&control.answer, &rows))
+        control_fail(&control, "internal_error", "out of memory");
+    if (control.error) {
+        write_error(&failure, control.error, bytes_of_text(control.text));
+        writer_text(&failure, &rows);
+    }
     struct command_rows *command = worker_command(worker, worker_of_client(request->client), COMMAND_CONTROL_ROWS, (uint32_t)(sizeof(*command) + rows.size), NULL);
     command->client = request->client;
     command->serial = request->serial;
-    command->failed = !ok;
+    command->failed = control.error != NULL;
     command->rows_size = (uint32_t)rows.size;
     if (rows.size)
         memcpy(command->bytes, rows.data, rows.size);
+    writer_deinit(&failure);
     control_deinit(&control);
 }
 

@@ -22,7 +22,8 @@
 #define CONTROL_TEXT_MAX 1600u
 #define CONTROL_COLUMNS_MAX 64u
 
-enum control_right { CONTROL_MONITOR, CONTROL_ADMINISTRATOR };
+/* Whom a command is for, by the tags of users: management (in virtual hosts that the user may enter), monitoring, administrator; each may what those before it may. */
+enum control_right { CONTROL_MANAGER, CONTROL_MONITOR, CONTROL_ADMINISTRATOR };
 enum control_place { CONTROL_HERE, CONTROL_MASTER, CONTROL_WORKERS, CONTROL_QUEUE };
 
 /* One command being done. */
@@ -33,6 +34,8 @@ struct control {
     const struct command_request *request;
     json_t *arguments;                 /* the whole object */
     struct writer answer;              /* what is written becomes "ok" */
+    enum control_right right;          /* the highest that the user has */
+    bool may_nothing;                  /* the user has none of the tags */
     const char *error;                 /* code; NULL: none */
     char text[CONTROL_TEXT_MAX];
 };
@@ -83,7 +86,7 @@ bool control_text(struct control *control, const char *name, struct bytes *text)
 struct bytes control_optional(const struct control *control, const char *name);
 bool control_flag(const struct control *control, const char *name);
 
-/* The vhost that "vhost" names ("/" when it is left out); NULL: there is none, and the command has failed. */
+/* The vhost that "vhost" names ("/" when it is left out); NULL: there is none, or it is not the user's to look at, and the command has failed. */
 struct vhost *control_vhost(struct control *control);
 
 /* Does a change as administration.c does it. False: it was refused, and the command has failed. */

@@ -573,13 +573,22 @@ void requests_rows(struct worker *worker, const struct command_rows *command)
     struct pending_request *pending = place ? pending_find(place, command->serial) : NULL;
     if (!pending || !pending->asked)
         return;
-    writer_json(&pending->rows, bytes_of(command->bytes, command->rows_size));
-    if (command->failed)
-        pending->code = 506;
+    /* One that fails answers for all. */
+    if (command->failed && !pending->code) {
+        pending->code = 541;
+        writer_deinit(&pending->rows);
+        writer_json(&pending->rows, bytes_of(command->bytes, command->rows_size));
+    } else if (!pending->code) {
+        writer_json(&pending->rows, bytes_of(command->bytes, command->rows_size));
+    }
     if (--pending->remaining)
         return;
     struct bytes rows;
     size_t size = 0;
-    char *text = writer_text(&pending->rows, &rows) && !pending->code ? control_join(worker, pending->asked, rows, &size) : NULL;
+    char *text = NULL;
+    if (writer_text(&pending->rows, &rows) && pending->code)
+        text = strndup((const char *)rows.data, size = rows.size);
+    else if (!pending->code)
+        text = control_join(worker, pending->asked, rows, &size);
     finish_control(worker, place->client, pending, text, size);
 }

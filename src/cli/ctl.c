@@ -385,7 +385,8 @@ const struct command ctl_command = {
     .name = "ctl",
     .operands = "VERB [ARGUMENT...]",
     .summary = "administer a broker with the verbs of rabbitmqctl",
-    .text = "'godwit ctl help' lists the verbs, 'godwit ctl help VERB' explains one. The user needs the tag administrator; for lists and status the tag monitoring is enough. "
+    .text = "'godwit ctl help' lists the verbs, 'godwit ctl help VERB' explains one. The user needs the tag administrator; monitoring is enough for "
+            "lists and status, management for the lists of a virtual host that the user may enter. "
             "Exit codes are rabbitmqctl's: 0 done, 64 wrong command line, 65 wrong argument, 67 no such user, 69 refused or not reachable, 70 failed, 75 no answer in time.",
     .table = {options, sizeof options / sizeof options[0]},
     .operands_min = 1,

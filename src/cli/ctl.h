@@ -99,6 +99,8 @@ int ctl_run_import(struct ctl *ctl);
 int ctl_run_export(struct ctl *ctl);
 int ctl_run_status(struct ctl *ctl);
 int ctl_run_ping(struct ctl *ctl);
+int ctl_run_await(struct ctl *ctl);
+int ctl_run_alarms(struct ctl *ctl);
 int ctl_run_version(struct ctl *ctl);
 
 #endif

@@ -1,6 +1,8 @@
 /* The verbs of godwit ctl that are more than a request and a list. */
 #include "cli/ctl.h"
 
+#include "client/dial.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/evp.h>
@@ -8,6 +10,8 @@
 #include <openssl/sha.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
 
 #define PASSWORD_MAX 1024
 
@@ -28,6 +32,41 @@ int ctl_run_ping(struct ctl *ctl)
     ctl->open = true;
     ctl_say(ctl, "Ping succeeded");
     return EXIT_DONE;
+}
+
+int ctl_run_await(struct ctl *ctl)
+{
+    struct console console;
+    struct uri uri;
+    char why[256];
+    int fd;
+    console_init(&console, ctl->command->name);
+    int code = visit_uri(&console, &ctl->settings->visit, &uri);
+    if (code)
+        return CTL_USAGE;
+    uint64_t deadline = dial_now_ms() + ctl->settings->timeout_s * 1000;
+    while (dial(uri.host, uri.port, 1000, &fd, why, sizeof why)) {
+        if (dial_now_ms() >= deadline)
+            return ctl_fail(CTL_LATER, "%s", why);
+        nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL);
+    }
+    close(fd);
+    return ctl_run_ping(ctl);
+}
+
+/* Exit code 69 when there is an alarm. */
+int ctl_run_alarms(struct ctl *ctl)
+{
+    json_t *ok = NULL, *request = json_pack("{s:s}", "command", "status");
+    int code = ctl_ask(ctl, request, &ok);
+    const json_t *alarms = json_object_get(ok, "alarms");
+    for (size_t i = 0; !code && i < json_array_size(alarms); i++)
+        code = ctl_fail(CTL_REFUSED, "alarm: low on %s; publishers are blocked", json_string_value(json_array_get(alarms, i)));
+    if (!code)
+        ctl_say(ctl, "The broker reported no alarms");
+    json_decref(request);
+    json_decref(ok);
+    return code;
 }
 
 int ctl_run_status(struct ctl *ctl)

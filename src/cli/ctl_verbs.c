@@ -147,6 +147,13 @@ static const struct ctl_verb verbs[] = {
     {"status", "", "say how the broker is", 0, 0, 0, NULL, NULL, NULL, NULL, 0, ctl_run_status},
     {"ping", "", "say whether the broker answers", 0, 0, 0, NULL, NULL, NULL, NULL, 0, ctl_run_ping},
     {"check_running", "", "the same, for scripts that ask so", 0, 0, 0, NULL, NULL, NULL, NULL, 0, ctl_run_ping},
+    {"node_health_check", "", "the same", 0, 0, 0, NULL, NULL, "Health check passed", NULL, 0, ctl_run_ping},
+    {"await_startup", "", "wait until the broker answers, as long as --timeout says", 0, 0, 0, NULL, NULL, NULL, NULL, 0, ctl_run_await},
+    {"wait", "[PID_FILE]", "the same; a file is passed over", 0, 0, 1, NULL, NULL, NULL, NULL, 0, ctl_run_await},
+    {"check_local_alarms", "", "say whether the broker lacks memory or room on its disk", 0, 0, 0, NULL, NULL, NULL, NULL, 0, ctl_run_alarms},
+    {"check_alarms", "", "the same", 0, 0, 0, NULL, NULL, NULL, NULL, 0, ctl_run_alarms},
+    {"environment", "", "say how the broker is, as status does", 0, 0, 0, NULL, NULL, NULL, NULL, 0, ctl_run_status},
+    {"cluster_status", "", "the same: a broker is a cluster of one", 0, 0, 0, NULL, NULL, NULL, NULL, 0, ctl_run_status},
     {"version", "", "print this program's version", 0, 0, 0, NULL, NULL, NULL, NULL, 0, ctl_run_version},
 };
 

@@ -1,8 +1,11 @@
 """godwit ctl: rabbitmqctl's verbs, words and exit codes."""
 import json
+import time
 
 import pika
 import pytest
+
+from support.broker import Godwit
 
 
 def ctl(godwit, *arguments, code=0, **more):
@@ -216,3 +219,35 @@ def test_queues_say_which_policy_applies(godwit, queue):
                            "effective_policy_definition": '{"max-length":3,"message-ttl":5000000}'}
     ctl(godwit, "clear_policy", "mine")
     ctl(godwit, "clear_operator_policy", "theirs")
+
+
+def test_waiting_for_the_start(godwit, bare):
+    assert "Ping succeeded" in ctl(godwit, "await_startup", "--timeout", "5")
+    result = bare("ctl", "await_startup", "--timeout", "1", uri="amqp://guest:guest@127.0.0.1:1/")
+    assert result.code == 75
+    assert "no alarms" in ctl(godwit, "check_local_alarms")
+
+
+def test_managers_see_their_own_virtual_hosts(godwit, bare):
+    ctl(godwit, "add_user", "manager", "secret")
+    ctl(godwit, "set_user_tags", "manager", "management")
+    ctl(godwit, "set_permissions", "manager", "", ".*", "")
+    ctl(godwit, "add_vhost", "closed")
+    uri = godwit.uri.replace("guest:guest", "manager:secret")
+    assert bare("ctl", "list_queues", uri=uri).code == 0
+    for verb in (["-p", "closed", "list_queues"], ["list_connections"], ["status"], ["purge_queue", "x"]):
+        assert bare("ctl", *verb, uri=uri).code == 69, verb
+    ctl(godwit, "delete_vhost", "closed")
+    ctl(godwit, "delete_user", "manager")
+
+
+def test_a_blocked_broker_takes_requests(bare):
+    with Godwit(options=["--disk-free-limit", "1000000G"]) as broker:
+        uri = f"amqp://guest:guest@127.0.0.1:{broker.port}/"
+        deadline = time.monotonic() + 10
+        while bare("ctl", "check_local_alarms", uri=uri).code == 0 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        result = bare("ctl", "check_local_alarms", uri=uri)
+        assert result.code == 69 and "low on disk" in result.err
+        assert bare("ctl", "add_vhost", "made", uri=uri).code == 0
+        assert b"made" in bare("ctl", "list_vhosts", uri=uri).out
