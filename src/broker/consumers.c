@@ -541,11 +541,6 @@ static void request_delete(struct shard *shard, struct queue *queue, const struc
         return;
     }
     unsigned conditions = queue->stream ? 0 : request->flags;   /* RabbitMQ looks at none for a stream */
-    if ((conditions & (REQUEST_IF_UNUSED | REQUEST_IF_EMPTY)) && settings_type(queue->settings) == QUEUE_QUORUM) {
-        request_refuse(shard->worker, request, 540, "NOT_IMPLEMENTED - cannot delete queue '%.*s' in vhost '%.*s'. queue.delete operations with %s flag set are not "
-                       "supported by quorum queues", NAME(request), VHOST(shard, request), conditions & REQUEST_IF_UNUSED ? "if-unused" : "if-empty");
-        return;
-    }
     if ((conditions & REQUEST_IF_UNUSED) && queue->consumer_count) {
         request_refuse(shard->worker, request, 406, "PRECONDITION_FAILED - queue '%.*s' in vhost '%.*s' in use", NAME(request), VHOST(shard, request));
         return;

@@ -366,6 +366,19 @@ func refusals(connection *amqp.Connection, channel *amqp.Channel) {
 	same(errors.As(err, &refusal) && refusal.Code == 403, true)
 }
 
+// What the client says of itself must be true; what it may say anew, it may say while it is connected.
+func identity(connection *amqp.Connection, channel *amqp.Channel) {
+	queue := mine(channel, "", nil)
+	send(channel, "", queue, "from guest", amqp.Publishing{UserId: "guest"})
+	same(get(channel, queue).UserId, "guest")
+	same(closes(connection, 406, func(channel *amqp.Channel) error {
+		done(channel.PublishWithContext(ctx, "", queue, false, false, amqp.Publishing{UserId: "ada"}))
+		return channel.Qos(1, 0, false)
+	}), "PRECONDITION_FAILED - user_id property set to 'ada' but authenticated user was 'guest'")
+	done(connection.UpdateSecret("guest", "a new one was due"))
+	same(send(channel, "", queue, "after", amqp.Publishing{}), true)
+}
+
 func transactions() {
 	connection := connect()
 	defer connection.Close()
@@ -424,7 +437,7 @@ func main() {
 		withChannel("length-limits", lengthLimits), withChannel("delivery-limit", deliveryLimit),
 		withChannel("single-active-consumer", singleActiveConsumer), withChannel("stream", stream),
 		withChannel("direct-reply-to", directReplyTo), withChannel("cancellation", cancellation), withChannel("errors", refusals),
-		{"transactions", transactions}, {"recovery", recovery},
+		withChannel("identity", identity), {"transactions", transactions}, {"recovery", recovery},
 	}
 	for _, told := range stories {
 		if len(os.Args) == 1 || strings.Contains(" "+strings.Join(os.Args[1:], " ")+" ", " "+told.name+" ") {

@@ -366,6 +366,19 @@ public class Stories {
         }
     }
 
+    static void consumerPriorities(Connection connection, Channel channel) throws Exception {
+        String queue = mine(channel);
+        BlockingQueue<String> seen = new LinkedBlockingQueue<>();
+        for (Map.Entry<String, Integer> consumer : Map.of("low", 1, "high", 10).entrySet()) {
+            Channel own = connection.createChannel();
+            own.basicQos(2);
+            own.basicConsume(queue, false, Map.of("x-priority", consumer.getValue()), (tag, delivery) -> seen.add(consumer.getKey()), tag -> { });
+        }
+        for (int i = 0; i < 3; i++) send(channel, queue, "m" + i);
+        List<String> order = List.of(next(seen), next(seen), next(seen));
+        same(Collections.frequency(order, "high"), 2);   // The other comes in when the first has its hands full.
+    }
+
     static void transactions() throws Exception {
         try (Connection connection = factory().newConnection()) {
             Channel channel = connection.createChannel();
@@ -427,6 +440,7 @@ public class Stories {
         withChannel("direct-reply-to", Stories::directReplyTo);
         withChannel("cancellation", Stories::cancellation);
         withChannel("errors", Stories::errors);
+        withChannel("consumer-priorities", Stories::consumerPriorities);
         STORIES.put("transactions", Stories::transactions);
         STORIES.put("recovery", Stories::recovery);
         for (String name : STORIES.keySet())
