@@ -14,6 +14,8 @@
 #define QUEUE_WINDOW 1024u            /* … and messages of one queue, those that cannot go anywhere too */
 #define TURN_MAX 256u                 /* messages sent on in one turn */
 #define BEHIND 4096u                  /* so many wait, and publishers are slowed down */
+#define READS_MAX 8u                  /* before what cannot be read is given up */
+#define READ_US 10000u                /* a read that could not even be asked for is tried again */
 #define RETRY_US 1000000u             /* after a refusal, or with nowhere to go; … */
 #define RETRY_SOON_US 100000u         /* … sooner when exchanges, queues or bindings have changed */
 
@@ -29,6 +31,7 @@ struct relayed {
     uint32_t size;                    /* of its content, bytes */
     uint32_t awaited;                 /* shards that have not answered */
     uint8_t reason;
+    uint8_t reads;                    /* how often its content was asked of the disk */
     bool parked;                      /* not counted as under way */
     uint32_t count;
     struct step *steps;               /* by shard; NULL: not decided yet */
@@ -41,7 +44,8 @@ struct list {
 struct relay {
     struct map messages;              /* serial → struct relayed */
     uint64_t next_serial;
-    struct list waiting, loading, parked, settling;   /* to be sent; their content is being read; tried again later; the log is to say that they are gone */
+    struct list waiting, parked, settling;   /* to be sent; tried again later; the log is to say that they are gone */
+    bool is_loading;                  /* the content of the first that waits is being read; those behind it keep their place */
     uint32_t active;                  /* under way */
     uint64_t active_bytes;
     uint64_t parked_us, retry_us, version;   /* of parked ones: since when, until when, and the topology's version then */
@@ -66,6 +70,14 @@ static struct relayed *take_first(struct list *list)
     if (message && !(list->first = message->next))
         list->last = NULL;
     return message;
+}
+
+static void put_first(struct list *list, struct relayed *message)
+{
+    message->next = list->first;
+    list->first = message;
+    if (!list->last)
+        list->last = message;
 }
 
 static struct relay *relay_of(struct shard *shard)
@@ -141,7 +153,7 @@ static void feed_starved(struct shard *shard)
 
 bool relay_is_due(const struct shard *shard)
 {
-    return shard->relay->waiting.first != NULL;
+    return shard->relay->waiting.first && !shard->relay->is_loading;
 }
 
 bool relay_is_behind(const struct shard *shard)
@@ -151,7 +163,9 @@ bool relay_is_behind(const struct shard *shard)
 
 uint64_t relay_deadline(const struct shard *shard)
 {
-    return shard->relay->parked.first ? shard->relay->retry_us : UINT64_MAX;
+    const struct relay *relay = shard->relay;
+    uint64_t read_us = relay->is_loading ? shard->worker->now_us + READ_US : UINT64_MAX, retry_us = relay->parked.first ? relay->retry_us : UINT64_MAX;
+    return read_us < retry_us ? read_us : retry_us;
 }
 
 /* ---- coming and going ---------------------------------------------------------------------------------------------- */
@@ -541,10 +555,11 @@ void relay_moved(struct shard *shard, uint64_t serial, bool ok)
 /* The content is on disk alone: it is read, and the message waits. False: nothing of it can be read any more. */
 static bool fetch(struct shard *shard, struct relayed *message, const struct place *place)
 {
-    if (place->slot->block->bodies && !place->slot->loading)
+    if (place->slot->loading)
+        return true;
+    if (place->slot->block->bodies || message->reads++ == READS_MAX)
         return false;
     shard_load_block(shard, place->queue, place->slot, message->seq / BLOCK_SIZE);
-    append(&shard->relay->loading, message);
     return true;
 }
 
@@ -572,33 +587,35 @@ static void go_on_with_letter(struct shard *shard, struct relayed *message, cons
     }
 }
 
-static void go_on(struct shard *shard, struct relayed *message)
+/* False: its content is being read. */
+static bool go_on(struct shard *shard, struct relayed *message)
 {
     struct place place;
     struct message content;
     if (!find_place(shard, message->queue, message->seq, &place)) {
         forget_elsewhere(shard, message);
         finish(shard, message);
-        return;
+        return true;
     }
     if (!place.entry->chunk) {
-        if (!fetch(shard, message, &place)) {
-            alarm_raise(shard->alarms, ALARM_ERROR, "shard %u: a message that was to be routed on is unreadable on disk", shard->index);
-            drop(shard, message, &place);
-        }
-        return;
+        if (fetch(shard, message, &place))
+            return false;
+        alarm_raise(shard->alarms, ALARM_ERROR, "shard %u: a message that was to be routed on is unreadable on disk", shard->index);
+        drop(shard, message, &place);
+        return true;
     }
     const struct queue_entry *queue = topology_queue_by_id(&shard->worker->topology, message->queue);
     struct letter letter;
     if (!queue || !message_read(bytes_of(place.entry->chunk->data + place.entry->offset, place.entry->size), &content)) {
         drop(shard, message, &place);
-        return;
+        return true;
     }
     if (letter_make(&letter, &content, queue, (enum discard_reason)message->reason, shard->worker->wall_us))
         park(shard, message);
     else
         go_on_with_letter(shard, message, &letter, &place);
     letter_end(&letter);
+    return true;
 }
 
 void relay_answered(struct shard *shard, const struct command_relayed *command)
@@ -633,12 +650,14 @@ void relay_turn(struct shard *shard)
             append(&relay->waiting, message);
         }
     }
-    struct list loading = relay->loading;
-    relay->loading = (struct list){0};
-    for (struct relayed *message; (message = take_first(&loading));)
-        go_on(shard, message);
-    for (unsigned i = 0; i < TURN_MAX && relay->waiting.first; i++)
-        go_on(shard, take_first(&relay->waiting));
+    relay->is_loading = false;
+    for (unsigned i = 0; i < TURN_MAX && relay->waiting.first && !relay->is_loading; i++) {
+        struct relayed *message = take_first(&relay->waiting);
+        if (go_on(shard, message))
+            continue;
+        put_first(&relay->waiting, message);   /* a queue's messages go on in their order */
+        relay->is_loading = true;
+    }
     if (relay->starved_count && has_room(relay))
         feed_starved(shard);
 }

@@ -20,11 +20,12 @@ struct stage_play {
     struct test_broker test;
     struct test_disk *disk;          /* NULL: in memory */
     struct test_client *client;
+    uint64_t memory;                 /* bytes; 0: the default */
 };
 
 static void open_play(struct stage_play *play, unsigned workers, unsigned shards)
 {
-    test_broker_open(&play->test, workers, shards, play->disk ? test_disk_face(play->disk) : NULL, 0);
+    test_broker_open(&play->test, workers, shards, play->disk ? test_disk_face(play->disk) : NULL, play->memory);
     play->client = test_client_new(&play->test, workers - 1);
 }
 
@@ -295,6 +296,36 @@ static void more_than_a_window_goes_through(void **state)
     close_play(&play);
 }
 
+static void they_keep_their_order_though_their_contents_are_on_disk(void **state)
+{
+    (void)state;
+    struct stage_play play = {.disk = test_disk_new(5), .memory = 1};
+    char source[32], target[32];
+    open_play(&play, 2, 2);
+    declare_in(&play, target, "d", 1, NULL, NULL);
+    declare_in(&play, source, "s", 0, "", target);
+    ask(&play, (struct request){.kind = REQUEST_CONSUME, .name = TEXT(source), .tag = 1});
+    for (unsigned i = 0; i < 1200; i++) {
+        char body[16];
+        snprintf(body, sizeof(body), "%u", i);
+        test_publish(play.client, "", source, body, 0, true, NULL);
+        if (i % 100 == 0)
+            go_on(&play);
+    }
+    go_on(&play);
+    client_settle(&play.client->client, queue_id(&play, source), SETTLE_DISCARD, BLOCK_SIZE, 1u << 20, NULL);
+    go_on(&play);
+    unsigned before = play.client->count, expected = 0;
+    ask(&play, (struct request){.kind = REQUEST_CONSUME, .name = TEXT(target), .tag = 2, .flags = REQUEST_NO_ACK});
+    for (unsigned i = before; i < play.client->count; i++)
+        if (play.client->events[i].kind == EVENT_DELIVERY)
+            assert_int_equal(atoi(play.client->events[i].body), expected++);
+    assert_int_equal(expected, 1200);
+    expect_quiet(&play);
+    close_play(&play);
+    test_disk_free(play.disk);
+}
+
 /* ---- refusals and crashes ------------------------------------------------------------------------------------------- */
 
 #define STORY_MESSAGES 4u
@@ -558,6 +589,7 @@ int main(void)
         cmocka_unit_test(a_deleted_source_takes_what_it_gave_up_with_it),
         cmocka_unit_test(a_rejection_in_a_transaction_is_one),
         cmocka_unit_test(more_than_a_window_goes_through),
+        cmocka_unit_test(they_keep_their_order_though_their_contents_are_on_disk),
         cmocka_unit_test(a_crash_between_any_two_writes_neither_loses_nor_doubles),
         cmocka_unit_test(of_a_queue_that_insists_it_waits_for_somewhere_to_go),
         cmocka_unit_test(delayed_messages_come_once_whatever_crashes),
