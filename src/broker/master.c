@@ -677,6 +677,13 @@ static void unbind(struct master *master, struct vhost *vhost, const struct comm
         free(sorted);
         return;
     }
+    /* Only a binding that is there is somebody's. */
+    const struct queue_entry *queue = is_to_exchange(request) ? NULL : topology_queue(vhost, change.name);
+    if (queue && queue->owner && queue->owner != request->client) {
+        request_refuse(master->worker, request, 405, RESOURCE_LOCKED_FORMAT, TEXT(change.name), TEXT(vhost->name));
+        free(sorted);
+        return;
+    }
     change_topology(master, &change, durable, request);
     free(sorted);
     struct name_list sources = {0};
