@@ -74,7 +74,7 @@ static bool same(const struct amqp_field *a, const struct amqp_field *b)
     case 'T': return a->integer == b->integer;
     case 'D': return a->integer == b->integer && a->scale == b->scale;
     case 'f':
-    case 'd': return a->real == b->real;
+    case 'd': return a->real == b->real || a->integer == b->integer;   /* what is no number is the same as itself */
     case 'V': return true;
     default: return bytes_equal(a->bytes, b->bytes);
     }

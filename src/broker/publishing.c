@@ -225,10 +225,12 @@ static inline enum publish_result begin(struct worker *worker, struct publish *p
     publish->place.content_size = message_size(publish->exchange.size, publish->routing_key.size, publish->properties.size, publish->body_size);
     uint64_t arrived_ms = 0;
     publish->place.expires = expires_by_itself(publish);
-    if (UNLIKELY(found->stamped || publish->place.expires)) {
-        arrived_ms = worker->wall_us >= 1000 ? worker->wall_us / 1000 : 1;   /* 0 would say that nobody wants to know */
-        publish->persistent |= found->has_stream || found->delayed;
-        publish->place.content_size += MESSAGE_STAMP_SIZE;
+    if (UNLIKELY(found->asks || publish->place.expires)) {
+        publish->persistent |= found->keeps || found->delayed;
+        if (found->stamped || publish->place.expires) {
+            arrived_ms = worker->wall_us >= 1000 ? worker->wall_us / 1000 : 1;   /* 0 would say that nobody wants to know */
+            publish->place.content_size += MESSAGE_STAMP_SIZE;
+        }
     }
     if (UNLIKELY(!found->count)) {
         if (!publish->mandatory && !found->traced)
@@ -462,7 +464,7 @@ void worker_publish(struct worker *worker, struct exchange *exchange, const stru
     struct route route = {0};
     bool routable = !topology_route(&worker->topology, exchange, &routed, &route) && route.count;
     uint64_t arrived_ms = routable && route.stamped ? worker->wall_us / 1000 : 0;
-    publish.persistent |= routable && route.has_stream;
+    publish.persistent |= routable && route.keeps;
     publish.place.content_size = message_size(exchange->name.size, message->routing_key.size, message->properties.size, message->body.size) +
                                  (arrived_ms ? MESSAGE_STAMP_SIZE : 0);
     if (routable && !(publish.persistent && route.durable && storage_refuses(worker, &publish, &route)) &&

@@ -40,8 +40,11 @@ static void add_queue(struct search *search, struct queue_entry *queue)
         route->capacity = capacity;
     }
     route->durable |= !(queue->id & QUEUE_ID_TRANSIENT);
-    route->has_stream |= settings_type(queue->settings) == QUEUE_STREAM;
-    route->stamped |= queue->settings && (queue->settings->flags & SETTINGS_STAMPED);
+    if (queue->settings) {
+        route->keeps |= queue->settings->type != QUEUE_CLASSIC;
+        route->stamped |= (queue->settings->flags & SETTINGS_STAMPED) != 0;
+        route->asks |= route->keeps || route->stamped;
+    }
     route->queues[route->count++] = queue->id;
 }
 
@@ -138,7 +141,7 @@ enum gw_err topology_route(struct topology *topology, struct exchange *exchange,
     search.next = search.few;
     topology->visit++;
     route->count = 0;
-    route->durable = route->stamped = route->delayed = route->has_stream = false;
+    route->durable = route->stamped = route->delayed = route->keeps = route->asks = false;
     route->traced = exchange->vhost->flags & TOPOLOGY_TRACING;
     route->cacheable = !route->traced && !message->copies[0].size && !message->copies[1].size;
     route->version = topology->version;

@@ -13,8 +13,9 @@ struct route {
     bool cacheable;         /* depends on exchange and routing key alone */
     bool delayed;           /* one of the queues is a delayed exchange's, which keeps all that it gets over a restart */
     bool traced;            /* the vhost's firehose is on */
-    bool has_stream;        /* one of the queues keeps what it gets, whatever the message says */
+    bool keeps;             /* one of the queues keeps what it gets over a restart, whatever the message says: quorum queues, streams */
     bool stamped;           /* one of the queues wants to know when messages arrived */
+    bool asks;              /* it keeps, or wants stamps */
     uint64_t *queues;
 };
 

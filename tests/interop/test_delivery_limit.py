@@ -99,6 +99,20 @@ def test_classic_queues_do_not_count(channel, queue):
     assert method.redelivered and not properties.headers
 
 
+def test_quorum_queues_keep_every_message(own_broker, connect_to, name, eventually):
+    """Over a restart, whatever its delivery mode says."""
+    broker = own_broker()
+    channel = connect_to(broker).channel()
+    queue = name()
+    declare(channel, queue)
+    channel.basic_publish("", queue, b"transient")
+    channel.basic_publish("", queue, b"too", pika.BasicProperties(delivery_mode=1))
+    broker.restart()
+    channel = connect_to(broker).channel()
+    for expected in (b"transient", b"too"):
+        assert get(channel, queue, eventually)[3] == expected
+
+
 def test_over_a_restart(own_broker, connect_to, name, eventually):
     broker = own_broker()
     channel = connect_to(broker).channel()
