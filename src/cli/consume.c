@@ -4,8 +4,10 @@
 #include "cli/sink.h"
 #include "cli/visit.h"
 #include "client/dial.h"
+#include "protocol/amqp/table.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #define TAG "godwit"
@@ -15,6 +17,7 @@ struct settings {
     bool json, no_ack, exclusive;
     const char *directory;
     uint64_t count, timeout_ms, prefetch;
+    const char *offset;
 };
 
 static const struct settings defaults = {.prefetch = 200};
@@ -25,6 +28,8 @@ static const struct option options[] = {
     {'t', OPTION_DURATION, "timeout", "TIME", "end when no message came for so long, e.g. 5 or 500ms", offsetof(struct settings, timeout_ms), 1, 0},
     {'p', OPTION_NUMBER, "prefetch", "N", "messages the broker sends ahead of their acknowledgement (default: 200; 0: no limit)",
      offsetof(struct settings, prefetch), 0, 65535},
+    {'o', OPTION_TEXT, "offset", "OFFSET", "of a stream: begin at first, last, next (the default), a number, or what is not older than an age, e.g. 5m",
+     offsetof(struct settings, offset), 0, 0},
     {'j', OPTION_FLAG, "json", NULL, "write a JSON object a line: body, properties, headers, …", offsetof(struct settings, json), 0, 0},
     {'d', OPTION_TEXT, "directory", "DIR", "write every body to its own numbered file in DIR instead", offsetof(struct settings, directory), 0, 0},
     {0, OPTION_FLAG, "no-ack", NULL, "at most once: the broker forgets a message when it is sent, not when it is written",
@@ -127,6 +132,20 @@ static int consume(struct consumer *consumer)
     return consumer->settings->count && !has_all(consumer) ? EXIT_EMPTY : EXIT_DONE;
 }
 
+/* Where to begin in a stream, as a consumer's argument. */
+static bool offset_argument(const char *offset, uint8_t *room, size_t size, struct bytes *arguments)
+{
+    struct amqp_table_writer writer;
+    char *end;
+    unsigned long long number = strtoull(offset, &end, 10);
+    amqp_table_begin(&writer, room, size);
+    if (*end == '\0' && end != offset)
+        amqp_table_put_long(&writer, "x-stream-offset", (int64_t)number);
+    else
+        amqp_table_put_text(&writer, "x-stream-offset", bytes_of_text(offset));
+    return amqp_table_finish(&writer, arguments);
+}
+
 /* Before the first delivery. */
 static bool subscribe(struct consumer *consumer, const char *queue)
 {
@@ -135,9 +154,13 @@ static bool subscribe(struct consumer *consumer, const char *queue)
     uint64_t prefetch = settings->prefetch;
     if (settings->count && (prefetch == 0 || prefetch > settings->count))
         prefetch = settings->count > 65535 ? 65535 : settings->count;
+    uint8_t room[256];
+    struct bytes arguments = {0};
+    if (settings->offset && !offset_argument(settings->offset, room, sizeof(room), &arguments))
+        return false;
     unsigned flags = (consumer->acks ? 0 : CONSUME_NO_ACK) | (settings->exclusive ? CONSUME_EXCLUSIVE : 0);
     return remote_queue_ensure(remote, queue) == GW_OK && remote_qos(remote, (uint16_t)prefetch) == GW_OK &&
-           remote_consume(remote, queue, TAG, flags) == GW_OK;
+           remote_consume_with(remote, queue, TAG, flags, arguments) == GW_OK;
 }
 
 static int run(const struct command *command, const void *given, char **operands, int operand_count)
@@ -175,6 +198,7 @@ const struct command consume_command = {
             "dies. A queue that does not exist is declared durable. Interrupting (Ctrl-C, SIGTERM) ends it cleanly; what was\n"
             "not written goes back to the queue.\n\n"
             "  godwit consume hello\n"
+            "  godwit consume events --offset first\n"
             "  godwit consume jobs --json --count 10 | jq .properties\n"
             "  godwit consume pictures --directory inbox --timeout 5",
     .table = {options, sizeof options / sizeof options[0]},

@@ -91,12 +91,18 @@ enum gw_err remote_qos(struct remote *remote, uint16_t prefetch_count)
 
 enum gw_err remote_consume(struct remote *remote, const char *queue, const char *consumer_tag, unsigned flags)
 {
+    return remote_consume_with(remote, queue, consumer_tag, flags, (struct bytes){0});
+}
+
+enum gw_err remote_consume_with(struct remote *remote, const char *queue, const char *consumer_tag, unsigned flags, struct bytes arguments)
+{
     struct amqp_method answer;
     struct amqp_value values[AMQP_BASIC_CONSUME_COUNT] = {
         [AMQP_BASIC_CONSUME_QUEUE] = amqp_text(queue),
         [AMQP_BASIC_CONSUME_CONSUMER_TAG] = amqp_text(consumer_tag),
         [AMQP_BASIC_CONSUME_NO_ACK] = amqp_number((flags & CONSUME_NO_ACK) != 0),
         [AMQP_BASIC_CONSUME_EXCLUSIVE] = amqp_number((flags & CONSUME_EXCLUSIVE) != 0),
+        [AMQP_BASIC_CONSUME_ARGUMENTS] = amqp_bytes(arguments),
     };
     return remote_call(remote, AMQP_BASIC_CONSUME, values, AMQP_BASIC_CONSUME_OK, 0, &answer);
 }

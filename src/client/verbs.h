@@ -28,6 +28,8 @@ enum gw_err remote_qos(struct remote *remote, uint16_t prefetch_count);
 enum consume_flags { CONSUME_NO_ACK = 1, CONSUME_EXCLUSIVE = 2 };
 
 enum gw_err remote_consume(struct remote *remote, const char *queue, const char *consumer_tag, unsigned flags);
+/* The same with arguments, a table's bytes without their size. */
+enum gw_err remote_consume_with(struct remote *remote, const char *queue, const char *consumer_tag, unsigned flags, struct bytes arguments);
 
 /* Deliveries that were already under way still reach remote_events before this returns. */
 enum gw_err remote_cancel(struct remote *remote, const char *consumer_tag);
