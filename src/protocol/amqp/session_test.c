@@ -33,6 +33,27 @@ static void channels_are_counted(void **state)
     peer_close(peer);
 }
 
+static void channels_of_a_limited_user_are_asked_for(void **state)
+{
+    (void)state;
+    struct amqp_value values[] = {amqp_text("")};
+    BOTH_WAYS(pieces) {
+        peer_open_running(peer, pieces);
+        peer->fake.limits_channels = true;
+        peer_send(peer, 2, AMQP_CHANNEL_OPEN, values);
+        peer_publish(peer, 2, "", "q", "waits", false, false);
+        heard("");
+        said("channel \n");
+        fake_answer(&peer->fake, (struct reply){0});
+        heard("2 channel.open-ok \"\"\n");
+        said("publish  q \"waits\"\n");
+        peer_send(peer, 3, AMQP_CHANNEL_OPEN, values);
+        fake_answer(&peer->fake, (struct reply){.code = 530, .text = bytes_of_text("NOT_ALLOWED - too many")});
+        heard("0 connection.close 530 \"NOT_ALLOWED - too many\" 0 0\n");
+        peer_close(peer);
+    }
+}
+
 static void a_channel_that_failed_listens_to_its_end_alone(void **state)
 {
     (void)state;
@@ -253,6 +274,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_channel_is_opened_once_and_before_all_else),
         cmocka_unit_test(channels_are_counted),
+        cmocka_unit_test(channels_of_a_limited_user_are_asked_for),
         cmocka_unit_test(a_channel_that_failed_listens_to_its_end_alone),
         cmocka_unit_test(closing_gives_back_and_waits_for_the_consumers),
         cmocka_unit_test(methods_of_servers_and_unknown_ones_are_invalid),
