@@ -169,6 +169,8 @@ def test_what_waits_survives_a_restart(own_broker, connect_to, end):
         channel.basic_publish("x", "k", str(i).encode(), later(5000 + i, delivery_mode=2))
     channel.basic_publish("x", "k", b"transient", later(5200))   # kept over a restart all the same, as the plugin keeps it
     channel.basic_publish("x", "k", b"never", later(4000000, delivery_mode=2))
+    if end == "stop":
+        connection.close()   # a broker that stops waits some seconds for its clients
     getattr(broker, end)()
     broker.start()
     channel = connect_to(broker).channel()
