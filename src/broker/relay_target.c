@@ -208,8 +208,10 @@ static enum gw_err is_there(struct shard *shard, const struct origin *origin, bo
     *there = live;
     if (!live || (slot->block && slot->block->entries))
         return GW_OK;
-    *there = shard_load_now(shard, queue, lane, number);
-    return *there || !lane_slot(lane, number) ? GW_OK : GW_ERR_IO;
+    bool unacked;
+    *there = shard_load_now(shard, queue, lane, number) && lane_entry_at(lane, origin->seq, &slot, &unacked);   /* it may be what has rotted */
+    slot = lane_slot(lane, number);
+    return *there || !slot || (slot->block && slot->block->entries) ? GW_OK : GW_ERR_IO;
 }
 
 /* Nothing new gets the number of a message that another shard still remembers. */
