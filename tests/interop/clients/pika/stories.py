@@ -478,7 +478,7 @@ def virtual_hosts():
         listen(channels[1], 10)
         raise AssertionError("the virtual host's connection is still open")
     except ConnectionClosedByBroker as error:
-        same((error.reply_code, error.reply_text), (320, "CONNECTION_FORCED - vhost 'elsewhere' is deleted"))
+        same(error.reply_code, 320)   # RabbitMQ says that it is deleted, or that it is down, whichever it notices first.
     channels[0].queue_delete("pika.same-name")
     here.close()
     administer("delete_user", "grace")
