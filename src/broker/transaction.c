@@ -3,6 +3,7 @@
  * Until the commit they are kept here. The commit makes one RECORD_TRANSACTION for each shard that has a part in it; each is atomic, on disk and in
  * memory, since it is one record with checksums. Across shards there is no atomicity, as there is none across queues in RabbitMQ. */
 #include "broker/worker_internal.h"
+#include "store/message.h"
 #include "base/bugs.h"
 
 #include <stdlib.h>
@@ -191,6 +192,10 @@ void client_transaction_commit(struct client *client, struct transaction *transa
     struct worker *worker = client->worker;
     struct pending_request *pending = request_begin(worker, client, REQUEST_COMMIT, channel);
     publishing_seal(worker);   /* what was published before comes before */
+    /* A message arrives with its transaction: its time to live begins now. */
+    for (struct part *part = transaction->first; part; part = part->next)
+        if (part->chunk)
+            message_restamp(part->content, worker->wall_us / 1000);
     for (unsigned shard = 0; shard < worker->broker->shards; shard++) {
         bool durable = false;
         if (size_in(client, transaction, shard, &durable) == 0)

@@ -50,6 +50,15 @@ static inline uint8_t *message_begin(uint8_t *at, struct bytes exchange, struct 
     return at + properties.size;
 }
 
+/* Says another time of arrival in a content that has one. */
+static inline void message_restamp(uint8_t *content, uint64_t arrived_ms)
+{
+    uint8_t *at = content + 1 + content[0];
+    at += 1 + at[0];
+    if (load_le32(at) & MESSAGE_STAMPED)
+        store_le64(at + 4, arrived_ms);
+}
+
 /* Points into `content`, whose checksum was verified: false only for a writer's mistake. */
 static inline bool message_read(struct bytes content, struct message *message)
 {

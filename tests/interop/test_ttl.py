@@ -262,3 +262,14 @@ def test_the_next_is_judged_when_the_first_was_too_much(channel, name, eventuall
     channel.basic_publish("", queue, b"short", expiring("200"))
     assert eventually(lambda: count(channel, dead) == 2, timeout_s=3)
     assert [channel.basic_get(dead, auto_ack=True)[1].headers["x-death"][0]["reason"] for _ in range(2)] == ["maxlen", "expired"]
+
+
+def test_in_a_transaction_time_begins_with_the_commit(channel, name):
+    queue = name()
+    channel.queue_declare(queue, exclusive=True, arguments={"x-message-ttl": 800})
+    channel.tx_select()
+    channel.basic_publish("", queue, b"one")
+    time.sleep(1)
+    channel.basic_publish("", queue, b"two")
+    channel.tx_commit()
+    assert [channel.basic_get(queue)[2] for _ in range(2)] == [b"one", b"two"]
