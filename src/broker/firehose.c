@@ -158,7 +158,8 @@ static void end(struct trace *trace, const char *word, struct bytes name)
 void firehose_published(struct client *client, uint16_t channel, struct bytes content, const uint8_t *targets, uint32_t count)
 {
     struct trace trace;
-    if (!begin(&trace, client, content, (size_t)count * (SHORT_MAX + 5)))
+    /* No client publishes on channel 0: that are the broker's own answers to control requests. */
+    if (channel == 0 || !begin(&trace, client, content, (size_t)count * (SHORT_MAX + 5)))
         return;
     if (!trace.message.exchange.size && bytes_equal(trace.message.routing_key, bytes_of_text(REQUESTS))) {
         free(trace.room);

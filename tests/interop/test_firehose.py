@@ -155,3 +155,20 @@ def test_off_again(taps, other, traced, name):
     other.basic_publish("amq.fanout", "", b"seen")
     assert taps("publish.amq.fanout")[1] == b"seen"
     assert f"deliver.{queue}" not in taps.seen()
+
+
+def test_switching_it_is_no_event(own_broker, connect_to):
+    broker = own_broker()
+    channel = connect_to(broker).channel()
+    copies, queue = (channel.queue_declare("", exclusive=True).method.queue for _ in range(2))
+    channel.queue_bind(copies, "amq.rabbitmq.trace", "#")
+    for command in ("trace_on", "list_vhosts"):
+        broker.control(command)
+    channel.basic_publish("", queue, b"x")
+    broker.control("trace_off")
+    channel.basic_publish("", queue, b"y")
+    assert channel.queue_declare(queue, passive=True).method.message_count == 2
+    seen = []
+    while (got := channel.basic_get(copies, auto_ack=True))[0]:
+        seen.append((got[0].routing_key, got[2]))
+    assert seen == [("publish.", b"x")]
