@@ -14,6 +14,7 @@
 #include "store/message.h"
 
 #define NEVER UINT64_MAX
+#define GIVEN_UP_MAX 4096u   /* messages at a time, so that others have their turn */
 
 /* NEVER: it has none. */
 static uint64_t own_time_to_live_ms(struct bytes properties)
@@ -66,7 +67,7 @@ static uint64_t judge(struct shard *shard, struct queue *queue, struct lane *lan
     uint64_t now_ms = shard->worker->wall_us / 1000;
     if (is_still_first(lane) && now_ms < lane->due_ms)
         return lane->due_ms;   /* still the same one: its block need not be in memory */
-    for (;;) {
+    for (unsigned given_up = 0; given_up < GIVEN_UP_MAX; given_up++) {
         uint64_t seq;
         struct block_slot *slot;
         struct entry *entry = lane_first(lane, &seq, &slot);
@@ -89,6 +90,7 @@ static uint64_t judge(struct shard *shard, struct queue *queue, struct lane *lan
         rules_ended(queue, seq);
         shard_discard(shard, queue, lane, seq, slot, entry, false, DISCARD_EXPIRED);
     }
+    return now_ms;
 }
 
 static bool has_times(const struct queue *queue)

@@ -14,6 +14,8 @@
 
 #include <stdlib.h>
 
+#define DROPPED_MAX 4096u   /* messages at a time, so that others have their turn */
+
 static uint64_t body_size(struct bytes content)
 {
     struct message message;
@@ -157,7 +159,11 @@ void overflow_look(struct shard *shard, struct queue *queue)
         return;
     if (settings->overflow != OVERFLOW_DROP_HEAD)
         return;
-    while (is_over(queue, 0, 0)) {
+    for (unsigned dropped = 0; is_over(queue, 0, 0); dropped++) {
+        if (dropped == DROPPED_MAX) {
+            shard_timer(shard, queue, shard->worker->now_us);
+            return;
+        }
         uint64_t seq;
         struct block_slot *slot;
         struct lane *lane = queue_head_lane(queue);

@@ -62,6 +62,17 @@ def test_a_full_queue_becomes_shorter_at_once(channel, queue, policy, eventually
     assert drain(channel, queue) == [8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19]
 
 
+def test_a_long_queue_becomes_short(channel, name, policy, eventually):
+    queue = name()
+    channel.queue_declare(queue, exclusive=True)
+    for i in range(20000):
+        channel.basic_publish("", queue, b"%05d" % i)
+    assert eventually(lambda: count(channel, queue) == 20000)
+    policy(queue, {"max-length": 2})
+    assert eventually(lambda: count(channel, queue) == 2, timeout_s=20)
+    assert drain(channel, queue) == [19998, 19999]
+
+
 def test_bytes_are_counted_of_what_is_there_already(channel, queue, policy, eventually):
     fill(channel, queue, 0, 10)
     policy(queue, {"max-length-bytes": 8})

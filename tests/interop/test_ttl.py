@@ -27,6 +27,16 @@ def test_messages_expire_while_nobody_consumes(channel, name, eventually):
     assert time.monotonic() - begin >= 0.3
 
 
+def test_many_at_once(channel, name, eventually):
+    queue = name()
+    channel.queue_declare(queue, exclusive=True, arguments={"x-message-ttl": 2500})
+    for i in range(20000):
+        channel.basic_publish("", queue, b"x")
+    assert eventually(lambda: count(channel, queue) == 0, timeout_s=20)
+    channel.basic_publish("", queue, b"later")
+    assert channel.basic_get(queue, auto_ack=True)[2] == b"later"
+
+
 def test_never_early(channel, name):
     queue = name()
     channel.queue_declare(queue, exclusive=True, arguments={"x-message-ttl": 400})
