@@ -160,11 +160,16 @@ def expiry():
 @with_worker
 def priorities():
     with fresh_notes():
-        application.note.delay("busy", 0.7)
+        application.note.delay("busy", 2)
         assert eventually(notes)
-        for priority in (1, 9, 5, 9):
-            application.note.apply_async([str(priority)], priority=priority)
-            time.sleep(0.1)
+        with kombu.Connection(URL) as connection:
+            waiting = lambda: connection.default_channel.queue_declare("shop.tasks", passive=True).message_count   # noqa: E731
+            application.note.apply_async(["1"], priority=1)
+            time.sleep(0.3)
+            assert eventually(lambda: waiting() == 0), "the worker has not fetched it"
+            for priority in (9, 5, 9):
+                application.note.apply_async([str(priority)], priority=priority)
+            assert eventually(lambda: waiting() == 3), "they do not wait in the queue"
         assert eventually(lambda: len(notes()) == 5)
         same(notes(), ["busy", "1", "9", "9", "5"], "the first to come waits inside the worker, whose prefetch is one, the others in the queue")
 
