@@ -42,6 +42,8 @@ struct extent_slot {
     uint64_t used;                  /* the stream's clock when somebody last looked */
     uint32_t users;                 /* cursors that are in it */
     bool loading;
+    bool visited;                   /* it has served, or nobody asked for it: reading ahead may take its place */
+    bool goes_on;                   /* somebody in it reads everything: what follows is read ahead */
 };
 
 struct stream {

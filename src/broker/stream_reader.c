@@ -10,6 +10,7 @@
 #define READ_RETRY_US 100000u
 #define EXTENTS_OF_SHARD 128u   /* of all streams together, before each is kept short */
 #define EXTENTS_LEAST 2u
+#define READ_AHEAD 2u           /* extents */
 
 /* ---- extents --------------------------------------------------------------------------------------------------------- */
 
@@ -62,7 +63,7 @@ static struct extent_slot *free_slot(struct stream *stream, bool even_if_used)
             continue;
         if (!slot->extent)
             empty = slot;
-        else if ((even_if_used || !slot->users) &&
+        else if ((even_if_used || (!slot->users && slot->visited)) &&
                  (!oldest || !slot->users > !oldest->users || (!slot->users == !oldest->users && slot->used < oldest->used)))
             oldest = slot;
     }
@@ -100,12 +101,51 @@ void stream_keep_batch(struct stream *stream, struct stream_place place, struct 
         return;
     slot->extent = stream_extent_of_batch(stream->batch, stream->batch_size, &stream->batch_info, place, next);
     stream->shard->stream_extents += slot->extent != NULL;
+    slot->visited = true;
     slot->place = place;
     slot->first = stream->batch_info.first;
     slot->used = ++stream->clock;
 }
 
 /* ---- reading --------------------------------------------------------------------------------------------------------- */
+
+static void read_done(void *owner, struct stream_place place, struct stream_extent *extent, enum gw_err err);
+
+/* False: nothing is there (any more). */
+static bool start_read(struct stream *stream, struct stream_place place, uint64_t offset, bool ahead)
+{
+    struct extent_slot *slot = free_slot(stream, !ahead);
+    if (!slot)
+        return true;
+    slot->place = place;
+    slot->first = offset;
+    enum gw_err err = stream_store_read(stream->store, place, read_done);
+    slot->loading = !err;
+    if (err == GW_ERR_NOMEM)
+        shard_timer(stream->shard, stream->queue, stream->shard->worker->now_us + READ_RETRY_US);
+    return err != GW_ERR_NOT_FOUND;
+}
+
+/* Has what follows an extent read, so that the disk works while the extent is sent. What was read ahead and has not served yet is not given up for it: readers would
+ * take the room from each other for ever. */
+static void read_ahead(struct stream *stream, const struct stream_extent *extent)
+{
+    for (unsigned depth = 0; depth < READ_AHEAD && extent->end < stream_tail_begin(stream); depth++) {
+        const struct stream_extent *next = NULL;
+        for (unsigned i = 0; i < STREAM_EXTENTS && !next; i++) {
+            const struct extent_slot *slot = &stream->extents[i];
+            if (slot->loading && same_place(slot->place, extent->next))
+                return;
+            if (slot->extent && slot->first <= extent->end && extent->end < slot->extent->end)
+                next = slot->extent;
+        }
+        if (!next) {
+            start_read(stream, extent->next, extent->end, true);
+            return;
+        }
+        extent = next;
+    }
+}
 
 static void read_done(void *owner, struct stream_place place, struct stream_extent *extent, enum gw_err err)
 {
@@ -127,34 +167,12 @@ static void read_done(void *owner, struct stream_place place, struct stream_exte
     if (extent->first < slot->first)
         slot->first = extent->first;
     slot->used = ++stream->clock;
+    if (!stream->queue->consumers)
+        empty_slot(stream, slot);
+    for (unsigned i = 0; i < STREAM_EXTENTS; i++)
+        if (stream->extents[i].users && stream->extents[i].goes_on)
+            read_ahead(stream, stream->extents[i].extent);
     shard_mark_dirty(stream->shard, stream->queue);
-}
-
-/* False: nothing is there (any more). */
-static bool start_read(struct stream *stream, struct stream_place place, uint64_t offset, bool ahead)
-{
-    struct extent_slot *slot = free_slot(stream, !ahead);
-    if (!slot)
-        return true;
-    slot->place = place;
-    slot->first = offset;
-    enum gw_err err = stream_store_read(stream->store, place, read_done);
-    slot->loading = !err;
-    if (err == GW_ERR_NOMEM)
-        shard_timer(stream->shard, stream->queue, stream->shard->worker->now_us + READ_RETRY_US);
-    return err != GW_ERR_NOT_FOUND;
-}
-
-static void read_ahead(struct stream *stream, const struct stream_extent *extent)
-{
-    if (extent->end >= stream_tail_begin(stream))
-        return;
-    for (unsigned i = 0; i < STREAM_EXTENTS; i++) {
-        const struct extent_slot *slot = &stream->extents[i];
-        if ((slot->loading && same_place(slot->place, extent->next)) || (slot->extent && slot->first <= extent->end && extent->end < slot->extent->end))
-            return;
-    }
-    start_read(stream, extent->next, extent->end, true);
 }
 
 /* Finds out where to read for the cursor. False: not now; or the cursor has moved, and is looked at anew. */
@@ -216,6 +234,8 @@ static bool enter_extent(struct stream *stream, struct stream_cursor *cursor)
     cursor->in_batch = false;
     cursor->place = slot->place;   /* where it is to be read again, should others need the room meanwhile */
     cursor->placed = true;
+    slot->visited = true;
+    slot->goes_on |= !cursor->filter_count;
     if (!cursor->filter_count)
         read_ahead(stream, slot->extent);
     return true;
