@@ -268,9 +268,10 @@ static uint32_t count_exchanges(const struct topology *topology)
 static void write_alarms(struct control *control)
 {
     writer_put_open(&control->answer, "alarms", '[');
-    if (control->worker->blocked & BLOCK_MEMORY)
+    unsigned reasons = watch_reasons(control->worker->broker);
+    if (reasons & BLOCK_MEMORY)
         writer_string(&control->answer, bytes_of_text("memory"));
-    if (control->worker->blocked & BLOCK_DISK)
+    if (reasons & BLOCK_DISK)
         writer_string(&control->answer, bytes_of_text("disk"));
     writer_close(&control->answer, ']');
 }

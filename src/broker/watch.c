@@ -76,6 +76,14 @@ static void take(struct worker *worker, unsigned reasons)
     }
 }
 
+unsigned watch_reasons(struct broker *broker)
+{
+    unsigned reasons = 0;
+    for (unsigned i = 0; i < broker->config.workers; i++)
+        reasons |= atomic_load_explicit(&broker->block_reasons[i], memory_order_relaxed);
+    return reasons;
+}
+
 void watch_turn(struct worker *worker)
 {
     if (worker->now_us < worker->watch_us)
@@ -84,9 +92,7 @@ void watch_turn(struct worker *worker)
     ask_free_space(worker);
     atomic_uint *all = worker->broker->block_reasons;
     atomic_store_explicit(&all[worker->index], reasons_here(worker), memory_order_relaxed);
-    unsigned reasons = 0;
-    for (unsigned i = 0; i < worker->broker->config.workers; i++)
-        reasons |= atomic_load_explicit(&all[i], memory_order_relaxed);
+    unsigned reasons = watch_reasons(worker->broker);
     if (reasons != worker->blocked || (reasons && worker->newcomers))
         take(worker, reasons);
 }

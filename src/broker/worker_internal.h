@@ -182,6 +182,8 @@ struct bytes request_arguments(const struct command_request *request);
 
 /* ---- watch.c ---- */
 void watch_turn(struct worker *worker);
+/* What is short now on any worker, enum block_reason; this one may not have been told yet. */
+unsigned watch_reasons(struct broker *broker);
 uint64_t watch_deadline(const struct worker *worker);
 
 /* ---- master.c ---- */
