@@ -1,7 +1,7 @@
 /* Messages through a session, a shard and a session, without a socket, a disk or a clock: for counting what a message costs. Prints nothing; count it with
  * bench/instructions.
  *
- *   hot_path MESSAGES plain|persistent|ttl|priority
+ *   hot_path MESSAGES plain|persistent|ack|ttl|priority
  */
 #include "broker/broker.h"
 #include "broker/worker.h"
@@ -104,7 +104,7 @@ static void declare(struct fixture *f, struct session *session, const char *kind
     CHECK(amqp_table_finish(&writer, &table));
     struct amqp_value declare[AMQP_QUEUE_DECLARE_COUNT] = {
         [AMQP_QUEUE_DECLARE_QUEUE] = amqp_text("hot"), [AMQP_QUEUE_DECLARE_DURABLE] = amqp_number(1), [AMQP_QUEUE_DECLARE_ARGUMENTS] = amqp_bytes(table)};
-    struct amqp_value consume[AMQP_BASIC_CONSUME_COUNT] = {[AMQP_BASIC_CONSUME_QUEUE] = amqp_text("hot"), [AMQP_BASIC_CONSUME_NO_ACK] = amqp_number(1)};
+    struct amqp_value consume[AMQP_BASIC_CONSUME_COUNT] = {[AMQP_BASIC_CONSUME_QUEUE] = amqp_text("hot"), [AMQP_BASIC_CONSUME_NO_ACK] = amqp_number(strcmp(kind, "ack") != 0)};
     say(f, session, 1, AMQP_QUEUE_DECLARE, declare);
     say(f, session, 1, AMQP_BASIC_CONSUME, consume);
 }
@@ -112,7 +112,7 @@ static void declare(struct fixture *f, struct session *session, const char *kind
 /* BATCH publishes, one after the other. */
 static size_t make_batch(uint8_t *at, const char *kind)
 {
-    bool persistent = strcmp(kind, "persistent") == 0, priority = strcmp(kind, "priority") == 0;
+    bool persistent = strcmp(kind, "persistent") == 0 || strcmp(kind, "ack") == 0, priority = strcmp(kind, "priority") == 0;
     uint8_t *begin = at, properties[32];
     for (unsigned i = 0; i < BATCH; i++) {
         struct amqp_properties values = {.flags = AMQP_DELIVERY_MODE | (priority ? AMQP_PRIORITY : 0), .delivery_mode = persistent ? 2 : 1, .priority = (uint8_t)(i % 11)};
@@ -132,7 +132,7 @@ int main(int argc, char **argv)
     static uint8_t batch[ROOM];
     struct fixture f;
     if (argc != 3) {
-        fprintf(stderr, "usage: hot_path MESSAGES plain|persistent|ttl|priority\n");
+        fprintf(stderr, "usage: hot_path MESSAGES plain|persistent|ack|ttl|priority\n");
         return 2;
     }
     open_broker(&f);
@@ -143,6 +143,11 @@ int main(int argc, char **argv)
         session_feed(publisher, bytes_of(batch, size), f.now_us);
         for (unsigned i = 0; i < 2; i++)
             turn(&f, consumer);
+        if (strcmp(argv[2], "ack") == 0) {
+            uint8_t ack[AMQP_ACK_FRAME_SIZE];
+            amqp_ack_write(ack, 1, AMQP_BASIC_ACK, 0, 1);
+            session_feed(consumer, bytes_of(ack, sizeof(ack)), f.now_us);
+        }
     }
     session_free(publisher);
     session_free(consumer);
