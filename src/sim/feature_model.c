@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LATE_US 10000u   /* by which an expired message may still be on its way to a consumer at rest */
+#define LATE_US 500000u   /* by which an expired message may still be on its way to a consumer that reads slowly */
 
 void feature_model_init(struct feature_model *model, const struct feature_plan *plan, struct trace *trace)
 {
@@ -98,7 +98,8 @@ void feature_deliver(struct feature_model *model, unsigned chain, unsigned clien
     /* At rest nothing keeps an expired message on its way. */
     if (model->plan->parts[client].role == ROLE_ADMIN && message->ttl_ms != NO_TTL && message->known_us && !message->delay_ms &&
         model->trace->now_us > message->known_us + message->ttl_ms * 1000ull + LATE_US)
-        trace_fail(model->trace, "expired is gone", "%s gives message %" PRIu64 ", which expired long ago", of->source, arrival->number);
+        trace_fail(model->trace, "expired is gone", "%s gives message %" PRIu64 ", which expired %" PRIu64 " us ago", of->source, arrival->number,
+                   (uint64_t)(model->trace->now_us - message->known_us - message->ttl_ms * 1000ull));
     if (!leaving)
         check_single_active(model, chain, client, arrival->number);
 }
