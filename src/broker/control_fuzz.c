@@ -1,5 +1,6 @@
 /* What administrators send may be anything: a request, or else definitions to import. Afterwards the broker exports its definitions, and importing them changes nothing more. */
 #include "broker/test_broker.h"
+#include "broker/writer.h"
 
 #include <stdlib.h>
 
@@ -76,7 +77,7 @@ static char *export(struct test_broker *test, struct asker *asker)
 {
     if (!ask(test, asker, bytes_of_text("{\"command\":\"export_definitions\"}")))
         return NULL;
-    char *text = strndup(asker->answer + 6, asker->answer_size - 7);
+    char *text = writer_copy(bytes_of(asker->answer + 6, asker->answer_size - 7));
     CHECK(text);
     return text;
 }

@@ -147,7 +147,7 @@ void headers_index_remove(struct headers_index *index, const struct binding *bin
 
 enum gw_err headers_index_add(struct headers_index *index, struct binding *binding)
 {
-    uint64_t key;
+    uint64_t key = 0;
     bool has_pairs = rarest(index, binding->arguments, &key);
     if (!headers_mode_is_any(binding->arguments))
         return has_pairs ? add_under(index, key, binding) : add_to(&index->unconditional, binding);
