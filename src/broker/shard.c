@@ -640,7 +640,7 @@ static inline __attribute__((always_inline)) void settle_as(struct shard *shard,
 {
     struct block_slot *slot;
     bool unacked;
-    struct lane *lane = ruled ? queue_lane(queue, seq) : &queue->lane;   /* priorities are rules */
+    struct lane *lane = queue_lane(queue, seq);
     struct entry *entry = lane ? lane_entry_at(lane, seq, &slot, &unacked) : NULL;
     if (!entry || !unacked)
         return;
