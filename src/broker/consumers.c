@@ -215,18 +215,13 @@ static inline __attribute__((always_inline)) void serve_as(struct shard *shard, 
         uint64_t seq;
         struct block_slot *slot;
         struct lane *lane = queue_head_lane(queue);
-        struct entry *entry = lane_first(lane, &seq, &slot);
-        if (!entry) {
-            if (slot)
-                shard_load(shard, queue, lane, slot);
+        struct entry *entry = shard_first(shard, queue, lane, &seq, &slot);
+        if (!entry)
             return;
-        }
         if (ruled && is_expired(shard, queue, lane, seq, entry)) {
             if (!rules_may_discard(shard, queue))
                 return;
-            rules_leaves(queue, lane, seq, entry);
-            rules_ended(queue, seq);
-            shard_discard(shard, queue, lane, seq, slot, entry, false, DISCARD_EXPIRED);
+            rules_give_up(shard, queue, lane, seq, slot, entry, DISCARD_EXPIRED);
             continue;
         }
         if (!redelivery_may_deliver(shard, queue, lane, entry, seq))
@@ -318,11 +313,9 @@ static bool try_get(struct shard *shard, struct queue *queue, uint64_t client, u
     uint64_t seq;
     struct block_slot *slot;
     struct lane *lane = queue_head_lane(queue);
-    struct entry *entry = lane_first(lane, &seq, &slot);
-    if (!entry && slot) {
-        shard_load(shard, queue, lane, slot);
+    struct entry *entry = shard_first(shard, queue, lane, &seq, &slot);
+    if (!entry && slot)
         return false;
-    }
     if (entry && UNLIKELY(queue->ruled) && is_expired(shard, queue, lane, seq, entry))
         return false;   /* it goes to the dead-letter exchange as soon as there is room for it on the way */
     if (entry && !redelivery_may_deliver(shard, queue, lane, entry, seq))

@@ -70,13 +70,8 @@ static uint64_t judge(struct shard *shard, struct queue *queue, struct lane *lan
     for (unsigned given_up = 0; given_up < GIVEN_UP_MAX; given_up++) {
         uint64_t seq;
         struct block_slot *slot;
-        struct entry *entry = lane_first(lane, &seq, &slot);
-        if (!entry) {
-            if (slot)
-                shard_load(shard, queue, lane, slot);
-            return NEVER;
-        }
-        if (seq >= lane->seen_below)
+        struct entry *entry = shard_first(shard, queue, lane, &seq, &slot);
+        if (!entry || seq >= lane->seen_below)
             return NEVER;
         uint64_t due = due_ms(queue, entry);
         if (now_ms < due) {
@@ -86,9 +81,7 @@ static uint64_t judge(struct shard *shard, struct queue *queue, struct lane *lan
         }
         if (!rules_may_discard(shard, queue))
             return NEVER;
-        rules_leaves(queue, lane, seq, entry);
-        rules_ended(queue, seq);
-        shard_discard(shard, queue, lane, seq, slot, entry, false, DISCARD_EXPIRED);
+        rules_give_up(shard, queue, lane, seq, slot, entry, DISCARD_EXPIRED);
     }
     return now_ms;
 }

@@ -167,16 +167,9 @@ void overflow_look(struct shard *shard, struct queue *queue)
         uint64_t seq;
         struct block_slot *slot;
         struct lane *lane = queue_head_lane(queue);
-        struct entry *entry = lane_first(lane, &seq, &slot);
-        if (!entry) {
-            if (slot)
-                shard_load(shard, queue, lane, slot);
+        struct entry *entry = shard_first(shard, queue, lane, &seq, &slot);
+        if (!entry || !rules_may_discard(shard, queue))
             return;
-        }
-        if (!rules_may_discard(shard, queue))
-            return;
-        rules_leaves(queue, lane, seq, entry);
-        rules_ended(queue, seq);
-        shard_discard(shard, queue, lane, seq, slot, entry, false, DISCARD_MAXLEN);
+        rules_give_up(shard, queue, lane, seq, slot, entry, DISCARD_MAXLEN);
     }
 }

@@ -110,6 +110,14 @@ void rules_ended(struct queue *queue, uint64_t seq)
         returns_forget(queue, seq);
 }
 
+void rules_give_up(struct shard *shard, struct queue *queue, struct lane *lane, uint64_t seq, struct block_slot *slot, struct entry *entry,
+                   enum discard_reason reason)
+{
+    rules_leaves(queue, lane, seq, entry);
+    rules_ended(queue, seq);
+    shard_discard(shard, queue, lane, seq, slot, entry, false, reason);
+}
+
 void rules_purged(struct shard *shard, struct queue *queue)
 {
     struct queue_rules *rules = queue->rules;

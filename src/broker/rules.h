@@ -44,6 +44,9 @@ void rules_serve(struct shard *shard, struct queue *queue);
 void rules_leaves(struct queue *queue, const struct lane *lane, uint64_t seq, struct entry *entry);
 /* May the queue give up a message now? If not it is looked at again when it may. */
 bool rules_may_discard(struct shard *shard, struct queue *queue);
+/* A ready message of a ruled queue that may be discarded: its rules learn that it leaves, and it goes. */
+void rules_give_up(struct shard *shard, struct queue *queue, struct lane *lane, uint64_t seq, struct block_slot *slot, struct entry *entry,
+                   enum discard_reason reason);
 /* A message is back. */
 void rules_returned(struct queue *queue, const struct lane *lane, uint64_t seq, const struct entry *entry);
 /* A message was taken in, or given up. */

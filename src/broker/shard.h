@@ -267,6 +267,14 @@ void shard_load(struct shard *shard, struct queue *queue, struct lane *lane, str
 bool shard_load_now(struct shard *shard, const struct queue *queue, struct lane *lane, uint64_t block_number);
 /* Starts reading one block back, unless it is in memory or on its way. */
 void shard_load_block(struct shard *shard, const struct queue *queue, struct block_slot *slot, uint64_t block_number);
+/* The lane's first ready message and its number. NULL: there is none, or (*slot is set) its block is on its way from the disk now. */
+static inline struct entry *shard_first(struct shard *shard, struct queue *queue, struct lane *lane, uint64_t *seq, struct block_slot **slot)
+{
+    struct entry *entry = lane_first(lane, seq, slot);
+    if (!entry && *slot)
+        shard_load(shard, queue, lane, *slot);
+    return entry;
+}
 /* Forgets the ready messages of a block that is not in memory. */
 void shard_drop_paged(struct shard *shard, struct queue *queue, struct lane *lane, uint64_t block_number);
 /* While the log is replayed: a block that was spilled too early takes messages again. Reads it back before it returns. */
