@@ -1,6 +1,7 @@
 #include "sim/feature_client.h"
 
 #include "protocol/amqp/properties.h"
+#include "sim/grown.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -27,16 +28,6 @@ void feature_client_deinit(struct feature_client *client)
     free(client->unconfirmed);
     free(client->held);
     free(client->arrivals);
-}
-
-static void *grown(void *array, unsigned count, unsigned *room, size_t size)
-{
-    if (count < *room)
-        return array;
-    *room = *room ? *room * 2 : 16;
-    array = realloc(array, *room * size);
-    CHECK(array);
-    return array;
 }
 
 static void say(struct feature_client *client, uint16_t channel, enum amqp_method_id id, const struct amqp_value *values)

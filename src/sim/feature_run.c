@@ -108,16 +108,6 @@ static void step(struct feature_run *run)
     run->idle = happened ? 0 : run->idle + 1;
 }
 
-/* Time passes until something is due, when nothing else happens. */
-static void jump(struct feature_run *run)
-{
-    uint64_t deadline = sim_broker_deadline(&run->broker), most = run->trace->now_us + 1000000;
-    if (deadline < run->trace->now_us)
-        deadline = run->trace->now_us;
-    run->trace->now_us = (deadline < most ? deadline : most) + random_below(&run->random, 1000);
-    run->idle = 0;
-}
-
 static void work(struct feature_run *run, uint64_t until_ops)
 {
     trace_event(run->trace, TRACE_PHASE, 1, until_ops, 0, 0);
@@ -160,7 +150,8 @@ static void rest(struct feature_run *run, bool gone, uint64_t until_us)
             bool done = gone ? everybody_gone(run) : !admin_waits(run);
             if (done && run->trace->now_us >= until_us && ++jumps > 3)
                 return;
-            jump(run);
+            sim_broker_jump(&run->broker);
+            run->idle = 0;
         }
         if (++steps > CALM_STEPS_MAX || run->trace->now_us - begin > CALM_US_MAX) {
             trace_fail(run->trace, "progress", "after %lu steps and %lu us without faults %s", (unsigned long)steps, (unsigned long)(run->trace->now_us - begin),

@@ -150,16 +150,6 @@ static void step(struct seed_run *run)
     run->idle = happened ? 0 : run->idle + 1;
 }
 
-/* Time passes until something is due, when nothing else happens. */
-static void jump(struct seed_run *run)
-{
-    uint64_t deadline = sim_broker_deadline(&run->broker), most = run->trace->now_us + 1000000;
-    if (deadline < run->trace->now_us)
-        deadline = run->trace->now_us;
-    run->trace->now_us = (deadline < most ? deadline : most) + random_below(&run->random, 1000);
-    run->idle = 0;
-}
-
 static void work(struct seed_run *run, uint64_t until_ops)
 {
     trace_event(run->trace, TRACE_PHASE, 1, until_ops, 0, 0);
@@ -219,7 +209,8 @@ static void rest(struct seed_run *run, bool gone)
             /* A few more jumps, so that everything that waits for time is done too. */
             if (done && ++jumps > 3)
                 return;
-            jump(run);
+            sim_broker_jump(&run->broker);
+            run->idle = 0;
         }
         if (steps > CALM_STEPS_MAX || run->trace->now_us - begin > CALM_US_MAX) {
             trace_fail(run->trace, "progress", "after %lu steps and %lu us without faults %s", (unsigned long)steps,

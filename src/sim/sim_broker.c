@@ -335,6 +335,15 @@ uint64_t sim_broker_deadline(const struct sim_broker *broker)
     return earliest;
 }
 
+void sim_broker_jump(const struct sim_broker *broker)
+{
+    struct trace *trace = broker->trace;
+    uint64_t deadline = sim_broker_deadline(broker), most = trace->now_us + 1000000;
+    if (deadline < trace->now_us)
+        deadline = trace->now_us;
+    trace->now_us = (deadline < most ? deadline : most) + random_below(broker->random, 1000);
+}
+
 void sim_broker_note(const struct sim_broker *broker)
 {
     for (unsigned i = 0; i < broker->worker_count; i++) {

@@ -84,6 +84,9 @@ bool sim_broker_at_rest(const struct sim_broker *broker);
 /* The earliest time at which a worker or a session wants a turn; UINT64_MAX: none. */
 uint64_t sim_broker_deadline(const struct sim_broker *broker);
 
+/* Time passes until something is due (a second at most), when nothing else happens. */
+void sim_broker_jump(const struct sim_broker *broker);
+
 /* Tells a verbose trace what everybody is doing. */
 void sim_broker_note(const struct sim_broker *broker);
 

@@ -1,5 +1,7 @@
 #include "sim/sim_client.h"
 
+#include "sim/grown.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -24,16 +26,6 @@ void sim_channel_open(struct sim_channel *channel)
     struct amqp_value values[AMQP_CHANNEL_OPEN_COUNT] = {[0] = amqp_text("")};
     sim_client_say(channel->client, channel->number, AMQP_CHANNEL_OPEN, values);
     channel->state = CHANNEL_OPENING;
-}
-
-static void *grown(void *array, unsigned count, unsigned *room, size_t size)
-{
-    if (count < *room)
-        return array;
-    *room = *room ? *room * 2 : 16;
-    array = realloc(array, *room * size);
-    CHECK(array);
-    return array;
 }
 
 /* ---- what is held ----------------------------------------------------------------------------------------------------------------- */
