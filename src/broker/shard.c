@@ -2,12 +2,11 @@
 #include "base/bugs.h"
 
 #include "broker/delayed.h"
+#include "broker/pending.h"
 #include "broker/relay.h"
 #include "broker/rules.h"
 #include "broker/stream.h"
 #include "broker/worker_internal.h"
-#include "protocol/amqp/properties.h"
-#include "store/message.h"
 
 #include <stdlib.h>
 
@@ -210,48 +209,6 @@ void shard_discard(struct shard *shard, struct queue *queue, struct lane *lane, 
         shard_take_away(shard, queue, lane, seq, slot, entry, unacked);
 }
 
-/* ---- what waits for the log ----------------------------------------------------------------------------------------- */
-
-static struct pending_confirm *pending_at(struct shard *shard, uint32_t index)
-{
-    return &shard->pending[(shard->pending_first + index) & (shard->pending_capacity - 1)];
-}
-
-static struct pending_confirm *pending_add(struct shard *shard)
-{
-    if (shard->pending_count == shard->pending_capacity) {
-        uint32_t capacity = shard->pending_capacity ? shard->pending_capacity * 2 : 64;
-        struct pending_confirm *pending = malloc(capacity * sizeof(*pending));
-        CHECK(pending);   /* ending here loses nothing confirmed */
-        for (uint32_t i = 0; i < shard->pending_count; i++)
-            pending[i] = *pending_at(shard, i);
-        free(shard->pending);
-        shard->pending = pending;
-        shard->pending_capacity = capacity;
-        shard->pending_first = 0;
-    }
-    shard->pending_open++;
-    return pending_at(shard, shard->pending_count++);
-}
-
-/* Entries whose slice is known are no longer open. */
-static void shrink_open(struct shard *shard)
-{
-    while (shard->pending_open && pending_at(shard, shard->pending_count - shard->pending_open)->end != UINT64_MAX)
-        shard->pending_open--;
-}
-
-/* A slice was appended, up to `end`, or refused: what waited for it now knows. Changes lie in slices of the shard's own, publishes in others. */
-static void close_pending(struct shard *shard, bool own, bool ok, uint64_t end)
-{
-    for (uint32_t i = shard->pending_count - shard->pending_open; i < shard->pending_count; i++) {
-        struct pending_confirm *pending = pending_at(shard, i);
-        if (pending->end == UINT64_MAX && (pending->kind >= PENDING_TOPOLOGY) == own)
-            pending->end = ok ? end : 0;
-    }
-    shrink_open(shard);
-}
-
 /* ---- the shard's own records --------------------------------------------------------------------------------------- */
 
 static void settle_seal(struct shard *shard)
@@ -276,7 +233,7 @@ static void own_append(struct shard *shard)
     enum gw_err err = log_append(shard->log, own->chunk, own->begin, (uint32_t)size, own->count, &offset);
     bool ok = err == GW_OK;
     /* Settles that cannot be logged mean redeliveries after a restart, which is allowed; changes are told to the master. */
-    close_pending(shard, true, ok, offset + stage_align(size));
+    pending_close(shard, true, ok, offset + stage_align(size));
     if (!ok && !shard->storage_failed)
         alarm_raise(shard->alarms, ALARM_WARNING, "shard %u: acknowledgements are not logged: %s", shard->index, gw_err_text(err));
     shard->own_urgent = false;
@@ -306,16 +263,6 @@ void shard_own_made(struct shard *shard, uint32_t size)
     shard->own_urgent = true;
 }
 
-void shard_own_pending(struct shard *shard, enum pending_kind kind, uint64_t first, uint64_t count)
-{
-    struct pending_confirm *last = shard->pending_open ? pending_at(shard, shard->pending_count - 1) : NULL;
-    shard->own_urgent = true;
-    if (kind == PENDING_SETTLED && last && last->end == UINT64_MAX && last->kind == PENDING_SETTLED)
-        last->count += count;
-    else
-        *pending_add(shard) = (struct pending_confirm){.end = UINT64_MAX, .first = first, .count = count, .kind = (uint16_t)kind};
-}
-
 bool shard_log_settle(struct shard *shard, uint64_t queue, uint64_t seq, uint64_t count)
 {
     if (shard->settle) {
@@ -340,105 +287,6 @@ bool shard_log_settle(struct shard *shard, uint64_t queue, uint64_t seq, uint64_
     return true;
 }
 
-/* ---- confirms ------------------------------------------------------------------------------------------------------ */
-
-static void confirm(struct shard *shard, uint64_t client, uint16_t channel, uint64_t first, uint64_t count, unsigned flags)
-{
-    struct command_confirm *last = outbox_last(&shard->worker->outboxes[worker_of_client(client)], COMMAND_CONFIRM);
-    if (last && last->client == client && last->channel == channel && last->command.flags == flags && last->first + last->count == first &&
-        !(flags & CONFIRM_PARTIAL)) {
-        last->count += count;
-        return;
-    }
-    struct command_confirm *command = worker_command(shard->worker, worker_of_client(client), COMMAND_CONFIRM, sizeof(*command), NULL);
-    command->command.flags = (uint16_t)flags;
-    command->client = client;
-    command->channel = channel;
-    command->first = first;
-    command->count = count;
-}
-
-/* A confirm for publishes whose slice is about to be appended. */
-static void confirm_later(struct shard *shard, const struct command_publish *command)
-{
-    unsigned flags = command->command.flags & CONFIRM_PARTIAL;
-    if (shard->pending_open) {
-        struct pending_confirm *last = pending_at(shard, shard->pending_count - 1);
-        if (last->end == UINT64_MAX && last->kind == PENDING_CONFIRM && last->client == command->client && last->channel == command->channel &&
-            last->first + last->count == command->first_tag && last->flags == flags && !(flags & CONFIRM_PARTIAL)) {
-            last->count += command->count;
-            return;
-        }
-    }
-    *pending_add(shard) = (struct pending_confirm){.end = UINT64_MAX, .client = command->client, .first = command->first_tag,
-                                                   .count = command->count, .channel = command->channel, .flags = (uint16_t)flags,
-                                                   .kind = PENDING_CONFIRM};
-}
-
-/* Code 0: it is true. 541: the log refused it; 406: a full queue refused a part of it, the rest is true. What the client is told is the requests' affair. */
-static void answer_commit(struct shard *shard, uint64_t client, uint64_t serial, uint16_t channel, uint16_t code)
-{
-    struct command_answer *answer = worker_command(shard->worker, worker_of_client(client), COMMAND_ANSWER, sizeof(*answer), NULL);
-    answer->client = client;
-    answer->serial = serial;
-    answer->kind = REQUEST_COMMIT;
-    answer->channel = channel;
-    answer->code = code;
-}
-
-static void conclude(struct shard *shard, const struct pending_confirm *pending, bool ok)
-{
-    switch (pending->kind) {
-    case PENDING_CONFIRM:
-        confirm(shard, pending->client, pending->channel, pending->first, pending->count, (pending->flags & CONFIRM_PARTIAL) | (ok ? CONFIRM_ACCEPTED : 0));
-        break;
-    case PENDING_ANSWER:
-        answer_commit(shard, pending->client, pending->first, pending->channel, ok ? pending->flags : 541);
-        break;
-    case PENDING_TOPOLOGY:
-        master_committed(shard->worker->master, pending->first, ok);
-        break;
-    case PENDING_MARK:
-        redelivery_committed(shard, pending->first, pending->count);   /* of a log that has failed too: nothing would come after it */
-        break;
-    case PENDING_RELAYED: relay_arrival_committed(shard, pending->first, pending->count, ok); break;
-    case PENDING_MOVED: relay_moved(shard, pending->first, ok); break;
-    case PENDING_SETTLED: relay_settled(shard, pending->count, ok); break;
-    }
-}
-
-static void conclude_up_to(struct shard *shard, uint64_t offset)
-{
-    while (shard->pending_count) {
-        struct pending_confirm *pending = pending_at(shard, 0);
-        if (pending->end > offset)
-            break;
-        struct pending_confirm copy = *pending;
-        if (shard->pending_count == shard->pending_open)
-            shard->pending_open--;
-        shard->pending_first = (shard->pending_first + 1) & (shard->pending_capacity - 1);
-        shard->pending_count--;
-        conclude(shard, &copy, copy.end != 0);   /* 0: it was never appended */
-    }
-}
-
-void shard_committed(void *owner, struct log_position upto)
-{
-    conclude_up_to(owner, upto.offset);
-}
-
-void shard_log_failed(void *owner, enum gw_err err)
-{
-    struct shard *shard = owner;
-    shard->storage_failed = true;
-    alarm_raise(shard->alarms, ALARM_ERROR,
-                "shard %u: the log cannot be written (%s): durable messages are refused until the broker is restarted on a sound disk",
-                shard->index, gw_err_text(err));
-    for (uint32_t i = 0; i < shard->pending_count; i++)
-        pending_at(shard, i)->end = 0;
-    conclude_up_to(shard, 0);
-}
-
 void shard_checkpoint_wanted(void *owner, uint64_t cutoff)
 {
     struct shard *shard = owner;
@@ -446,289 +294,7 @@ void shard_checkpoint_wanted(void *owner, uint64_t cutoff)
         shard->checkpoint_cutoff = cutoff;
 }
 
-/* ---- publish ------------------------------------------------------------------------------------------------------- */
-
-/* The lane of a queue that has settings: by the message's priority, of which the queue may have fewer. */
-static struct lane *lane_for(struct queue *queue, const struct content *content)
-{
-    struct message message;
-    if (!(queue->settings->flags & SETTINGS_MAX_PRIORITY) || !message_read(bytes_of(content->chunk->data + content->offset, content->size), &message))
-        return &queue->lane;
-    unsigned priority = amqp_properties_priority(message.properties), most = queue->settings->max_priority;
-    unsigned level = priority > most ? most : priority;
-    struct lane *lane = queue_lane_make(queue, level);
-    CHECK(lane);   /* no memory for a few hundred bytes: ending here loses nothing confirmed */
-    queue_occupied(queue, level);
-    return lane;
-}
-
-/* A message for a queue that has settings: 0 when it does not want it. */
-static uint64_t enter(struct shard *shard, struct queue *queue, uint8_t *record, const struct content *content, uint64_t log_offset)
-{
-    bool discard;
-    if (UNLIKELY(queue->stream != NULL))
-        return stream_push(queue->stream, content, log_offset);
-    if (!overflow_admits(shard, queue, content, record, &discard))
-        return 0;
-    struct lane *lane = lane_for(queue, content);
-    uint64_t seq = lane_push(lane, content, log_offset, &shard->account, &shard->blocks);
-    CHECK(seq);
-    overflow_entered(queue, lane, seq, content, discard);
-    return seq;
-}
-
-/* Pushes one record's message to its queues and writes the sequence numbers into the record. Answers the last queue, for flow control. `behind`: bytes
- * between the targets and the content. */
-static inline struct queue *enqueue_from(struct shard *shard, uint8_t *record, struct chunk *chunk, bool durable, uint64_t log_offset, uint32_t behind)
-{
-    uint16_t count = load_le16(record + 10);
-    uint8_t *target = record + RECORD_HEADER_SIZE, *contents = target + count * PUBLISH_TARGET_SIZE;
-    struct content content = {
-        .chunk = chunk,
-        .offset = (uint32_t)(contents - chunk->data) + behind,
-        .size = load_le32(record) - RECORD_HEADER_SIZE - count * PUBLISH_TARGET_SIZE - behind,
-        .crc = load_le32(record + 12),
-        .flags = durable ? ENTRY_PERSISTENT : 0,
-    };
-    struct queue *last = NULL;
-    for (; target < contents; target += PUBLISH_TARGET_SIZE) {
-        struct queue *queue = shard_queue(shard, load_le64(target));
-        if (!queue) {
-            store_le64(target + 8, 0);
-            continue;
-        }
-        uint64_t seq;
-        if (LIKELY(!queue->settings)) {
-            seq = lane_push(&queue->lane, &content, log_offset, &shard->account, &shard->blocks);
-            CHECK(seq);   /* no memory for 8 KiB: ending here loses nothing confirmed */
-        } else {
-            seq = enter(shard, queue, record, &content, log_offset);
-        }
-        store_le64(target + 8, seq);
-        if (UNLIKELY(queue->delay != NULL))
-            delayed_entered(queue, &content, seq);
-        shard_mark_dirty(shard, queue);
-        last = queue;
-    }
-    return last;
-}
-
-static struct queue *enqueue(struct shard *shard, uint8_t *record, struct chunk *chunk, bool durable, uint64_t log_offset)
-{
-    return enqueue_from(shard, record, chunk, durable, log_offset, 0);
-}
-
-void shard_enqueue(struct shard *shard, uint8_t *record, struct chunk *chunk, bool durable, uint64_t log_offset)
-{
-    enqueue_from(shard, record, chunk, durable, log_offset, record[8] == RECORD_RELAYED ? ORIGIN_SIZE : 0);
-    shard->refused_count = 0;   /* nobody waits to be told */
-}
-
-/* The records of the run will not be logged: nobody may read them as messages later. */
-static void refuse_run(struct shard *shard, const struct command_publish *command)
-{
-    uint8_t *at = command->chunk->data + command->begin;
-    for (uint32_t i = 0; i < command->count; i++) {
-        uint32_t size = load_le32(at);
-        record_begin(at, size, RECORD_VOID, 0, 0);
-        record_seal(at);
-        at += size;
-    }
-    if (command->first_tag)
-        confirm(shard, command->client, command->channel, command->first_tag, command->count, command->command.flags & CONFIRM_PARTIAL);
-}
-
-static void confirm_run(struct shard *shard, const struct command_publish *command)
-{
-    if (!command->first_tag || !command->count)
-        return;
-    if (command->durable)
-        confirm_later(shard, command);
-    else
-        confirm(shard, command->client, command->channel, command->first_tag, command->count, (command->command.flags & CONFIRM_PARTIAL) | CONFIRM_ACCEPTED);
-}
-
-/* Full queues refused some of the run: the publishers of those learn that at once, and what lies between them is confirmed like any run. */
-static void confirm_parts(struct shard *shard, const struct command_publish *command)
-{
-    struct command_publish part = *command;
-    const uint8_t *at = command->chunk->data + command->begin;
-    uint32_t next = 0;
-    part.count = 0;
-    for (uint32_t i = 0; command->first_tag && i < command->count; i++, at += load_le32(at)) {
-        if (next == shard->refused_count || shard->refused[next] != at) {
-            part.count++;
-            continue;
-        }
-        while (next < shard->refused_count && shard->refused[next] == at)   /* once for each queue that was full */
-            next++;
-        confirm_run(shard, &part);
-        confirm(shard, command->client, command->channel, command->first_tag + i, 1, command->command.flags & CONFIRM_PARTIAL);
-        part.first_tag = command->first_tag + i + 1;
-        part.count = 0;
-    }
-    confirm_run(shard, &part);
-    shard->refused_count = 0;
-}
-
-void shard_publish(struct shard *shard, const struct command_publish *command)
-{
-    uint8_t *at = command->chunk->data + command->begin, *end = command->chunk->data + command->end;
-    struct queue *queue = NULL;
-    if (command->durable && UNLIKELY(log_state(shard->log))) {
-        refuse_run(shard, command);
-    } else {
-        uint64_t log_offset = command->durable ? log_end(shard->log).offset : UINT64_MAX;
-        while (at < end) {
-            uint32_t size = load_le32(at);
-            queue = enqueue(shard, at, command->chunk, command->durable, log_offset);
-            if (command->durable)
-                record_seal(at);
-            at += size;
-        }
-        if (UNLIKELY(command->command.flags & PUBLISH_EXPIRES))
-            expiry_note_run(shard, command);
-        if (UNLIKELY(shard->refused_count))
-            confirm_parts(shard, command);
-        else
-            confirm_run(shard, command);
-    }
-    withheld_give_back(shard, command->client, command->end - command->begin, queue);
-}
-
-
-void shard_slice(struct shard *shard, const struct command_slice *command)
-{
-    uint64_t offset = 0;
-    enum gw_err err = log_append(shard->log, command->chunk, command->begin, command->size, command->count, &offset);
-    shard->appended = true;
-    if (err && !shard->storage_failed)
-        alarm_raise(shard->alarms, ALARM_WARNING, "shard %u: durable messages are refused: %s", shard->index, gw_err_text(err));
-    close_pending(shard, false, !err, offset + stage_align(command->size));
-    if (err)
-        conclude_up_to(shard, 0);
-}
-
-/* ---- settle -------------------------------------------------------------------------------------------------------- */
-
-/* Messages at the end of what was delivered that came back unseen were never delivered. */
-static void forget_delivery(struct lane *lane)
-{
-    while (lane->delivered_below) {
-        struct block_slot *slot;
-        bool unacked;
-        struct entry *entry = lane_entry_at(lane, lane->delivered_below - 1, &slot, &unacked);
-        if (!entry || unacked || (entry->flags & ENTRY_REDELIVERED))
-            return;
-        lane->delivered_below--;
-    }
-}
-
-/* A planted bug. */
-static void move_to_tail(struct shard *shard, struct lane *lane, uint64_t seq, const struct entry *entry)
-{
-    const struct content content = {entry->chunk, entry->offset, entry->size, entry->content_crc, entry->flags};
-    struct block_slot *slot;
-    bool unacked;
-    if (!entry->chunk || !lane_push(lane, &content, UINT64_MAX, &shard->account, &shard->blocks))
-        return;
-    struct entry *old = lane_entry_at(lane, seq, &slot, &unacked);
-    shard_remove(shard, lane, seq, slot, old, false);
-}
-
-static inline __attribute__((always_inline)) void settle_as(struct shard *shard, struct queue *queue, uint64_t seq, enum settle_kind kind, bool ruled)
-{
-    struct block_slot *slot;
-    bool unacked;
-    struct lane *lane = queue_lane(queue, seq);
-    struct entry *entry = lane ? lane_entry_at(lane, seq, &slot, &unacked) : NULL;
-    if (!entry || !unacked)
-        return;
-    struct consumer *consumer = entry->holder ? shard_consumer(shard, entry->holder) : NULL;
-    if (ruled && kind == SETTLE_REQUEUE && returns_count(shard, queue, entry, seq)) {
-        rules_ended(queue, seq);
-        shard_discard(shard, queue, lane, seq, slot, entry, true, DISCARD_DELIVERY_LIMIT);
-    } else if (kind == SETTLE_REQUEUE || kind == SETTLE_UNDELIVERED) {
-        if (ruled)
-            rules_returned(queue, lane, seq, entry);
-        lane_requeue(lane, seq, slot, entry, kind == SETTLE_REQUEUE && !bug_enabled(BUG_REDELIVERED_FORGOTTEN));
-        queue_occupied(queue, seq_level(seq));
-        if (kind == SETTLE_UNDELIVERED)
-            forget_delivery(lane);
-        else if (bug_enabled(BUG_REQUEUE_TO_TAIL))
-            move_to_tail(shard, lane, seq, entry);
-    } else if (kind == SETTLE_DISCARD) {
-        if (ruled)
-            rules_ended(queue, seq);
-        shard_discard(shard, queue, lane, seq, slot, entry, true, DISCARD_REJECTED);
-    } else {
-        if (ruled)
-            rules_ended(queue, seq);
-        shard_take_away(shard, queue, lane, seq, slot, entry, true);
-    }
-    if (consumer)
-        consumer_settled(shard, consumer);
-}
-
-/* Apart, so that what plain queues pay does not depend on it. */
-static __attribute__((noinline)) void settle_ruled(struct shard *shard, struct queue *queue, const struct command_settle *command)
-{
-    enum settle_kind kind = command->command.flags;
-    for (uint64_t i = 0; i < command->count; i++)
-        settle_as(shard, queue, command->first + i, kind, true);
-    if (kind == SETTLE_REQUEUE && (queue->ruled & RULED_BY_SETTINGS))
-        overflow_look(shard, queue);   /* what comes back to a full queue does not stay */
-}
-
-void shard_settle(struct shard *shard, const struct command_settle *command)
-{
-    struct queue *queue = shard_queue(shard, command->queue);
-    if (!queue)
-        return;
-    if (UNLIKELY(queue->stream != NULL)) {
-        stream_settle(shard, queue->stream, command->first, command->count);
-        return;
-    }
-    enum settle_kind kind = command->command.flags;
-    if (UNLIKELY(queue->ruled))
-        settle_ruled(shard, queue, command);
-    else
-        for (uint64_t i = 0; i < command->count; i++)
-            settle_as(shard, queue, command->first + i, kind, false);
-    queue->progress_us = shard->worker->now_us;
-    shard_mark_dirty(shard, queue);
-}
-
 /* ---- transactions -------------------------------------------------------------------------------------------------- */
-
-/* What a settle record says, done to the queues in memory. */
-static void settle_ranges(struct shard *shard, struct bytes head)
-{
-    for (const uint8_t *target = head.data; target < head.data + head.size; target += SETTLE_TARGET_SIZE) {
-        struct queue *queue = shard_queue(shard, load_le64(target));
-        uint64_t first = load_le64(target + 8), count = load_le64(target + 16);
-        if (queue && queue->stream) {
-            stream_settle(shard, queue->stream, first, count);
-            continue;
-        }
-        struct lane *lane = queue ? queue_lane(queue, first) : NULL;
-        for (uint64_t i = 0; lane && i < count; i++) {
-            struct block_slot *slot;
-            bool unacked;
-            struct entry *entry = lane_entry_at(lane, first + i, &slot, &unacked);
-            if (!entry || !unacked)
-                continue;
-            struct consumer *consumer = entry->holder ? shard_consumer(shard, entry->holder) : NULL;
-            if (UNLIKELY(queue->ruled))
-                rules_ended(queue, first + i);
-            shard_remove(shard, lane, first + i, slot, entry, true);
-            if (consumer)
-                consumer_settled(shard, consumer);
-        }
-        if (queue)
-            shard_mark_dirty(shard, queue);
-    }
-}
 
 void shard_transaction(struct shard *shard, const struct command_transaction *command)
 {
@@ -736,7 +302,7 @@ void shard_transaction(struct shard *shard, const struct command_transaction *co
     bool durable = command->durable;
     bool undeclared = atomic_load_explicit(&shard->worker->broker->log_states[0], memory_order_relaxed) == (int)GW_ERR_FAILED;
     if (durable && (log_state(shard->log) || undeclared)) {
-        answer_commit(shard, command->client, command->serial, command->channel, 541);
+        pending_answer_commit(shard, command->client, command->serial, command->channel, 541);
         return;
     }
     uint64_t log_offset = durable ? log_end(shard->log).offset : UINT64_MAX;
@@ -745,10 +311,10 @@ void shard_transaction(struct shard *shard, const struct command_transaction *co
     while (at < end) {
         uint32_t size = load_le32(at);
         if (at[8] == RECORD_PUBLISH) {
-            enqueue(shard, at, command->chunk, durable && !(at[9] & RECORD_FLAG_TRANSIENT), log_offset);
+            shard_enter(shard, at, command->chunk, durable && !(at[9] & RECORD_FLAG_TRANSIENT), log_offset);
             expiry_note_record(shard, at);
         } else {
-            settle_ranges(shard, bytes_of(at + RECORD_HEADER_SIZE, size - RECORD_HEADER_SIZE));
+            shard_settle_ranges(shard, bytes_of(at + RECORD_HEADER_SIZE, size - RECORD_HEADER_SIZE));
         }
         record_seal(at);
         at += size;
@@ -756,7 +322,7 @@ void shard_transaction(struct shard *shard, const struct command_transaction *co
     uint16_t code = shard->refused_count ? 406 : 0;
     shard->refused_count = 0;
     if (!durable) {
-        answer_commit(shard, command->client, command->serial, command->channel, code);
+        pending_answer_commit(shard, command->client, command->serial, command->channel, code);
         return;
     }
     record_begin(record, load_le32(record), RECORD_TRANSACTION, 0,
@@ -767,7 +333,7 @@ void shard_transaction(struct shard *shard, const struct command_transaction *co
     *pending_add(shard) = (struct pending_confirm){.end = err ? 0 : offset + stage_align(command->size), .client = command->client,
                                                    .first = command->serial, .channel = command->channel, .flags = code, .kind = PENDING_ANSWER};
     if (err)
-        conclude_up_to(shard, 0);
+        pending_conclude(shard, 0);
 }
 
 /* ---- topology ------------------------------------------------------------------------------------------------------ */
@@ -823,7 +389,7 @@ static bool own_is_due(const struct shard *shard)
 void shard_flush_own(struct shard *shard)
 {
     own_append(shard);
-    conclude_up_to(shard, 0);   /* what the log refused */
+    pending_conclude(shard, 0);   /* what the log refused */
 }
 
 void shard_turn_end(struct shard *shard)

@@ -1,7 +1,10 @@
 /* A shard: the unit of order, of durability and of replication. It owns a log, a segment store and queues, and belongs to one worker, whose
  * thread alone touches it.
  *
- *   shard.c      lifecycle, publish and settle: commands in, log records and dispatch out
+ *   shard.c      lifecycle, the shard's own records, transactions, the end of a turn
+ *   enter.c      messages enter their queues
+ *   settle.c     messages leave their consumers
+ *   pending.c    what waits for the log
  *   consumers.c  who gets what: consumers, prefetch, credit, gets
  *   pager.c      blocks to and from the segments
  *   checkpoint.c making log files unnecessary: spill, sync, snapshot, recycle
@@ -154,9 +157,6 @@ void shard_queue_set(struct shard *shard, uint64_t id, const struct queue_settin
 /* Consumers are told, unacknowledged messages forgotten, segments released. */
 void shard_queue_delete(struct shard *shard, uint64_t id);
 
-void shard_publish(struct shard *shard, const struct command_publish *command);
-void shard_slice(struct shard *shard, const struct command_slice *command);
-void shard_settle(struct shard *shard, const struct command_settle *command);
 void shard_transaction(struct shard *shard, const struct command_transaction *command);
 
 /* Appends a topology change to the log; `sequence` is told to master_committed once it is on disk. GW_ERR_FULL, GW_ERR_FAILED, GW_ERR_NOMEM: not logged. */
@@ -200,14 +200,11 @@ void shard_timer(struct shard *shard, struct queue *queue, uint64_t at_us);
 /* Begins a turn: what is due is marked dirty. */
 void shard_timers(struct shard *shard);
 
-/* For records that the shard makes itself: room for one, in the chunk shard->own.chunk (NULL: out of memory); it is whole, and its slice urgent; what waits for
- * that slice to be committed. */
+/* For records that the shard makes itself: room for one, in the chunk shard->own.chunk (NULL: out of memory); it is whole, and its slice urgent. What
+ * waits for that slice to be committed: shard_own_pending. */
 uint8_t *shard_own_room(struct shard *shard, uint32_t size);
 void shard_own_made(struct shard *shard, uint32_t size);
-void shard_own_pending(struct shard *shard, enum pending_kind kind, uint64_t first, uint64_t count);
 
-/* Pushes the message of a publish record, or of a relayed one, to those of its queues that are here, and writes their sequence numbers into it. */
-void shard_enqueue(struct shard *shard, uint8_t *record, struct chunk *chunk, bool durable, uint64_t log_offset);
 
 /* Appends what the shard itself has to log, now. */
 void shard_flush_own(struct shard *shard);
@@ -219,10 +216,30 @@ uint64_t shard_deadline(const struct shard *shard);
 /* The queue has something to dispatch at the end of the turn. */
 void shard_mark_dirty(struct shard *shard, struct queue *queue);
 
-/* The log's events. */
+/* The log has filled its files. */
+void shard_checkpoint_wanted(void *owner, uint64_t cutoff);
+
+/* ---- enter.c ---- */
+
+void shard_publish(struct shard *shard, const struct command_publish *command);
+void shard_slice(struct shard *shard, const struct command_slice *command);
+
+/* Pushes the message of a publish record to those of its queues that are here, and writes their sequence numbers into it. Answers the last of them. */
+struct queue *shard_enter(struct shard *shard, uint8_t *record, struct chunk *chunk, bool durable, uint64_t log_offset);
+/* The same for a message that nobody waits to be told of; also for the record of a relayed one. */
+void shard_enqueue(struct shard *shard, uint8_t *record, struct chunk *chunk, bool durable, uint64_t log_offset);
+
+/* ---- settle.c ---- */
+
+void shard_settle(struct shard *shard, const struct command_settle *command);
+/* The targets of a settle record, done to the queues in memory. */
+void shard_settle_ranges(struct shard *shard, struct bytes targets);
+
+/* ---- pending.c ---- */
+
 void shard_committed(void *owner, struct log_position upto);
 void shard_log_failed(void *owner, enum gw_err err);
-void shard_checkpoint_wanted(void *owner, uint64_t cutoff);
+void shard_own_pending(struct shard *shard, enum pending_kind kind, uint64_t first, uint64_t count);
 
 /* ---- withheld.c ---- */
 

@@ -371,7 +371,7 @@ def test_deleting_removes_the_files(own_broker, connect_to, name, eventually):
 # Beside other queues.
 
 @pytest.mark.godwit_only("RabbitMQ 3.10 loses dead letters whose target is a stream")
-def test_dead_letters_and_fanouts_reach_a_stream(connection, channel, stream, name):
+def test_dead_letters_and_fanouts_reach_a_stream(connection, channel, stream, name, eventually):
     exchange, source, plain = name("x"), name("source"), name("plain")
     channel.exchange_declare(exchange, "fanout", auto_delete=True)
     for queue, arguments in ((source, {"x-dead-letter-exchange": exchange, "x-dead-letter-routing-key": "dead"}), (plain, {})):
@@ -385,7 +385,7 @@ def test_dead_letters_and_fanouts_reach_a_stream(connection, channel, stream, na
     assert sorted(reader.wait(3)) == numbers(0, 3)
     assert {method.routing_key for method, _, _ in reader.messages} == {"dead"}
     assert all(properties.headers["x-first-death-reason"] == "rejected" for _, properties, _ in reader.messages)
-    assert channel.queue_declare(plain, passive=True).method.message_count == 3
+    eventually(lambda: channel.queue_declare(plain, passive=True).method.message_count == 3)
 
 
 def test_a_policy_that_changes_is_obeyed(against, own_broker, connect_to, name, eventually):

@@ -160,7 +160,7 @@ def expiry():
 @with_worker
 def priorities():
     with fresh_notes():
-        application.note.delay("busy", 2)
+        application.note.delay("busy", 6)
         assert eventually(notes)
         with kombu.Connection(URL) as connection:
             waiting = lambda: connection.default_channel.queue_declare("shop.tasks", passive=True).message_count   # noqa: E731

@@ -1,0 +1,175 @@
+/* How messages enter their queues: the records of publishes, and what their publishers are told. */
+#include "broker/pending.h"
+#include "base/bugs.h"
+
+#include "broker/delayed.h"
+#include "broker/rules.h"
+#include "broker/stream.h"
+#include "broker/worker_internal.h"
+#include "protocol/amqp/properties.h"
+#include "store/message.h"
+
+#include <stdlib.h>
+
+/* ---- publish ------------------------------------------------------------------------------------------------------- */
+
+/* The lane of a queue that has settings: by the message's priority, of which the queue may have fewer. */
+static struct lane *lane_for(struct queue *queue, const struct content *content)
+{
+    struct message message;
+    if (!(queue->settings->flags & SETTINGS_MAX_PRIORITY) || !message_read(bytes_of(content->chunk->data + content->offset, content->size), &message))
+        return &queue->lane;
+    unsigned priority = amqp_properties_priority(message.properties), most = queue->settings->max_priority;
+    unsigned level = priority > most ? most : priority;
+    struct lane *lane = queue_lane_make(queue, level);
+    CHECK(lane);   /* no memory for a few hundred bytes: ending here loses nothing confirmed */
+    queue_occupied(queue, level);
+    return lane;
+}
+
+/* A message for a queue that has settings: 0 when it does not want it. */
+static uint64_t enter(struct shard *shard, struct queue *queue, uint8_t *record, const struct content *content, uint64_t log_offset)
+{
+    bool discard;
+    if (UNLIKELY(queue->stream != NULL))
+        return stream_push(queue->stream, content, log_offset);
+    if (!overflow_admits(shard, queue, content, record, &discard))
+        return 0;
+    struct lane *lane = lane_for(queue, content);
+    uint64_t seq = lane_push(lane, content, log_offset, &shard->account, &shard->blocks);
+    CHECK(seq);
+    overflow_entered(queue, lane, seq, content, discard);
+    return seq;
+}
+
+/* Pushes one record's message to its queues and writes the sequence numbers into the record. Answers the last queue, for flow control. `behind`: bytes
+ * between the targets and the content. */
+static inline struct queue *enqueue_from(struct shard *shard, uint8_t *record, struct chunk *chunk, bool durable, uint64_t log_offset, uint32_t behind)
+{
+    uint16_t count = load_le16(record + 10);
+    uint8_t *target = record + RECORD_HEADER_SIZE, *contents = target + count * PUBLISH_TARGET_SIZE;
+    struct content content = {
+        .chunk = chunk,
+        .offset = (uint32_t)(contents - chunk->data) + behind,
+        .size = load_le32(record) - RECORD_HEADER_SIZE - count * PUBLISH_TARGET_SIZE - behind,
+        .crc = load_le32(record + 12),
+        .flags = durable ? ENTRY_PERSISTENT : 0,
+    };
+    struct queue *last = NULL;
+    for (; target < contents; target += PUBLISH_TARGET_SIZE) {
+        struct queue *queue = shard_queue(shard, load_le64(target));
+        if (!queue) {
+            store_le64(target + 8, 0);
+            continue;
+        }
+        uint64_t seq;
+        if (LIKELY(!queue->settings)) {
+            seq = lane_push(&queue->lane, &content, log_offset, &shard->account, &shard->blocks);
+            CHECK(seq);   /* no memory for 8 KiB: ending here loses nothing confirmed */
+        } else {
+            seq = enter(shard, queue, record, &content, log_offset);
+        }
+        store_le64(target + 8, seq);
+        if (UNLIKELY(queue->delay != NULL))
+            delayed_entered(queue, &content, seq);
+        shard_mark_dirty(shard, queue);
+        last = queue;
+    }
+    return last;
+}
+
+struct queue *shard_enter(struct shard *shard, uint8_t *record, struct chunk *chunk, bool durable, uint64_t log_offset)
+{
+    return enqueue_from(shard, record, chunk, durable, log_offset, 0);
+}
+
+void shard_enqueue(struct shard *shard, uint8_t *record, struct chunk *chunk, bool durable, uint64_t log_offset)
+{
+    enqueue_from(shard, record, chunk, durable, log_offset, record[8] == RECORD_RELAYED ? ORIGIN_SIZE : 0);
+    shard->refused_count = 0;   /* nobody waits to be told */
+}
+
+/* The records of the run will not be logged: nobody may read them as messages later. */
+static void refuse_run(struct shard *shard, const struct command_publish *command)
+{
+    uint8_t *at = command->chunk->data + command->begin;
+    for (uint32_t i = 0; i < command->count; i++) {
+        uint32_t size = load_le32(at);
+        record_begin(at, size, RECORD_VOID, 0, 0);
+        record_seal(at);
+        at += size;
+    }
+    if (command->first_tag)
+        pending_confirm(shard, command->client, command->channel, command->first_tag, command->count, command->command.flags & CONFIRM_PARTIAL);
+}
+
+static void confirm_run(struct shard *shard, const struct command_publish *command)
+{
+    if (!command->first_tag || !command->count)
+        return;
+    if (command->durable)
+        pending_confirm_later(shard, command);
+    else
+        pending_confirm(shard, command->client, command->channel, command->first_tag, command->count, (command->command.flags & CONFIRM_PARTIAL) | CONFIRM_ACCEPTED);
+}
+
+/* Full queues refused some of the run: the publishers of those learn that at once, and what lies between them is confirmed like any run. */
+static void confirm_parts(struct shard *shard, const struct command_publish *command)
+{
+    struct command_publish part = *command;
+    const uint8_t *at = command->chunk->data + command->begin;
+    uint32_t next = 0;
+    part.count = 0;
+    for (uint32_t i = 0; command->first_tag && i < command->count; i++, at += load_le32(at)) {
+        if (next == shard->refused_count || shard->refused[next] != at) {
+            part.count++;
+            continue;
+        }
+        while (next < shard->refused_count && shard->refused[next] == at)   /* once for each queue that was full */
+            next++;
+        confirm_run(shard, &part);
+        pending_confirm(shard, command->client, command->channel, command->first_tag + i, 1, command->command.flags & CONFIRM_PARTIAL);
+        part.first_tag = command->first_tag + i + 1;
+        part.count = 0;
+    }
+    confirm_run(shard, &part);
+    shard->refused_count = 0;
+}
+
+void shard_publish(struct shard *shard, const struct command_publish *command)
+{
+    uint8_t *at = command->chunk->data + command->begin, *end = command->chunk->data + command->end;
+    struct queue *queue = NULL;
+    if (command->durable && UNLIKELY(log_state(shard->log))) {
+        refuse_run(shard, command);
+    } else {
+        uint64_t log_offset = command->durable ? log_end(shard->log).offset : UINT64_MAX;
+        while (at < end) {
+            uint32_t size = load_le32(at);
+            queue = shard_enter(shard, at, command->chunk, command->durable, log_offset);
+            if (command->durable)
+                record_seal(at);
+            at += size;
+        }
+        if (UNLIKELY(command->command.flags & PUBLISH_EXPIRES))
+            expiry_note_run(shard, command);
+        if (UNLIKELY(shard->refused_count))
+            confirm_parts(shard, command);
+        else
+            confirm_run(shard, command);
+    }
+    withheld_give_back(shard, command->client, command->end - command->begin, queue);
+}
+
+
+void shard_slice(struct shard *shard, const struct command_slice *command)
+{
+    uint64_t offset = 0;
+    enum gw_err err = log_append(shard->log, command->chunk, command->begin, command->size, command->count, &offset);
+    shard->appended = true;
+    if (err && !shard->storage_failed)
+        alarm_raise(shard->alarms, ALARM_WARNING, "shard %u: durable messages are refused: %s", shard->index, gw_err_text(err));
+    pending_close(shard, false, !err, offset + stage_align(command->size));
+    if (err)
+        pending_conclude(shard, 0);
+}
