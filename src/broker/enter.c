@@ -146,7 +146,7 @@ void shard_publish(struct shard *shard, const struct command_publish *command)
         uint64_t log_offset = command->durable ? log_end(shard->log).offset : UINT64_MAX;
         while (at < end) {
             uint32_t size = load_le32(at);
-            queue = shard_enter(shard, at, command->chunk, command->durable, log_offset);
+            queue = enqueue_from(shard, at, command->chunk, command->durable, log_offset, 0);
             if (command->durable)
                 record_seal(at);
             at += size;

@@ -65,10 +65,8 @@ void shard_free(struct shard *shard)
     free(shard);
 }
 
-struct queue *shard_queue(struct shard *shard, uint64_t id)
+struct queue *shard_queue_find(struct shard *shard, uint64_t id)
 {
-    if (LIKELY(shard->last_queue && shard->last_queue->id == id))
-        return shard->last_queue;
     struct queue *queue = map_get(&shard->queues, id);
     if (queue)
         shard->last_queue = queue;
@@ -181,15 +179,6 @@ void shard_queue_delete(struct shard *shard, uint64_t id)
         stream_delete(queue->stream);
     queue_deinit(queue, &shard->account, &shard->blocks);
     free(queue);
-}
-
-void shard_mark_dirty(struct shard *shard, struct queue *queue)
-{
-    if (queue->dirty)
-        return;
-    queue->dirty = true;
-    queue->dirty_next = shard->dirty;
-    shard->dirty = queue;
 }
 
 void shard_remove(struct shard *shard, struct lane *lane, uint64_t seq, struct block_slot *slot, struct entry *entry, bool unacked)

@@ -150,7 +150,11 @@ void shard_free(struct shard *shard);
 /* ---- shard.c ---- */
 
 /* The queue of that id; NULL when it is gone. */
-struct queue *shard_queue(struct shard *shard, uint64_t id);
+struct queue *shard_queue_find(struct shard *shard, uint64_t id);
+static inline struct queue *shard_queue(struct shard *shard, uint64_t id)
+{
+    return LIKELY(shard->last_queue && shard->last_queue->id == id) ? shard->last_queue : shard_queue_find(shard, id);
+}
 enum gw_err shard_queue_create(struct shard *shard, uint64_t id, bool auto_delete, enum queue_type type);
 /* What the queue's settings are from now on (borrowed; NULL: it has none). */
 void shard_queue_set(struct shard *shard, uint64_t id, const struct queue_settings *settings);
@@ -214,7 +218,14 @@ void shard_turn_end(struct shard *shard);
 uint64_t shard_deadline(const struct shard *shard);
 
 /* The queue has something to dispatch at the end of the turn. */
-void shard_mark_dirty(struct shard *shard, struct queue *queue);
+static inline void shard_mark_dirty(struct shard *shard, struct queue *queue)
+{
+    if (queue->dirty)
+        return;
+    queue->dirty = true;
+    queue->dirty_next = shard->dirty;
+    shard->dirty = queue;
+}
 
 /* The log has filled its files. */
 void shard_checkpoint_wanted(void *owner, uint64_t cutoff);
