@@ -238,6 +238,7 @@ struct command_forget {
 enum confirm_flags {
     CONFIRM_ACCEPTED = 1, CONFIRM_PARTIAL = 2,
     PUBLISH_EXPIRES = 4,        /* of a publish: its messages expire by themselves */
+    PUBLISH_SCHEDULED = 8,      /* of a publish: its messages are not due yet; a record's RECORD_FLAG_SCHEDULED */
 };
 
 struct command_confirm {

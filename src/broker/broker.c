@@ -1,7 +1,6 @@
 #include "broker/broker.h"
 
 #include "broker/control.h"
-#include "broker/delayed.h"
 #include "broker/relay.h"
 #include "broker/users.h"
 #include "broker/worker_internal.h"
@@ -220,8 +219,6 @@ enum gw_err broker_open(struct broker *broker, char *why, unsigned room)
         snprintf(why, room, "messages between two queues cannot be put together: %s", gw_err_text(err));
     for (unsigned i = 0; !err && i < broker->config.workers; i++)
         worker_settings(broker->workers[i]);
-    if (!err && (err = delayed_recover(broker)))
-        snprintf(why, room, "the messages of delayed exchanges cannot be put in order: %s", gw_err_text(err));
     if (!err) {
         master_set_opening(first->master, true);
         err = load_definitions(broker, why, room);

@@ -213,6 +213,7 @@ enum publish_result {
     PUBLISH_TOPIC_REFUSED,       /* 403: … not with this routing key */
     PUBLISH_REFUSED,             /* durable storage has failed or is full: nack, or 541 where there are no confirms */
     PUBLISH_NO_MEMORY,           /* 506 */
+    PUBLISH_BAD_DELAY,           /* 406: its x-delay or x-deliver-at lies too far ahead */
 };
 
 struct publish {
@@ -233,7 +234,8 @@ struct publish {
         uint8_t *record, *content;
         uint64_t content_size;
         uint32_t targets;
-        bool durable, expires;
+        bool durable;
+        uint8_t marks;               /* PUBLISH_EXPIRES, PUBLISH_SCHEDULED */
         bool traced;                 /* set with a chunk only */
     } place;
 };

@@ -3,7 +3,7 @@
 #include "base/bugs.h"
 
 #include "broker/arguments.h"
-#include "broker/delayed.h"
+#include "broker/schedule.h"
 #include "broker/rules.h"
 #include "broker/stream.h"
 #include "broker/worker_internal.h"
@@ -283,10 +283,8 @@ void shard_dispatch(struct shard *shard)
             serve_stream(queue);
             continue;
         }
-        if (UNLIKELY(queue->delay != NULL)) {
-            delayed_look(shard, queue);
-            continue;
-        }
+        if (UNLIKELY(queue->schedule != NULL))
+            schedule_look(shard, queue);
         if (UNLIKELY(queue->ruled))
             rules_serve(shard, queue);
         else
@@ -386,7 +384,7 @@ static void request_get(struct shard *shard, struct queue *queue, const struct c
 static void ask_marks(struct shard *shard, struct queue *queue)
 {
     unsigned at = 0;
-    for (struct lane *lane; (lane = queue_next_lane(queue, &at));)
+    for (struct lane *lane; (lane = queue_next_ready_lane(queue, &at));)
         redelivery_ask(shard, queue, lane, lane->delivered_below > lane->head ? lane->delivered_below : lane->head);
 }
 

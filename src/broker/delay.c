@@ -22,30 +22,69 @@ static bool parse(struct bytes text, double *number)
     return true;
 }
 
+static bool is_number(const struct amqp_field *field, double *number)
+{
+    if (amqp_field_is_integer(field))
+        *number = field->type == 'L' && field->integer < 0 ? DELAY_MAX_MS * 2.0 : (double)field->integer;
+    else if (field->type == 'f' || field->type == 'd')
+        *number = field->real;
+    else
+        return (field->type == 'S' || field->type == 'x') && parse(field->bytes, number);
+    return true;
+}
+
 static bool is_delay(const struct amqp_field *field, uint64_t *delay_ms)
 {
     double number = 0;
-    if (amqp_field_is_integer(field))
-        number = field->type == 'L' && field->integer < 0 ? DELAY_MAX_MS * 2.0 : (double)field->integer;
-    else if (field->type == 'f' || field->type == 'd')
-        number = field->real;
-    else if ((field->type != 'S' && field->type != 'x') || !parse(field->bytes, &number))
+    if (!is_number(field, &number) || !(number >= 1))
         return false;
-    if (!(number >= 1) || number >= (double)DELAY_MAX_MS + 1)
-        return false;
-    *delay_ms = (uint64_t)number;
+    *delay_ms = number > (double)DELAY_MAX_MS ? DELAY_MAX_MS + 1 : (uint64_t)number;
     return true;
+}
+
+/* The headers of a message that has some. */
+static bool headers_of(struct bytes properties, struct amqp_properties *decoded)
+{
+    return properties.size > 2 && (load_be16(properties.data) & AMQP_HEADERS) && amqp_properties_decode(properties, decoded);
+}
+
+static uint64_t delay_in(const struct amqp_properties *decoded)
+{
+    struct amqp_field field;
+    uint64_t delay_ms = 0;
+    return amqp_table_find(decoded->headers, "x-delay", &field) && is_delay(&field, &delay_ms) ? delay_ms : 0;
 }
 
 uint64_t delay_of(struct bytes properties)
 {
     struct amqp_properties decoded;
+    return headers_of(properties, &decoded) ? delay_in(&decoded) : 0;
+}
+
+enum gw_err delay_due(struct bytes properties, uint64_t wall_us, uint64_t *due_ms)
+{
+    struct amqp_properties decoded;
     struct amqp_field field;
-    uint64_t delay_ms = 0;
-    if (properties.size <= 2 || !(load_be16(properties.data) & AMQP_HEADERS) || !amqp_properties_decode(properties, &decoded) ||
-        !amqp_table_find(decoded.headers, "x-delay", &field) || !is_delay(&field, &delay_ms))
-        return 0;
-    return delay_ms;
+    double at = 0;
+    uint64_t now_ms = wall_us / 1000;
+    *due_ms = 0;
+    if (!headers_of(properties, &decoded))
+        return GW_OK;
+    uint64_t delay_ms = delay_in(&decoded);
+    if (delay_ms > DELAY_MAX_MS)
+        return GW_ERR_LIMIT;
+    *due_ms = delay_ms ? now_ms + delay_ms + 1 : 0;
+    if (!amqp_table_find(decoded.headers, "x-deliver-at", &field))
+        return GW_OK;
+    if (field.type == 'T')
+        at = (double)(uint64_t)field.integer * 1000;
+    else if (!is_number(&field, &at))
+        return GW_OK;
+    if (at > (double)now_ms + (double)DELAY_MAX_MS)
+        return GW_ERR_LIMIT;
+    if (at > (double)now_ms && (uint64_t)at > *due_ms)
+        *due_ms = (uint64_t)at + ((double)(uint64_t)at < at);
+    return GW_OK;
 }
 
 enum gw_err delay_served(struct bytes properties, struct bytes *after)

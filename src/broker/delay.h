@@ -1,15 +1,23 @@
-/* Messages that wait for their time: the header that says how long, and the order in which they become due. An exchange of type x-delayed-message keeps them in a
- * queue of its own that nobody sees (delayed.h); its index is this: 16 bytes a message, in memory. */
+/* Messages that wait for their time: the headers that say how long, and a heap of times. Whatever exchange a message is published to, it may say
+ *
+ *   x-delay        milliseconds from its arrival: a number, or the text of one; what is no number or not positive is no delay, as in RabbitMQ's plugin
+ *   x-deliver-at   milliseconds since 1970, or an AMQP timestamp; what is past is no delay
+ *
+ * and the later of the two counts. Where they wait: schedule.h. */
 #ifndef BROKER_DELAY_H
 #define BROKER_DELAY_H
 
 #include "base/bytes.h"
 #include "base/err.h"
 
-#define DELAY_MAX_MS 4294967295u   /* as in RabbitMQ's plugin: what is longer is no delay */
+#define DELAY_MAX_MS 3155760000000u   /* a hundred years */
 
-/* How long a message with these AMQP properties is to be kept back, milliseconds: its header x-delay, a number or the text of one. 0: not at all. */
+/* How long a message with these AMQP properties is to be kept back, milliseconds: its header x-delay. 0: not at all. At most DELAY_MAX_MS + 1, which is too long. */
 uint64_t delay_of(struct bytes properties);
+
+/* When it is due, milliseconds since 1970; 0: at once. Never early: the fraction of its arrival that milliseconds do not say is counted as whole.
+ * GW_ERR_LIMIT: more than DELAY_MAX_MS ahead. */
+enum gw_err delay_due(struct bytes properties, uint64_t wall_us, uint64_t *due_ms);
 
 /* The properties with which it goes on, in memory of their own (free properties->data): x-delay is negative, so that it is not kept back again and its
  * consumers see that it was. GW_ERR_NOMEM; GW_ERR_INVALID: they cannot be read, or have no delay. */

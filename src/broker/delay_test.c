@@ -60,12 +60,48 @@ static void what_is_no_delay_holds_nothing_back(void **state)
     assert_int_equal(delay_of(bytes_of("\0", 2)), 0);
     assert_int_equal(delay_of(with_header('I', number(0, 4))), 0);
     assert_int_equal(delay_of(with_header('I', number((uint32_t)-5, 4))), 0);
-    assert_int_equal(delay_of(with_header('l', number((uint64_t)DELAY_MAX_MS + 1, 8))), 0);
-    assert_int_equal(delay_of(with_header('L', number(UINT64_MAX, 8))), 0);
     assert_int_equal(delay_of(with_header('S', text("soon"))), 0);
     assert_int_equal(delay_of(with_header('S', text("-5"))), 0);
     assert_int_equal(delay_of(with_header('S', text(""))), 0);
     assert_int_equal(delay_of(with_header('t', number(1, 1))), 0);
+}
+
+static void a_century_is_the_longest(void **state)
+{
+    uint64_t due_ms;
+    (void)state;
+    assert_int_equal(delay_due(with_header('l', number(DELAY_MAX_MS, 8)), 5000, &due_ms), GW_OK);
+    assert_int_equal(due_ms, 5 + DELAY_MAX_MS + 1);
+    assert_int_equal(delay_due(with_header('l', number((uint64_t)DELAY_MAX_MS + 1, 8)), 0, &due_ms), GW_ERR_LIMIT);
+    assert_int_equal(delay_due(with_header('L', number(UINT64_MAX, 8)), 0, &due_ms), GW_ERR_LIMIT);
+}
+
+static struct bytes at_time(uint8_t type, uint64_t value)
+{
+    struct amqp_table_writer writer;
+    struct amqp_properties properties = {.flags = AMQP_HEADERS};
+    amqp_table_begin(&writer, room, sizeof(room));
+    amqp_table_put_int(&writer, "x-delay", 100);
+    amqp_table_put_raw(&writer, TEXT("x-deliver-at"), type, number(value, 8));
+    assert_true(amqp_table_finish(&writer, &properties.headers));
+    return bytes_of(bytes, amqp_properties_encode(&properties, bytes, sizeof(bytes)));
+}
+
+static void the_later_of_two_times_counts(void **state)
+{
+    uint64_t due_ms;
+    (void)state;
+    assert_int_equal(delay_due(at_time('l', 5000), 1000000, &due_ms), GW_OK);
+    assert_int_equal(due_ms, 5000);
+    assert_int_equal(delay_due(at_time('l', 1050), 1000999, &due_ms), GW_OK);
+    assert_int_equal(due_ms, 1101);
+    assert_int_equal(delay_due(at_time('l', 5), 1000000, &due_ms), GW_OK);
+    assert_int_equal(due_ms, 1101);
+    assert_int_equal(delay_due(at_time('T', 7), 1000000, &due_ms), GW_OK);
+    assert_int_equal(due_ms, 7000);
+    assert_int_equal(delay_due(at_time('l', (uint64_t)DELAY_MAX_MS + 1001), 1000000, &due_ms), GW_ERR_LIMIT);
+    assert_int_equal(delay_due(bytes_of("\0", 2), 1000000, &due_ms), GW_OK);
+    assert_int_equal(due_ms, 0);
 }
 
 static void expect_served(struct bytes before, uint8_t type, int64_t value)
@@ -122,7 +158,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_delay_is_any_number_of_milliseconds),
-        cmocka_unit_test(what_is_no_delay_holds_nothing_back),
+        cmocka_unit_test(what_is_no_delay_holds_nothing_back), cmocka_unit_test(a_century_is_the_longest),
+        cmocka_unit_test(the_later_of_two_times_counts),
         cmocka_unit_test(what_was_kept_back_says_so_and_is_not_kept_back_again),
         cmocka_unit_test(the_earliest_comes_first_and_equals_in_their_order),
     };

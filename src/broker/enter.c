@@ -2,8 +2,8 @@
 #include "broker/pending.h"
 #include "base/bugs.h"
 
-#include "broker/delayed.h"
 #include "broker/rules.h"
+#include "broker/schedule.h"
 #include "broker/stream.h"
 #include "broker/worker_internal.h"
 #include "protocol/amqp/properties.h"
@@ -33,6 +33,8 @@ static uint64_t enter(struct shard *shard, struct queue *queue, uint8_t *record,
     bool discard;
     if (UNLIKELY(queue->stream != NULL))
         return stream_push(queue->stream, content, log_offset);
+    if (UNLIKELY(queue->settings->flags & SETTINGS_DELAYED))
+        return schedule_push(shard, queue, content, log_offset);
     if (!overflow_admits(shard, queue, content, record, &discard))
         return 0;
     struct lane *lane = lane_for(queue, content);
@@ -70,16 +72,42 @@ static inline struct queue *enqueue_from(struct shard *shard, uint8_t *record, s
             seq = enter(shard, queue, record, &content, log_offset);
         }
         store_le64(target + 8, seq);
-        if (UNLIKELY(queue->delay != NULL))
-            delayed_entered(queue, &content, seq);
         shard_mark_dirty(shard, queue);
         last = queue;
     }
     return last;
 }
 
+/* The same for a message that is not due yet. Streams keep no schedule. */
+static __attribute__((noinline)) struct queue *enqueue_scheduled(struct shard *shard, uint8_t *record, struct chunk *chunk, bool durable, uint64_t log_offset)
+{
+    uint16_t count = load_le16(record + 10);
+    uint8_t *target = record + RECORD_HEADER_SIZE, *contents = target + count * PUBLISH_TARGET_SIZE;
+    const struct content content = {
+        .chunk = chunk,
+        .offset = (uint32_t)(contents - chunk->data),
+        .size = load_le32(record) - RECORD_HEADER_SIZE - count * PUBLISH_TARGET_SIZE,
+        .crc = load_le32(record + 12),
+        .flags = durable ? ENTRY_PERSISTENT : 0,
+    };
+    struct queue *last = NULL;
+    for (; target < contents; target += PUBLISH_TARGET_SIZE) {
+        struct queue *queue = shard_queue(shard, load_le64(target));
+        uint64_t seq = 0;
+        if (queue)
+            seq = queue->stream ? stream_push(queue->stream, &content, log_offset) : schedule_push(shard, queue, &content, log_offset);
+        store_le64(target + 8, seq);
+        if (queue)
+            shard_mark_dirty(shard, queue);
+        last = queue ? queue : last;
+    }
+    return last;
+}
+
 struct queue *shard_enter(struct shard *shard, uint8_t *record, struct chunk *chunk, bool durable, uint64_t log_offset)
 {
+    if (UNLIKELY(record[9] & RECORD_FLAG_SCHEDULED))
+        return enqueue_scheduled(shard, record, chunk, durable, log_offset);
     return enqueue_from(shard, record, chunk, durable, log_offset, 0);
 }
 
@@ -136,6 +164,18 @@ static void confirm_parts(struct shard *shard, const struct command_publish *com
     shard->refused_count = 0;
 }
 
+static __attribute__((noinline)) struct queue *publish_scheduled(struct shard *shard, const struct command_publish *command, uint64_t log_offset)
+{
+    uint8_t *at = command->chunk->data + command->begin, *end = command->chunk->data + command->end;
+    struct queue *queue = NULL;
+    for (; at < end; at += load_le32(at)) {
+        queue = enqueue_scheduled(shard, at, command->chunk, command->durable, log_offset);
+        if (command->durable)
+            record_seal(at);
+    }
+    return queue;
+}
+
 void shard_publish(struct shard *shard, const struct command_publish *command)
 {
     uint8_t *at = command->chunk->data + command->begin, *end = command->chunk->data + command->end;
@@ -144,7 +184,9 @@ void shard_publish(struct shard *shard, const struct command_publish *command)
         refuse_run(shard, command);
     } else {
         uint64_t log_offset = command->durable ? log_end(shard->log).offset : UINT64_MAX;
-        while (at < end) {
+        if (UNLIKELY(command->command.flags & PUBLISH_SCHEDULED))
+            queue = publish_scheduled(shard, command, log_offset);
+        else while (at < end) {
             uint32_t size = load_le32(at);
             queue = enqueue_from(shard, at, command->chunk, command->durable, log_offset, 0);
             if (command->durable)

@@ -115,7 +115,7 @@ void expiry_look(struct shard *shard, struct queue *queue)
     if (has_times(queue)) {
         uint64_t next = NEVER;
         unsigned at = 0;
-        for (struct lane *lane; (lane = queue_next_lane(queue, &at));) {
+        for (struct lane *lane; (lane = queue_next_ready_lane(queue, &at));) {
             uint64_t due = judge(shard, queue, lane);
             next = due < next ? due : next;
         }
@@ -129,7 +129,7 @@ void expiry_look(struct shard *shard, struct queue *queue)
 void expiry_offered(struct queue *queue)
 {
     unsigned at = 0;
-    for (struct lane *lane; (lane = queue_next_lane(queue, &at));)
+    for (struct lane *lane; (lane = queue_next_ready_lane(queue, &at));)
         lane->seen_below = lane->next_seq;
 }
 

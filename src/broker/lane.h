@@ -1,6 +1,6 @@
 /* A lane: messages in one order, an array of blocks of 256 consecutive sequence numbers each. It says which messages are ready and which are
  * held unacknowledged, in the order of their sequence numbers; a message that is requeued is back in its old place. A plain queue has one lane, a
- * priority queue one for each priority (queue.h), whose number is the highest byte of its sequence numbers.
+ * priority queue one for each priority (queue.h), whose number is in the highest 9 bits of its sequence numbers.
  *
  *   block 7          block 8          block 9                   block 57
  *   ┌──────────────┐ ┌──────────────┐ ┌─────────┐               ┌──────────────┐
@@ -81,7 +81,8 @@ struct lane {
     uint64_t counted_below;            /* overflow.c has counted the bytes of what lies below it */
 };
 
-#define SEQ_LEVEL_SHIFT 56u            /* the byte of a sequence number that says which lane it is of */
+#define SEQ_LEVEL_SHIFT 55u            /* the highest bits of a sequence number say which lane it is of */
+#define LEVEL_SCHEDULED 256u           /* above all priorities: the lane of what is not due yet, see schedule.h */
 static inline unsigned seq_level(uint64_t seq) { return (unsigned)(seq >> SEQ_LEVEL_SHIFT); }
 static inline uint64_t seq_base(unsigned level) { return (uint64_t)level << SEQ_LEVEL_SHIFT; }
 static inline unsigned block_level(uint64_t block_number) { return seq_level(block_number * BLOCK_SIZE); }

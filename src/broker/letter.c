@@ -30,11 +30,17 @@ static enum gw_err make_dead(struct letter *letter, const struct message *messag
     return err == GW_ERR_INVALID ? GW_OK : err;   /* what nobody can read goes on as it is */
 }
 
+/* Is it the hidden queue of a delayed exchange? Other queues keep what is due themselves. */
+static bool is_delayed(const struct queue_entry *queue)
+{
+    return queue->settings && (queue->settings->flags & SETTINGS_DELAYED);
+}
+
 /* What was kept back goes on as it came, but for its x-delay. It was on disk whatever its delivery mode is. */
 static enum gw_err make_due(struct letter *letter, const struct message *message, const struct queue_entry *queue)
 {
     struct amqp_properties decoded;
-    letter->exchange = delayed_exchange(queue);
+    letter->exchange = is_delayed(queue) ? delayed_exchange(queue) : NULL;
     letter->persistent = amqp_properties_decode(message->properties, &decoded) && (decoded.flags & AMQP_DELIVERY_MODE) && decoded.delivery_mode == 2;
     letter->expires = decoded.flags & AMQP_EXPIRATION;
     enum gw_err err = delay_served(message->properties, &letter->properties);

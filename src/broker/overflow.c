@@ -143,7 +143,7 @@ static bool bytes_known(struct shard *shard, struct queue *queue)
 {
     unsigned at = 0;
     bool known = true;
-    for (struct lane *lane; (lane = queue_next_lane(queue, &at));)
+    for (struct lane *lane; (lane = queue_next_ready_lane(queue, &at));)
         known &= lane->counted_below == UINT64_MAX || count_lane(shard, queue, lane);
     return known;
 }

@@ -1,6 +1,7 @@
 /* The hot path in: a message is routed, and laid out as a log record right where the shard's log will write it from. */
-#include "broker/permissions.h"
+#include "broker/delay.h"
 #include "broker/firehose.h"
+#include "broker/permissions.h"
 #include "broker/worker_internal.h"
 #include "base/bugs.h"
 
@@ -212,10 +213,34 @@ static enum publish_result begin_private(struct worker *worker, struct publish *
     return PUBLISH_ROUTED;
 }
 
-/* Has the message a time to live of its own? */
-static inline bool expires_by_itself(const struct publish *publish)
+/* Has the message a time to live of its own, or headers? */
+static inline bool asks_by_itself(const struct publish *publish)
 {
-    return publish->properties.size > 2 && (publish->properties.data[0] & AMQP_EXPIRATION >> 8);
+    return publish->properties.size > 2 && (publish->properties.data[0] & (AMQP_EXPIRATION | AMQP_HEADERS) >> 8);
+}
+
+static uint64_t now_ms(const struct worker *worker)
+{
+    return worker->wall_us >= 1000 ? worker->wall_us / 1000 : 1;   /* 0 would say that nobody wants to know */
+}
+
+/* What the properties say of the message's life here. Answers its stamp; 0: it need not have one; UINT64_MAX: it is to wait longer than anything may. */
+static __attribute__((noinline)) uint64_t look_inside(struct worker *worker, struct publish *publish, const struct route *found)
+{
+    uint64_t due_ms = 0;
+    bool expires = publish->properties.data[0] & AMQP_EXPIRATION >> 8;
+    if ((publish->properties.data[0] & AMQP_HEADERS >> 8) && delay_due(publish->properties, worker->wall_us, &due_ms))
+        return UINT64_MAX;
+    publish->persistent |= due_ms && found->durable;
+    publish->place.marks = (expires ? PUBLISH_EXPIRES : 0) | (due_ms ? PUBLISH_SCHEDULED : 0);
+    return due_ms ? due_ms : expires ? now_ms(worker) : 0;
+}
+
+/* What the record of the message says in its flags. */
+static inline uint8_t record_flags(const struct publish *publish)
+{
+    _Static_assert(PUBLISH_SCHEDULED == RECORD_FLAG_SCHEDULED, "one bit says it to the shard and in the log");
+    return publish->place.marks & RECORD_FLAG_SCHEDULED;
 }
 
 /* Lays the message out for the queues that were found. */
@@ -224,13 +249,17 @@ static inline enum publish_result begin(struct worker *worker, struct publish *p
     enum publish_result result;
     publish->place.content_size = message_size(publish->exchange.size, publish->routing_key.size, publish->properties.size, publish->body_size);
     uint64_t arrived_ms = 0;
-    publish->place.expires = expires_by_itself(publish);
-    if (UNLIKELY(found->asks || publish->place.expires)) {
-        publish->persistent |= found->keeps || found->delayed;
-        if (found->stamped || publish->place.expires) {
-            arrived_ms = worker->wall_us >= 1000 ? worker->wall_us / 1000 : 1;   /* 0 would say that nobody wants to know */
+    publish->place.marks = 0;
+    bool asks = asks_by_itself(publish);
+    if (UNLIKELY(found->asks || asks)) {
+        publish->persistent |= found->keeps;
+        arrived_ms = asks ? look_inside(worker, publish, found) : 0;
+        if (arrived_ms == UINT64_MAX)
+            return PUBLISH_BAD_DELAY;
+        if (found->stamped && !arrived_ms)
+            arrived_ms = now_ms(worker);
+        if (arrived_ms)
             publish->place.content_size += MESSAGE_STAMP_SIZE;
-        }
     }
     if (UNLIKELY(!found->count)) {
         if (!publish->mandatory && !found->traced)
@@ -305,7 +334,7 @@ static void add_publish(struct client *client, const struct publish *publish, un
     unsigned to = worker_of_shard(worker, shard);
     client->in_flight += end - begin;
     struct command_publish *last = outbox_last(&worker->outboxes[to], COMMAND_PUBLISH);
-    flags |= publish->place.expires ? PUBLISH_EXPIRES : 0;
+    flags |= publish->place.marks;
     if (LIKELY(last && last->client == client->id && last->chunk == chunk && last->end == begin && last->channel == publish->channel &&
                last->shard == shard && last->durable == durable && last->command.flags == flags && !(flags & CONFIRM_PARTIAL) &&
                (last->first_tag ? last->first_tag + last->count == tag : !tag))) {
@@ -335,6 +364,7 @@ static void end_staged(struct client *client, const struct publish *publish, uin
     struct stage *stage = stage_of(worker, shard, durable);
     uint32_t crc = durable ? crc32c(0, publish->place.content, publish->place.content_size) : 0;
     record_begin(record, (uint32_t)size, RECORD_PUBLISH, (uint16_t)publish->place.targets, crc);
+    record[9] = record_flags(publish);
     uint64_t begin = (uint64_t)(record - stage->chunk->data);
     stage_advance(stage, size);
     add_publish(client, publish, shard, stage->chunk, begin, begin + size, durable, publish->confirm_tag, flags);
@@ -350,6 +380,7 @@ static void end_alone(struct client *client, const struct publish *publish, bool
     unsigned shard = queue_id_shard(load_le64(record + RECORD_HEADER_SIZE));
     record_begin(record, (uint32_t)size, RECORD_PUBLISH, (uint16_t)publish->place.targets,
                  durable ? crc32c(0, publish->place.content, publish->place.content_size) : 0);
+    record[9] = record_flags(publish);
     if (durable)
         seal(worker, shard, stage_of(worker, shard, true));   /* the log keeps the order in which messages were published */
     add_publish(client, publish, shard, chunk, BATCH_HEADER_SIZE, BATCH_HEADER_SIZE + size, durable, tag, flags);

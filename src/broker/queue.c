@@ -1,7 +1,7 @@
 #include "broker/queue.h"
 #include "base/bugs.h"
 
-#include "broker/delayed.h"
+#include "broker/schedule.h"
 
 #include "base/bytes.h"
 
@@ -16,7 +16,7 @@ void queue_init(struct queue *queue, uint64_t id)
 void queue_deinit(struct queue *queue, struct chunk_account *account, struct block_pool *pool)
 {
     lane_deinit(&queue->lane, account, pool);
-    delayed_deinit(queue);
+    schedule_deinit(queue);
     for (unsigned i = 0; queue->levels && i < queue->levels->count; i++) {
         struct lane *lane = queue->levels->lanes[queue->levels->numbers[i]];
         lane_deinit(lane, account, pool);
@@ -45,7 +45,7 @@ struct lane *queue_lane_make(struct queue *queue, unsigned level)
         return NULL;
     lane_init(lane, level);
     levels->lanes[level] = lane;
-    levels->numbers[levels->count++] = (uint8_t)level;
+    levels->numbers[levels->count++] = (uint16_t)level;
     return lane;
 }
 
@@ -60,7 +60,7 @@ struct lane *queue_highest(struct queue *queue)
     if (bug_enabled(BUG_PRIORITY_UPSIDE_DOWN))
         return queue_lowest(queue);
     uint64_t *occupied = queue->levels->occupied;
-    for (unsigned word = QUEUE_LEVELS / 64; word-- > 0;)
+    for (unsigned word = QUEUE_PRIORITIES / 64; word-- > 0;)
         while (occupied[word]) {
             unsigned bit = 63 - (unsigned)__builtin_clzll(occupied[word]);
             struct lane *lane = lane_of_level(queue, word * 64 + bit);
@@ -74,7 +74,7 @@ struct lane *queue_highest(struct queue *queue)
 struct lane *queue_lowest(struct queue *queue)
 {
     uint64_t *occupied = queue->levels ? queue->levels->occupied : NULL;
-    for (unsigned word = 0; occupied && word < QUEUE_LEVELS / 64; word++)
+    for (unsigned word = 0; occupied && word < QUEUE_PRIORITIES / 64; word++)
         while (occupied[word]) {
             unsigned bit = (unsigned)__builtin_ctzll(occupied[word]);
             struct lane *lane = lane_of_level(queue, word * 64 + bit);
@@ -90,6 +90,8 @@ struct queue_totals queue_sum(const struct queue *queue)
     struct queue_totals totals = {queue->lane.ready, queue->lane.unacked, queue->lane.ready_bytes};
     for (unsigned i = 0; i < queue->levels->count; i++) {
         const struct lane *lane = queue->levels->lanes[queue->levels->numbers[i]];
+        if (queue->levels->numbers[i] == LEVEL_SCHEDULED)
+            continue;
         totals.ready += lane->ready;
         totals.unacked += lane->unacked;
         totals.ready_bytes += lane->ready_bytes;

@@ -7,18 +7,19 @@
 #include "broker/lane.h"
 #include "broker/settings.h"
 
-#define QUEUE_LEVELS 256u
+#define QUEUE_PRIORITIES 256u
+#define QUEUE_LEVELS (QUEUE_PRIORITIES + 1u)   /* priorities, and LEVEL_SCHEDULED */
 
 struct consumer;
-struct delay;
+struct schedule;
 struct pending_get;
 struct queue_rules;
 struct stream;
 
-/* The lanes of a priority queue but for that of priority 0. */
+/* The lanes of a queue but for that of priority 0. */
 struct queue_levels {
-    uint64_t occupied[QUEUE_LEVELS / 64];  /* levels that may have ready messages; those of 0 too */
-    uint8_t numbers[QUEUE_LEVELS];         /* of the lanes there are, in the order in which they were made */
+    uint64_t occupied[QUEUE_PRIORITIES / 64];   /* levels that may have ready messages; those of 0 too */
+    uint16_t numbers[QUEUE_LEVELS];        /* of the lanes there are, in the order in which they were made */
     unsigned count;
     unsigned page_next;                    /* the lane at which paging out goes on */
     struct lane *lanes[QUEUE_LEVELS];      /* NULL: never used */
@@ -42,7 +43,7 @@ struct queue {
     uint64_t progress_us;              /* when a consumer last made room */
     uint64_t timer_us;                 /* when it is to be looked at, monotonic; see timers.h */
     uint32_t timer_place;              /* in the shard's heap, from 1; 0: it is in none */
-    struct delay *delay;               /* of a delayed exchange's queue: what is due when, see delayed.h; NULL: it is a common one */
+    struct schedule *schedule;         /* what is not due yet; NULL: nothing ever was, see schedule.h */
     uint32_t relayed;                  /* messages that the relay holds */
     bool dirty, unused_told;
     bool starved;                      /* it waits for room in the relay */
@@ -68,7 +69,7 @@ static inline struct lane *queue_lane(struct queue *queue, uint64_t seq)
 /* Messages became ready in the lane of `level`. */
 static inline void queue_occupied(struct queue *queue, unsigned level)
 {
-    if (UNLIKELY(queue->levels != NULL))
+    if (UNLIKELY(queue->levels != NULL) && level < QUEUE_PRIORITIES)
         queue->levels->occupied[level >> 6] |= 1ull << (level & 63);
 }
 
@@ -89,6 +90,13 @@ static inline struct lane *queue_next_lane(struct queue *queue, unsigned *at)
     if (!i)
         return &queue->lane;
     return queue->levels && i <= queue->levels->count ? queue->levels->lanes[queue->levels->numbers[i - 1]] : NULL;
+}
+
+/* The same for those from which messages are delivered. */
+static inline struct lane *queue_next_ready_lane(struct queue *queue, unsigned *at)
+{
+    struct lane *lane = queue_next_lane(queue, at);
+    return UNLIKELY(lane && seq_level(lane->next_seq) == LEVEL_SCHEDULED) ? queue_next_lane(queue, at) : lane;
 }
 
 struct queue_totals {

@@ -3,6 +3,7 @@
 #include "base/bugs.h"
 #include "broker/relay.h"
 #include "broker/rules.h"
+#include "broker/schedule.h"
 #include "broker/stream.h"
 #include "broker/worker_internal.h"
 
@@ -51,6 +52,8 @@ static enum gw_err restore_message(struct shard *shard, struct queue *queue, uin
     enum gw_err err = slot && slot->state == SLOT_SPILLED && slot->spill_number ? shard_reopen_block(shard, queue, lane, seq / BLOCK_SIZE) : GW_OK;
     if (!err)
         err = lane_restore(lane, seq, content, offset, &shard->account, &shard->blocks);
+    if (!err && seq_level(seq) == LEVEL_SCHEDULED)
+        err = schedule_note(queue, seq, schedule_due_of(bytes_of(content->chunk->data + content->offset, content->size)));
     queue_occupied(queue, seq_level(seq));
     return err;
 }
@@ -294,7 +297,7 @@ static void after_replay(struct shard *shard, bool clean)
             if (lane->ready)
                 queue_occupied(queue, seq_level(lane->next_seq));
         }
-        if (queue->ruled)
+        if (queue->ruled || queue->schedule)
             shard_mark_dirty(shard, queue);
     }
 }

@@ -2,6 +2,7 @@
 #include "base/bugs.h"
 
 #include "broker/death.h"
+#include "broker/delay.h"
 #include "broker/letter.h"
 #include "broker/worker_internal.h"
 #include "protocol/amqp/copies.h"
@@ -312,6 +313,16 @@ static enum gw_err decide(struct shard *shard, struct relayed *message, const st
     return GW_OK;
 }
 
+/* What was only waiting for its time stays in its queue. */
+static enum gw_err stays(struct relayed *message)
+{
+    message->steps = calloc(1, sizeof(*message->steps));
+    if (!message->steps)
+        return GW_ERR_NOMEM;
+    message->steps[message->count++].target.queue = message->queue;
+    return GW_OK;
+}
+
 /* Will it be there after a restart, where it was and in one of its queues? A stream keeps whatever it gets, and has no gaps. */
 static bool outlives(struct shard *shard, const struct relayed *message, bool persistent)
 {
@@ -324,17 +335,19 @@ static bool outlives(struct shard *shard, const struct relayed *message, bool pe
     return false;
 }
 
-/* Does one of the queues want to know when messages arrive? */
+/* Does one of the queues want to know when messages arrive? One of a delayed exchange, when they are due. */
 static uint64_t stamp_for(struct shard *shard, const struct relayed *message, const struct letter *letter)
 {
-    if (letter->expires)
-        return shard->worker->wall_us / 1000;
+    uint64_t now_ms = shard->worker->wall_us / 1000, stamp_ms = letter->expires ? now_ms : 0, due_ms;
     for (uint32_t i = 0; i < message->count; i++) {
         const struct queue_entry *queue = topology_queue_by_id(&shard->worker->topology, message->steps[i].target.queue);
-        if (queue && queue->settings && (queue->settings->flags & SETTINGS_STAMPED))
-            return shard->worker->wall_us / 1000;
+        if (!queue || !queue->settings || !(queue->settings->flags & SETTINGS_STAMPED))
+            continue;
+        stamp_ms = stamp_ms ? stamp_ms : now_ms;
+        if ((queue->settings->flags & SETTINGS_DELAYED) && !delay_due(letter->properties, shard->worker->wall_us, &due_ms) && due_ms > stamp_ms)
+            stamp_ms = due_ms;
     }
-    return 0;
+    return stamp_ms;
 }
 
 /* ---- settling ------------------------------------------------------------------------------------------------------ */
@@ -565,8 +578,9 @@ static bool fetch(struct shard *shard, struct relayed *message, const struct pla
 
 static void go_on_with_letter(struct shard *shard, struct relayed *message, const struct letter *letter, const struct place *place)
 {
-    bool insists = place->queue->settings && (place->queue->settings->flags & SETTINGS_AT_LEAST_ONCE);
-    if (!message->steps && letter->exchange && decide(shard, message, letter)) {
+    bool own = message->reason == DISCARD_DUE && !letter->exchange && !(place->queue->settings && (place->queue->settings->flags & SETTINGS_DELAYED));
+    bool insists = own || (place->queue->settings && (place->queue->settings->flags & SETTINGS_AT_LEAST_ONCE));
+    if (!message->steps && (own ? stays(message) : letter->exchange ? decide(shard, message, letter) : GW_OK)) {
         free(message->steps);
         message->steps = NULL;
         park(shard, message);

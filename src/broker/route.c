@@ -107,7 +107,6 @@ static bool hold_back(struct search *search, struct exchange *exchange)
     if (!queue)
         return false;
     add_queue(search, queue);
-    search->route->delayed = true;
     return true;
 }
 
@@ -141,7 +140,7 @@ enum gw_err topology_route(struct topology *topology, struct exchange *exchange,
     search.next = search.few;
     topology->visit++;
     route->count = 0;
-    route->durable = route->stamped = route->delayed = route->keeps = route->asks = false;
+    route->durable = route->stamped = route->keeps = route->asks = false;
     route->traced = exchange->vhost->flags & TOPOLOGY_TRACING;
     route->cacheable = !route->traced && !message->copies[0].size && !message->copies[1].size;
     route->version = topology->version;

@@ -11,7 +11,6 @@ struct route {
     uint32_t count, capacity;
     bool durable;           /* one of the queues is */
     bool cacheable;         /* depends on exchange and routing key alone */
-    bool delayed;           /* one of the queues is a delayed exchange's, which keeps all that it gets over a restart */
     bool traced;            /* the vhost's firehose is on */
     bool keeps;             /* one of the queues keeps what it gets over a restart, whatever the message says: quorum queues, streams */
     bool stamped;           /* one of the queues wants to know when messages arrived */

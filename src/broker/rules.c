@@ -27,7 +27,7 @@ void rules_set(struct shard *shard, struct queue *queue, const struct queue_sett
     }
     /* Times are judged anew, and bytes counted anew if they were not, or were forgotten meanwhile. */
     bool counts = settings && settings->type != QUEUE_STREAM && (settings->flags & SETTINGS_MAX_LENGTH_BYTES);
-    for (struct lane *lane; (lane = queue_next_lane(queue, &at));) {
+    for (struct lane *lane; (lane = queue_next_ready_lane(queue, &at));) {
         lane->judged = 0;
         if (!counts)
             lane->counted_below = 0;

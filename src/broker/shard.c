@@ -1,7 +1,6 @@
 #include "broker/shard.h"
 #include "base/bugs.h"
 
-#include "broker/delayed.h"
 #include "broker/pending.h"
 #include "broker/relay.h"
 #include "broker/rules.h"
@@ -114,8 +113,6 @@ void shard_queue_set(struct shard *shard, uint64_t id, const struct queue_settin
     if (!queue || (!settings && !queue->settings))
         return;
     rules_set(shard, queue, settings);
-    if (settings && (settings->flags & SETTINGS_DELAYED))
-        CHECK(!delayed_init(queue));
 }
 
 static void forget_dirty(struct shard *shard, struct queue *queue)
@@ -150,7 +147,7 @@ static void release_segments(struct shard *shard, const struct lane *lane)
 static void answer_gets_empty(struct shard *shard, struct queue *queue)
 {
     unsigned at = 0;
-    for (struct lane *lane; (lane = queue_next_lane(queue, &at));)
+    for (struct lane *lane; (lane = queue_next_ready_lane(queue, &at));)
         lane->ready = 0;
     shard_answer_gets(shard, queue);
 }

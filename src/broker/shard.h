@@ -192,7 +192,7 @@ static inline void shard_take_away(struct shard *shard, struct queue *queue, str
 /* Why a queue gives a message up; RabbitMQ's words for the reason of an x-death. */
 enum discard_reason {
     DISCARD_REJECTED, DISCARD_EXPIRED, DISCARD_MAXLEN, DISCARD_DELIVERY_LIMIT,
-    DISCARD_DUE,         /* it was only waiting for its time: see delayed.h */
+    DISCARD_DUE,         /* it was only waiting for its time: see schedule.h */
 };
 
 /* The same for one that nobody has taken in: where the queue has a dead-letter exchange it goes on there. */

@@ -1,12 +1,13 @@
 #include "broker/shard_snapshot.h"
 
 #include "broker/rules.h"
+#include "broker/schedule.h"
 #include "broker/stream.h"
 #include "broker/worker_internal.h"
 
 #include <stdlib.h>
 
-#define VERSION 3u
+#define VERSION 4u
 #define BLOCK_RECORD_SIZE 32u
 #define LANE_EXPIRES 0x80000000u   /* in the count of a lane's blocks: some of its messages expire by themselves */
 
@@ -128,6 +129,25 @@ static void put_returns(struct buffer *buffer, const struct shard *shard)
         store_le32(buffer->data + count_at, count);
 }
 
+/* When something of the blocks of schedules is due that may be paged out: how many there are, then queue id, block, time of each. */
+static void put_schedules(struct buffer *buffer, const struct shard *shard)
+{
+    uint64_t count_at = buffer->size;
+    uint32_t count = 0, cursor = 0;
+    put32(buffer, 0);
+    for (const struct queue *queue; (queue = map_next(&shard->queues, &cursor));)
+        for (uint32_t i = 0; queue->durable && queue->schedule && i < queue->schedule->count; i++) {
+            if (queue->schedule->due[i] == UINT64_MAX)
+                continue;
+            put64(buffer, queue->id);
+            put64(buffer, queue->schedule->base + i);
+            put64(buffer, queue->schedule->due[i]);
+            count++;
+        }
+    if (!buffer->failed)
+        store_le32(buffer->data + count_at, count);
+}
+
 static void put_origins(struct buffer *buffer, const struct origins *origins)
 {
     put32(buffer, origins->count);
@@ -233,6 +253,7 @@ enum gw_err shard_snapshot_write(struct shard *shard, const struct snapshot_head
     put_origins(&buffer, &shard->origins);
     put_streams(&buffer, shard);
     put_returns(&buffer, shard);
+    put_schedules(&buffer, shard);
     *blob = buffer.failed ? NULL : chunk_new(shard->worker->chunks, buffer.size);
     if (*blob)
         memcpy((*blob)->data, buffer.data, buffer.size);
@@ -323,8 +344,10 @@ static enum gw_err read_lane(struct shard *shard, struct reader *reader)
     if (queue && (blocks & LANE_EXPIRES))
         queue->ruled |= RULED_BY_MESSAGES;
     blocks &= ~LANE_EXPIRES;
+    if (reader->bad || seq_level(next_seq) >= QUEUE_LEVELS)
+        return GW_ERR_CORRUPT;
     struct lane *lane = queue ? queue_lane_make(queue, seq_level(next_seq)) : NULL;
-    if (queue && !lane)
+    if (queue && (!lane || (seq_level(next_seq) == LEVEL_SCHEDULED && !schedule_lane(queue))))
         return GW_ERR_NOMEM;
     if (lane) {
         lane->next_seq = next_seq;
@@ -403,16 +426,28 @@ static enum gw_err read_changes(struct shard *shard, struct reader *reader)
     return reader->bad ? GW_ERR_CORRUPT : err;
 }
 
-/* A snapshot that was written before messages were counted ends before them. */
 static enum gw_err read_returns(struct shard *shard, struct reader *reader)
 {
-    uint32_t count = reader->rest.size ? take32(reader) : 0;
+    uint32_t count = take32(reader);
     enum gw_err err = GW_OK;
     for (uint32_t i = 0; !err && !reader->bad && i < count; i++) {
         struct queue *queue = map_get(&shard->queues, take64(reader));
         uint64_t seq = take64(reader), times = take64(reader);
         if (queue && !reader->bad)
             err = returns_restore(queue, seq, times);
+    }
+    return reader->bad ? GW_ERR_CORRUPT : err;
+}
+
+static enum gw_err read_schedules(struct shard *shard, struct reader *reader)
+{
+    uint32_t count = take32(reader);
+    enum gw_err err = GW_OK;
+    for (uint32_t i = 0; !err && !reader->bad && i < count; i++) {
+        struct queue *queue = map_get(&shard->queues, take64(reader));
+        uint64_t block = take64(reader), due_ms = take64(reader);
+        if (queue && !reader->bad)
+            err = block_level(block) == LEVEL_SCHEDULED ? schedule_note_block(queue, block, due_ms) : GW_ERR_CORRUPT;
     }
     return reader->bad ? GW_ERR_CORRUPT : err;
 }
@@ -434,7 +469,7 @@ enum gw_err shard_snapshot_read(struct shard *shard, struct bytes blob, struct s
 {
     struct reader reader = {.rest = blob};
     uint32_t version = take32(&reader);
-    if (version < 1 || version > VERSION)
+    if (version != VERSION)
         return GW_ERR_VERSION;
     head->shards = take32(&reader);
     head->cutoff = take64(&reader);
@@ -445,14 +480,16 @@ enum gw_err shard_snapshot_read(struct shard *shard, struct bytes blob, struct s
     struct reader behind = reader;
     skip_queues(&behind);
     err = behind.bad ? GW_ERR_CORRUPT : read_changes(shard, &behind);
-    if (!err && version >= 2)
+    if (!err)
         err = read_origins(shard, &behind);
     uint32_t queues = take32(&reader);
     for (uint32_t i = 0; !err && i < queues; i++)
         err = read_lane(shard, &reader);
-    if (!err && version >= 3)
+    if (!err)
         err = read_streams(shard, &behind);
     if (!err)
         err = read_returns(shard, &behind);
+    if (!err)
+        err = read_schedules(shard, &behind);
     return err;
 }

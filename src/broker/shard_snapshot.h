@@ -10,8 +10,9 @@
  *   origins (4), each: queue's id (8) · sequence number (8) · reason (4) · targets (4), each: queue's id (8) · sequence number (8); see broker/origins.h
  *   streams (4), each: id (8) · first offset (8) · next offset (8) · files (4), each:
  *       base offset (8) · end offset (8) · size (8) · highest timestamp (8)
- *   returns (4), each: queue's id (8) · sequence number (8) · how often the message came back (8); not there in snapshots of before these were counted
- * Version 1 ended before the origins, version 2 before the streams.
+ *   returns (4), each: queue's id (8) · sequence number (8) · how often the message came back (8)
+ *   schedules (4), each: queue's id (8) · block number (8) · when its first message is due, milliseconds since 1970 (8)
+ * Versions 1 to 3 were never released.
  */
 #ifndef BROKER_SHARD_SNAPSHOT_H
 #define BROKER_SHARD_SNAPSHOT_H

@@ -14,7 +14,7 @@ struct part {
     uint8_t *content;
     uint64_t content_size;
     uint32_t targets;
-    bool persistent;
+    bool persistent, scheduled;
     enum settle_kind kind;              /* of a settle */
     uint64_t queue, first, count;
     uint64_t queues[];                  /* of a publish: by shard */
@@ -51,6 +51,7 @@ void transaction_publish(struct client *client, const struct publish *publish)
     part->content = publish->place.content;
     part->content_size = publish->place.content_size;
     part->persistent = publish->persistent;
+    part->scheduled = publish->place.marks & PUBLISH_SCHEDULED;
     for (uint32_t i = 0; i < part->targets; i++)
         part->queues[i] = load_le64(publish->place.record + RECORD_HEADER_SIZE + i * PUBLISH_TARGET_SIZE);
 }
@@ -150,6 +151,7 @@ static uint8_t *write_part(const struct client *client, uint8_t *at, const struc
     record_begin(at, (uint32_t)(target - at + part->content_size), RECORD_PUBLISH, (uint16_t)count, crc32c(0, part->content, part->content_size));
     if (!part->persistent)
         at[9] = RECORD_FLAG_TRANSIENT;
+    at[9] |= part->scheduled ? RECORD_FLAG_SCHEDULED : 0;
     return target + part->content_size;
 }
 

@@ -56,6 +56,8 @@ enum record_type {
 
 /* Of a publish inside a transaction: it is not kept over a restart. */
 #define RECORD_FLAG_TRANSIENT 1u
+/* Of a publish: it is not due before the time that its message is stamped with. Its sequence numbers say so too. */
+#define RECORD_FLAG_SCHEDULED 8u
 
 /* A record's fields after decoding; head and content point into the record's bytes. */
 struct record {

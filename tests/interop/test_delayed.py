@@ -78,7 +78,7 @@ def test_those_of_one_time_keep_their_order(channel, unique):
     assert got == sorted(got)
 
 
-@pytest.mark.parametrize("headers", [{}, {"x-delay": 0}, {"x-delay": -100}, {"x-delay": "soon"}, {"x-delay": 2**32}, {"x-delay": True}])
+@pytest.mark.parametrize("headers", [{}, {"x-delay": 0}, {"x-delay": -100}, {"x-delay": "soon"}, {"x-delay": True}])
 def test_without_a_delay_it_goes_at_once(channel, unique, headers):
     name = unique("x")
     declare(channel, name)

@@ -35,6 +35,9 @@ void admit_refuse_publish(struct channel *channel, const struct publish *publish
         error_raise(channel->session, channel, AMQP_ACCESS_REFUSED, AMQP_BASIC_PUBLISH, "cannot publish to internal exchange '%.*s' in vhost '%.*s'", size, exchange,
                     (int)vhost.size, (const char *)vhost.data);
         break;
+    case PUBLISH_BAD_DELAY:
+        error_raise(channel->session, channel, AMQP_PRECONDITION_FAILED, AMQP_BASIC_PUBLISH, "invalid header: x-delay and x-deliver-at reach at most 100 years ahead");
+        break;
     case PUBLISH_REFUSED:
         error_raise(channel->session, channel, AMQP_INTERNAL_ERROR, AMQP_BASIC_PUBLISH, "durable storage takes no messages");
         break;
