@@ -261,7 +261,7 @@ uint64_t feature_run(const struct sim_options *options, uint64_t seed, struct tr
         if (trace->failed)
             break;
         trouble(run, false);
-        rest(run, true, feature_due_us(&run->model) + 100000u);
+        rest(run, true, feature_due_us(&run->model) + 1000000u);   /* what is on its way has its time from when it comes */
         feature_quiet(&run->model);
         count(run);
         if (trace->failed)

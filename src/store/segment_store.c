@@ -174,12 +174,13 @@ enum gw_err segment_store_open(const struct segment_config *config, const struct
     store->requests_end = &store->requests;
     store->next_requests_end = &store->next_requests;
     for (unsigned i = 0; i < count && err == GW_OK; i++) {
+        if (files[i].file && !files[i].live)
+            continue;   /* nothing needs it: it was not even synced, and is unlinked below */
         struct segment *segment = files[i].file ? segment_add(store, files[i].file) : NULL;
         err = segment ? open_listed(store, segment, &files[i]) : files[i].file ? GW_ERR_NOMEM : GW_ERR_CORRUPT;
     }
     if (err == GW_OK) {
         if (store->count > 1)
-            if (store->count)
             qsort(store->segments, store->count, sizeof(struct segment *), by_number);
         for (unsigned i = 0; i < store->count; i++) {
             if (i > 0 && store->segments[i]->number == store->segments[i - 1]->number)
