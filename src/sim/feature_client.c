@@ -444,7 +444,8 @@ static void send_publish(struct feature_client *client, const struct chain *chai
 {
     uint8_t frame[BODY_MAX + 1024], *at;
     static const uint8_t zeros[BODY_MAX];
-    const char *exchange = chain->features & CHAIN_DELAY ? chain->delayed : "";
+    /* What is delayed waits in the queue itself, or in the queue of an exchange that delays. */
+    const char *exchange = (chain->features & CHAIN_DELAY) && !chain->keyed ? chain->delayed : "";
     size_t body = random_chance(client->world->random, 1, 8) ? random_size(client->world->random, BODY_MAX) : random_below(client->world->random, 40);
     size_t size = amqp_publish_frame(frame, sizeof(frame), CHANNEL, bytes_of_text(exchange), bytes_of_text(chain->source), false);
     CHECK(size > 0);

@@ -22,7 +22,7 @@ enum chain_features {
     CHAIN_PRIORITY = 16,         /* x-max-priority */
     CHAIN_DELIVERY_LIMIT = 32,   /* a quorum queue with x-delivery-limit */
     CHAIN_SINGLE_ACTIVE = 64,
-    CHAIN_DELAY = 128,           /* published to an x-delayed-message exchange */
+    CHAIN_DELAY = 128,           /* with x-delay, to an x-delayed-message exchange or straight to the queue */
     CHAIN_STREAM = 256,          /* the source is a stream: nothing dies */
 };
 
