@@ -22,6 +22,7 @@ struct broker {
     /* Would shard i's log refuse an append? enum gw_err; written by its owner, read by whoever publishes. */
     atomic_int log_states[SHARDS_MAX];
     /* enum block_reason that worker i sees; all workers block when one does. */
+    atomic_uint clients;                   /* of all workers */
     atomic_uint block_reasons[WORKERS_MAX];
 };
 

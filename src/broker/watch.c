@@ -99,5 +99,7 @@ void watch_turn(struct worker *worker)
 
 uint64_t watch_deadline(const struct worker *worker)
 {
-    return worker->client_count || worker->blocked ? worker->watch_us : UINT64_MAX;
+    /* The first worker looks at the disk for all: a connection that is opened elsewhere is its business too, and wakes it. */
+    bool any = worker->index ? worker->client_count : atomic_load_explicit(&worker->broker->clients, memory_order_relaxed);
+    return any || worker->blocked ? worker->watch_us : UINT64_MAX;
 }

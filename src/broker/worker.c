@@ -169,6 +169,7 @@ enum gw_err client_attach(struct worker *worker, struct client *client, const st
     struct client_place *place = &worker->places[slot];
     worker->free_place = place->next_free;
     worker->client_count++;
+    atomic_fetch_add_explicit(&worker->broker->clients, 1, memory_order_relaxed);
     worker->newcomers = true;
     place->generation = (place->generation + 1) & 0xFFFFFF;
     place->client = client;
@@ -211,6 +212,7 @@ void client_detach(struct client *client)
     place->next_free = worker->free_place;
     worker->free_place = (uint32_t)client->id;
     worker->client_count--;
+    atomic_fetch_sub_explicit(&worker->broker->clients, 1, memory_order_relaxed);
     client->worker = NULL;
 }
 
