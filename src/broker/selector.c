@@ -648,7 +648,7 @@ static struct value compare(enum node_kind kind, const struct value *a, const st
 
 static struct value calculate(enum node_kind kind, const struct value *a, const struct value *b)
 {
-    int64_t whole;
+    int64_t whole = 0;
     if (!is_number(a) || !is_number(b))
         return unknown;
     if (a->kind == VALUE_WHOLE && b->kind == VALUE_WHOLE) {
