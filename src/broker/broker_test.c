@@ -290,6 +290,18 @@ static void a_list_names_every_queue_with_its_counts(void **state)
     test_broker_close(&test);
 }
 
+/* It alone looks at the disk. */
+static void the_first_worker_watches_for_clients_of_others(void **state)
+{
+    (void)state;
+    test_broker_open(&test, 2, 2, NULL, 0);
+    struct test_client *client = test_client_new(&test, 1);
+    assert_true(worker_deadline(test.workers[0]) != UINT64_MAX);
+    test_client_free(client);
+    assert_true(worker_deadline(test.workers[0]) == UINT64_MAX);
+    test_broker_close(&test);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -303,6 +315,7 @@ int main(void)
         cmocka_unit_test(deleting_a_queue_cancels_its_consumers),
         cmocka_unit_test(a_consumer_of_higher_priority_comes_first),
         cmocka_unit_test(a_get_takes_nothing_from_a_waiting_consumer),
+        cmocka_unit_test(the_first_worker_watches_for_clients_of_others),
         cmocka_unit_test(a_list_names_every_queue_with_its_counts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
