@@ -21,8 +21,8 @@ struct broker {
     struct worker *workers[WORKERS_MAX];
     /* Would shard i's log refuse an append? enum gw_err; written by its owner, read by whoever publishes. */
     atomic_int log_states[SHARDS_MAX];
+    atomic_uint clients;           /* of all workers */
     /* enum block_reason that worker i sees; all workers block when one does. */
-    atomic_uint clients;                   /* of all workers */
     atomic_uint block_reasons[WORKERS_MAX];
 };
 

@@ -3,8 +3,8 @@
 #include "base/bugs.h"
 
 #include "broker/arguments.h"
-#include "broker/schedule.h"
 #include "broker/rules.h"
+#include "broker/schedule.h"
 #include "broker/stream.h"
 #include "broker/worker_internal.h"
 #include "protocol/amqp/table.h"

@@ -44,19 +44,25 @@ static uint64_t enter(struct shard *shard, struct queue *queue, uint8_t *record,
     return seq;
 }
 
-/* Pushes one record's message to its queues and writes the sequence numbers into the record. Answers the last queue, for flow control. `behind`: bytes
- * between the targets and the content. */
+/* The message of a publish record. `behind`: bytes between the targets and the content. */
+static inline struct content content_of(const uint8_t *record, struct chunk *chunk, bool durable, uint32_t behind)
+{
+    uint32_t head = RECORD_HEADER_SIZE + load_le16(record + 10) * PUBLISH_TARGET_SIZE + behind;
+    return (struct content){
+        .chunk = chunk,
+        .offset = (uint32_t)(record - chunk->data) + head,
+        .size = load_le32(record) - head,
+        .crc = load_le32(record + 12),
+        .flags = durable ? ENTRY_PERSISTENT : 0,
+    };
+}
+
+/* Pushes one record's message to its queues and writes the sequence numbers into the record. Answers the last queue, for flow control. */
 static inline struct queue *enqueue_from(struct shard *shard, uint8_t *record, struct chunk *chunk, bool durable, uint64_t log_offset, uint32_t behind)
 {
     uint16_t count = load_le16(record + 10);
     uint8_t *target = record + RECORD_HEADER_SIZE, *contents = target + count * PUBLISH_TARGET_SIZE;
-    struct content content = {
-        .chunk = chunk,
-        .offset = (uint32_t)(contents - chunk->data) + behind,
-        .size = load_le32(record) - RECORD_HEADER_SIZE - count * PUBLISH_TARGET_SIZE - behind,
-        .crc = load_le32(record + 12),
-        .flags = durable ? ENTRY_PERSISTENT : 0,
-    };
+    const struct content content = content_of(record, chunk, durable, behind);
     struct queue *last = NULL;
     for (; target < contents; target += PUBLISH_TARGET_SIZE) {
         struct queue *queue = shard_queue(shard, load_le64(target));
@@ -83,23 +89,17 @@ static __attribute__((noinline)) struct queue *enqueue_scheduled(struct shard *s
 {
     uint16_t count = load_le16(record + 10);
     uint8_t *target = record + RECORD_HEADER_SIZE, *contents = target + count * PUBLISH_TARGET_SIZE;
-    const struct content content = {
-        .chunk = chunk,
-        .offset = (uint32_t)(contents - chunk->data),
-        .size = load_le32(record) - RECORD_HEADER_SIZE - count * PUBLISH_TARGET_SIZE,
-        .crc = load_le32(record + 12),
-        .flags = durable ? ENTRY_PERSISTENT : 0,
-    };
+    const struct content content = content_of(record, chunk, durable, 0);
     struct queue *last = NULL;
     for (; target < contents; target += PUBLISH_TARGET_SIZE) {
         struct queue *queue = shard_queue(shard, load_le64(target));
-        uint64_t seq = 0;
-        if (queue)
-            seq = queue->stream ? stream_push(queue->stream, &content, log_offset) : schedule_push(shard, queue, &content, log_offset);
-        store_le64(target + 8, seq);
-        if (queue)
-            shard_mark_dirty(shard, queue);
-        last = queue ? queue : last;
+        if (!queue) {
+            store_le64(target + 8, 0);
+            continue;
+        }
+        store_le64(target + 8, queue->stream ? stream_push(queue->stream, &content, log_offset) : schedule_push(shard, queue, &content, log_offset));
+        shard_mark_dirty(shard, queue);
+        last = queue;
     }
     return last;
 }
@@ -164,6 +164,7 @@ static void confirm_parts(struct shard *shard, const struct command_publish *com
     shard->refused_count = 0;
 }
 
+/* A run of such messages, apart from the loop of plain ones. */
 static __attribute__((noinline)) struct queue *publish_scheduled(struct shard *shard, const struct command_publish *command, uint64_t log_offset)
 {
     uint8_t *at = command->chunk->data + command->begin, *end = command->chunk->data + command->end;

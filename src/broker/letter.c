@@ -40,7 +40,8 @@ static bool is_delayed(const struct queue_entry *queue)
 static enum gw_err make_due(struct letter *letter, const struct message *message, const struct queue_entry *queue)
 {
     struct amqp_properties decoded;
-    letter->exchange = is_delayed(queue) ? delayed_exchange(queue) : NULL;
+    letter->stays = !is_delayed(queue);
+    letter->exchange = letter->stays ? NULL : delayed_exchange(queue);
     letter->persistent = amqp_properties_decode(message->properties, &decoded) && (decoded.flags & AMQP_DELIVERY_MODE) && decoded.delivery_mode == 2;
     letter->expires = decoded.flags & AMQP_EXPIRATION;
     enum gw_err err = delay_served(message->properties, &letter->properties);

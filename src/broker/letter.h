@@ -11,6 +11,7 @@ struct letter {
     struct bytes name;               /* of the exchange, whether it is there or not */
     struct bytes routing_key, properties, body;   /* they point into the message that it was made of, into the topology, or into `own` */
     uint8_t *own;                    /* properties that were made for it; NULL: none */
+    bool stays;                      /* it was only waiting for its time: it goes on in its own queue */
     bool expires;                    /* by itself: it needs a stamp */
     bool persistent;                 /* false: it need not outlive a restart where it goes, though it did where it was */
 };

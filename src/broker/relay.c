@@ -578,9 +578,8 @@ static bool fetch(struct shard *shard, struct relayed *message, const struct pla
 
 static void go_on_with_letter(struct shard *shard, struct relayed *message, const struct letter *letter, const struct place *place)
 {
-    bool own = message->reason == DISCARD_DUE && !letter->exchange && !(place->queue->settings && (place->queue->settings->flags & SETTINGS_DELAYED));
-    bool insists = own || (place->queue->settings && (place->queue->settings->flags & SETTINGS_AT_LEAST_ONCE));
-    if (!message->steps && (own ? stays(message) : letter->exchange ? decide(shard, message, letter) : GW_OK)) {
+    bool insists = letter->stays || (place->queue->settings && (place->queue->settings->flags & SETTINGS_AT_LEAST_ONCE));
+    if (!message->steps && (letter->stays ? stays(message) : letter->exchange ? decide(shard, message, letter) : GW_OK)) {
         free(message->steps);
         message->steps = NULL;
         park(shard, message);

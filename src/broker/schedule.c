@@ -107,7 +107,7 @@ enum gw_err schedule_note_block(struct queue *queue, uint64_t block, uint64_t du
 
 enum gw_err schedule_note(struct queue *queue, uint64_t seq, uint64_t due_ms)
 {
-    return schedule_note_block(queue, seq / BLOCK_SIZE, bug_enabled(BUG_DELAY_EARLY) && due_ms > 40 ? due_ms - 40 : due_ms);
+    return schedule_note_block(queue, seq / BLOCK_SIZE, due_ms);
 }
 
 /* ---- in -------------------------------------------------------------------------------------------------------------- */
@@ -115,13 +115,13 @@ enum gw_err schedule_note(struct queue *queue, uint64_t seq, uint64_t due_ms)
 uint64_t schedule_due_of(struct bytes content)
 {
     struct message message;
-    return message_read(content, &message) ? message.arrived_ms : 0;
+    uint64_t due_ms = message_read(content, &message) ? message.arrived_ms : 0;
+    return bug_enabled(BUG_DELAY_EARLY) && due_ms > 40 ? due_ms - 40 : due_ms;
 }
 
 static uint64_t due_of(const struct entry *entry)
 {
-    uint64_t due_ms = schedule_due_of(bytes_of(entry->chunk->data + entry->offset, entry->size));
-    return bug_enabled(BUG_DELAY_EARLY) && due_ms > 40 ? due_ms - 40 : due_ms;
+    return schedule_due_of(bytes_of(entry->chunk->data + entry->offset, entry->size));
 }
 
 uint64_t schedule_push(struct shard *shard, struct queue *queue, const struct content *content, uint64_t log_offset)
@@ -130,7 +130,6 @@ uint64_t schedule_push(struct shard *shard, struct queue *queue, const struct co
     uint64_t seq = lane ? lane_push(lane, content, log_offset, &shard->account, &shard->blocks) : 0;
     enum gw_err err = seq ? schedule_note(queue, seq, schedule_due_of(bytes_of(content->chunk->data + content->offset, content->size))) : GW_ERR_NOMEM;
     CHECK(!err);   /* no memory for a few hundred bytes: ending here loses nothing confirmed */
-    shard_mark_dirty(shard, queue);
     return seq;
 }
 

@@ -337,31 +337,22 @@ static uint16_t parse_unary(struct parser *parser)
     return make_of(parser, NODE_NEGATE, of, 0, 0);
 }
 
-static uint16_t parse_product(struct parser *parser)
+/* Operands with either of two signs between them, from the left; the second sign's kind follows the first one's. */
+static uint16_t parse_chain(struct parser *parser, const char *const signs[2], enum node_kind first, uint16_t (*operand)(struct parser *parser))
 {
-    uint16_t left = parse_unary(parser);
+    uint16_t left = operand(parser);
     unsigned before = parser->depth;
-    while (!parser->err && (is_sign(parser, "*") || is_sign(parser, "/")) && deeper(parser)) {
-        enum node_kind kind = is_sign(parser, "*") ? NODE_MULTIPLY : NODE_DIVIDE;
+    while (!parser->err && (is_sign(parser, signs[0]) || is_sign(parser, signs[1])) && deeper(parser)) {
+        enum node_kind kind = is_sign(parser, signs[0]) ? first : first + 1;
         advance(parser);
-        left = make_of(parser, kind, left, parse_unary(parser), 0);
+        left = make_of(parser, kind, left, operand(parser), 0);
     }
     parser->depth = before;
     return left;
 }
 
-static uint16_t parse_sum(struct parser *parser)
-{
-    uint16_t left = parse_product(parser);
-    unsigned before = parser->depth;
-    while (!parser->err && (is_sign(parser, "+") || is_sign(parser, "-")) && deeper(parser)) {
-        enum node_kind kind = is_sign(parser, "+") ? NODE_ADD : NODE_SUBTRACT;
-        advance(parser);
-        left = make_of(parser, kind, left, parse_product(parser), 0);
-    }
-    parser->depth = before;
-    return left;
-}
+static uint16_t parse_product(struct parser *parser) { return parse_chain(parser, (const char *const[]){"*", "/"}, NODE_MULTIPLY, parse_unary); }
+static uint16_t parse_sum(struct parser *parser) { return parse_chain(parser, (const char *const[]){"+", "-"}, NODE_ADD, parse_product); }
 
 static uint16_t parse_in(struct parser *parser, uint16_t left)
 {
