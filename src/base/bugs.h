@@ -43,7 +43,10 @@
     BUG(DEATH_UNCONFIRMED, "death-unconfirmed", "a dead letter leaves its queue before the other shard has it") \
     BUG(ORIGIN_FORGOTTEN, "origin-forgotten", "a restart forgets where dead letters came from") \
     BUG(DELAY_EARLY, "delay-early", "delayed messages come in half the time") \
-    BUG(STREAM_ONE_LOST, "stream-one-lost", "a restart passes over the first message that a stream's segments do not have")
+    BUG(STREAM_ONE_LOST, "stream-one-lost", "a restart passes over the first message that a stream's segments do not have") \
+    BUG(GROUP_SHARED, "group-shared", "a key goes to two consumers at a time") \
+    BUG(GROUP_RETURN_LATE, "group-return-late", "a message that came back comes after later ones of its key") \
+    BUG(GROUP_UNFAIR, "group-unfair", "the oldest message comes first where the keys should take turns")
 
 #define BUGS_OF_FEATURES BUG_PRIORITY_UPSIDE_DOWN   /* this one and those after it */
 

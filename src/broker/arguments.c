@@ -1,5 +1,6 @@
 #include "broker/arguments.h"
 
+#include "broker/group_key.h"
 #include "protocol/amqp/table.h"
 
 #include <stdarg.h>
@@ -50,12 +51,12 @@ static void describe(bool present, const struct amqp_field *field, char *text, s
 /* What is compared, in RabbitMQ's order: that decides which difference a refusal names. */
 static const char *const of_classic[] = {
     "x-expires", "x-message-ttl", "x-dead-letter-exchange", "x-dead-letter-routing-key", "x-max-length", "x-max-length-bytes", "x-max-priority", "x-overflow",
-    "x-queue-mode", "x-queue-version", "x-single-active-consumer", "x-queue-type", "x-queue-master-locator", "x-consumer-timeout", NULL,
+    "x-queue-mode", "x-queue-version", "x-single-active-consumer", "x-queue-type", "x-queue-master-locator", "x-consumer-timeout", "x-group-key", "x-group-fair", NULL,
 };
 static const char *const of_quorum[] = {
     "x-dead-letter-exchange", "x-dead-letter-routing-key", "x-dead-letter-strategy", "x-expires", "x-max-length", "x-max-length-bytes",
     "x-max-in-memory-length", "x-max-in-memory-bytes", "x-overflow", "x-single-active-consumer", "x-queue-type", "x-quorum-initial-group-size",
-    "x-delivery-limit", "x-message-ttl", "x-queue-leader-locator", "x-consumer-timeout", NULL,
+    "x-delivery-limit", "x-message-ttl", "x-queue-leader-locator", "x-consumer-timeout", "x-group-key", "x-group-fair", NULL,
 };
 static const char *const of_stream[] = {
     "x-max-length-bytes", "x-queue-type", "x-max-age", "x-stream-max-segment-size-bytes", "x-initial-cluster-size", "x-queue-leader-locator", NULL,
@@ -122,7 +123,7 @@ bool arguments_equivalent(struct bytes current, struct bytes received, enum argu
 
 enum check {
     CHECK_NOTHING, CHECK_EXPIRES, CHECK_TTL, CHECK_TEXT, CHECK_DEAD_LETTER_KEY, CHECK_NUMBER, CHECK_POSITIVE, CHECK_PRIORITY, CHECK_INTEGER, CHECK_BOOL, CHECK_VERSION,
-    CHECK_AGE, CHECK_MODE, CHECK_STRATEGY, CHECK_OVERFLOW, CHECK_LOCATOR, CHECK_TYPE,
+    CHECK_AGE, CHECK_MODE, CHECK_STRATEGY, CHECK_OVERFLOW, CHECK_LOCATOR, CHECK_TYPE, CHECK_GROUP_KEY, CHECK_GROUP_FAIR,
 };
 
 struct argument {
@@ -156,6 +157,8 @@ static const struct argument of_queue[] = {
     {"x-queue-leader-locator", CHECK_LOCATOR, EVERY},
     {"x-delivery-limit", CHECK_NOTHING, QUORUM},
     {"x-queue-master-locator", CHECK_NOTHING, CLASSIC},
+    {"x-group-key", CHECK_GROUP_KEY, CLASSIC | QUORUM},
+    {"x-group-fair", CHECK_GROUP_FAIR, CLASSIC | QUORUM},
     {NULL, CHECK_NOTHING, 0},
 };
 static const struct argument of_consumer[] = {
@@ -226,18 +229,31 @@ static bool text_valid(const struct amqp_field *field, enum check check, struct 
         return false;
     int size = field->bytes.size > SHOWN_MAX ? SHOWN_MAX : (int)field->bytes.size;
     const char *shown = (const char *)field->bytes.data;
-    struct amqp_field exchange;
+    struct amqp_field other;
     uint64_t ms;
+    unsigned where;
     switch (check) {
-    case CHECK_DEAD_LETTER_KEY: return amqp_table_find(arguments, "x-dead-letter-exchange", &exchange) || refuse(why, room, "routing_key_but_no_dlx_defined");
+    case CHECK_DEAD_LETTER_KEY: return amqp_table_find(arguments, "x-dead-letter-exchange", &other) || refuse(why, room, "routing_key_but_no_dlx_defined");
     case CHECK_AGE: return settings_parse_age(field->bytes, &ms) || refuse(why, room, "invalid_max_age");
     case CHECK_STRATEGY: return is_one_of(field, strategies) || refuse(why, room, "invalid_dlx_strategy");
     case CHECK_OVERFLOW: return is_one_of(field, overflows) || refuse(why, room, "invalid_overflow");
     case CHECK_LOCATOR: return is_one_of(field, locators) || refuse(why, room, "invalid_queue_locator_arg");
     case CHECK_MODE: return is_one_of(field, modes) || refuse(why, room, "\"unsupported queue mode '%.*s'\"", size, shown);
+    case CHECK_GROUP_KEY:
+        if (amqp_table_find(arguments, "x-max-priority", &other))
+            return refuse(why, room, "\"a queue has groups or priorities, not both\"");
+        return group_key_parse(field->bytes, &where) || refuse(why, room, "\"unsupported group key '%.*s'\"", size, shown);
     case CHECK_TYPE: return is_one_of(field, types) || refuse(why, room, "\"unsupported queue type '%.*s'\"", size, shown);
     default: return true;
     }
+}
+
+static bool fair_valid(const struct amqp_field *field, struct bytes arguments, char *why, size_t room)
+{
+    struct amqp_field key;
+    if (field->type != 't')
+        return refuse(why, room, "{unacceptable_type,%s}", amqp_field_type_name(field->type));
+    return amqp_table_find(arguments, "x-group-key", &key) || refuse(why, room, "group_fair_but_no_group_key_defined");
 }
 
 static bool value_valid(const struct amqp_field *field, enum check check, struct bytes arguments, char *why, size_t room)
@@ -245,6 +261,7 @@ static bool value_valid(const struct amqp_field *field, enum check check, struct
     switch (check) {
     case CHECK_NOTHING: return true;
     case CHECK_BOOL: return field->type == 't' || refuse(why, room, "{unacceptable_type,%s}", amqp_field_type_name(field->type));
+    case CHECK_GROUP_FAIR: return fair_valid(field, arguments, why, room);
     case CHECK_EXPIRES:
     case CHECK_TTL:
     case CHECK_NUMBER:

@@ -3,6 +3,7 @@
 #include "base/bugs.h"
 
 #include "broker/arguments.h"
+#include "broker/groups.h"
 #include "broker/rules.h"
 #include "broker/schedule.h"
 #include "broker/stream.h"
@@ -209,6 +210,31 @@ static bool is_expired(const struct shard *shard, struct queue *queue, const str
     return seq < lane->seen_below && expiry_is_due(shard, queue, entry) && !bug_enabled(BUG_EXPIRED_DELIVERED);
 }
 
+/* Where the queue chooses what comes first, not every message that later ones went ahead of came back. */
+static void note_order(struct shard *shard, const struct lane *lane, uint64_t client, uint64_t seq, const struct entry *entry)
+{
+    struct command_deliver *command = outbox_last(&shard->worker->outboxes[worker_of_client(client)], COMMAND_DELIVER);
+    if (!(entry->flags & ENTRY_REDELIVERED) && seq >= lane->redelivered_below)
+        command->flags &= (uint16_t)~DELIVER_REDELIVERED;
+}
+
+/* The message is the consumer's: it holds it, and its turn is over. */
+static inline __attribute__((always_inline)) void served(struct shard *shard, struct queue *queue, struct lane *lane, struct consumer *consumer, uint64_t seq,
+                                                         struct block_slot *slot, struct entry *entry)
+{
+    consumer->window -= (int64_t)entry->size + DELIVERY_OVERHEAD;
+    if (consumer->no_ack) {
+        shard_take_away(shard, queue, lane, seq, slot, entry, false);
+    } else {
+        lane_hold(lane, seq, slot, entry, consumer->handle);
+        consumer->unacked++;
+    }
+    if (may_get_more(consumer))
+        queue->active = consumer->next;
+    else
+        deactivate(queue, consumer);
+}
+
 static inline __attribute__((always_inline)) void serve_as(struct shard *shard, struct queue *queue, bool ruled)
 {
     while (queue->active) {
@@ -231,18 +257,21 @@ static inline __attribute__((always_inline)) void serve_as(struct shard *shard, 
             return;
         if (ruled)
             note_delivery(shard, queue, lane, consumer, seq, entry);
-        consumer->window -= (int64_t)entry->size + DELIVERY_OVERHEAD;
-        if (consumer->no_ack) {
-            shard_take_away(shard, queue, lane, seq, slot, entry, false);
-        } else {
-            lane_hold(lane, seq, slot, entry, consumer->handle);
-            consumer->unacked++;
-        }
-        if (may_get_more(consumer))
-            queue->active = consumer->next;
-        else
-            deactivate(queue, consumer);
+        served(shard, queue, lane, consumer, seq, slot, entry);
     }
+}
+
+struct consumer *consumer_next(const struct queue *queue) { return next_consumer(queue); }
+
+bool consumer_give(struct shard *shard, struct queue *queue, struct consumer *consumer, uint64_t seq, struct block_slot *slot, struct entry *entry)
+{
+    struct lane *lane = queue_lane(queue, seq);
+    if (!deliver(shard, queue, lane, consumer, seq, entry))
+        return false;
+    note_order(shard, lane, consumer->client, seq, entry);
+    note_delivery(shard, queue, lane, consumer, seq, entry);
+    served(shard, queue, lane, consumer, seq, slot, entry);
+    return true;
 }
 
 /* Every consumer of a stream gets what it has not had yet. */
@@ -255,7 +284,10 @@ static void serve_stream(struct queue *queue)
 /* Apart, so that what plain queues pay does not depend on it. */
 static __attribute__((noinline)) void serve_ruled(struct shard *shard, struct queue *queue)
 {
-    serve_as(shard, queue, true);
+    if (queue->groups)
+        groups_serve(shard, queue);
+    else
+        serve_as(shard, queue, true);
 }
 
 static inline void serve(struct shard *shard, struct queue *queue)
@@ -305,11 +337,46 @@ static struct command_answer *answer_client(struct shard *shard, uint64_t client
     return answer;
 }
 
+/* A get's message was delivered: it is held, or gone. */
+static void got(struct shard *shard, struct queue *queue, struct lane *lane, uint64_t client, bool no_ack, uint64_t seq, struct block_slot *slot, struct entry *entry)
+{
+    struct command_deliver *command = outbox_last(&shard->worker->outboxes[worker_of_client(client)], COMMAND_DELIVER);
+    command->flags |= DELIVER_GET;
+    if (no_ack)
+        shard_take_away(shard, queue, lane, seq, slot, entry, false);
+    else
+        lane_hold(lane, seq, slot, entry, 0);
+    command->messages_left = (uint32_t)queue_totals(queue).ready;
+}
+
+/* The same as try_get where the queue's groups choose. */
+static bool try_get_group(struct shard *shard, struct queue *queue, struct consumer *holder, uint64_t serial)
+{
+    struct group_pick pick;
+    enum group_answer answer = groups_get(shard, queue, holder->no_ack, &pick);
+    if (answer == GROUP_WAIT)
+        return false;
+    if (answer == GROUP_FOUND && !deliver(shard, queue, &queue->lane, holder, pick.seq, pick.entry)) {
+        groups_not_given(queue, &pick, holder->no_ack);
+        answer = GROUP_NONE;
+    }
+    if (answer == GROUP_FOUND) {
+        note_order(shard, &queue->lane, holder->client, pick.seq, pick.entry);
+        note_delivery(shard, queue, &queue->lane, holder, pick.seq, pick.entry);
+        got(shard, queue, &queue->lane, holder->client, holder->no_ack, pick.seq, pick.slot, pick.entry);
+        groups_gave(queue, &pick, 0, holder->no_ack);
+    }
+    answer_client(shard, holder->client, serial, REQUEST_GET, holder->channel, holder->number)->empty = answer != GROUP_FOUND;
+    return true;
+}
+
 /* True: answered. False: its block must be loaded first. */
 static bool try_get(struct shard *shard, struct queue *queue, uint64_t client, uint64_t serial, uint16_t channel, uint32_t tag, bool no_ack)
 {
     uint64_t seq;
     struct block_slot *slot;
+    if (UNLIKELY(queue->groups != NULL))
+        return try_get_group(shard, queue, &(struct consumer){.client = client, .number = tag, .channel = channel, .no_ack = no_ack}, serial);
     struct lane *lane = queue_head_lane(queue);
     struct entry *entry = shard_first(shard, queue, lane, &seq, &slot);
     if (!entry && slot)
@@ -326,13 +393,7 @@ static bool try_get(struct shard *shard, struct queue *queue, uint64_t client, u
     if (entry) {
         if (UNLIKELY(queue->ruled))
             note_delivery(shard, queue, lane, &(struct consumer){.client = client, .no_ack = no_ack}, seq, entry);
-        struct command_deliver *command = outbox_last(&shard->worker->outboxes[worker_of_client(client)], COMMAND_DELIVER);
-        command->flags |= DELIVER_GET;
-        if (no_ack)
-            shard_take_away(shard, queue, lane, seq, slot, entry, false);
-        else
-            lane_hold(lane, seq, slot, entry, 0);
-        command->messages_left = (uint32_t)queue_totals(queue).ready;
+        got(shard, queue, lane, client, no_ack, seq, slot, entry);
     }
     /* The answer closes the request; with a message it only says so. */
     answer_client(shard, client, serial, REQUEST_GET, channel, tag)->empty = !entry;
@@ -466,6 +527,8 @@ void shard_cancel_consumer(struct shard *shard, struct consumer *consumer)
 {
     struct queue *queue = consumer->queue;
     deactivate(queue, consumer);
+    if (UNLIKELY(queue->groups != NULL))
+        groups_consumer_gone(queue, consumer);
     if (consumer->all_next)
         consumer->all_next->all_previous = consumer->all_previous;
     if (consumer->all_previous)

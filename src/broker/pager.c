@@ -167,6 +167,12 @@ static bool is_end(const struct lane *lane, uint64_t number)
     return number == lane->head / BLOCK_SIZE || number == lane->next_seq / BLOCK_SIZE;
 }
 
+void shard_unload_block(struct shard *shard, struct lane *lane, struct block_slot *slot)
+{
+    if (slot->state == SLOT_SPILLED && has_bodies(slot))
+        page_out(shard, lane, slot);
+}
+
 /* False: the disk has enough to write for now. */
 static bool page_out_lane(struct shard *shard, struct queue *queue, struct lane *lane, uint64_t target, bool ends)
 {

@@ -11,6 +11,7 @@
 #define QUEUE_LEVELS (QUEUE_PRIORITIES + 1u)   /* priorities, and LEVEL_SCHEDULED */
 
 struct consumer;
+struct groups;
 struct schedule;
 struct pending_get;
 struct queue_rules;
@@ -43,6 +44,7 @@ struct queue {
     uint64_t progress_us;              /* when a consumer last made room */
     uint64_t timer_us;                 /* when it is to be looked at, monotonic; see timers.h */
     uint32_t timer_place;              /* in the shard's heap, from 1; 0: it is in none */
+    struct groups *groups;             /* x-group-key; NULL: it has none, see groups.h */
     struct schedule *schedule;         /* what is not due yet; NULL: nothing ever was, see schedule.h */
     uint32_t relayed;                  /* messages that the relay holds */
     bool dirty, unused_told;

@@ -1,6 +1,7 @@
 #include "broker/relay.h"
 #include "base/bugs.h"
 
+#include "broker/groups.h"
 #include "broker/rules.h"
 #include "broker/worker_internal.h"
 
@@ -35,6 +36,8 @@ void relay_show(struct shard *shard, const struct relay_target *targets, uint32_
             continue;
         if (ok) {
             lane_requeue(lane, targets[i].seq, slot, entry, false);
+            if (queue->groups)
+                groups_returned(queue, targets[i].seq, entry);
             queue_occupied(queue, seq_level(targets[i].seq));
             shard_mark_dirty(shard, queue);
         } else {

@@ -1,12 +1,13 @@
 #include "broker/rules.h"
 
+#include "broker/groups.h"
 #include "broker/relay.h"
 #include "broker/worker_internal.h"
 #include "store/message.h"
 
 #include <stdlib.h>
 
-#define RULING (SETTINGS_MESSAGE_TTL | SETTINGS_EXPIRES | SETTINGS_LIMITED | SETTINGS_DELIVERY_LIMIT | SETTINGS_SINGLE_ACTIVE)
+#define RULING (SETTINGS_MESSAGE_TTL | SETTINGS_EXPIRES | SETTINGS_LIMITED | SETTINGS_DELIVERY_LIMIT | SETTINGS_SINGLE_ACTIVE | SETTINGS_GROUPS)
 
 static bool demand_something(const struct queue_settings *settings)
 {
@@ -25,6 +26,7 @@ void rules_set(struct shard *shard, struct queue *queue, const struct queue_sett
     } else {
         queue->ruled &= RULED_BY_MESSAGES;
     }
+    groups_set(shard, queue);
     /* Times are judged anew, and bytes counted anew if they were not, or were forgotten meanwhile. */
     bool counts = settings && settings->type != QUEUE_STREAM && (settings->flags & SETTINGS_MAX_LENGTH_BYTES);
     for (struct lane *lane; (lane = queue_next_ready_lane(queue, &at));) {
@@ -41,6 +43,7 @@ void rules_free(struct queue *queue)
 {
     struct queue_rules *rules = queue->rules;
     uint32_t cursor = 0;
+    groups_free(queue);
     if (!rules)
         return;
     for (void *returned; (returned = map_next(&rules->returns, &cursor));)
@@ -102,12 +105,16 @@ void rules_returned(struct queue *queue, const struct lane *lane, uint64_t seq, 
 {
     if (seq < lane->counted_below && queue->rules)
         queue->rules->body_bytes += entry->chunk ? body_of(bytes_of(entry->chunk->data + entry->offset, entry->size)) : entry->body;
+    if (queue->groups)
+        groups_returned(queue, seq, entry);
 }
 
 void rules_ended(struct queue *queue, uint64_t seq)
 {
     if (queue->rules && queue->rules->returns.count)
         returns_forget(queue, seq);
+    if (queue->groups)
+        groups_ended(queue, seq);
 }
 
 void rules_give_up(struct shard *shard, struct queue *queue, struct lane *lane, uint64_t seq, struct block_slot *slot, struct entry *entry,
@@ -115,12 +122,16 @@ void rules_give_up(struct shard *shard, struct queue *queue, struct lane *lane, 
 {
     rules_leaves(queue, lane, seq, entry);
     rules_ended(queue, seq);
+    if (queue->groups)
+        groups_given_up(queue, seq);
     shard_discard(shard, queue, lane, seq, slot, entry, false, reason);
 }
 
 void rules_purged(struct shard *shard, struct queue *queue)
 {
     struct queue_rules *rules = queue->rules;
+    if (queue->groups)
+        groups_forget(queue);
     if (!rules)
         return;
     rules->body_bytes = 0;

@@ -6,6 +6,7 @@
  *   overflow.c       queues that are full
  *   returns.c        how often messages came back
  *   single_active.c  one consumer at a time
+ *   groups.c         one consumer at a time for each key, see groups.h
  */
 #ifndef BROKER_RULES_H
 #define BROKER_RULES_H

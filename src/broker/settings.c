@@ -1,5 +1,6 @@
 #include "broker/settings.h"
 
+#include "broker/group_key.h"
 #include "protocol/amqp/table.h"
 
 #include <jansson.h>
@@ -39,6 +40,8 @@ static const struct row rows[] = {
     {"single-active-consumer", KIND_FLAG, SETTINGS_SINGLE_ACTIVE, 0, {ARGUMENT_ONLY, ARGUMENT_ONLY, NOT_THERE}},
     {"dead-letter-exchange", KIND_TEXT, SETTINGS_DEAD_LETTER, FIELD(dead_letter_exchange), {OF_ARGUMENT, OF_ARGUMENT, NOT_THERE}},
     {"dead-letter-routing-key", KIND_TEXT, SETTINGS_DEAD_LETTER_KEY, FIELD(dead_letter_routing_key), {OF_ARGUMENT, OF_ARGUMENT, NOT_THERE}},
+    {"group-key", KIND_TEXT, SETTINGS_GROUPS, FIELD(group_key), {OF_ARGUMENT, OF_ARGUMENT, NOT_THERE}},
+    {"group-fair", KIND_FLAG, SETTINGS_GROUP_FAIR, 0, {OF_ARGUMENT, OF_ARGUMENT, NOT_THERE}},
 };
 
 static const struct row priority_row = {"max-priority", KIND_NUMBER, 0, 0, {ARGUMENT_ONLY, NOT_THERE, NOT_THERE}};
@@ -119,7 +122,7 @@ static struct value of_argument(const struct row *row, struct bytes arguments)
     if (!amqp_table_find(arguments, name, &field))
         return (struct value){0};
     if (row->kind == KIND_FLAG)
-        return (struct value){.present = field.type == 't' && field.integer};
+        return (struct value){.present = field.type == 't', .number = field.type == 't' && field.integer};
     if (row->kind == KIND_NUMBER)
         return amqp_field_is_integer(&field) ? of_number(field.integer) : (struct value){0};
     return field.type == 'S' ? of_text(row->kind, field.bytes) : (struct value){0};
@@ -130,6 +133,8 @@ static struct value of_definition(const struct row *row, const json_t *definitio
     const json_t *found = json_object_get(definition, row->key);
     if (row->kind == KIND_NUMBER)
         return json_is_integer(found) ? of_number(json_integer_value(found)) : (struct value){0};
+    if (row->kind == KIND_FLAG)
+        return (struct value){.present = json_is_boolean(found), .number = json_is_true(found)};
     return json_is_string(found) ? of_text(row->kind, bytes_of(json_string_value(found), json_string_length(found))) : (struct value){0};
 }
 
@@ -193,11 +198,21 @@ static void find_dead_letter(struct queue_settings *settings, const struct sourc
     }
 }
 
+/* Priorities and groups exclude each other: an argument says the former, so the latter are a policy's. */
+static void find_groups(struct queue_settings *settings)
+{
+    unsigned where;
+    if ((settings->flags & SETTINGS_GROUPS) && !(settings->flags & SETTINGS_MAX_PRIORITY) && group_key_parse(settings->group_key, &where))
+        return;
+    settings->flags &= ~(unsigned)(SETTINGS_GROUPS | SETTINGS_GROUP_FAIR);
+    settings->group_key = (struct bytes){0};
+}
+
 static void find_all(struct queue_settings *settings, const struct sources *sources)
 {
     for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         struct value value = find(&rows[i], settings->type, sources);
-        if (!value.present)
+        if (!value.present || (rows[i].kind == KIND_FLAG && !value.number))
             continue;
         settings->flags |= rows[i].flag;
         if (rows[i].kind == KIND_TEXT)
@@ -212,27 +227,33 @@ static void find_all(struct queue_settings *settings, const struct sources *sour
         settings->max_priority = priority.number > 255 ? 255 : (unsigned)priority.number;
         settings->flags |= SETTINGS_MAX_PRIORITY;
     }
+    find_groups(settings);
     find_overflow(settings, sources);
     find_dead_letter(settings, sources);
     if ((settings->flags & SETTINGS_MESSAGE_TTL) || settings->type == QUEUE_STREAM)
         settings->flags |= SETTINGS_STAMPED;
 }
 
+static struct bytes keep_text(uint8_t **at, struct bytes from)
+{
+    struct bytes text = bytes_of(*at, from.size);
+    if (from.size)
+        memcpy(*at, from.data, from.size);
+    *at += from.size;
+    return text;
+}
+
 /* The texts move behind the settings that are kept. NULL: out of memory. */
 static struct queue_settings *keep(const struct queue_settings *from)
 {
-    struct bytes exchange = from->dead_letter_exchange, key = from->dead_letter_routing_key;
-    struct queue_settings *settings = malloc(sizeof(*settings) + exchange.size + key.size);
+    struct queue_settings *settings = malloc(sizeof(*settings) + from->dead_letter_exchange.size + from->dead_letter_routing_key.size + from->group_key.size);
     if (!settings)
         return NULL;
     *settings = *from;
     uint8_t *text = (uint8_t *)(settings + 1);
-    if (exchange.size)
-        memcpy(text, exchange.data, exchange.size);
-    if (key.size)
-        memcpy(text + exchange.size, key.data, key.size);
-    settings->dead_letter_exchange = bytes_of(text, exchange.size);
-    settings->dead_letter_routing_key = bytes_of(text + exchange.size, key.size);
+    settings->dead_letter_exchange = keep_text(&text, from->dead_letter_exchange);
+    settings->dead_letter_routing_key = keep_text(&text, from->dead_letter_routing_key);
+    settings->group_key = keep_text(&text, from->group_key);
     return settings;
 }
 
@@ -282,7 +303,8 @@ bool settings_equal(const struct queue_settings *a, const struct queue_settings 
            a->message_ttl_ms == b->message_ttl_ms && a->expires_ms == b->expires_ms && a->max_length == b->max_length &&
            a->max_length_bytes == b->max_length_bytes && a->delivery_limit == b->delivery_limit && a->consumer_timeout_ms == b->consumer_timeout_ms &&
            a->max_age_ms == b->max_age_ms && a->segment_bytes == b->segment_bytes && a->filter_bytes == b->filter_bytes &&
-           bytes_equal(a->dead_letter_exchange, b->dead_letter_exchange) && bytes_equal(a->dead_letter_routing_key, b->dead_letter_routing_key);
+           bytes_equal(a->dead_letter_exchange, b->dead_letter_exchange) && bytes_equal(a->dead_letter_routing_key, b->dead_letter_routing_key) &&
+           bytes_equal(a->group_key, b->group_key);
 }
 
 /* ---- policies ------------------------------------------------------------------------------------------------------- */
@@ -290,7 +312,7 @@ bool settings_equal(const struct queue_settings *a, const struct queue_settings 
 /* What a policy may hold: its key, what its value must be, and how RabbitMQ calls it in a refusal. */
 struct policy_row {
     const char *key, *noun;
-    enum { POLICY_TEXT, POLICY_NUMBER, POLICY_AGE, POLICY_CHOICE, POLICY_ANY } kind;
+    enum { POLICY_TEXT, POLICY_NUMBER, POLICY_AGE, POLICY_CHOICE, POLICY_FLAG, POLICY_GROUP_KEY, POLICY_ANY } kind;
     long long lowest, highest;
     const char *choices;                     /* "a|b" */
     bool for_operator;
@@ -315,6 +337,8 @@ static const struct policy_row policy_rows[] = {
     {"overflow", "overflow value", POLICY_CHOICE, 0, 0, "drop-head|reject-publish|reject-publish-dlx", true, {true, true, false}},
     {"delivery-limit", "delivery limit", POLICY_NUMBER, 0, NO_LIMIT, NULL, true, {false, true, false}},
     {"max-age", "max age", POLICY_AGE, 0, 0, NULL, false, {false, false, true}},
+    {"group-key", "group key", POLICY_GROUP_KEY, 0, 0, NULL, false, {true, true, false}},
+    {"group-fair", "group-fair value", POLICY_FLAG, 0, 0, NULL, false, {true, true, false}},
     {"queue-leader-locator", "queue leader locator value", POLICY_CHOICE, 0, 0, "client-local|balanced|random|least-leaders", false, {true, true, true}},
     {"initial-cluster-size", "cluster size", POLICY_NUMBER, 0, NO_LIMIT, NULL, false, {false, false, true}},
     {"stream-max-segment-size-bytes", "segment size", POLICY_NUMBER, 0, SEGMENT_BYTES_MAX, NULL, false, {false, false, true}},
@@ -368,10 +392,13 @@ static bool is_choice(const char *choices, const char *text)
 static bool policy_value_valid(const struct policy_row *row, const json_t *value)
 {
     uint64_t ms;
+    unsigned where;
     switch (row->kind) {
     case POLICY_TEXT: return json_is_string(value);
     case POLICY_NUMBER: return json_is_integer(value) && json_integer_value(value) >= row->lowest && json_integer_value(value) <= row->highest;
     case POLICY_AGE: return json_is_string(value) && settings_parse_age(bytes_of(json_string_value(value), json_string_length(value)), &ms);
+    case POLICY_FLAG: return json_is_boolean(value);
+    case POLICY_GROUP_KEY: return json_is_string(value) && group_key_parse(bytes_of(json_string_value(value), json_string_length(value)), &where);
     case POLICY_CHOICE: return json_is_string(value) && is_choice(row->choices, json_string_value(value));
     default: return true;
     }

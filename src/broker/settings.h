@@ -29,6 +29,7 @@ enum settings_flags {
     SETTINGS_DELIVERY_LIMIT = 128, SETTINGS_MAX_PRIORITY = 256, SETTINGS_SINGLE_ACTIVE = 512, SETTINGS_CONSUMER_TIMEOUT = 1024,
     SETTINGS_MAX_AGE = 2048, SETTINGS_SEGMENT_BYTES = 4096, SETTINGS_FILTER_BYTES = 8192,
     SETTINGS_DELAYED = 32768,            /* it is the hidden queue of a delayed exchange, see delayed.h */
+    SETTINGS_GROUPS = 1u << 17, SETTINGS_GROUP_FAIR = 1u << 18,
     SETTINGS_STAMPED = 16384,            /* the arrival time of its messages is kept, see store/message.h */
 };
 
@@ -46,7 +47,7 @@ struct queue_settings {
     uint64_t consumer_timeout_ms;        /* 0: never */
     uint64_t max_age_ms, segment_bytes;
     uint64_t filter_bytes;
-    struct bytes dead_letter_exchange, dead_letter_routing_key;   /* they lie in the settings' own memory */
+    struct bytes dead_letter_exchange, dead_letter_routing_key, group_key;   /* they lie in the settings' own memory */
 };
 
 /* `arguments`: a valid AMQP table, borrowed. `policy`, `operator_policy`: JSON text, empty when there is none, borrowed. Answers settings (free them with

@@ -16,6 +16,7 @@
 #include "base/bugs.h"
 #include "base/map.h"
 #include "broker/batch.h"
+#include "broker/group_index.h"
 #include "broker/origins.h"
 #include "broker/queue.h"
 #include "broker/stage.h"
@@ -33,6 +34,7 @@ struct consumer {
     uint64_t client;
     struct queue *queue;
     struct stream_cursor *cursor;   /* of a stream: where it is */
+    struct group_holder keys;   /* of messages that stick to it, see groups.h */
     int64_t window;             /* bytes that it may still be sent */
     uint32_t prefetch, unacked; /* messages; prefetch 0: no limit */
     int64_t priority;           /* x-priority; 0 when it has none */
@@ -276,6 +278,10 @@ void consumer_settled_many(struct shard *shard, struct consumer *consumer, uint3
 /* Has it room for another message, by its prefetch and its window? */
 bool consumer_may_get_more(const struct consumer *consumer);
 void shard_answer_gets(struct shard *shard, struct queue *queue);
+/* For queues that choose what goes to whom: the consumer whose turn it is (there is one in the ring), and the delivery of a ready message to one of them, which may
+ * go ahead of others. False: no memory; nothing happened. */
+struct consumer *consumer_next(const struct queue *queue);
+bool consumer_give(struct shard *shard, struct queue *queue, struct consumer *consumer, uint64_t seq, struct block_slot *slot, struct entry *entry);
 
 /* ---- redelivery.c ---- */
 
@@ -303,6 +309,8 @@ static inline struct entry *shard_first(struct shard *shard, struct queue *queue
         shard_load(shard, queue, lane, *slot);
     return entry;
 }
+/* A block that was read back leaves the memory again, if its image is whole. */
+void shard_unload_block(struct shard *shard, struct lane *lane, struct block_slot *slot);
 /* Forgets the ready messages of a block that is not in memory. */
 void shard_drop_paged(struct shard *shard, struct queue *queue, struct lane *lane, uint64_t block_number);
 /* While the log is replayed: a block that was spilled too early takes messages again. Reads it back before it returns. */
