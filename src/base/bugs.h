@@ -46,7 +46,10 @@
     BUG(STREAM_ONE_LOST, "stream-one-lost", "a restart passes over the first message that a stream's segments do not have") \
     BUG(GROUP_SHARED, "group-shared", "a key goes to two consumers at a time") \
     BUG(GROUP_RETURN_LATE, "group-return-late", "a message that came back comes after later ones of its key") \
-    BUG(GROUP_UNFAIR, "group-unfair", "the oldest message comes first where the keys should take turns")
+    BUG(GROUP_UNFAIR, "group-unfair", "the oldest message comes first where the keys should take turns") \
+    BUG(DEDUP_HALF_WINDOW, "dedup-half-window", "ids are known for half of their window") \
+    BUG(DEDUP_REFUSED, "dedup-refused", "the id of a message that a full queue refused is remembered") \
+    BUG(DEDUP_FORGOTTEN, "dedup-forgotten", "a restart forgets the ids that the log alone knows")
 
 #define BUGS_OF_FEATURES BUG_PRIORITY_UPSIDE_DOWN   /* this one and those after it */
 

@@ -51,12 +51,14 @@ static void describe(bool present, const struct amqp_field *field, char *text, s
 /* What is compared, in RabbitMQ's order: that decides which difference a refusal names. */
 static const char *const of_classic[] = {
     "x-expires", "x-message-ttl", "x-dead-letter-exchange", "x-dead-letter-routing-key", "x-max-length", "x-max-length-bytes", "x-max-priority", "x-overflow",
-    "x-queue-mode", "x-queue-version", "x-single-active-consumer", "x-queue-type", "x-queue-master-locator", "x-consumer-timeout", "x-group-key", "x-group-fair", NULL,
+    "x-queue-mode", "x-queue-version", "x-single-active-consumer", "x-queue-type", "x-queue-master-locator", "x-consumer-timeout", "x-group-key", "x-group-fair",
+    "x-dedup-window", "x-dedup-max", "x-dedup-header", NULL,
 };
 static const char *const of_quorum[] = {
     "x-dead-letter-exchange", "x-dead-letter-routing-key", "x-dead-letter-strategy", "x-expires", "x-max-length", "x-max-length-bytes",
     "x-max-in-memory-length", "x-max-in-memory-bytes", "x-overflow", "x-single-active-consumer", "x-queue-type", "x-quorum-initial-group-size",
-    "x-delivery-limit", "x-message-ttl", "x-queue-leader-locator", "x-consumer-timeout", "x-group-key", "x-group-fair", NULL,
+    "x-delivery-limit", "x-message-ttl", "x-queue-leader-locator", "x-consumer-timeout", "x-group-key", "x-group-fair",
+    "x-dedup-window", "x-dedup-max", "x-dedup-header", NULL,
 };
 static const char *const of_stream[] = {
     "x-max-length-bytes", "x-queue-type", "x-max-age", "x-stream-max-segment-size-bytes", "x-initial-cluster-size", "x-queue-leader-locator", NULL,
@@ -123,7 +125,7 @@ bool arguments_equivalent(struct bytes current, struct bytes received, enum argu
 
 enum check {
     CHECK_NOTHING, CHECK_EXPIRES, CHECK_TTL, CHECK_TEXT, CHECK_DEAD_LETTER_KEY, CHECK_NUMBER, CHECK_POSITIVE, CHECK_PRIORITY, CHECK_INTEGER, CHECK_BOOL, CHECK_VERSION,
-    CHECK_AGE, CHECK_MODE, CHECK_STRATEGY, CHECK_OVERFLOW, CHECK_LOCATOR, CHECK_TYPE, CHECK_GROUP_KEY, CHECK_GROUP_FAIR,
+    CHECK_AGE, CHECK_MODE, CHECK_STRATEGY, CHECK_OVERFLOW, CHECK_LOCATOR, CHECK_TYPE, CHECK_GROUP_KEY, CHECK_GROUP_FAIR, CHECK_IDS,
 };
 
 struct argument {
@@ -159,6 +161,9 @@ static const struct argument of_queue[] = {
     {"x-queue-master-locator", CHECK_NOTHING, CLASSIC},
     {"x-group-key", CHECK_GROUP_KEY, CLASSIC | QUORUM},
     {"x-group-fair", CHECK_GROUP_FAIR, CLASSIC | QUORUM},
+    {"x-dedup-window", CHECK_EXPIRES, CLASSIC | QUORUM},
+    {"x-dedup-max", CHECK_IDS, CLASSIC | QUORUM},
+    {"x-dedup-header", CHECK_TEXT, CLASSIC | QUORUM},
     {NULL, CHECK_NOTHING, 0},
 };
 static const struct argument of_consumer[] = {
@@ -206,11 +211,11 @@ static bool number_valid(const struct amqp_field *field, enum check check, char 
         return true;
     if (value < 0)
         return refuse(why, room, "{value_negative,%lld}", value);
-    if (!value && (check == CHECK_EXPIRES || check == CHECK_POSITIVE))
+    if (!value && (check == CHECK_EXPIRES || check == CHECK_POSITIVE || check == CHECK_IDS))
         return refuse(why, room, "{value_zero,0}");
     if (value > EXPIRY_MAX_MS && (check == CHECK_EXPIRES || check == CHECK_TTL))
         return refuse(why, room, "{value_too_large,%lld}", value);
-    if (value > PRIORITY_MAX && check == CHECK_PRIORITY)
+    if ((value > PRIORITY_MAX && check == CHECK_PRIORITY) || (value > SETTINGS_DEDUP_MAX && check == CHECK_IDS))
         return refuse(why, room, "{max_value_exceeded,%lld}", value);
     if ((value < 1 || value > 2) && check == CHECK_VERSION)
         return refuse(why, room, "\"unsupported queue version '%lld'\"", value);
@@ -267,6 +272,7 @@ static bool value_valid(const struct amqp_field *field, enum check check, struct
     case CHECK_NUMBER:
     case CHECK_POSITIVE:
     case CHECK_PRIORITY:
+    case CHECK_IDS:
     case CHECK_INTEGER:
     case CHECK_VERSION: return number_valid(field, check, why, room);
     default: return text_valid(field, check, arguments, why, room);

@@ -1,6 +1,7 @@
 /* Commands that look at queues, exchanges and bindings. */
 #include "broker/control.h"
 
+#include "broker/dedup.h"
 #include "broker/table_json.h"
 
 #include <stdio.h>
@@ -36,6 +37,9 @@ QUEUE_FIELD(consumers, writer_integer(writer, row->queue->consumer_count))
 QUEUE_FIELD(consumer_capacity, writer_real(writer, row->queue->active ? 1 : 0))
 QUEUE_FIELD(state, writer_string(writer, bytes_of_text("running")))
 QUEUE_FIELD(type, writer_string(writer, bytes_of_text(queue_type_name(settings_queue_type(row->entry->arguments)))))
+QUEUE_FIELD(messages_deduplicated, writer_integer(writer, row->queue->dedup ? (int64_t)row->queue->dedup->dropped : 0))
+QUEUE_FIELD(dedup_ids, writer_integer(writer, row->queue->dedup ? (int64_t)id_window_count(&row->queue->dedup->ids) : 0))
+QUEUE_FIELD(dedup_forgotten, writer_integer(writer, row->queue->dedup ? (int64_t)row->queue->dedup->forgotten : 0))
 QUEUE_FIELD(none, writer_string(writer, bytes_of_text("")))
 QUEUE_FIELD(zero, writer_integer(writer, 0))
 
@@ -107,7 +111,8 @@ static const struct control_field queue_fields[] = {
     {"messages_ready", queue_messages_ready}, {"messages_unacknowledged", queue_messages_unacknowledged}, {"message_bytes", queue_message_bytes},
     {"message_bytes_ready", queue_message_bytes}, {"consumers", queue_consumers}, {"consumer_capacity", queue_consumer_capacity},
     {"consumer_utilisation", queue_consumer_capacity}, {"pid", queue_pid}, {"owner_pid", queue_owner}, {"policy", queue_policy},
-    {"operator_policy", queue_operator_policy}, {"effective_policy_definition", queue_effective_policy}, {"nothing", queue_none}, {"zero", queue_zero},
+    {"operator_policy", queue_operator_policy}, {"effective_policy_definition", queue_effective_policy}, {"messages_deduplicated", queue_messages_deduplicated},
+    {"dedup_ids", queue_dedup_ids}, {"dedup_forgotten", queue_dedup_forgotten}, {"nothing", queue_none}, {"zero", queue_zero},
 };
 #define QUEUE_FIELD_COUNT (sizeof(queue_fields) / sizeof(queue_fields[0]))
 

@@ -2,6 +2,7 @@
 #include "broker/pending.h"
 #include "base/bugs.h"
 
+#include "broker/dedup.h"
 #include "broker/rules.h"
 #include "broker/schedule.h"
 #include "broker/stream.h"
@@ -27,6 +28,35 @@ static struct lane *lane_for(struct queue *queue, const struct content *content)
     return lane;
 }
 
+/* What has come to the lanes: 0 when the queue is full. `discard`: it took the message only to discard it. */
+static inline uint64_t take_in(struct shard *shard, struct queue *queue, uint8_t *record, const struct content *content, uint64_t log_offset, bool *discard)
+{
+    if (!overflow_admits(shard, queue, content, record, discard))
+        return 0;
+    struct lane *lane = lane_for(queue, content);
+    uint64_t seq = lane_push(lane, content, log_offset, &shard->account, &shard->blocks);
+    CHECK(seq);
+    overflow_entered(queue, lane, seq, content, *discard);
+    return seq;
+}
+
+/* The same for a queue that takes messages with the same id once. */
+static __attribute__((noinline)) uint64_t take_in_once(struct shard *shard, struct queue *queue, uint8_t *record, const struct content *content, uint64_t log_offset)
+{
+    struct dedup_look look;
+    bool discard;
+    if (record[9] & RECORD_FLAG_MOVED)
+        return take_in(shard, queue, record, content, log_offset, &discard);
+    if (dedup_is_duplicate(shard, queue, record, content, &look))
+        return 0;
+    uint64_t seq = take_in(shard, queue, record, content, log_offset, &discard);
+    if (discard)
+        record[9] |= RECORD_FLAG_DISCARDED;
+    else if (seq)
+        dedup_admitted(shard, queue, &look);
+    return seq;
+}
+
 /* A message for a queue that has settings: 0 when it does not want it. */
 static uint64_t enter(struct shard *shard, struct queue *queue, uint8_t *record, const struct content *content, uint64_t log_offset)
 {
@@ -35,12 +65,23 @@ static uint64_t enter(struct shard *shard, struct queue *queue, uint8_t *record,
         return stream_push(queue->stream, content, log_offset);
     if (UNLIKELY(queue->settings->flags & SETTINGS_DELAYED))
         return schedule_push(shard, queue, content, log_offset);
-    if (!overflow_admits(shard, queue, content, record, &discard))
+    if (UNLIKELY(queue->settings->flags & SETTINGS_DEDUP))
+        return take_in_once(shard, queue, record, content, log_offset);
+    return take_in(shard, queue, record, content, log_offset, &discard);
+}
+
+/* A message that is not due yet. */
+static uint64_t enter_schedule(struct shard *shard, struct queue *queue, const uint8_t *record, const struct content *content, uint64_t log_offset)
+{
+    struct dedup_look look;
+    if (queue->stream)   /* they keep no schedule */
+        return stream_push(queue->stream, content, log_offset);
+    if (!dedup_wanted(queue))
+        return schedule_push(shard, queue, content, log_offset);
+    if (dedup_is_duplicate(shard, queue, record, content, &look))
         return 0;
-    struct lane *lane = lane_for(queue, content);
-    uint64_t seq = lane_push(lane, content, log_offset, &shard->account, &shard->blocks);
-    CHECK(seq);
-    overflow_entered(queue, lane, seq, content, discard);
+    uint64_t seq = schedule_push(shard, queue, content, log_offset);
+    dedup_admitted(shard, queue, &look);
     return seq;
 }
 
@@ -84,7 +125,7 @@ static inline struct queue *enqueue_from(struct shard *shard, uint8_t *record, s
     return last;
 }
 
-/* The same for a message that is not due yet. Streams keep no schedule. */
+/* The same for a message that is not due yet. */
 static __attribute__((noinline)) struct queue *enqueue_scheduled(struct shard *shard, uint8_t *record, struct chunk *chunk, bool durable, uint64_t log_offset)
 {
     uint16_t count = load_le16(record + 10);
@@ -97,7 +138,7 @@ static __attribute__((noinline)) struct queue *enqueue_scheduled(struct shard *s
             store_le64(target + 8, 0);
             continue;
         }
-        store_le64(target + 8, queue->stream ? stream_push(queue->stream, &content, log_offset) : schedule_push(shard, queue, &content, log_offset));
+        store_le64(target + 8, enter_schedule(shard, queue, record, &content, log_offset));
         shard_mark_dirty(shard, queue);
         last = queue;
     }
@@ -213,6 +254,8 @@ void shard_slice(struct shard *shard, const struct command_slice *command)
     if (err && !shard->storage_failed)
         alarm_raise(shard->alarms, ALARM_WARNING, "shard %u: durable messages are refused: %s", shard->index, gw_err_text(err));
     pending_close(shard, false, !err, offset + stage_align(command->size));
-    if (err)
+    if (err) {
+        dedup_take_back_slice(shard, command);
         pending_conclude(shard, 0);
+    }
 }

@@ -11,6 +11,7 @@
 #define QUEUE_LEVELS (QUEUE_PRIORITIES + 1u)   /* priorities, and LEVEL_SCHEDULED */
 
 struct consumer;
+struct dedup;
 struct groups;
 struct schedule;
 struct pending_get;
@@ -46,6 +47,7 @@ struct queue {
     uint32_t timer_place;              /* in the shard's heap, from 1; 0: it is in none */
     struct groups *groups;             /* x-group-key; NULL: it has none, see groups.h */
     struct schedule *schedule;         /* what is not due yet; NULL: nothing ever was, see schedule.h */
+    struct dedup *dedup;               /* ids of what it took in lately; NULL: none, see dedup.h */
     uint32_t relayed;                  /* messages that the relay holds */
     bool dirty, unused_told;
     bool starved;                      /* it waits for room in the relay */

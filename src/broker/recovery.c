@@ -1,6 +1,7 @@
 /* From a data directory to a shard: its snapshot, then its log from the snapshot's cutoff on. */
 #include "broker/shard_snapshot.h"
 #include "base/bugs.h"
+#include "broker/dedup.h"
 #include "broker/relay.h"
 #include "broker/rules.h"
 #include "broker/schedule.h"
@@ -67,6 +68,14 @@ static void keep_id_used(struct shard *shard, uint64_t id)
         topology->next_queue = number + 1;
 }
 
+/* What the queue's settings are, as far as the topology is known by now. */
+static const struct queue_settings *settings_of(const struct shard *shard, uint64_t id)
+{
+    const struct topology *topology = shard->index ? &shard->worker->topology : master_topology(shard->worker->master);
+    const struct queue_entry *entry = topology_queue_by_id(topology, id);
+    return entry ? entry->settings : NULL;
+}
+
 static enum gw_err restore_publish(struct shard *shard, const struct record *record, struct chunk *chunk, uint64_t offset)
 {
     const struct content content = {
@@ -84,6 +93,8 @@ static enum gw_err restore_publish(struct shard *shard, const struct record *rec
         if (!queue || (!load_le64(target + 8) && !queue->stream))   /* 0: the queue was full and refused it */
             continue;
         enum gw_err err = restore_message(shard, queue, load_le64(target + 8), &content, offset);
+        if (!err && !queue->stream)
+            err = dedup_restore(shard, queue, settings_of(shard, id), record, offset);
         if (err)
             return err;
         expiry_note(queue, record->content);

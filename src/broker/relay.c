@@ -323,13 +323,14 @@ static enum gw_err stays(struct relayed *message)
     return GW_OK;
 }
 
-/* Will it be there after a restart, where it was and in one of its queues? A stream keeps whatever it gets, and has no gaps. */
+/* Will it be there after a restart, where it was and in one of its queues? A stream keeps whatever it gets, and has no gaps; so does one that deduplicates. */
 static bool outlives(struct shard *shard, const struct relayed *message, bool persistent)
 {
     for (uint32_t i = 0; i < message->count; i++) {
         uint64_t id = message->steps[i].target.queue;
         const struct queue_entry *queue = id & QUEUE_ID_TRANSIENT ? NULL : topology_queue_by_id(&shard->worker->topology, id);
-        if (queue && (persistent || settings_type(queue->settings) == QUEUE_STREAM))
+        bool keeps = queue && queue->settings && (queue->settings->type == QUEUE_STREAM || (queue->settings->flags & SETTINGS_DEDUP));
+        if (queue && (persistent || keeps))
             return true;
     }
     return false;
@@ -433,6 +434,7 @@ static bool send(struct shard *shard, const struct relayed *message, const struc
     }
     letter_write(letter, at, arrived_ms);
     record_begin(record, (uint32_t)size, type, (uint16_t)count, durable ? crc32c(0, at, content) : 0);
+    record[9] = letter->stays ? RECORD_FLAG_MOVED : 0;
     struct command_relay *command = worker_command(worker, worker_of_shard(worker, to), COMMAND_RELAY, sizeof(*command), stage->chunk);
     command->serial = message->serial;
     command->chunk = stage->chunk;
@@ -494,6 +496,7 @@ static uint8_t *enqueue_here(struct shard *shard, struct relayed *message, const
         store_le64(at, message->steps[i].target.queue);
     letter_write(letter, at, arrived_ms);
     record_begin(record, (uint32_t)size, RECORD_PUBLISH, (uint16_t)(end - first), crc32c(0, at, content));
+    record[9] = letter->stays ? RECORD_FLAG_MOVED : 0;
     relay_enqueue(shard, record, stage->chunk, true);
     stage_advance(stage, size);
     for (uint32_t i = first; i < end; i++) {
@@ -523,8 +526,9 @@ static bool is_placed_here(struct shard *shard, const struct relayed *message)
 /* The queues in this shard get it in the same record that settles it. False: the log takes nothing now. */
 static bool move(struct shard *shard, struct relayed *message, const struct letter *letter, bool insists)
 {
+    uint64_t dropped = shard->dedup.dropped;
     uint8_t *publish = log_state(shard->log) ? NULL : enqueue_here(shard, message, letter);
-    if (!publish || (insists && !is_placed_here(shard, message)))
+    if (!publish || (insists && !is_placed_here(shard, message) && shard->dedup.dropped == dropped))
         return false;   /* or they are full */
     uint32_t publish_size = load_le32(publish), settle_size = RECORD_HEADER_SIZE + SETTLE_TARGET_SIZE;
     uint32_t size = RECORD_HEADER_SIZE + publish_size + settle_size;

@@ -1,6 +1,7 @@
 #include "broker/relay.h"
 #include "base/bugs.h"
 
+#include "broker/dedup.h"
 #include "broker/groups.h"
 #include "broker/rules.h"
 #include "broker/worker_internal.h"
@@ -41,6 +42,8 @@ void relay_show(struct shard *shard, const struct relay_target *targets, uint32_
             queue_occupied(queue, seq_level(targets[i].seq));
             shard_mark_dirty(shard, queue);
         } else {
+            if (queue->dedup && entry->chunk)
+                dedup_take_back(shard, queue, bytes_of(entry->chunk->data + entry->offset, entry->size));
             rules_leaves(queue, lane, targets[i].seq, entry);
             shard_remove(shard, lane, targets[i].seq, slot, entry, true);
         }
@@ -133,11 +136,12 @@ void relay_arrived(struct shard *shard, const struct command_relay *command)
         answer(shard, queue, command->serial, false);
         return;
     }
+    uint64_t dropped = shard->dedup.dropped;
     relay_enqueue(shard, record, command->chunk, true);
     read_origin(origin, record + RECORD_HEADER_SIZE, from);
     origin->serial = command->serial;
     relay_hide(shard, origin->targets, origin->count);
-    bool placed = relay_is_placed(shard, origin->targets, origin->count);
+    bool placed = relay_is_placed(shard, origin->targets, origin->count) || shard->dedup.dropped != dropped;   /* or its queue had it before */
     if (placed && log_record(shard, record)) {
         shard_own_pending(shard, PENDING_RELAYED, queue, seq);
         return;

@@ -41,7 +41,7 @@ static void add_queue(struct search *search, struct queue_entry *queue)
     }
     route->durable |= !(queue->id & QUEUE_ID_TRANSIENT);
     if (queue->settings) {
-        route->keeps |= queue->settings->type != QUEUE_CLASSIC;
+        route->keeps |= queue->settings->type != QUEUE_CLASSIC || (queue->settings->flags & SETTINGS_DEDUP);
         route->stamped |= (queue->settings->flags & SETTINGS_STAMPED) != 0;
         route->asks |= route->keeps || route->stamped;
     }

@@ -12,7 +12,7 @@ struct route {
     bool durable;           /* one of the queues is */
     bool cacheable;         /* depends on exchange and routing key alone */
     bool traced;            /* the vhost's firehose is on */
-    bool keeps;             /* one of the queues keeps what it gets over a restart, whatever the message says: quorum queues, streams */
+    bool keeps;             /* one of the queues keeps what it gets over a restart, whatever the message says: quorum queues, streams, those that deduplicate */
     bool stamped;           /* one of the queues wants to know when messages arrived */
     bool asks;              /* it keeps, or wants stamps */
     uint64_t *queues;

@@ -1,5 +1,6 @@
 #include "broker/rules.h"
 
+#include "broker/dedup.h"
 #include "broker/groups.h"
 #include "broker/relay.h"
 #include "broker/worker_internal.h"
@@ -18,6 +19,7 @@ void rules_set(struct shard *shard, struct queue *queue, const struct queue_sett
 {
     unsigned at = 0;
     queue->settings = settings;
+    dedup_set(queue);
     if (demand_something(settings)) {
         if (!queue->rules)
             queue->rules = calloc(1, sizeof(*queue->rules));

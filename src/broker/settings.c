@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #define SEGMENT_BYTES_MAX 3000000000ll
+#define WINDOW_MAX_MS 315360000000ll     /* ten years */
 
 /* Who counts when an argument and a policy both say something. */
 enum precedence { NOT_THERE, LOWEST, OF_ARGUMENT, OF_POLICY, ARGUMENT_ONLY };
@@ -42,6 +43,9 @@ static const struct row rows[] = {
     {"dead-letter-routing-key", KIND_TEXT, SETTINGS_DEAD_LETTER_KEY, FIELD(dead_letter_routing_key), {OF_ARGUMENT, OF_ARGUMENT, NOT_THERE}},
     {"group-key", KIND_TEXT, SETTINGS_GROUPS, FIELD(group_key), {OF_ARGUMENT, OF_ARGUMENT, NOT_THERE}},
     {"group-fair", KIND_FLAG, SETTINGS_GROUP_FAIR, 0, {OF_ARGUMENT, OF_ARGUMENT, NOT_THERE}},
+    {"dedup-window", KIND_NUMBER, SETTINGS_DEDUP, FIELD(dedup_window_ms), {LOWEST, LOWEST, NOT_THERE}},
+    {"dedup-max", KIND_NUMBER, 0, FIELD(dedup_max), {LOWEST, LOWEST, NOT_THERE}},
+    {"dedup-header", KIND_TEXT, 0, FIELD(dedup_header), {OF_ARGUMENT, OF_ARGUMENT, NOT_THERE}},
 };
 
 static const struct row priority_row = {"max-priority", KIND_NUMBER, 0, 0, {ARGUMENT_ONLY, NOT_THERE, NOT_THERE}};
@@ -208,6 +212,20 @@ static void find_groups(struct queue_settings *settings)
     settings->group_key = (struct bytes){0};
 }
 
+/* Without a window the rest means nothing. */
+static void find_dedup(struct queue_settings *settings)
+{
+    if ((settings->flags & SETTINGS_DEDUP) && settings->dedup_window_ms) {
+        if (!settings->dedup_max || settings->dedup_max > SETTINGS_DEDUP_MAX)
+            settings->dedup_max = settings->dedup_max ? SETTINGS_DEDUP_MAX : SETTINGS_DEDUP_MAX_DEFAULT;
+        settings->flags |= SETTINGS_STAMPED;
+        return;
+    }
+    settings->flags &= ~(unsigned)SETTINGS_DEDUP;
+    settings->dedup_window_ms = settings->dedup_max = 0;
+    settings->dedup_header = (struct bytes){0};
+}
+
 static void find_all(struct queue_settings *settings, const struct sources *sources)
 {
     for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -230,6 +248,7 @@ static void find_all(struct queue_settings *settings, const struct sources *sour
     find_groups(settings);
     find_overflow(settings, sources);
     find_dead_letter(settings, sources);
+    find_dedup(settings);
     if ((settings->flags & SETTINGS_MESSAGE_TTL) || settings->type == QUEUE_STREAM)
         settings->flags |= SETTINGS_STAMPED;
 }
@@ -246,7 +265,8 @@ static struct bytes keep_text(uint8_t **at, struct bytes from)
 /* The texts move behind the settings that are kept. NULL: out of memory. */
 static struct queue_settings *keep(const struct queue_settings *from)
 {
-    struct queue_settings *settings = malloc(sizeof(*settings) + from->dead_letter_exchange.size + from->dead_letter_routing_key.size + from->group_key.size);
+    struct queue_settings *settings = malloc(sizeof(*settings) + from->dead_letter_exchange.size + from->dead_letter_routing_key.size + from->group_key.size +
+                                             from->dedup_header.size);
     if (!settings)
         return NULL;
     *settings = *from;
@@ -254,6 +274,7 @@ static struct queue_settings *keep(const struct queue_settings *from)
     settings->dead_letter_exchange = keep_text(&text, from->dead_letter_exchange);
     settings->dead_letter_routing_key = keep_text(&text, from->dead_letter_routing_key);
     settings->group_key = keep_text(&text, from->group_key);
+    settings->dedup_header = keep_text(&text, from->dedup_header);
     return settings;
 }
 
@@ -304,7 +325,8 @@ bool settings_equal(const struct queue_settings *a, const struct queue_settings 
            a->max_length_bytes == b->max_length_bytes && a->delivery_limit == b->delivery_limit && a->consumer_timeout_ms == b->consumer_timeout_ms &&
            a->max_age_ms == b->max_age_ms && a->segment_bytes == b->segment_bytes && a->filter_bytes == b->filter_bytes &&
            bytes_equal(a->dead_letter_exchange, b->dead_letter_exchange) && bytes_equal(a->dead_letter_routing_key, b->dead_letter_routing_key) &&
-           bytes_equal(a->group_key, b->group_key);
+           bytes_equal(a->group_key, b->group_key) &&
+           a->dedup_window_ms == b->dedup_window_ms && a->dedup_max == b->dedup_max && bytes_equal(a->dedup_header, b->dedup_header);
 }
 
 /* ---- policies ------------------------------------------------------------------------------------------------------- */
@@ -344,6 +366,9 @@ static const struct policy_row policy_rows[] = {
     {"stream-max-segment-size-bytes", "segment size", POLICY_NUMBER, 0, SEGMENT_BYTES_MAX, NULL, false, {false, false, true}},
     {"stream-filter-size-bytes", "filter size", POLICY_NUMBER, 16, 255, NULL, false, {false, false, true}},
     {"consumer-timeout", "consumer timeout", POLICY_NUMBER, 0, NO_LIMIT, NULL, false, {true, true, false}},
+    {"dedup-window", "deduplication window", POLICY_NUMBER, 1, WINDOW_MAX_MS, NULL, true, {true, true, false}},
+    {"dedup-max", "number of ids", POLICY_NUMBER, 1, SETTINGS_DEDUP_MAX, NULL, true, {true, true, false}},
+    {"dedup-header", "header name", POLICY_TEXT, 0, 0, NULL, false, {true, true, false}},
     {"target-group-size", "target group size", POLICY_NUMBER, 1, NO_LIMIT, NULL, true, {false, true, false}},
     /* Mirrored queues were RabbitMQ's before 4.0: accepted, so that old definitions can be read, and without effect on one machine. */
     {"ha-mode", "ha-mode value", POLICY_CHOICE, 0, 0, "all|exactly|nodes", true, {true, false, false}},

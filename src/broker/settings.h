@@ -30,9 +30,12 @@ enum settings_flags {
     SETTINGS_MAX_AGE = 2048, SETTINGS_SEGMENT_BYTES = 4096, SETTINGS_FILTER_BYTES = 8192,
     SETTINGS_DELAYED = 32768,            /* it is the hidden queue of a delayed exchange, see delayed.h */
     SETTINGS_GROUPS = 1u << 17, SETTINGS_GROUP_FAIR = 1u << 18,
+    SETTINGS_DEDUP = 1u << 19,           /* it takes messages with the same id once, see dedup.h */
     SETTINGS_STAMPED = 16384,            /* the arrival time of its messages is kept, see store/message.h */
 };
 
+#define SETTINGS_DEDUP_MAX 10000000u     /* ids that a queue may remember; … */
+#define SETTINGS_DEDUP_MAX_DEFAULT 1000000u
 #define SETTINGS_LIMITED (SETTINGS_MAX_LENGTH | SETTINGS_MAX_LENGTH_BYTES)
 
 struct queue_settings {
@@ -48,6 +51,8 @@ struct queue_settings {
     uint64_t max_age_ms, segment_bytes;
     uint64_t filter_bytes;
     struct bytes dead_letter_exchange, dead_letter_routing_key, group_key;   /* they lie in the settings' own memory */
+    uint64_t dedup_window_ms, dedup_max; /* how long ids are remembered, and how many */
+    struct bytes dedup_header;           /* as well; empty: the id is the property message-id */
 };
 
 /* `arguments`: a valid AMQP table, borrowed. `policy`, `operator_policy`: JSON text, empty when there is none, borrowed. Answers settings (free them with

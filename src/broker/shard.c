@@ -1,6 +1,7 @@
 #include "broker/shard.h"
 #include "base/bugs.h"
 
+#include "broker/dedup.h"
 #include "broker/pending.h"
 #include "broker/relay.h"
 #include "broker/rules.h"
@@ -44,6 +45,7 @@ void shard_free(struct shard *shard)
             free(get);
         }
         rules_free(queue);
+        dedup_free(queue);
         if (queue->stream)
             stream_close(queue->stream);
         queue_deinit(queue, &shard->account, &shard->blocks);
@@ -110,7 +112,7 @@ enum gw_err shard_queue_create(struct shard *shard, uint64_t id, bool auto_delet
 void shard_queue_set(struct shard *shard, uint64_t id, const struct queue_settings *settings)
 {
     struct queue *queue = shard_queue(shard, id);
-    if (!queue || (!settings && !queue->settings))
+    if (!queue || (!settings && !queue->settings && !queue->dedup))
         return;
     rules_set(shard, queue, settings);
 }
@@ -172,6 +174,7 @@ void shard_queue_delete(struct shard *shard, uint64_t id)
     for (struct lane *lane; (lane = queue_next_lane(queue, &at));)
         release_segments(shard, lane);
     rules_free(queue);
+    dedup_free(queue);
     if (queue->stream)
         stream_delete(queue->stream);
     queue_deinit(queue, &shard->account, &shard->blocks);
@@ -318,8 +321,10 @@ void shard_transaction(struct shard *shard, const struct command_transaction *co
     enum gw_err err = log_append(shard->log, command->chunk, command->begin, command->size, 1, &offset);
     *pending_add(shard) = (struct pending_confirm){.end = err ? 0 : offset + stage_align(command->size), .client = command->client,
                                                    .first = command->serial, .channel = command->channel, .flags = code, .kind = PENDING_ANSWER};
-    if (err)
+    if (err) {
+        dedup_take_back_record(shard, record);
         pending_conclude(shard, 0);
+    }
 }
 
 /* ---- topology ------------------------------------------------------------------------------------------------------ */

@@ -15,6 +15,7 @@
 
 #include "base/bugs.h"
 #include "base/map.h"
+#include "base/siphash.h"
 #include "broker/batch.h"
 #include "broker/group_index.h"
 #include "broker/origins.h"
@@ -120,6 +121,13 @@ struct shard {
 
     struct withheld *withheld;
     uint32_t withheld_count, withheld_capacity;
+
+    struct {
+        struct siphash_key key;      /* of the hashes of ids, see dedup.h */
+        bool keyed;                  /* it is made */
+        uint64_t known_below;        /* while the log is replayed: the snapshot knows the ids of what lies below it */
+        uint64_t dropped;            /* duplicates so far */
+    } dedup;
 
     uint8_t **refused;               /* records of the command being done that full queues refused, in their order */
     uint32_t refused_count, refused_capacity;

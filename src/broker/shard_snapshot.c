@@ -1,5 +1,6 @@
 #include "broker/shard_snapshot.h"
 
+#include "broker/dedup.h"
 #include "broker/rules.h"
 #include "broker/schedule.h"
 #include "broker/stream.h"
@@ -9,6 +10,7 @@
 
 #define VERSION 4u
 #define BLOCK_RECORD_SIZE 32u
+#define ID_RECORD_SIZE 24u
 #define LANE_EXPIRES 0x80000000u   /* in the count of a lane's blocks: some of its messages expire by themselves */
 
 /* ---- writing ------------------------------------------------------------------------------------------------------- */
@@ -148,6 +150,41 @@ static void put_schedules(struct buffer *buffer, const struct shard *shard)
         store_le32(buffer->data + count_at, count);
 }
 
+static void put_ids_of(struct buffer *buffer, const struct queue *queue)
+{
+    put64(buffer, queue->id);
+    for (unsigned ring = 0; ring < ID_RINGS; ring++)
+        put32(buffer, (uint32_t)queue->dedup->ids.rings[ring].live);
+    for (unsigned ring = 0; ring < ID_RINGS; ring++) {
+        uint64_t place = 0;
+        for (const struct known_id *id; (id = id_window_next(&queue->dedup->ids, ring, &place));) {
+            uint8_t *at = extend(buffer, ID_RECORD_SIZE);
+            store_le64(at, id->hash.low);
+            store_le64(at + 8, id->hash.high);
+            store_le64(at + 16, id->at_ms);
+        }
+    }
+}
+
+/* The ids that queues know. All that has entered them is in the log by now, see checkpoint.c. */
+static void put_ids(struct buffer *buffer, struct shard *shard)
+{
+    const struct siphash_key *key = shard->dedup.keyed ? dedup_key(shard) : &(struct siphash_key){0};
+    put64(buffer, key->low);
+    put64(buffer, key->high);
+    put64(buffer, shard->log ? log_end(shard->log).offset : 0);
+    uint64_t count_at = buffer->size;
+    uint32_t count = 0, cursor = 0;
+    put32(buffer, 0);
+    for (const struct queue *queue; (queue = map_next(&shard->queues, &cursor));)
+        if (queue->durable && queue->dedup && id_window_count(&queue->dedup->ids)) {
+            put_ids_of(buffer, queue);
+            count++;
+        }
+    if (!buffer->failed)
+        store_le32(buffer->data + count_at, count);
+}
+
 static void put_origins(struct buffer *buffer, const struct origins *origins)
 {
     put32(buffer, origins->count);
@@ -254,6 +291,7 @@ enum gw_err shard_snapshot_write(struct shard *shard, const struct snapshot_head
     put_streams(&buffer, shard);
     put_returns(&buffer, shard);
     put_schedules(&buffer, shard);
+    put_ids(&buffer, shard);
     *blob = buffer.failed ? NULL : chunk_new(shard->worker->chunks, buffer.size);
     if (*blob)
         memcpy((*blob)->data, buffer.data, buffer.size);
@@ -452,6 +490,35 @@ static enum gw_err read_schedules(struct shard *shard, struct reader *reader)
     return reader->bad ? GW_ERR_CORRUPT : err;
 }
 
+static enum gw_err read_ids_of(struct shard *shard, struct reader *reader)
+{
+    struct queue *queue = map_get(&shard->queues, take64(reader));
+    uint32_t counts[ID_RINGS];
+    for (unsigned ring = 0; ring < ID_RINGS; ring++)
+        counts[ring] = take32(reader);
+    enum gw_err err = GW_OK;
+    for (unsigned ring = 0; ring < ID_RINGS; ring++)
+        for (uint32_t i = 0; !err && !reader->bad && i < counts[ring]; i++) {
+            const uint8_t *at = take(reader, ID_RECORD_SIZE);
+            if (queue && !reader->bad)
+                err = load_le64(at + 16) ? dedup_restore_id(queue, ring, (struct hash128){load_le64(at), load_le64(at + 8)}, load_le64(at + 16)) : GW_ERR_CORRUPT;
+        }
+    return err;
+}
+
+static enum gw_err read_ids(struct shard *shard, struct reader *reader)
+{
+    shard->dedup.key.low = take64(reader);
+    shard->dedup.key.high = take64(reader);
+    shard->dedup.keyed = shard->dedup.key.low || shard->dedup.key.high;
+    shard->dedup.known_below = take64(reader);
+    uint32_t count = take32(reader);
+    enum gw_err err = GW_OK;
+    for (uint32_t i = 0; !err && !reader->bad && i < count; i++)
+        err = read_ids_of(shard, reader);
+    return reader->bad ? GW_ERR_CORRUPT : err;
+}
+
 /* Passes over the queues, to the changes behind them, which must be applied first. */
 static void skip_queues(struct reader *reader)
 {
@@ -491,5 +558,7 @@ enum gw_err shard_snapshot_read(struct shard *shard, struct bytes blob, struct s
         err = read_returns(shard, &behind);
     if (!err)
         err = read_schedules(shard, &behind);
+    if (!err)
+        err = read_ids(shard, &behind);
     return err;
 }

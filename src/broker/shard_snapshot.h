@@ -12,6 +12,8 @@
  *       base offset (8) · end offset (8) · size (8) · highest timestamp (8)
  *   returns (4), each: queue's id (8) · sequence number (8) · how often the message came back (8)
  *   schedules (4), each: queue's id (8) · block number (8) · when its first message is due, milliseconds since 1970 (8)
+ *   ids: key of their hashes (16) · the log's end (8): those of publishes below it are all here · queues (4), each:
+ *       queue's id (8) · ids (4) · ids of what was scheduled (4), of both each: hash (16) · since when it is known, milliseconds since 1970 (8); see broker/dedup.h
  * Versions 1 to 3 were never released.
  */
 #ifndef BROKER_SHARD_SNAPSHOT_H

@@ -58,6 +58,10 @@ enum record_type {
 #define RECORD_FLAG_TRANSIENT 1u
 /* Of a publish: it is not due before the time that its message is stamped with. Its sequence numbers say so too. */
 #define RECORD_FLAG_SCHEDULED 8u
+/* Of a publish that the broker makes: its queue has had the message before, and the id is known. */
+#define RECORD_FLAG_MOVED 16u
+/* Of a publish: one of its queues was full and took it only to discard it. */
+#define RECORD_FLAG_DISCARDED 32u
 
 /* A record's fields after decoding; head and content point into the record's bytes. */
 struct record {
