@@ -119,6 +119,7 @@ def test_what_a_full_queue_refuses_may_be_sent_again(channel, name):
 def test_a_transaction_is_judged_when_it_is_committed(channel, connect, name):
     queue = name("q")
     channel.queue_declare(queue, durable=True, arguments=WINDOW)
+    channel.confirm_delivery()
     transactional = connect().channel()
     transactional.tx_select()
     for message_id in "aab":
