@@ -1,7 +1,7 @@
 /* Messages through a session, a shard and a session, without a socket, a disk or a clock: for counting what a message costs. Prints nothing; count it with
  * bench/instructions.
  *
- *   hot_path MESSAGES plain|persistent|ack|ttl|priority
+ *   hot_path MESSAGES plain|persistent|ack|ttl|priority|group|group-fair
  */
 #include "broker/broker.h"
 #include "broker/worker.h"
@@ -91,6 +91,10 @@ static struct session *connect(struct fixture *f)
     return session;
 }
 
+/* Persistent, keyed, and acknowledged. */
+static bool has_groups(const char *kind) { return strncmp(kind, "group", 5) == 0; }
+static bool acknowledges(const char *kind) { return strcmp(kind, "ack") == 0 || has_groups(kind); }
+
 static void declare(struct fixture *f, struct session *session, const char *kind)
 {
     uint8_t room[256];
@@ -101,10 +105,14 @@ static void declare(struct fixture *f, struct session *session, const char *kind
         amqp_table_put_int(&writer, "x-message-ttl", 600000);
     if (strcmp(kind, "priority") == 0)
         amqp_table_put_int(&writer, "x-max-priority", 10);
+    if (has_groups(kind))
+        amqp_table_put_text(&writer, "x-group-key", bytes_of_text("tenant"));
+    if (strcmp(kind, "group-fair") == 0)
+        amqp_table_put_bool(&writer, "x-group-fair", true);
     CHECK(amqp_table_finish(&writer, &table));
     struct amqp_value declare[AMQP_QUEUE_DECLARE_COUNT] = {
         [AMQP_QUEUE_DECLARE_QUEUE] = amqp_text("hot"), [AMQP_QUEUE_DECLARE_DURABLE] = amqp_number(1), [AMQP_QUEUE_DECLARE_ARGUMENTS] = amqp_bytes(table)};
-    struct amqp_value consume[AMQP_BASIC_CONSUME_COUNT] = {[AMQP_BASIC_CONSUME_QUEUE] = amqp_text("hot"), [AMQP_BASIC_CONSUME_NO_ACK] = amqp_number(strcmp(kind, "ack") != 0)};
+    struct amqp_value consume[AMQP_BASIC_CONSUME_COUNT] = {[AMQP_BASIC_CONSUME_QUEUE] = amqp_text("hot"), [AMQP_BASIC_CONSUME_NO_ACK] = amqp_number(!acknowledges(kind))};
     say(f, session, 1, AMQP_QUEUE_DECLARE, declare);
     say(f, session, 1, AMQP_BASIC_CONSUME, consume);
 }
@@ -112,10 +120,19 @@ static void declare(struct fixture *f, struct session *session, const char *kind
 /* BATCH publishes, one after the other. */
 static size_t make_batch(uint8_t *at, const char *kind)
 {
-    bool persistent = strcmp(kind, "persistent") == 0 || strcmp(kind, "ack") == 0, priority = strcmp(kind, "priority") == 0;
-    uint8_t *begin = at, properties[32];
+    bool persistent = strcmp(kind, "persistent") == 0 || acknowledges(kind), priority = strcmp(kind, "priority") == 0;
+    uint8_t *begin = at, properties[64], room[64];
+    char key[16];
     for (unsigned i = 0; i < BATCH; i++) {
         struct amqp_properties values = {.flags = AMQP_DELIVERY_MODE | (priority ? AMQP_PRIORITY : 0), .delivery_mode = persistent ? 2 : 1, .priority = (uint8_t)(i % 11)};
+        if (has_groups(kind)) {
+            struct amqp_table_writer writer;
+            snprintf(key, sizeof(key), "tenant-%u", i % 50);
+            amqp_table_begin(&writer, room, sizeof(room));
+            amqp_table_put_text(&writer, "tenant", bytes_of_text(key));
+            CHECK(amqp_table_finish(&writer, &values.headers));
+            values.flags |= AMQP_HEADERS;
+        }
         size_t size = amqp_properties_encode(&values, properties, sizeof(properties));
         at += amqp_publish_frame(at, ROOM, 1, bytes_of_text(""), bytes_of_text("hot"), false);
         at = amqp_content_header_write(at, 1, 16, bytes_of(properties, size));
@@ -132,7 +149,7 @@ int main(int argc, char **argv)
     static uint8_t batch[ROOM];
     struct fixture f;
     if (argc != 3) {
-        fprintf(stderr, "usage: hot_path MESSAGES plain|persistent|ack|ttl|priority\n");
+        fprintf(stderr, "usage: hot_path MESSAGES plain|persistent|ack|ttl|priority|group|group-fair\n");
         return 2;
     }
     open_broker(&f);
@@ -143,7 +160,7 @@ int main(int argc, char **argv)
         session_feed(publisher, bytes_of(batch, size), f.now_us);
         for (unsigned i = 0; i < 2; i++)
             turn(&f, consumer);
-        if (strcmp(argv[2], "ack") == 0) {
+        if (acknowledges(argv[2])) {
             uint8_t ack[AMQP_ACK_FRAME_SIZE];
             amqp_ack_write(ack, 1, AMQP_BASIC_ACK, 0, 1);
             session_feed(consumer, bytes_of(ack, sizeof(ack)), f.now_us);

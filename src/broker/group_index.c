@@ -339,6 +339,8 @@ bool group_index_add(struct group_index *index, uint64_t seq, const uint64_t *ha
     }
     struct group *group = &index->groups[at];
     index->ready++;
+    if (at == KEYLESS && !group->first)
+        group->rank = ++index->turn;   /* those without a key take their turns as one that has come just now */
     if (!group->first) {
         group->first = group->last = node;
     } else if (late) {

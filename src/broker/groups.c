@@ -195,7 +195,7 @@ static enum look look_for_free(struct groups *groups)
     return answer;
 }
 
-/* Something will be served: is everything known that must be? */
+/* Something will be served: is everything known that must be? A fair queue looks some way ahead even if that must be read first. */
 static bool prepare(struct groups *groups)
 {
     groups->left = LOOKED_AT_MAX;
@@ -207,7 +207,7 @@ static bool prepare(struct groups *groups)
             continue;
         if (answer == LOOK_MORE)
             shard_timer(groups->shard, groups->queue, groups->shard->worker->now_us);
-        return groups->looked_below >= groups->held_below;
+        return groups->looked_below >= groups->held_below && !(groups->fair && answer == LOOK_WAIT && group_index_ready(groups->index) < FAR_AHEAD);
     }
     return true;
 }

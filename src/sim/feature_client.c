@@ -171,6 +171,10 @@ static struct bytes source_arguments(const struct chain *chain, uint8_t *room, s
         amqp_table_put_text(&writer, "x-queue-type", bytes_of_text("quorum"));
         amqp_table_put_long(&writer, "x-delivery-limit", chain->delivery_limit);
     }
+    if (chain->features & CHAIN_GROUPS)
+        amqp_table_put_text(&writer, "x-group-key", bytes_of_text("k"));
+    if (chain->features & CHAIN_GROUP_FAIR)
+        amqp_table_put_bool(&writer, "x-group-fair", true);
     if (chain->features & CHAIN_SINGLE_ACTIVE)
         amqp_table_put_bool(&writer, "x-single-active-consumer", true);
     CHECK(amqp_table_finish(&writer, &table));
@@ -234,6 +238,7 @@ static void set_up(struct feature_client *client)
         ask(client, AMQP_CONFIRM_SELECT, NULL);
         client->stream = client->world->next_stream++;
         client->order = 0;
+        memset(client->last_of_key, 0, sizeof(client->last_of_key));
         client->next_tag = 1;
         break;
     case ROLE_CONSUMER:
@@ -429,9 +434,14 @@ static struct bytes make_properties(struct feature_client *client, uint64_t numb
         properties.flags |= AMQP_PRIORITY;
         properties.priority = priority;
     }
-    if (message->delay_ms) {
+    if (message->delay_ms || message->key) {
         amqp_table_begin(&writer, table_room, sizeof(table_room));
-        amqp_table_put_int(&writer, "x-delay", (int32_t)message->delay_ms);
+        if (message->delay_ms)
+            amqp_table_put_int(&writer, "x-delay", (int32_t)message->delay_ms);
+        if (message->key && number % 2)
+            amqp_table_put_int(&writer, "k", message->key);
+        else if (message->key)   /* a number and its text are the same key */
+            amqp_table_put_text(&writer, "k", bytes_of("01234567" + message->key, 1));
         CHECK(amqp_table_finish(&writer, &properties.headers));
         properties.flags |= AMQP_HEADERS;
     }
@@ -469,6 +479,11 @@ static void publish(struct feature_client *client)
     uint32_t delay_ms = (chain->features & CHAIN_DELAY) && random_chance(world->random, 3, 4) ? (uint32_t)random_between(world->random, 1, 2000) : 0;
     uint8_t priority = chain->features & CHAIN_PRIORITY ? (uint8_t)random_below(world->random, 256) % (chain->max_priority + 2u) : 0;
     uint64_t number = feature_publish(world->model, client->part.chain, client->stream, client->order++, chain->features & CHAIN_PRIORITY ? priority : 0, ttl_ms, delay_ms);
+    if (chain->features & CHAIN_GROUPS) {
+        uint8_t key = random_chance(world->random, 1, 8) ? 0 : (uint8_t)random_between(world->random, 1, chain->keys);
+        groups_published(world->model, number, key, client->last_of_key[key]);
+        client->last_of_key[key] = number;
+    }
     struct bytes properties = make_properties(client, number, feature_message(world->model, number), own_ttl, ttl_ms, priority, room, sizeof(room));
     if (client->next_tag > client->unconfirmed_room) {
         client->unconfirmed_room = client->unconfirmed_room ? client->unconfirmed_room * 2 : 64;

@@ -34,7 +34,7 @@ uint64_t feature_publish(struct feature_model *model, unsigned chain, uint32_t s
         ttl_ms = of->ttl_ms;
     model->messages[model->count++] = (struct feature_message){
         .sent_us = model->trace->now_us, .offset = UINT64_MAX, .stream = stream, .order = order, .ttl_ms = ttl_ms, .delay_ms = delay_ms, .chain = (uint8_t)chain,
-        .priority = priority > of->max_priority ? of->max_priority : priority, .ender = FEATURE_CLIENTS_MAX};
+        .priority = priority > of->max_priority ? of->max_priority : priority, .ender = FEATURE_CLIENTS_MAX, .holder = FEATURE_CLIENTS_MAX, .returner = FEATURE_CLIENTS_MAX};
     return model->count;
 }
 
@@ -102,6 +102,8 @@ void feature_deliver(struct feature_model *model, unsigned chain, unsigned clien
                    (uint64_t)(model->trace->now_us - message->known_us - message->ttl_ms * 1000ull));
     if (!leaving)
         check_single_active(model, chain, client, arrival->number);
+    if (!leaving && (of->features & CHAIN_GROUPS))
+        groups_delivered(model, client, arrival->number);
 }
 
 static void check_death(struct feature_model *model, const struct chain *of, struct feature_message *message, const struct feature_arrival *arrival)
@@ -146,6 +148,7 @@ void feature_deliver_dead(struct feature_model *model, unsigned chain, const str
 void feature_end(struct feature_model *model, uint64_t number, enum feature_end end, unsigned client)
 {
     struct feature_message *message = feature_message(model, number);
+    groups_let_go(model, number, client, end == END_NONE);
     if (end == END_NONE) {
         message->returns++;
         message->loose = true;
@@ -166,6 +169,7 @@ void feature_lost(struct feature_model *model, unsigned client)
 void feature_gone(struct feature_model *model, unsigned client)
 {
     const struct feature_part *part = &model->plan->parts[client];
+    groups_gone(model, client);
     for (unsigned i = 0; i < CHAINS_MAX; i++)
         model->left[i] += part->role == ROLE_ADMIN || (part->role == ROLE_CONSUMER && part->chain == i);
     for (unsigned i = 0; i < CHAINS_MAX; i++)
@@ -203,6 +207,8 @@ static bool out_of_order(const struct chain *of, const struct feature_message *f
 {
     if ((of->features & CHAIN_PRIORITY) && first->priority != second->priority)
         return first->priority < second->priority;
+    if (of->features & CHAIN_GROUP_FAIR)
+        return false;
     return !(of->features & CHAIN_DELAY) && first->stream == second->stream && first->order > second->order;
 }
 
@@ -213,6 +219,8 @@ static void check_source(struct feature_model *model, const struct chain *of, co
         if (i > 0 && out_of_order(of, feature_message(model, numbers[i - 1]), message))
             trace_fail(model->trace, "priority order", "%s gives message %" PRIu64 " before %" PRIu64, of->source, numbers[i - 1], numbers[i]);
     }
+    if (of->features & CHAIN_GROUPS)
+        groups_found(model, (unsigned)(of - model->plan->chains), numbers, count);
     if ((of->features & CHAIN_DROP_HEAD) && count > of->max_length)
         trace_fail(model->trace, "overflow", "%s has %u messages, its length is %u", of->source, count, of->max_length);
 }

@@ -20,6 +20,9 @@ struct feature_message {
     uint32_t end_epoch;          /* when its end was said; 0: the broker may never have heard of it */
     uint32_t returns;            /* times that it was given back */
     uint8_t chain, priority, answer, end, ender;
+    uint8_t key;                 /* CHAIN_GROUPS: of its group; 0: it has none */
+    uint8_t holder, returner;    /* the client that has it, or gave it back last; FEATURE_CLIENTS_MAX: none */
+    uint64_t before;             /* the number of the one before it of the same connection and key; 0: none */
     bool sure;                   /* its end is on disk */
     bool dead;                   /* it was found in the dead queue at rest */
     bool buried;                 /* and acknowledged there for good */
@@ -35,6 +38,7 @@ struct feature_model {
     uint32_t epoch;              /* the broker's life, from 1 */
     unsigned active[CHAINS_MAX];        /* the client that a single active consumer is; FEATURE_CLIENTS_MAX: not known */
     uint64_t delivered, died;
+    unsigned holding[CHAINS_MAX][GROUP_KEYS_MAX][FEATURE_CLIENTS_MAX + 1];   /* messages of a key that a client holds */
     uint32_t left[CHAINS_MAX];   /* consumers that went: each may have held any message, and given it back unseen */
 };
 
@@ -81,5 +85,16 @@ void feature_found_stream(struct feature_model *model, unsigned chain, const str
 
 /* Until when time must pass so that nothing is delayed any more, microseconds. */
 uint64_t feature_due_us(const struct feature_model *model);
+
+/* ---- feature_groups.c: the keys of groups ---- */
+
+/* The message just published has that key; `last`: the one before it of the same connection and key. */
+void groups_published(struct feature_model *model, uint64_t number, uint8_t key, uint64_t last);
+void groups_delivered(struct feature_model *model, unsigned client, uint64_t number);
+/* The client has said what becomes of a message. */
+void groups_let_go(struct feature_model *model, uint64_t number, unsigned client, bool returned);
+void groups_gone(struct feature_model *model, unsigned client);
+/* What is ready at rest, in the order of delivery. */
+void groups_found(struct feature_model *model, unsigned chain, const uint64_t *numbers, unsigned count);
 
 #endif

@@ -20,6 +20,19 @@ static unsigned draw_features(struct random *random)
     return features;
 }
 
+/* Groups are drawn apart, so that seeds mean what they meant before there were any. */
+static void draw_groups(struct chain *chain, unsigned only, uint64_t seed)
+{
+    struct random random;
+    random_init(&random, seed);
+    if (only ? !(only & CHAIN_GROUPS) : (chain->features & (CHAIN_STREAM | CHAIN_PRIORITY)) || !random_chance(&random, 1, 4))
+        return;
+    chain->features = random_chance(&random, 1, 2) ? CHAIN_GROUPS : (chain->features & ~(unsigned)(CHAIN_STREAM | CHAIN_PRIORITY)) | CHAIN_GROUPS;
+    if ((!only || (only & CHAIN_GROUP_FAIR)) && random_chance(&random, 1, 3))
+        chain->features |= CHAIN_GROUP_FAIR;
+    chain->keys = (uint8_t)random_between(&random, 1, GROUP_KEYS_MAX - 1);
+}
+
 static void make_chain(struct chain *chain, unsigned number, unsigned only, struct random *random)
 {
     snprintf(chain->source, sizeof(chain->source), "source.%u", number);
@@ -44,6 +57,8 @@ void feature_plan_make(struct feature_plan *plan, const struct sim_options *opti
     plan->chain_count = (unsigned)random_between(&random, 1, CHAINS_MAX);
     for (unsigned i = 0; i < plan->chain_count; i++)
         make_chain(&plan->chains[i], i, options->only, &random);
+    for (unsigned i = 0; i < plan->chain_count; i++)
+        draw_groups(&plan->chains[i], options->only, random_mix(seed + i) ^ 0x67726f7570);
     plan->client_count = (unsigned)random_between(&random, plan->chain_count + 1, FEATURE_CLIENTS_MAX - 1);
     for (unsigned i = 0; i < plan->client_count; i++) {
         enum feature_role role = i < plan->chain_count ? ROLE_PUBLISHER : random_chance(&random, 3, 5) ? ROLE_CONSUMER : random_chance(&random, 1, 2) ? ROLE_MOURNER : ROLE_PUBLISHER;

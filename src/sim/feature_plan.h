@@ -13,6 +13,7 @@
 #define CHAINS_MAX 3u
 #define FEATURE_CLIENTS_MAX 8u
 #define NO_TTL UINT32_MAX
+#define GROUP_KEYS_MAX 8u
 
 enum chain_features {
     CHAIN_TTL = 1,               /* x-message-ttl */
@@ -24,6 +25,8 @@ enum chain_features {
     CHAIN_SINGLE_ACTIVE = 64,
     CHAIN_DELAY = 128,           /* with x-delay, to an x-delayed-message exchange or straight to the queue */
     CHAIN_STREAM = 256,          /* the source is a stream: nothing dies */
+    CHAIN_GROUPS = 512,          /* x-group-key */
+    CHAIN_GROUP_FAIR = 1024,     /* and x-group-fair */
 };
 
 struct chain {
@@ -32,6 +35,7 @@ struct chain {
     uint32_t ttl_ms;             /* CHAIN_TTL */
     uint32_t max_length, delivery_limit;
     uint8_t max_priority;
+    uint8_t keys;                /* CHAIN_GROUPS: from 1; 0 is none */
     bool keyed;                  /* x-dead-letter-routing-key; otherwise the dead queue is bound by the source's name */
 };
 
