@@ -49,7 +49,10 @@
     BUG(GROUP_UNFAIR, "group-unfair", "the oldest message comes first where the keys should take turns") \
     BUG(DEDUP_HALF_WINDOW, "dedup-half-window", "ids are known for half of their window") \
     BUG(DEDUP_REFUSED, "dedup-refused", "the id of a message that a full queue refused is remembered") \
-    BUG(DEDUP_FORGOTTEN, "dedup-forgotten", "a restart forgets the ids that the log alone knows")
+    BUG(DEDUP_FORGOTTEN, "dedup-forgotten", "a restart forgets the ids that the log alone knows") \
+    BUG(FILTER_IGNORED, "filter-ignored", "a consumer with a filter gets what does not match") \
+    BUG(FILTER_RETURN_MISSED, "filter-return-missed", "what comes back below a filter's cursor is not found again") \
+    BUG(FILTER_PASSES_WAITING, "filter-passes-waiting", "a filter goes on over a message that waits for the log")
 
 #define BUGS_OF_FEATURES BUG_PRIORITY_UPSIDE_DOWN   /* this one and those after it */
 

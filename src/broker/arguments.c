@@ -1,6 +1,7 @@
 #include "broker/arguments.h"
 
 #include "broker/group_key.h"
+#include "broker/selector.h"
 #include "protocol/amqp/table.h"
 
 #include <stdarg.h>
@@ -125,7 +126,7 @@ bool arguments_equivalent(struct bytes current, struct bytes received, enum argu
 
 enum check {
     CHECK_NOTHING, CHECK_EXPIRES, CHECK_TTL, CHECK_TEXT, CHECK_DEAD_LETTER_KEY, CHECK_NUMBER, CHECK_POSITIVE, CHECK_PRIORITY, CHECK_INTEGER, CHECK_BOOL, CHECK_VERSION,
-    CHECK_AGE, CHECK_MODE, CHECK_STRATEGY, CHECK_OVERFLOW, CHECK_LOCATOR, CHECK_TYPE, CHECK_GROUP_KEY, CHECK_GROUP_FAIR, CHECK_IDS,
+    CHECK_AGE, CHECK_MODE, CHECK_STRATEGY, CHECK_OVERFLOW, CHECK_LOCATOR, CHECK_TYPE, CHECK_GROUP_KEY, CHECK_GROUP_FAIR, CHECK_IDS, CHECK_FILTER,
 };
 
 struct argument {
@@ -170,6 +171,7 @@ static const struct argument of_consumer[] = {
     {"x-priority", CHECK_INTEGER, CLASSIC | QUORUM},
     {"x-cancel-on-ha-failover", CHECK_BOOL, CLASSIC},
     {"x-stream-offset", CHECK_NOTHING, STREAM},
+    {"x-filter", CHECK_FILTER, EVERY},
     {NULL, CHECK_NOTHING, 0},
 };
 
@@ -261,6 +263,17 @@ static bool fair_valid(const struct amqp_field *field, struct bytes arguments, c
     return amqp_table_find(arguments, "x-group-key", &key) || refuse(why, room, "group_fair_but_no_group_key_defined");
 }
 
+/* Which messages a consumer wants. */
+static bool filter_valid(const struct amqp_field *field, char *why, size_t room)
+{
+    struct selector *selector = NULL;
+    if (field->type != 'S' && field->type != 'F')
+        return refuse(why, room, "{unacceptable_type,%s}", amqp_field_type_name(field->type));
+    enum gw_err err = selector_of_field(field, &selector, why, room);
+    selector_free(selector);
+    return !err || err == GW_ERR_NOMEM;   /* without memory it is refused later, for that */
+}
+
 static bool value_valid(const struct amqp_field *field, enum check check, struct bytes arguments, char *why, size_t room)
 {
     switch (check) {
@@ -275,6 +288,7 @@ static bool value_valid(const struct amqp_field *field, enum check check, struct
     case CHECK_IDS:
     case CHECK_INTEGER:
     case CHECK_VERSION: return number_valid(field, check, why, room);
+    case CHECK_FILTER: return filter_valid(field, why, room);
     default: return text_valid(field, check, arguments, why, room);
     }
 }

@@ -3,6 +3,7 @@
 #include "base/bugs.h"
 
 #include "broker/arguments.h"
+#include "broker/filters.h"
 #include "broker/groups.h"
 #include "broker/rules.h"
 #include "broker/schedule.h"
@@ -204,12 +205,6 @@ static void note_delivery(struct shard *shard, struct queue *queue, const struct
         rules_ended(queue, seq);
 }
 
-/* A message that nobody may have any more goes; what has just come is offered first, see expiry.c. */
-static bool is_expired(const struct shard *shard, struct queue *queue, const struct lane *lane, uint64_t seq, const struct entry *entry)
-{
-    return seq < lane->seen_below && expiry_is_due(shard, queue, entry) && !bug_enabled(BUG_EXPIRED_DELIVERED);
-}
-
 /* Where the queue chooses what comes first, not every message that later ones went ahead of came back. */
 static void note_order(struct shard *shard, const struct lane *lane, uint64_t client, uint64_t seq, const struct entry *entry)
 {
@@ -244,7 +239,7 @@ static inline __attribute__((always_inline)) void serve_as(struct shard *shard, 
         struct entry *entry = shard_first(shard, queue, lane, &seq, &slot);
         if (!entry)
             return;
-        if (ruled && is_expired(shard, queue, lane, seq, entry)) {
+        if (ruled && expiry_forbids(shard, queue, lane, seq, entry)) {
             if (!rules_may_discard(shard, queue))
                 return;
             rules_give_up(shard, queue, lane, seq, slot, entry, DISCARD_EXPIRED);
@@ -286,6 +281,8 @@ static __attribute__((noinline)) void serve_ruled(struct shard *shard, struct qu
 {
     if (queue->groups)
         groups_serve(shard, queue);
+    else if (queue->ruled & RULED_BY_FILTERS)
+        filters_serve(shard, queue);
     else
         serve_as(shard, queue, true);
 }
@@ -381,7 +378,7 @@ static bool try_get(struct shard *shard, struct queue *queue, uint64_t client, u
     struct entry *entry = shard_first(shard, queue, lane, &seq, &slot);
     if (!entry && slot)
         return false;
-    if (entry && UNLIKELY(queue->ruled) && is_expired(shard, queue, lane, seq, entry))
+    if (entry && UNLIKELY(queue->ruled) && expiry_forbids(shard, queue, lane, seq, entry))
         return false;   /* it goes to the dead-letter exchange as soon as there is room for it on the way */
     if (entry && !redelivery_may_deliver(shard, queue, lane, entry, seq))
         return false;
@@ -464,6 +461,12 @@ static bool may_consume(struct shard *shard, const struct queue *queue, const st
     }
     if (queue->stream)
         return stream_may_consume(shard, request);
+    struct amqp_field filter;
+    if (queue->groups && amqp_table_find(arguments, "x-filter", &filter)) {   /* whoever is not given a message would hold up its key */
+        request_refuse(shard->worker, request, 406, "PRECONDITION_FAILED - invalid arg 'x-filter' for queue '%.*s' in vhost '%.*s': filter_but_group_key_defined",
+                       NAME(request), VHOST(shard, request));
+        return false;
+    }
     if ((request->flags & REQUEST_CHANNEL_LIMITED) && settings_type(queue->settings) == QUEUE_QUORUM) {
         request_refuse(shard->worker, request, 540, "NOT_IMPLEMENTED - queue '%.*s' in vhost '%.*s' does not support global qos", NAME(request), VHOST(shard, request));
         return false;
@@ -480,14 +483,18 @@ static bool may_consume(struct shard *shard, const struct queue *queue, const st
 static void request_consume(struct shard *shard, struct queue *queue, const struct command_request *request)
 {
     bool exclusive = request->flags & REQUEST_EXCLUSIVE;
+    struct amqp_field filter;
     if (!may_consume(shard, queue, request))
         return;
+    bool filtered = !queue->stream && amqp_table_find(request_arguments(request), "x-filter", &filter);
     struct consumer *consumer = calloc(1, sizeof(*consumer));
     if (consumer && queue->stream)
         consumer->cursor = stream_cursor_new(queue->stream, request_arguments(request));
-    if (!consumer || (queue->stream && !consumer->cursor) || !table_add(shard, consumer)) {
-        if (consumer)
+    if (!consumer || (queue->stream && !consumer->cursor) || (filtered && !filters_join(queue, consumer, &filter)) || !table_add(shard, consumer)) {
+        if (consumer) {
+            filters_leave(queue, consumer);
             stream_cursor_free(consumer->cursor);
+        }
         free(consumer);
         request_refuse(shard->worker, request, 506, "RESOURCE_ERROR - no memory for a consumer of queue '%.*s' in vhost '%.*s'", NAME(request), VHOST(shard, request));
         return;
@@ -542,6 +549,7 @@ void shard_cancel_consumer(struct shard *shard, struct consumer *consumer)
         if (next)
             reconsider(shard, next);
         expiry_used(shard, queue);
+        filters_leave(queue, consumer);
     }
     shard->consumers[consumer->handle & HANDLE_INDEX_MASK] = NULL;
     shard->consumer_count--;

@@ -110,6 +110,11 @@ static void judge_queue(struct shard *shard, struct queue *queue)
     command->id = queue->id;
 }
 
+bool expiry_forbids(const struct shard *shard, const struct queue *queue, const struct lane *lane, uint64_t seq, const struct entry *entry)
+{
+    return seq < lane->seen_below && has_times(queue) && expiry_is_due(shard, queue, entry) && !bug_enabled(BUG_EXPIRED_DELIVERED);
+}
+
 void expiry_look(struct shard *shard, struct queue *queue)
 {
     if (has_times(queue)) {

@@ -12,6 +12,7 @@
 
 struct consumer;
 struct dedup;
+struct filters;
 struct groups;
 struct schedule;
 struct pending_get;
@@ -49,6 +50,7 @@ struct queue {
     struct schedule *schedule;         /* what is not due yet; NULL: nothing ever was, see schedule.h */
     struct dedup *dedup;               /* ids of what it took in lately; NULL: none, see dedup.h */
     uint32_t relayed;                  /* messages that the relay holds */
+    struct filters *filters;           /* what consumers want of it; NULL: none ever wanted less than everything */
     bool dirty, unused_told;
     bool starved;                      /* it waits for room in the relay */
     struct queue *dirty_next;

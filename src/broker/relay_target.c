@@ -2,6 +2,7 @@
 #include "base/bugs.h"
 
 #include "broker/dedup.h"
+#include "broker/filters.h"
 #include "broker/groups.h"
 #include "broker/rules.h"
 #include "broker/worker_internal.h"
@@ -40,6 +41,8 @@ void relay_show(struct shard *shard, const struct relay_target *targets, uint32_
             if (queue->groups)
                 groups_returned(queue, targets[i].seq, entry);
             queue_occupied(queue, seq_level(targets[i].seq));
+            if (filters_apply(queue))
+                filters_returned(queue, targets[i].seq, entry);
             shard_mark_dirty(shard, queue);
         } else {
             if (queue->dedup && entry->chunk)

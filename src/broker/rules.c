@@ -26,7 +26,7 @@ void rules_set(struct shard *shard, struct queue *queue, const struct queue_sett
         CHECK(queue->rules);   /* ending here loses nothing confirmed */
         queue->ruled |= RULED_BY_SETTINGS;
     } else {
-        queue->ruled &= RULED_BY_MESSAGES;
+        queue->ruled &= (uint8_t)~RULED_BY_SETTINGS;
     }
     groups_set(shard, queue);
     /* Times are judged anew, and bytes counted anew if they were not, or were forgotten meanwhile. */
@@ -62,7 +62,7 @@ static void forget_messages(struct queue *queue)
 {
     const struct queue_totals totals = queue_totals(queue);
     if (!totals.ready && !totals.unacked)
-        queue->ruled &= RULED_BY_SETTINGS;
+        queue->ruled &= (uint8_t)~RULED_BY_MESSAGES;
 }
 
 void rules_serve(struct shard *shard, struct queue *queue)

@@ -17,6 +17,7 @@
 enum ruled {
     RULED_BY_SETTINGS = 1,
     RULED_BY_MESSAGES = 2,       /* since it was last empty, messages came in that expire by themselves */
+    RULED_BY_FILTERS = 4,        /* consumers want only some of its messages, see filters.h */
 };
 
 /* A message that came back to its queue; the queue keeps count of it. */
@@ -64,6 +65,8 @@ void expiry_note_record(struct shard *shard, const uint8_t *record);
 void expiry_note(struct queue *queue, struct bytes content);
 /* Has the time of a message come? */
 bool expiry_is_due(const struct shard *shard, const struct queue *queue, const struct entry *entry);
+/* A message that nobody may have any more; what has just come is offered first. */
+bool expiry_forbids(const struct shard *shard, const struct queue *queue, const struct lane *lane, uint64_t seq, const struct entry *entry);
 /* Discards what is due at the heads of the lanes, and has the queue looked at when the next one is. */
 void expiry_look(struct shard *shard, struct queue *queue);
 /* From now on what is in the lanes has been offered to consumers: it is judged like the rest. */

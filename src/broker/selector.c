@@ -550,6 +550,11 @@ enum gw_err selector_from_table(struct bytes table, struct selector **made, char
     return GW_OK;
 }
 
+enum gw_err selector_of_field(const struct amqp_field *field, struct selector **selector, char *why, size_t room)
+{
+    return field->type == 'S' ? selector_compile(field->bytes, selector, why, room) : selector_from_table(field->bytes, selector, why, room);
+}
+
 /* ---- matching ------------------------------------------------------------------------------------------------------------ */
 
 struct subject {

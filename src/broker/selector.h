@@ -20,6 +20,7 @@
 #define SELECTOR_DEPTH_MAX 32u      /* parentheses and operators in each other */
 #define SELECTOR_TERMS_MAX 8u
 
+struct amqp_field;
 struct selector;
 
 /* GW_ERR_INVALID: `why` says what is wrong and where; GW_ERR_LIMIT the same of what is too long or too deep; GW_ERR_NOMEM. Free with selector_free. */
@@ -27,6 +28,8 @@ enum gw_err selector_compile(struct bytes text, struct selector **selector, char
 
 /* All fields of a valid table (its payload) must be headers of the message, and equal: texts, numbers, booleans. */
 enum gw_err selector_from_table(struct bytes table, struct selector **selector, char *why, size_t room);
+/* Either of them, as a field's type says: a text or a table. */
+enum gw_err selector_of_field(const struct amqp_field *field, struct selector **selector, char *why, size_t room);
 void selector_free(struct selector *selector);
 
 bool selector_matches(const struct selector *selector, const struct message *message);

@@ -1,7 +1,8 @@
 /* How messages leave their consumers: taken, given back, given up. */
-#include "broker/rules.h"
+#include "broker/filters.h"
 #include "base/bugs.h"
 
+#include "broker/rules.h"
 #include "broker/stream.h"
 #include "broker/worker_internal.h"
 
@@ -47,8 +48,11 @@ static inline __attribute__((always_inline)) void settle_as(struct shard *shard,
     } else if (kind == SETTLE_REQUEUE || kind == SETTLE_UNDELIVERED) {
         if (ruled)
             rules_returned(queue, lane, seq, entry);
-        lane_requeue(lane, seq, slot, entry, kind == SETTLE_REQUEUE && !bug_enabled(BUG_REDELIVERED_FORGOTTEN));
+        bool filtered = ruled && filters_apply(queue);   /* then a place does not tell what was delivered before */
+        lane_requeue(lane, seq, slot, entry, (kind == SETTLE_REQUEUE || filtered) && !bug_enabled(BUG_REDELIVERED_FORGOTTEN));
         queue_occupied(queue, seq_level(seq));
+        if (filtered)
+            filters_returned(queue, seq, entry);
         if (kind == SETTLE_UNDELIVERED)
             forget_delivery(lane);
         else if (bug_enabled(BUG_REQUEUE_TO_TAIL))

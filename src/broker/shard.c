@@ -2,6 +2,7 @@
 #include "base/bugs.h"
 
 #include "broker/dedup.h"
+#include "broker/filters.h"
 #include "broker/pending.h"
 #include "broker/relay.h"
 #include "broker/rules.h"
@@ -44,6 +45,7 @@ void shard_free(struct shard *shard)
             queue->gets = get->next;
             free(get);
         }
+        filters_free(queue);
         rules_free(queue);
         dedup_free(queue);
         if (queue->stream)
@@ -109,14 +111,6 @@ enum gw_err shard_queue_create(struct shard *shard, uint64_t id, bool auto_delet
     return GW_OK;
 }
 
-void shard_queue_set(struct shard *shard, uint64_t id, const struct queue_settings *settings)
-{
-    struct queue *queue = shard_queue(shard, id);
-    if (!queue || (!settings && !queue->settings && !queue->dedup))
-        return;
-    rules_set(shard, queue, settings);
-}
-
 static void forget_dirty(struct shard *shard, struct queue *queue)
 {
     struct queue **at = &shard->dirty;
@@ -134,6 +128,28 @@ static void tell_cancelled(struct shard *shard, struct consumer *consumer)
     command->consumer = consumer->number;
     command->handle = consumer->handle;
     command->channel = consumer->channel;
+}
+
+/* A policy gives the queue message groups, which consumers with filters would hold up. */
+static void cancel_filtered(struct shard *shard, struct queue *queue)
+{
+    for (struct consumer *consumer = queue->consumers, *next; consumer; consumer = next) {
+        next = consumer->all_next;
+        if (!consumer->filter)
+            continue;
+        tell_cancelled(shard, consumer);
+        shard_cancel_consumer(shard, consumer);
+    }
+}
+
+void shard_queue_set(struct shard *shard, uint64_t id, const struct queue_settings *settings)
+{
+    struct queue *queue = shard_queue(shard, id);
+    if (!queue || (!settings && !queue->settings && !queue->dedup))
+        return;
+    rules_set(shard, queue, settings);
+    if (queue->groups && filters_apply(queue))
+        cancel_filtered(shard, queue);
 }
 
 static void release_segments(struct shard *shard, const struct lane *lane)
@@ -173,6 +189,7 @@ void shard_queue_delete(struct shard *shard, uint64_t id)
     unsigned at = 0;
     for (struct lane *lane; (lane = queue_next_lane(queue, &at));)
         release_segments(shard, lane);
+    filters_free(queue);
     rules_free(queue);
     dedup_free(queue);
     if (queue->stream)

@@ -25,6 +25,7 @@
 #include "store/log.h"
 #include "store/segment.h"
 
+struct filter;
 struct shard;
 struct topology_change;
 struct worker;
@@ -36,6 +37,7 @@ struct consumer {
     struct queue *queue;
     struct stream_cursor *cursor;   /* of a stream: where it is */
     struct group_holder keys;   /* of messages that stick to it, see groups.h */
+    struct filter *filter;      /* what it wants of another queue; NULL: anything. See filters.h */
     int64_t window;             /* bytes that it may still be sent */
     uint32_t prefetch, unacked; /* messages; prefetch 0: no limit */
     int64_t priority;           /* x-priority; 0 when it has none */

@@ -18,6 +18,7 @@
 #ifndef BROKER_STREAM_H
 #define BROKER_STREAM_H
 
+#include "broker/selector.h"
 #include "broker/shard.h"
 #include "store/message.h"
 #include "store/stream_store.h"
@@ -89,6 +90,7 @@ struct stream_cursor {
     uint32_t filter_count;          /* 0: it gets everything */
     uint64_t *hashes;               /* of the values; each with the bytes in `values` */
     struct bytes *values;
+    struct selector *selector;      /* x-filter, asked of what the above lets through; NULL: none */
 };
 
 /* ---- stream.c ---- */

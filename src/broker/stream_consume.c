@@ -114,6 +114,12 @@ struct stream_cursor *stream_cursor_new(struct stream *stream, struct bytes argu
     struct stream_cursor *cursor = calloc(1, size);
     if (!cursor)
         return NULL;
+    char why[256];
+    struct amqp_field selector;
+    if (amqp_table_find(arguments, "x-filter", &selector) && selector_of_field(&selector, &cursor->selector, why, sizeof(why))) {
+        free(cursor);
+        return NULL;
+    }
     set_offset(stream, cursor, arguments);
     if (!count)
         return cursor;
@@ -135,6 +141,7 @@ void stream_cursor_free(struct stream_cursor *cursor)
     if (!cursor)
         return;
     stream_cursor_leave(cursor);
+    selector_free(cursor->selector);
     free(cursor);
 }
 

@@ -1,6 +1,7 @@
 /* Consumers of a stream: each has a cursor; what lies on disk is read in extents that all of them share. However many consumers there are, a stream keeps at most
  * STREAM_EXTENTS of them, and what is on the way to the consumers holds the chunks for as long as it needs. */
 #include "broker/stream.h"
+#include "base/bugs.h"
 
 #include "broker/worker_internal.h"
 #include "store/stream_message.h"
@@ -11,6 +12,7 @@
 #define EXTENTS_OF_SHARD 128u   /* of all streams together, before each is kept short */
 #define EXTENTS_LEAST 2u
 #define READ_AHEAD 2u           /* extents */
+#define STEPS_A_TURN 8192u      /* messages that a consumer gets or passes over */
 
 /* ---- extents --------------------------------------------------------------------------------------------------------- */
 
@@ -275,12 +277,20 @@ static bool value_is_wanted(const struct stream_cursor *cursor, const struct mes
     return false;
 }
 
+/* Does it depend on a message whether it wants it? */
+static bool looks_at_messages(const struct stream_cursor *cursor)
+{
+    return cursor->filter_count || cursor->from_ms != INT64_MIN || cursor->selector;
+}
+
 static bool is_wanted(struct stream_cursor *cursor, const struct message *message, int64_t timestamp_ms)
 {
     if (cursor->from_ms != INT64_MIN && timestamp_ms < cursor->from_ms)
         return false;
     cursor->from_ms = INT64_MIN;
-    return !cursor->filter_count || value_is_wanted(cursor, message);
+    if (cursor->filter_count && !value_is_wanted(cursor, message))
+        return false;
+    return !cursor->selector || bug_enabled(BUG_FILTER_IGNORED) || selector_matches(cursor->selector, message);
 }
 
 /* False: no memory for the command; nothing happened. */
@@ -327,7 +337,7 @@ static bool serve_from_tail(struct stream *stream, struct consumer *consumer)
     }
     struct bytes content = bytes_of(entry->chunk->data + entry->offset, entry->size);
     bool wanted = true;
-    if (cursor->filter_count || cursor->from_ms != INT64_MIN) {
+    if (looks_at_messages(cursor)) {
         struct message message;
         CHECK(message_read(content, &message));
         wanted = is_wanted(cursor, &message, message.arrived_ms ? (int64_t)message.arrived_ms : INT64_MAX);
@@ -356,7 +366,7 @@ static bool serve_from_disk(struct stream *stream, struct consumer *consumer)
         return true;
     }
     bool wanted = true;
-    if (cursor->filter_count || cursor->from_ms != INT64_MIN) {
+    if (looks_at_messages(cursor)) {
         struct message message;
         wanted = stream_message_of(&record, &message) && is_wanted(cursor, &message, record.timestamp_ms);
     }
@@ -391,6 +401,7 @@ static bool has_share(const struct stream *stream, const struct consumer *consum
 static void serve_consumer(struct stream *stream, struct consumer *consumer)
 {
     struct stream_cursor *cursor = consumer->cursor;
+    unsigned steps = 0;
     while (consumer_may_get_more(consumer) && has_share(stream, consumer) && cursor->offset < stream->next) {
         if (cursor->offset < stream->first) {   /* retention was faster */
             stream_cursor_leave(cursor);
@@ -402,6 +413,10 @@ static void serve_consumer(struct stream *stream, struct consumer *consumer)
                                                                   : (cursor->offset = stream_tail_begin(stream), true);
         if (!served)
             return;
+        if (++steps == STEPS_A_TURN) {   /* of those that want few there may be many: others have their turn */
+            shard_timer(stream->shard, stream->queue, stream->shard->worker->now_us);
+            return;
+        }
     }
 }
 

@@ -17,7 +17,7 @@ struct settings {
     bool json, no_ack, exclusive;
     const char *directory;
     uint64_t count, timeout_ms, prefetch;
-    const char *offset;
+    const char *offset, *filter;
 };
 
 static const struct settings defaults = {.prefetch = 200};
@@ -30,6 +30,8 @@ static const struct option options[] = {
      offsetof(struct settings, prefetch), 0, 65535},
     {'o', OPTION_TEXT, "offset", "OFFSET", "of a stream: begin at first, last, next (the default), a number, or what is not older than an age, e.g. 5m",
      offsetof(struct settings, offset), 0, 0},
+    {'f', OPTION_TEXT, "filter", "CONDITION", "only messages whose headers meet an SQL condition, e.g. \"region = 'eu' AND weight > 10\"",
+     offsetof(struct settings, filter), 0, 0},
     {'j', OPTION_FLAG, "json", NULL, "write a JSON object a line: body, properties, headers, …", offsetof(struct settings, json), 0, 0},
     {'d', OPTION_TEXT, "directory", "DIR", "write every body to its own numbered file in DIR instead", offsetof(struct settings, directory), 0, 0},
     {0, OPTION_FLAG, "no-ack", NULL, "at most once: the broker forgets a message when it is sent, not when it is written",
@@ -132,17 +134,23 @@ static int consume(struct consumer *consumer)
     return consumer->settings->count && !has_all(consumer) ? EXIT_EMPTY : EXIT_DONE;
 }
 
-/* Where to begin in a stream, as a consumer's argument. */
-static bool offset_argument(const char *offset, uint8_t *room, size_t size, struct bytes *arguments)
+/* Where to begin in a stream, and what is wanted of a queue, as the consumer's arguments. */
+static bool make_arguments(const struct settings *settings, uint8_t *room, size_t size, struct bytes *arguments)
 {
     struct amqp_table_writer writer;
-    char *end;
-    unsigned long long number = strtoull(offset, &end, 10);
+    if (!settings->offset && !settings->filter)
+        return true;
     amqp_table_begin(&writer, room, size);
-    if (*end == '\0' && end != offset)
-        amqp_table_put_long(&writer, "x-stream-offset", (int64_t)number);
-    else
-        amqp_table_put_text(&writer, "x-stream-offset", bytes_of_text(offset));
+    if (settings->offset) {
+        char *end;
+        unsigned long long number = strtoull(settings->offset, &end, 10);
+        if (*end == '\0' && end != settings->offset)
+            amqp_table_put_long(&writer, "x-stream-offset", (int64_t)number);
+        else
+            amqp_table_put_text(&writer, "x-stream-offset", bytes_of_text(settings->offset));
+    }
+    if (settings->filter)
+        amqp_table_put_text(&writer, "x-filter", bytes_of_text(settings->filter));
     return amqp_table_finish(&writer, arguments);
 }
 
@@ -154,9 +162,9 @@ static bool subscribe(struct consumer *consumer, const char *queue)
     uint64_t prefetch = settings->prefetch;
     if (settings->count && (prefetch == 0 || prefetch > settings->count))
         prefetch = settings->count > 65535 ? 65535 : settings->count;
-    uint8_t room[256];
+    uint8_t room[8192];
     struct bytes arguments = {0};
-    if (settings->offset && !offset_argument(settings->offset, room, sizeof(room), &arguments))
+    if (!make_arguments(settings, room, sizeof(room), &arguments))
         return false;
     unsigned flags = (consumer->acks ? 0 : CONSUME_NO_ACK) | (settings->exclusive ? CONSUME_EXCLUSIVE : 0);
     return remote_queue_ensure(remote, queue) == GW_OK && remote_qos(remote, (uint16_t)prefetch) == GW_OK &&
@@ -199,6 +207,7 @@ const struct command consume_command = {
             "not written goes back to the queue.\n\n"
             "  godwit consume hello\n"
             "  godwit consume events --offset first\n"
+            "  godwit consume orders --filter \"region = 'eu' AND weight > 10\"\n"
             "  godwit consume jobs --json --count 10 | jq .properties\n"
             "  godwit consume pictures --directory inbox --timeout 5",
     .table = {options, sizeof options / sizeof options[0]},
