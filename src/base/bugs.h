@@ -52,7 +52,10 @@
     BUG(DEDUP_FORGOTTEN, "dedup-forgotten", "a restart forgets the ids that the log alone knows") \
     BUG(FILTER_IGNORED, "filter-ignored", "a consumer with a filter gets what does not match") \
     BUG(FILTER_RETURN_MISSED, "filter-return-missed", "what comes back below a filter's cursor is not found again") \
-    BUG(FILTER_PASSES_WAITING, "filter-passes-waiting", "a filter goes on over a message that waits for the log")
+    BUG(FILTER_PASSES_WAITING, "filter-passes-waiting", "a filter goes on over a message that waits for the log") \
+    BUG(RETRY_EARLY, "retry-early", "what came back waits half as long as it should") \
+    BUG(RETRY_UNLOGGED, "retry-unlogged", "a restart forgets how often messages came back, and when they are due") \
+    BUG(RETRY_NOT_PARKED_AGAIN, "retry-not-parked-again", "after a restart what waits comes at once")
 
 #define BUGS_OF_FEATURES BUG_PRIORITY_UPSIDE_DOWN   /* this one and those after it */
 

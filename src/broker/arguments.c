@@ -53,13 +53,13 @@ static void describe(bool present, const struct amqp_field *field, char *text, s
 static const char *const of_classic[] = {
     "x-expires", "x-message-ttl", "x-dead-letter-exchange", "x-dead-letter-routing-key", "x-max-length", "x-max-length-bytes", "x-max-priority", "x-overflow",
     "x-queue-mode", "x-queue-version", "x-single-active-consumer", "x-queue-type", "x-queue-master-locator", "x-consumer-timeout", "x-group-key", "x-group-fair",
-    "x-dedup-window", "x-dedup-max", "x-dedup-header", NULL,
+    "x-dedup-window", "x-dedup-max", "x-dedup-header", "x-retry-backoff", "x-delivery-limit", NULL,
 };
 static const char *const of_quorum[] = {
     "x-dead-letter-exchange", "x-dead-letter-routing-key", "x-dead-letter-strategy", "x-expires", "x-max-length", "x-max-length-bytes",
     "x-max-in-memory-length", "x-max-in-memory-bytes", "x-overflow", "x-single-active-consumer", "x-queue-type", "x-quorum-initial-group-size",
     "x-delivery-limit", "x-message-ttl", "x-queue-leader-locator", "x-consumer-timeout", "x-group-key", "x-group-fair",
-    "x-dedup-window", "x-dedup-max", "x-dedup-header", NULL,
+    "x-dedup-window", "x-dedup-max", "x-dedup-header", "x-retry-backoff", NULL,
 };
 static const char *const of_stream[] = {
     "x-max-length-bytes", "x-queue-type", "x-max-age", "x-stream-max-segment-size-bytes", "x-initial-cluster-size", "x-queue-leader-locator", NULL,
@@ -82,6 +82,13 @@ static bool same(const struct amqp_field *a, const struct amqp_field *b)
     case 'V': return true;
     default: return bytes_equal(a->bytes, b->bytes);
     }
+}
+
+/* Clients write the same times in many ways. */
+static bool same_backoff(const struct amqp_field *a, const struct amqp_field *b)
+{
+    struct backoff x, y;
+    return backoff_of_field(a, &x, NULL, 0) && backoff_of_field(b, &y, NULL, 0) && backoff_equal(&x, &y);
 }
 
 /* A classic queue need not say that it is one. */
@@ -116,6 +123,8 @@ bool arguments_equivalent(struct bytes current, struct bytes received, enum argu
         bool had = amqp_table_find(current, *name, &before), has = amqp_table_find(received, *name, &now);
         if ((had == has && (!had || same(&before, &now))) || says_classic(*name, had, &before, has, &now))
             continue;
+        if (had && has && strcmp(*name, "x-retry-backoff") == 0 && same_backoff(&before, &now))
+            continue;
         tell_difference(*name, what, had, &before, has, &now, difference, room);
         return false;
     }
@@ -127,6 +136,7 @@ bool arguments_equivalent(struct bytes current, struct bytes received, enum argu
 enum check {
     CHECK_NOTHING, CHECK_EXPIRES, CHECK_TTL, CHECK_TEXT, CHECK_DEAD_LETTER_KEY, CHECK_NUMBER, CHECK_POSITIVE, CHECK_PRIORITY, CHECK_INTEGER, CHECK_BOOL, CHECK_VERSION,
     CHECK_AGE, CHECK_MODE, CHECK_STRATEGY, CHECK_OVERFLOW, CHECK_LOCATOR, CHECK_TYPE, CHECK_GROUP_KEY, CHECK_GROUP_FAIR, CHECK_IDS, CHECK_FILTER,
+    CHECK_BACKOFF,
 };
 
 struct argument {
@@ -158,6 +168,7 @@ static const struct argument of_queue[] = {
     {"x-stream-filter-size-bytes", CHECK_NUMBER, EVERY},
     {"x-initial-cluster-size", CHECK_POSITIVE, STREAM},
     {"x-queue-leader-locator", CHECK_LOCATOR, EVERY},
+    {"x-retry-backoff", CHECK_BACKOFF, CLASSIC | QUORUM},
     {"x-delivery-limit", CHECK_NOTHING, QUORUM},
     {"x-queue-master-locator", CHECK_NOTHING, CLASSIC},
     {"x-group-key", CHECK_GROUP_KEY, CLASSIC | QUORUM},
@@ -276,8 +287,10 @@ static bool filter_valid(const struct amqp_field *field, char *why, size_t room)
 
 static bool value_valid(const struct amqp_field *field, enum check check, struct bytes arguments, char *why, size_t room)
 {
+    struct backoff backoff;
     switch (check) {
     case CHECK_NOTHING: return true;
+    case CHECK_BACKOFF: return backoff_of_field(field, &backoff, why, room);
     case CHECK_BOOL: return field->type == 't' || refuse(why, room, "{unacceptable_type,%s}", amqp_field_type_name(field->type));
     case CHECK_GROUP_FAIR: return fair_valid(field, arguments, why, room);
     case CHECK_EXPIRES:
@@ -312,6 +325,13 @@ static const struct argument *find_argument(const struct argument *known, struct
     return NULL;
 }
 
+/* Where messages wait before they come back, a classic queue may limit how often they do. */
+static bool is_limit_of_retries(const struct argument *argument, enum queue_type type, struct bytes arguments)
+{
+    struct amqp_field backoff;
+    return type == QUEUE_CLASSIC && strcmp(argument->name, "x-delivery-limit") == 0 && amqp_table_find(arguments, "x-retry-backoff", &backoff);
+}
+
 /* First the values of those that the type has, then whether there are others: so RabbitMQ. */
 static bool all_valid(struct bytes arguments, const struct argument *known, enum queue_type type, const char *what, char *why, size_t room)
 {
@@ -321,8 +341,13 @@ static bool all_valid(struct bytes arguments, const struct argument *known, enum
     struct amqp_field field;
     for (struct bytes rest = arguments; amqp_table_next(&rest, &field) == WIRE_OK;) {
         const struct argument *argument = find_argument(known, field.name);
-        if (argument && !(argument->types & 1u << type))
+        if (!argument || (argument->types & 1u << type))
+            continue;
+        if (!is_limit_of_retries(argument, type, arguments))
             return refuse(why, room, "invalid arg '%s' for %s of queue type rabbit_%s_queue", argument->name, what, queue_type_name(type));
+        const struct argument limit = {argument->name, CHECK_INTEGER, CLASSIC};
+        if (!argument_valid(&limit, arguments, what, why, room))
+            return false;
     }
     return true;
 }

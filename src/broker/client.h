@@ -22,7 +22,19 @@ struct transaction;
 
 /* ---- answers, and what comes unasked -------------------------------------------------------------------------------- */
 
-enum delivery_header { DELIVERY_ADDS_NOTHING, DELIVERY_ADDS_COUNT /* x-delivery-count */, DELIVERY_ADDS_OFFSET /* x-stream-offset */ };
+enum delivery_header {
+    DELIVERY_ADDS_NOTHING, DELIVERY_ADDS_COUNT /* x-delivery-count */, DELIVERY_ADDS_OFFSET /* x-stream-offset */,
+    DELIVERY_ADDS_RETRY,         /* x-delivery-count, the value's lower 56 bits, and x-retry-reason, those above: an enum retry_reason */
+};
+#define DELIVERY_REASON_SHIFT 56u
+
+/* Why a message came back, where its queue has it wait for that; logs and snapshots say it with these numbers. */
+enum retry_reason { RETRY_NONE, RETRY_REJECTED, RETRY_TIMEOUT, RETRY_CONNECTION_LOST, RETRY_CLOSED, RETRY_REASONS };
+static inline struct bytes retry_reason_name(uint64_t reason)
+{
+    static const char *const names[RETRY_REASONS] = {"", "rejected", "timeout", "connection-lost", "closed"};
+    return bytes_of_text(names[reason < RETRY_REASONS ? reason : RETRY_NONE]);
+}
 
 /* A message on its way to a consumer or as the answer to a get. Borrowed until the callback returns: copy what you need, or
  * chunk_retain(chunk) to keep `content` (see store/message.h for its layout). */
@@ -266,7 +278,10 @@ void client_release(struct client *client, struct chunk *chunk);
 
 /* ---- consuming ------------------------------------------------------------------------------------------------------ */
 
-enum settle_kind { SETTLE_ACK, SETTLE_REQUEUE, SETTLE_DISCARD /* reject without requeue */, SETTLE_UNDELIVERED /* requeue, never reached the peer */ };
+enum settle_kind {
+    SETTLE_ACK, SETTLE_REQUEUE, SETTLE_DISCARD /* reject without requeue */, SETTLE_UNDELIVERED /* requeue, never reached the peer */,
+    SETTLE_TIMED_OUT, SETTLE_LOST, SETTLE_CLOSED,   /* like SETTLE_REQUEUE: it was late, its connection was lost, its channel or connection was closed */
+};
 
 /* Settles `count` messages first_seq, first_seq + 1, … of `queue`, each of which this client holds unacknowledged. Unknown ones are
  * passed over (their queue may be gone). `transaction` NULL: at once. */

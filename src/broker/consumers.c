@@ -5,7 +5,7 @@
 #include "broker/arguments.h"
 #include "broker/filters.h"
 #include "broker/groups.h"
-#include "broker/rules.h"
+#include "broker/retry.h"
 #include "broker/schedule.h"
 #include "broker/stream.h"
 #include "broker/worker_internal.h"
@@ -197,9 +197,14 @@ static void note_delivery(struct shard *shard, struct queue *queue, const struct
 {
     struct command_deliver *command = outbox_last(&shard->worker->outboxes[worker_of_client(consumer->client)], COMMAND_DELIVER);
     bool of_get = !consumer->handle && settings_type(queue->settings) == QUEUE_QUORUM;   /* RabbitMQ tells a get of 0 too */
-    command->added_value = returns_of(queue, seq);
+    const struct returned *returned = returns_find(queue, seq);
+    command->added_value = returned ? returned->count : 0;
     if (command->added_value || of_get)
         command->added = DELIVERY_ADDS_COUNT;
+    if (returned && queue_retries(queue)) {
+        command->added = DELIVERY_ADDS_RETRY;
+        command->added_value |= (uint64_t)returned->reason << DELIVERY_REASON_SHIFT;
+    }
     rules_leaves(queue, lane, seq, entry);
     if (consumer->no_ack)
         rules_ended(queue, seq);
@@ -245,6 +250,8 @@ static inline __attribute__((always_inline)) void serve_as(struct shard *shard, 
             rules_give_up(shard, queue, lane, seq, slot, entry, DISCARD_EXPIRED);
             continue;
         }
+        if (ruled && retry_forbids(shard, queue, lane, seq, slot, entry))
+            continue;
         if (!redelivery_may_deliver(shard, queue, lane, entry, seq))
             return;
         struct consumer *consumer = next_consumer(queue);
@@ -374,8 +381,12 @@ static bool try_get(struct shard *shard, struct queue *queue, uint64_t client, u
     struct block_slot *slot;
     if (UNLIKELY(queue->groups != NULL))
         return try_get_group(shard, queue, &(struct consumer){.client = client, .number = tag, .channel = channel, .no_ack = no_ack}, serial);
-    struct lane *lane = queue_head_lane(queue);
-    struct entry *entry = shard_first(shard, queue, lane, &seq, &slot);
+    struct lane *lane;
+    struct entry *entry;
+    do {
+        lane = queue_head_lane(queue);
+        entry = shard_first(shard, queue, lane, &seq, &slot);
+    } while (entry && UNLIKELY(queue->ruled) && retry_forbids(shard, queue, lane, seq, slot, entry));
     if (!entry && slot)
         return false;
     if (entry && UNLIKELY(queue->ruled) && expiry_forbids(shard, queue, lane, seq, entry))
@@ -590,6 +601,7 @@ static void purge_lane(struct shard *shard, struct queue *queue, struct lane *la
 
 static void request_purge(struct shard *shard, struct queue *queue, const struct command_request *request)
 {
+    retry_release_all(shard, queue);   /* what waits goes too */
     uint64_t before = queue_totals(queue).ready;
     unsigned at = 0;
     for (struct lane *lane; (lane = queue_next_lane(queue, &at));)
@@ -614,7 +626,7 @@ static void request_delete(struct shard *shard, struct queue *queue, const struc
         return;
     }
     const struct queue_totals totals = queue_totals(queue);
-    if ((conditions & REQUEST_IF_EMPTY) && totals.ready) {   /* what is held unacknowledged does not count, as in RabbitMQ */
+    if ((conditions & REQUEST_IF_EMPTY) && totals.ready + retry_held(queue)) {   /* what is held unacknowledged does not count, as in RabbitMQ */
         request_refuse(shard->worker, request, 406, "PRECONDITION_FAILED - queue '%.*s' in vhost '%.*s' not empty", NAME(request), VHOST(shard, request));
         return;
     }

@@ -428,6 +428,12 @@ static enum gw_err write_properties(struct out *out, const struct rows *headers,
     return GW_OK;
 }
 
+static bool set_returns(struct rows *headers, const struct death *death)
+{
+    return (!death->returns || set_row(headers, number_row("x-delivery-count", 'l', (int64_t)death->returns))) &&
+           (!death->retry_reason.size || set_row(headers, text_row("x-retry-reason", death->retry_reason)));
+}
+
 /* Headers and deaths of the message as it goes on. */
 static bool change(const struct message *message, const struct death *death, const struct amqp_properties *old, struct rows *headers, struct deaths *deaths)
 {
@@ -450,7 +456,7 @@ static bool change(const struct message *message, const struct death *death, con
         remove_row(headers, find_row(headers, "CC"));
         remove_row(headers, find_row(headers, "BCC"));
     }
-    return ok && set_named_deaths(headers, message, death, !known) &&
+    return ok && set_named_deaths(headers, message, death, !known) && set_returns(headers, death) &&
            set_row(headers, (struct row){.name = bytes_of_text("x-death"), .type = 'A', .shape = SHAPE_DEATHS}) && sort_rows(headers);
 }
 

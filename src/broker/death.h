@@ -22,6 +22,8 @@ struct death {
     struct bytes queue;              /* the name of the queue that it died in */
     struct bytes reason;             /* "rejected", "expired", "maxlen", "delivery_limit" */
     uint64_t time_s;                 /* now, seconds since 1970 */
+    uint64_t returns;                /* how often it came back before, and why it last did: x-delivery-count, x-retry-reason; 0 and empty: they are not said */
+    struct bytes retry_reason;
     bool rerouted;                   /* it goes on with another routing key: CC and BCC do not apply any more and are taken out */
 };
 

@@ -1,7 +1,7 @@
 #include "broker/filters.h"
 #include "base/bugs.h"
 
-#include "broker/rules.h"
+#include "broker/retry.h"
 #include "broker/summary.h"
 #include "broker/worker_internal.h"
 
@@ -348,7 +348,7 @@ static enum looked look_back(struct look *look, unsigned level)
             if (expiry_forbids(look->shard, look->queue, lane, seq, entry)) {
                 if (!give_up(look, lane, seq, slot, entry))
                     return LOOKED_WAITS;
-            } else if (is_wanted(filter, entry)) {
+            } else if (is_wanted(filter, entry) && !retry_forbids(look->shard, look->queue, lane, seq, slot, entry)) {
                 look->found = (struct found){lane, seq, slot, entry};
                 return LOOKED_FOUND;
             }
@@ -378,7 +378,7 @@ static enum looked look_at_block(struct look *look, struct lane *lane, uint64_t 
             slot = lane_slot(lane, number);
             if (!slot || slot->block != block)
                 return LOOKED_NOTHING;   /* it was the block's last */
-        } else if (is_wanted(look->filter, entry)) {
+        } else if (is_wanted(look->filter, entry) && !retry_forbids(look->shard, look->queue, lane, seq, slot, entry)) {
             look->found = (struct found){lane, seq, slot, entry};
             return LOOKED_FOUND;
         }
@@ -467,8 +467,11 @@ static enum looked look_for_anything(struct look *look)
         found->entry = shard_first(look->shard, look->queue, found->lane, &found->seq, &found->slot);
         if (!found->entry)
             return LOOKED_WAITS;
-        if (!expiry_forbids(look->shard, look->queue, found->lane, found->seq, found->entry))
+        if (!expiry_forbids(look->shard, look->queue, found->lane, found->seq, found->entry)) {
+            if (retry_forbids(look->shard, look->queue, found->lane, found->seq, found->slot, found->entry))
+                continue;
             return LOOKED_FOUND;
+        }
         bool long_enough = look->steps-- <= 0;
         if (long_enough || !give_up(look, found->lane, found->seq, found->slot, found->entry)) {
             found->entry = NULL;

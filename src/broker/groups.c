@@ -3,7 +3,7 @@
 
 #include "broker/group_key.h"
 #include "broker/relay.h"
-#include "broker/rules.h"
+#include "broker/retry.h"
 #include "broker/worker_internal.h"
 
 #include <stdlib.h>
@@ -126,7 +126,8 @@ static bool take_note(struct groups *groups, const struct block *block, unsigned
     bool keyed = hash_of(groups, entry, &hash);
     if (bit_get(block->ready, i))
         return group_index_add(groups->index, seq, keyed ? &hash : NULL, false);
-    return entry->holder == RELAY_HOLDER || group_index_add_held(groups->index, seq, keyed ? &hash : NULL, entry->holder);
+    uint32_t holder = entry->holder == RETRY_HOLDER ? 0 : entry->holder;   /* what waits before it is delivered again holds up its key */
+    return entry->holder == RELAY_HOLDER || group_index_add_held(groups->index, seq, keyed ? &hash : NULL, holder);
 }
 
 enum look { LOOK_MORE, LOOK_END, LOOK_WAIT, LOOK_FULL };
@@ -230,6 +231,20 @@ static void drop(struct groups *groups, const struct group_pick *pick)
     group_index_drop(groups->index, pick->group);
 }
 
+/* A message that waits, but was not in memory when that became known: from now on it holds up its key. */
+static bool is_held_back(struct groups *groups, const struct group_pick *pick)
+{
+    struct queue *queue = groups->queue;
+    if (!queue->rules || !queue->rules->loose || !group_index_will_hold(groups->index, pick->group))
+        return false;
+    if (retry_holds_back(groups->shard, queue, &queue->lane, pick->seq, pick->slot, pick->entry)) {
+        group_index_gave(groups->index, pick->group, 0, true);
+        return true;
+    }
+    group_index_not_held(groups->index, pick->group);
+    return false;
+}
+
 /* The first message that is still there and may be had. */
 static enum group_answer pick_for(struct groups *groups, const struct group_holder *holder, struct group_pick *pick)
 {
@@ -257,6 +272,8 @@ static enum group_answer pick_for(struct groups *groups, const struct group_hold
             drop(groups, pick);
             continue;
         }
+        if (is_held_back(groups, pick))
+            continue;
         return redelivery_may_deliver(shard, queue, lane, pick->entry, pick->seq) ? GROUP_FOUND : GROUP_WAIT;
     }
     return GROUP_NONE;

@@ -13,7 +13,8 @@ static struct bytes reason_name(enum discard_reason reason)
     return bytes_of_text(names[reason]);
 }
 
-static enum gw_err make_dead(struct letter *letter, const struct message *message, const struct queue_entry *queue, enum discard_reason reason, uint64_t wall_us)
+static enum gw_err make_dead(struct letter *letter, const struct message *message, const struct queue_entry *queue, enum discard_reason reason,
+                             const struct returned *returned, uint64_t wall_us)
 {
     const struct queue_settings *settings = queue->settings;
     if (!settings || !(settings->flags & SETTINGS_DEAD_LETTER))
@@ -21,7 +22,8 @@ static enum gw_err make_dead(struct letter *letter, const struct message *messag
     letter->name = settings->dead_letter_exchange;
     letter->exchange = topology_exchange(queue->vhost, settings->dead_letter_exchange);
     const struct death death = {.queue = queue->name, .reason = reason_name(reason), .time_s = wall_us / 1000000,
-                                .rerouted = settings->flags & SETTINGS_DEAD_LETTER_KEY};
+                                .rerouted = settings->flags & SETTINGS_DEAD_LETTER_KEY,
+                                .returns = returned ? returned->count : 0, .retry_reason = retry_reason_name(returned ? returned->reason : RETRY_NONE)};
     if (death.rerouted)
         letter->routing_key = settings->dead_letter_routing_key;
     enum gw_err err = death_properties(message, &death, &letter->properties);
@@ -50,11 +52,12 @@ static enum gw_err make_due(struct letter *letter, const struct message *message
     return err == GW_ERR_INVALID ? GW_OK : err;
 }
 
-enum gw_err letter_make(struct letter *letter, const struct message *message, const struct queue_entry *queue, enum discard_reason reason, uint64_t wall_us)
+enum gw_err letter_make(struct letter *letter, const struct message *message, const struct queue_entry *queue, enum discard_reason reason,
+                        const struct returned *returned, uint64_t wall_us)
 {
     *letter = (struct letter){.name = message->exchange, .routing_key = message->routing_key, .properties = message->properties, .body = message->body,
                               .persistent = true};
-    return reason == DISCARD_DUE ? make_due(letter, message, queue) : make_dead(letter, message, queue, reason, wall_us);
+    return reason == DISCARD_DUE ? make_due(letter, message, queue) : make_dead(letter, message, queue, reason, returned, wall_us);
 }
 
 void letter_end(struct letter *letter)

@@ -2,7 +2,7 @@
 #ifndef BROKER_LETTER_H
 #define BROKER_LETTER_H
 
-#include "broker/shard.h"
+#include "broker/rules.h"
 #include "broker/topology.h"
 #include "store/message.h"
 
@@ -16,8 +16,10 @@ struct letter {
     bool persistent;                 /* false: it need not outlive a restart where it goes, though it did where it was */
 };
 
-/* `queue` gave `message` up. Borrows all of it: the letter is to be used and ended (letter_end) before any of it changes. GW_ERR_NOMEM. */
-enum gw_err letter_make(struct letter *letter, const struct message *message, const struct queue_entry *queue, enum discard_reason reason, uint64_t wall_us);
+/* `queue` gave `message` up, which came back as `returned` says (NULL: that is not of interest). Borrows all of it: the letter is to be used and
+ * ended (letter_end) before any of it changes. GW_ERR_NOMEM. */
+enum gw_err letter_make(struct letter *letter, const struct message *message, const struct queue_entry *queue, enum discard_reason reason, const struct returned *returned,
+                        uint64_t wall_us);
 void letter_end(struct letter *letter);
 
 /* Bytes that it takes as a message's content. `stamped`: with the time of its arrival. */

@@ -166,10 +166,11 @@ static enum gw_err restore_settle(struct shard *shard, const struct record *reco
 static enum gw_err restore_return(struct shard *shard, const struct record *record)
 {
     enum gw_err err = GW_OK;
-    for (const uint8_t *target = record->head.data; !err && target < record->head.data + record->head.size; target += SETTLE_TARGET_SIZE) {
+    bool parks = record->type == RECORD_PARK;
+    for (const uint8_t *target = record->head.data; !err && target < record->head.data + record->head.size; target += parks ? PARK_TARGET_SIZE : SETTLE_TARGET_SIZE) {
         struct queue *queue = shard_queue(shard, load_le64(target));
         if (queue)
-            err = returns_restore(queue, load_le64(target + 8), load_le64(target + 16));
+            err = returns_restore(queue, load_le64(target + 8), load_le64(target + 16), parks ? load_le64(target + 24) : 0, parks ? target[32] : RETRY_NONE);
         else
             keep_id_used(shard, load_le64(target));
     }
@@ -216,6 +217,7 @@ static enum gw_err replay(void *owner, const struct record *record, struct chunk
         relay_restore_forget(shard, record);
         break;
     case RECORD_RETURN:
+    case RECORD_PARK:
         err = restore_return(shard, record);
         break;
     case RECORD_TRANSACTION:

@@ -4,6 +4,7 @@
 #include "broker/death.h"
 #include "broker/delay.h"
 #include "broker/letter.h"
+#include "broker/retry.h"
 #include "broker/worker_internal.h"
 #include "protocol/amqp/copies.h"
 #include "protocol/amqp/properties.h"
@@ -379,6 +380,7 @@ static void settle(struct shard *shard, struct relayed *message)
         park(shard, message);
         return;
     }
+    rules_ended(place.queue, message->seq);
     shard_remove(shard, place.lane, message->seq, place.slot, place.entry, true);
     append(&shard->relay->settling, message);
     shard_own_pending(shard, PENDING_SETTLED, 0, 1);
@@ -398,6 +400,8 @@ void relay_settled(struct shard *shard, uint64_t count, bool ok)
 /* Nobody wants it. */
 static void drop(struct shard *shard, struct relayed *message, const struct place *place)
 {
+    if (place->entry)
+        rules_ended(place->queue, message->seq);
     if (place->entry)
         shard_take_away(shard, place->queue, place->lane, message->seq, place->slot, place->entry, true);
     finish(shard, message);
@@ -561,8 +565,10 @@ void relay_moved(struct shard *shard, uint64_t serial, bool ok)
         park(shard, message);
         return;
     }
-    if (find_place(shard, message->queue, message->seq, &place))
+    if (find_place(shard, message->queue, message->seq, &place)) {
+        rules_ended(place.queue, message->seq);
         shard_remove(shard, place.lane, message->seq, place.slot, place.entry, true);
+    }
     forget_elsewhere(shard, message);
     finish(shard, message);
 }
@@ -622,12 +628,13 @@ static bool go_on(struct shard *shard, struct relayed *message)
         return true;
     }
     const struct queue_entry *queue = topology_queue_by_id(&shard->worker->topology, message->queue);
+    const struct returned *returned = queue_retries(place.queue) ? returns_find(place.queue, message->seq) : NULL;
     struct letter letter;
     if (!queue || !message_read(bytes_of(place.entry->chunk->data + place.entry->offset, place.entry->size), &content)) {
         drop(shard, message, &place);
         return true;
     }
-    if (letter_make(&letter, &content, queue, (enum discard_reason)message->reason, shard->worker->wall_us))
+    if (letter_make(&letter, &content, queue, (enum discard_reason)message->reason, returned, shard->worker->wall_us))
         park(shard, message);
     else
         go_on_with_letter(shard, message, &letter, &place);

@@ -3,12 +3,14 @@
 #include "broker/dedup.h"
 #include "broker/groups.h"
 #include "broker/relay.h"
+#include "broker/retry.h"
 #include "broker/worker_internal.h"
 #include "store/message.h"
 
 #include <stdlib.h>
 
-#define RULING (SETTINGS_MESSAGE_TTL | SETTINGS_EXPIRES | SETTINGS_LIMITED | SETTINGS_DELIVERY_LIMIT | SETTINGS_SINGLE_ACTIVE | SETTINGS_GROUPS)
+#define RULING (SETTINGS_MESSAGE_TTL | SETTINGS_EXPIRES | SETTINGS_LIMITED | SETTINGS_DELIVERY_LIMIT | SETTINGS_SINGLE_ACTIVE | SETTINGS_GROUPS | \
+                SETTINGS_RETRY_BACKOFF)
 
 static bool demand_something(const struct queue_settings *settings)
 {
@@ -20,6 +22,10 @@ void rules_set(struct shard *shard, struct queue *queue, const struct queue_sett
     unsigned at = 0;
     queue->settings = settings;
     dedup_set(queue);
+    if (!queue_retries(queue))
+        retry_release_all(shard, queue);
+    if (queue->rules && settings_type(settings) != QUEUE_QUORUM && !queue_retries(queue))
+        returns_forget_all(queue);
     if (demand_something(settings)) {
         if (!queue->rules)
             queue->rules = calloc(1, sizeof(*queue->rules));
@@ -44,13 +50,10 @@ void rules_set(struct shard *shard, struct queue *queue, const struct queue_sett
 void rules_free(struct queue *queue)
 {
     struct queue_rules *rules = queue->rules;
-    uint32_t cursor = 0;
     groups_free(queue);
     if (!rules)
         return;
-    for (void *returned; (returned = map_next(&rules->returns, &cursor));)
-        free(returned);
-    map_deinit(&rules->returns);
+    returns_forget_all(queue);
     free(rules->rejected);
     free(rules);
     queue->rules = NULL;
@@ -68,6 +71,7 @@ static void forget_messages(struct queue *queue)
 void rules_serve(struct shard *shard, struct queue *queue)
 {
     bool limited = queue->ruled & RULED_BY_SETTINGS;
+    retry_look(shard, queue);
     if (limited)
         overflow_discard_rejected(shard, queue);
     expiry_look(shard, queue);
@@ -123,7 +127,6 @@ void rules_give_up(struct shard *shard, struct queue *queue, struct lane *lane, 
                    enum discard_reason reason)
 {
     rules_leaves(queue, lane, seq, entry);
-    rules_ended(queue, seq);
     if (queue->groups)
         groups_given_up(queue, seq);
     shard_discard(shard, queue, lane, seq, slot, entry, false, reason);
@@ -138,16 +141,6 @@ void rules_purged(struct shard *shard, struct queue *queue)
         return;
     rules->body_bytes = 0;
     rules->rejected_count = 0;
-    struct map before = rules->returns;
-    uint32_t cursor = 0;
-    rules->returns = (struct map){0};
-    for (struct returned *returned; (returned = map_next(&before, &cursor));) {   /* those that are out with consumers may come back again */
-        struct block_slot *slot;
-        bool unacked;
-        struct lane *lane = queue_lane(queue, returned->seq);
-        if (!lane || !lane_entry_at(lane, returned->seq, &slot, &unacked) || map_put(&rules->returns, returned->seq, returned))
-            free(returned);
-    }
-    map_deinit(&before);
+    returns_prune(queue);   /* those that are out with consumers may come back again */
     shard_mark_dirty(shard, queue);
 }

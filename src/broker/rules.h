@@ -5,12 +5,15 @@
  *   expiry.c         messages and queues whose time is up
  *   overflow.c       queues that are full
  *   returns.c        how often messages came back
+ *   retry.c          when they are delivered again
  *   single_active.c  one consumer at a time
  *   groups.c         one consumer at a time for each key, see groups.h
  */
 #ifndef BROKER_RULES_H
 #define BROKER_RULES_H
 
+#include "broker/client.h"
+#include "broker/delay.h"
 #include "broker/shard.h"
 
 /* Of queue->ruled. */
@@ -24,12 +27,23 @@ enum ruled {
 struct returned {
     uint64_t seq;
     uint64_t count;
+    uint64_t due_ms;             /* when it is delivered again, since 1970; 0: it need not wait. See retry.h */
+    uint8_t reason;              /* enum retry_reason */
+    uint8_t state;               /* enum returned_state */
+};
+enum returned_state {
+    RETURNED_READY,              /* it may be delivered, or is */
+    RETURNED_LOOSE,              /* it waits, and is ready all the same: its queue came back without it being in memory */
+    RETURNED_PARKED,             /* it waits */
 };
 
 struct queue_rules {
     uint64_t used_us;            /* when the queue was last used, monotonic; 0: not known yet */
     uint64_t body_bytes;         /* of the ready messages below their lanes' counted_below */
     struct map returns;          /* sequence number → struct returned */
+    struct delay due;            /* of those that wait; and old entries, which the map contradicts */
+    uint64_t parked, loose;      /* how many are in these states */
+    bool restored;               /* what the map knows of the log or a snapshot is not judged yet */
     struct consumer *single;     /* the one that is active, where only one may be; NULL: there is none */
     uint64_t *rejected;          /* let in only to be discarded: the queue is full, and those go to its dead-letter exchange */
     uint32_t rejected_count, rejected_capacity;
@@ -86,13 +100,22 @@ void overflow_look(struct shard *shard, struct queue *queue);
 
 /* ---- returns.c ---- */
 
-/* How often the message came back. */
-uint64_t returns_of(const struct queue *queue, uint64_t seq);
-/* It comes back once more. True: that is more often than the queue allows. */
-bool returns_count(struct shard *shard, struct queue *queue, const struct entry *entry, uint64_t seq);
+/* What is known of a message that came back; NULL: it did not. */
+const struct returned *returns_find(const struct queue *queue, uint64_t seq);
+static inline uint64_t returns_of(const struct queue *queue, uint64_t seq)
+{
+    const struct returned *returned = returns_find(queue, seq);
+    return returned ? returned->count : 0;
+}
+/* It comes back once more: what becomes of it? */
+enum return_verdict { RETURN_READY, RETURN_WAITS /* it is parked */, RETURN_TOO_OFTEN /* more often than the queue allows */ };
+enum return_verdict returns_count(struct shard *shard, struct queue *queue, struct entry *entry, uint64_t seq, enum settle_kind kind);
 void returns_forget(struct queue *queue, uint64_t seq);
+void returns_forget_all(struct queue *queue);
+/* Forgets those whose messages are gone. */
+void returns_prune(struct queue *queue);
 /* What a log or a snapshot knows. */
-enum gw_err returns_restore(struct queue *queue, uint64_t seq, uint64_t count);
+enum gw_err returns_restore(struct queue *queue, uint64_t seq, uint64_t count, uint64_t due_ms, unsigned reason);
 
 /* ---- single_active.c ---- */
 

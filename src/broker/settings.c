@@ -15,7 +15,7 @@
 /* Who counts when an argument and a policy both say something. */
 enum precedence { NOT_THERE, LOWEST, OF_ARGUMENT, OF_POLICY, ARGUMENT_ONLY };
 
-enum kind { KIND_NUMBER, KIND_AGE, KIND_TEXT, KIND_FLAG };
+enum kind { KIND_NUMBER, KIND_AGE, KIND_TEXT, KIND_FLAG, KIND_BACKOFF };
 
 /* What one key means. */
 struct row {
@@ -33,7 +33,8 @@ static const struct row rows[] = {
     {"expires", KIND_NUMBER, SETTINGS_EXPIRES, FIELD(expires_ms), {LOWEST, OF_POLICY, NOT_THERE}},
     {"max-length", KIND_NUMBER, SETTINGS_MAX_LENGTH, FIELD(max_length), {LOWEST, LOWEST, NOT_THERE}},
     {"max-length-bytes", KIND_NUMBER, SETTINGS_MAX_LENGTH_BYTES, FIELD(max_length_bytes), {LOWEST, LOWEST, OF_POLICY}},
-    {"delivery-limit", KIND_NUMBER, SETTINGS_DELIVERY_LIMIT, FIELD(delivery_limit), {NOT_THERE, LOWEST, NOT_THERE}},
+    {"delivery-limit", KIND_NUMBER, SETTINGS_DELIVERY_LIMIT, FIELD(delivery_limit), {LOWEST, LOWEST, NOT_THERE}},
+    {"retry-backoff", KIND_BACKOFF, SETTINGS_RETRY_BACKOFF, FIELD(retry_backoff), {OF_ARGUMENT, OF_ARGUMENT, NOT_THERE}},
     {"consumer-timeout", KIND_NUMBER, SETTINGS_CONSUMER_TIMEOUT, FIELD(consumer_timeout_ms), {LOWEST, LOWEST, NOT_THERE}},
     {"max-age", KIND_AGE, SETTINGS_MAX_AGE, FIELD(max_age_ms), {NOT_THERE, NOT_THERE, OF_POLICY}},
     {"stream-max-segment-size-bytes", KIND_NUMBER, SETTINGS_SEGMENT_BYTES, FIELD(segment_bytes), {NOT_THERE, NOT_THERE, OF_POLICY}},
@@ -103,6 +104,7 @@ struct value {
     bool present;
     uint64_t number;         /* also of ages, in ms, and of flags */
     struct bytes text;
+    struct backoff backoff;
 };
 
 static struct value of_number(long long number)
@@ -129,6 +131,11 @@ static struct value of_argument(const struct row *row, struct bytes arguments)
         return (struct value){.present = field.type == 't', .number = field.type == 't' && field.integer};
     if (row->kind == KIND_NUMBER)
         return amqp_field_is_integer(&field) ? of_number(field.integer) : (struct value){0};
+    if (row->kind == KIND_BACKOFF) {
+        struct value value = {0};
+        value.present = backoff_of_field(&field, &value.backoff, NULL, 0);
+        return value;
+    }
     return field.type == 'S' ? of_text(row->kind, field.bytes) : (struct value){0};
 }
 
@@ -139,6 +146,11 @@ static struct value of_definition(const struct row *row, const json_t *definitio
         return json_is_integer(found) ? of_number(json_integer_value(found)) : (struct value){0};
     if (row->kind == KIND_FLAG)
         return (struct value){.present = json_is_boolean(found), .number = json_is_true(found)};
+    if (row->kind == KIND_BACKOFF) {
+        struct value value = {0};
+        value.present = found && backoff_of_json(found, &value.backoff, NULL, 0);
+        return value;
+    }
     return json_is_string(found) ? of_text(row->kind, bytes_of(json_string_value(found), json_string_length(found))) : (struct value){0};
 }
 
@@ -235,11 +247,17 @@ static void find_all(struct queue_settings *settings, const struct sources *sour
         settings->flags |= rows[i].flag;
         if (rows[i].kind == KIND_TEXT)
             *(struct bytes *)((char *)settings + rows[i].field) = value.text;
+        else if (rows[i].kind == KIND_BACKOFF)
+            *(struct backoff *)((char *)settings + rows[i].field) = value.backoff;
         else if (rows[i].kind != KIND_FLAG)
             *(uint64_t *)((char *)settings + rows[i].field) = value.number;
     }
     if ((settings->flags & SETTINGS_EXPIRES) && !settings->expires_ms)
         settings->flags &= ~(unsigned)SETTINGS_EXPIRES;
+    if (settings->type == QUEUE_CLASSIC && !(settings->flags & SETTINGS_RETRY_BACKOFF)) {   /* by itself it is a quorum queue's, as in RabbitMQ */
+        settings->flags &= ~(unsigned)SETTINGS_DELIVERY_LIMIT;
+        settings->delivery_limit = 0;
+    }
     struct value priority = find(&priority_row, settings->type, sources);
     if (priority.present && priority.number) {
         settings->max_priority = priority.number > 255 ? 255 : (unsigned)priority.number;
@@ -324,6 +342,7 @@ bool settings_equal(const struct queue_settings *a, const struct queue_settings 
            a->message_ttl_ms == b->message_ttl_ms && a->expires_ms == b->expires_ms && a->max_length == b->max_length &&
            a->max_length_bytes == b->max_length_bytes && a->delivery_limit == b->delivery_limit && a->consumer_timeout_ms == b->consumer_timeout_ms &&
            a->max_age_ms == b->max_age_ms && a->segment_bytes == b->segment_bytes && a->filter_bytes == b->filter_bytes &&
+           backoff_equal(&a->retry_backoff, &b->retry_backoff) &&
            bytes_equal(a->dead_letter_exchange, b->dead_letter_exchange) && bytes_equal(a->dead_letter_routing_key, b->dead_letter_routing_key) &&
            bytes_equal(a->group_key, b->group_key) &&
            a->dedup_window_ms == b->dedup_window_ms && a->dedup_max == b->dedup_max && bytes_equal(a->dedup_header, b->dedup_header);
@@ -334,7 +353,7 @@ bool settings_equal(const struct queue_settings *a, const struct queue_settings 
 /* What a policy may hold: its key, what its value must be, and how RabbitMQ calls it in a refusal. */
 struct policy_row {
     const char *key, *noun;
-    enum { POLICY_TEXT, POLICY_NUMBER, POLICY_AGE, POLICY_CHOICE, POLICY_FLAG, POLICY_GROUP_KEY, POLICY_ANY } kind;
+    enum { POLICY_TEXT, POLICY_NUMBER, POLICY_AGE, POLICY_CHOICE, POLICY_FLAG, POLICY_GROUP_KEY, POLICY_BACKOFF, POLICY_ANY } kind;
     long long lowest, highest;
     const char *choices;                     /* "a|b" */
     bool for_operator;
@@ -358,6 +377,7 @@ static const struct policy_row policy_rows[] = {
     {"queue-version", "queue-version value", POLICY_NUMBER, 1, 2, NULL, true, {true, true, true}},
     {"overflow", "overflow value", POLICY_CHOICE, 0, 0, "drop-head|reject-publish|reject-publish-dlx", true, {true, true, false}},
     {"delivery-limit", "delivery limit", POLICY_NUMBER, 0, NO_LIMIT, NULL, true, {false, true, false}},
+    {"retry-backoff", "retry backoff", POLICY_BACKOFF, 0, 0, NULL, false, {true, true, false}},
     {"max-age", "max age", POLICY_AGE, 0, 0, NULL, false, {false, false, true}},
     {"group-key", "group key", POLICY_GROUP_KEY, 0, 0, NULL, false, {true, true, false}},
     {"group-fair", "group-fair value", POLICY_FLAG, 0, 0, NULL, false, {true, true, false}},
@@ -396,7 +416,8 @@ bool settings_policy_applies(struct bytes definition, enum queue_type type)
     bool applies = true;
     json_object_foreach (object, key, value) {
         const struct policy_row *row = policy_row_of(key);
-        applies &= !row || row->of[type];
+        bool with_backoff = type == QUEUE_CLASSIC && strcmp(key, "delivery-limit") == 0 && json_object_get(object, "retry-backoff");
+        applies &= !row || row->of[type] || with_backoff;
     }
     json_decref(object);
     return applies;
@@ -416,6 +437,7 @@ static bool is_choice(const char *choices, const char *text)
 
 static bool policy_value_valid(const struct policy_row *row, const json_t *value)
 {
+    struct backoff backoff;
     uint64_t ms;
     unsigned where;
     switch (row->kind) {
@@ -425,6 +447,7 @@ static bool policy_value_valid(const struct policy_row *row, const json_t *value
     case POLICY_FLAG: return json_is_boolean(value);
     case POLICY_GROUP_KEY: return json_is_string(value) && group_key_parse(bytes_of(json_string_value(value), json_string_length(value)), &where);
     case POLICY_CHOICE: return json_is_string(value) && is_choice(row->choices, json_string_value(value));
+    case POLICY_BACKOFF: return backoff_of_json(value, &backoff, NULL, 0);
     default: return true;
     }
 }

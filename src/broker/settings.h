@@ -15,6 +15,7 @@
 
 #include "base/bytes.h"
 #include "base/err.h"
+#include "broker/backoff.h"
 
 enum queue_type { QUEUE_CLASSIC, QUEUE_QUORUM, QUEUE_STREAM };
 
@@ -32,6 +33,7 @@ enum settings_flags {
     SETTINGS_GROUPS = 1u << 17, SETTINGS_GROUP_FAIR = 1u << 18,
     SETTINGS_DEDUP = 1u << 19,           /* it takes messages with the same id once, see dedup.h */
     SETTINGS_STAMPED = 16384,            /* the arrival time of its messages is kept, see store/message.h */
+    SETTINGS_RETRY_BACKOFF = 1u << 16,   /* what comes back waits before it is delivered again, see retry.h */
 };
 
 #define SETTINGS_DEDUP_MAX 10000000u     /* ids that a queue may remember; … */
@@ -50,6 +52,7 @@ struct queue_settings {
     uint64_t consumer_timeout_ms;        /* 0: never */
     uint64_t max_age_ms, segment_bytes;
     uint64_t filter_bytes;
+    struct backoff retry_backoff;
     struct bytes dead_letter_exchange, dead_letter_routing_key, group_key;   /* they lie in the settings' own memory */
     uint64_t dedup_window_ms, dedup_max; /* how long ids are remembered, and how many */
     struct bytes dedup_header;           /* as well; empty: the id is the property message-id */

@@ -2,7 +2,7 @@
 #include "broker/filters.h"
 #include "base/bugs.h"
 
-#include "broker/rules.h"
+#include "broker/retry.h"
 #include "broker/stream.h"
 #include "broker/worker_internal.h"
 
@@ -33,7 +33,8 @@ static void move_to_tail(struct shard *shard, struct lane *lane, uint64_t seq, c
     shard_remove(shard, lane, seq, slot, old, false);
 }
 
-static inline __attribute__((always_inline)) void settle_as(struct shard *shard, struct queue *queue, uint64_t seq, enum settle_kind kind, bool ruled)
+static inline __attribute__((always_inline)) void settle_as(struct shard *shard, struct queue *queue, uint64_t seq, enum settle_kind kind, enum settle_kind said,
+                                                            bool ruled)
 {
     struct block_slot *slot;
     bool unacked;
@@ -42,9 +43,11 @@ static inline __attribute__((always_inline)) void settle_as(struct shard *shard,
     if (!entry || !unacked)
         return;
     struct consumer *consumer = entry->holder ? shard_consumer(shard, entry->holder) : NULL;
-    if (ruled && kind == SETTLE_REQUEUE && returns_count(shard, queue, entry, seq)) {
-        rules_ended(queue, seq);
+    enum return_verdict verdict = ruled && kind == SETTLE_REQUEUE ? returns_count(shard, queue, entry, seq, said) : RETURN_READY;
+    if (ruled && verdict == RETURN_TOO_OFTEN) {
         shard_discard(shard, queue, lane, seq, slot, entry, true, DISCARD_DELIVERY_LIMIT);
+    } else if (ruled && verdict == RETURN_WAITS) {
+        /* It is held, by nobody but the queue. */
     } else if (kind == SETTLE_REQUEUE || kind == SETTLE_UNDELIVERED) {
         if (ruled)
             rules_returned(queue, lane, seq, entry);
@@ -58,8 +61,6 @@ static inline __attribute__((always_inline)) void settle_as(struct shard *shard,
         else if (bug_enabled(BUG_REQUEUE_TO_TAIL))
             move_to_tail(shard, lane, seq, entry);
     } else if (kind == SETTLE_DISCARD) {
-        if (ruled)
-            rules_ended(queue, seq);
         shard_discard(shard, queue, lane, seq, slot, entry, true, DISCARD_REJECTED);
     } else {
         if (ruled)
@@ -70,12 +71,18 @@ static inline __attribute__((always_inline)) void settle_as(struct shard *shard,
         consumer_settled(shard, consumer);
 }
 
+/* For whatever reason it comes back, it is requeued. */
+static enum settle_kind kind_of(enum settle_kind said)
+{
+    return said > SETTLE_UNDELIVERED ? SETTLE_REQUEUE : said;
+}
+
 /* Apart, so that what plain queues pay does not depend on it. */
 static __attribute__((noinline)) void settle_ruled(struct shard *shard, struct queue *queue, const struct command_settle *command)
 {
-    enum settle_kind kind = command->command.flags;
+    enum settle_kind said = command->command.flags, kind = kind_of(said);
     for (uint64_t i = 0; i < command->count; i++)
-        settle_as(shard, queue, command->first + i, kind, true);
+        settle_as(shard, queue, command->first + i, kind, said, true);
     if (kind == SETTLE_REQUEUE && (queue->ruled & RULED_BY_SETTINGS))
         overflow_look(shard, queue);   /* what comes back to a full queue does not stay */
 }
@@ -89,12 +96,12 @@ void shard_settle(struct shard *shard, const struct command_settle *command)
         stream_settle(shard, queue->stream, command->first, command->count);
         return;
     }
-    enum settle_kind kind = command->command.flags;
+    enum settle_kind said = command->command.flags, kind = kind_of(said);
     if (UNLIKELY(queue->ruled))
         settle_ruled(shard, queue, command);
     else
         for (uint64_t i = 0; i < command->count; i++)
-            settle_as(shard, queue, command->first + i, kind, false);
+            settle_as(shard, queue, command->first + i, kind, said, false);
     queue->progress_us = shard->worker->now_us;
     shard_mark_dirty(shard, queue);
 }

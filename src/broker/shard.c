@@ -3,6 +3,7 @@
 
 #include "broker/dedup.h"
 #include "broker/filters.h"
+#include "broker/groups.h"
 #include "broker/pending.h"
 #include "broker/relay.h"
 #include "broker/rules.h"
@@ -209,10 +210,14 @@ void shard_remove(struct shard *shard, struct lane *lane, uint64_t seq, struct b
 void shard_discard(struct shard *shard, struct queue *queue, struct lane *lane, uint64_t seq, struct block_slot *slot, struct entry *entry, bool unacked,
                    enum discard_reason reason)
 {
-    if (UNLIKELY(queue->settings && (queue->settings->flags & SETTINGS_DEAD_LETTER)))
-        relay_take(shard, queue, lane, seq, slot, entry, unacked, reason);
-    else
+    if (UNLIKELY(queue->settings && (queue->settings->flags & SETTINGS_DEAD_LETTER))) {
+        if (unacked && queue->groups)
+            groups_ended(queue, seq);
+        relay_take(shard, queue, lane, seq, slot, entry, unacked, reason);   /* what is known of it goes when it has arrived */
+    } else {
+        rules_ended(queue, seq);
         shard_take_away(shard, queue, lane, seq, slot, entry, unacked);
+    }
 }
 
 /* ---- the shard's own records --------------------------------------------------------------------------------------- */

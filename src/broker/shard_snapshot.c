@@ -8,7 +8,8 @@
 
 #include <stdlib.h>
 
-#define VERSION 4u
+#define VERSION 5u
+#define VERSION_BEFORE 4u           /* without the times of returns */
 #define BLOCK_RECORD_SIZE 32u
 #define ID_RECORD_SIZE 24u
 #define LANE_EXPIRES 0x80000000u   /* in the count of a lane's blocks: some of its messages expire by themselves */
@@ -111,7 +112,7 @@ static void put_lane(struct buffer *buffer, const struct queue *queue, const str
         store_le32(buffer->data + count_at, count | (queue->ruled & RULED_BY_MESSAGES ? LANE_EXPIRES : 0));
 }
 
-/* How often messages that are there came back, of all queues: how many there are, then queue id, sequence number, count of each. */
+/* How often messages that are there came back, of all queues: how many there are, then queue id, sequence number, count, time, reason of each. */
 static void put_returns(struct buffer *buffer, const struct shard *shard)
 {
     uint64_t count_at = buffer->size;
@@ -119,12 +120,14 @@ static void put_returns(struct buffer *buffer, const struct shard *shard)
     put32(buffer, 0);
     for (const struct queue *queue; (queue = map_next(&shard->queues, &cursor));) {
         uint32_t at = 0;
-        if (!queue->durable || !queue->rules)
+        if (!queue->durable || !queue->rules || !queue->settings)
             continue;
         for (const struct returned *returned; (returned = map_next(&queue->rules->returns, &at)); count++) {
             put64(buffer, queue->id);
             put64(buffer, returned->seq);
             put64(buffer, returned->count);
+            put64(buffer, returned->due_ms);
+            put64(buffer, returned->reason);
         }
     }
     if (!buffer->failed)
@@ -464,15 +467,19 @@ static enum gw_err read_changes(struct shard *shard, struct reader *reader)
     return reader->bad ? GW_ERR_CORRUPT : err;
 }
 
-static enum gw_err read_returns(struct shard *shard, struct reader *reader)
+static enum gw_err read_returns(struct shard *shard, struct reader *reader, uint32_t version)
 {
     uint32_t count = take32(reader);
     enum gw_err err = GW_OK;
     for (uint32_t i = 0; !err && !reader->bad && i < count; i++) {
         struct queue *queue = map_get(&shard->queues, take64(reader));
-        uint64_t seq = take64(reader), times = take64(reader);
+        uint64_t seq = take64(reader), times = take64(reader), due_ms = 0, reason = RETRY_NONE;
+        if (version > VERSION_BEFORE) {
+            due_ms = take64(reader);
+            reason = take64(reader);
+        }
         if (queue && !reader->bad)
-            err = returns_restore(queue, seq, times);
+            err = returns_restore(queue, seq, times, due_ms, reason < RETRY_REASONS ? (unsigned)reason : RETRY_NONE);
     }
     return reader->bad ? GW_ERR_CORRUPT : err;
 }
@@ -536,7 +543,7 @@ enum gw_err shard_snapshot_read(struct shard *shard, struct bytes blob, struct s
 {
     struct reader reader = {.rest = blob};
     uint32_t version = take32(&reader);
-    if (version != VERSION)
+    if (version != VERSION && version != VERSION_BEFORE)
         return GW_ERR_VERSION;
     head->shards = take32(&reader);
     head->cutoff = take64(&reader);
@@ -555,7 +562,7 @@ enum gw_err shard_snapshot_read(struct shard *shard, struct bytes blob, struct s
     if (!err)
         err = read_streams(shard, &behind);
     if (!err)
-        err = read_returns(shard, &behind);
+        err = read_returns(shard, &behind, version);
     if (!err)
         err = read_schedules(shard, &behind);
     if (!err)

@@ -16,7 +16,7 @@
  *   └────────┴────────┴────┴─────┴───────┴─────────────┴──────────┴───────────────┘
  *     size: the whole record. crc: CRC-32C of bytes 8…16+head, going on from the size as if that were a checksum.
  *     content_crc: CRC-32C of the content alone, computed once where the content entered and kept with it for life. head: `count` targets
- *     (RECORD_PUBLISH, RECORD_SETTLE, RECORD_FORGET, RECORD_RETURN), targets and an origin (RECORD_RELAYED), or nothing.
+ *     (RECORD_PUBLISH, RECORD_SETTLE, RECORD_FORGET, RECORD_RETURN, RECORD_PARK), targets and an origin (RECORD_RELAYED), or nothing.
  *
  *   target of a publish (16 bytes): queue id (8), sequence number in that queue (8)
  *   target of a settle (24 bytes): queue id (8), first sequence number (8), how many follow each other from it (8)
@@ -24,6 +24,7 @@
  *   (24 bytes): queue id (8), sequence number (8), why it was given up there (1), zero (7)
  *   target of a forget (16 bytes): an origin that nobody will ask for any more: queue id (8), sequence number (8)
  *   target of a return (24 bytes): queue id (8), sequence number (8), how often the message came back so far (8)
+ *   target of a park (40 bytes): that of a return, then when it is delivered again, milliseconds since 1970, 0: at once (8), why it came back (1), zero (7)
  *   content of a publish or a relayed message: the message, see message.h.  content of a topology command: see broker/topology.
  *   content of a transaction: whole publish and settle records, one after the other; all of them or none become true.
  */
@@ -40,6 +41,7 @@
 #define RECORD_HEADER_SIZE 16u
 #define PUBLISH_TARGET_SIZE 16u
 #define SETTLE_TARGET_SIZE 24u
+#define PARK_TARGET_SIZE 40u
 #define ORIGIN_SIZE 24u
 #define FORGET_TARGET_SIZE 16u
 
@@ -52,6 +54,7 @@ enum record_type {
     RECORD_RELAYED = 5,      /* a publish that the broker itself makes of a message in another shard, see broker/relay.h */
     RECORD_FORGET = 6,
     RECORD_RETURN = 7,       /* messages came back to their queue */
+    RECORD_PARK = 8,         /* the same, where they wait before they are delivered again, see broker/retry.h */
 };
 
 /* Of a publish inside a transaction: it is not kept over a restart. */
@@ -79,6 +82,7 @@ static inline uint32_t record_head_size(uint8_t type, uint16_t count)
     case RECORD_PUBLISH: return count * PUBLISH_TARGET_SIZE;
     case RECORD_SETTLE:
     case RECORD_RETURN: return count * SETTLE_TARGET_SIZE;
+    case RECORD_PARK: return count * PARK_TARGET_SIZE;
     case RECORD_RELAYED: return count * PUBLISH_TARGET_SIZE + ORIGIN_SIZE;
     case RECORD_FORGET: return count * FORGET_TARGET_SIZE;
     default: return 0;

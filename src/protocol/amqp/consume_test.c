@@ -169,7 +169,7 @@ static void consumers_end_in_three_ways(void **state)
         fake_said(&peer->fake);
         fake_answer(&peer->fake, (struct reply){.code = 403, .text = bytes_of_text("ACCESS_REFUSED - queue 'q' in vhost '/' in exclusive use")});
         heard("1 channel.close 403 \"ACCESS_REFUSED - queue 'q' in vhost '/' in exclusive use\" 60 20\n");
-        said("requeue 7 1+1\n");
+        said("closed 7 1+1\n");
         peer_close(peer);
     }
 }

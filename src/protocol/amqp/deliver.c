@@ -98,7 +98,7 @@ static inline uint64_t take_tag(struct channel *channel, uint64_t queue, uint64_
 /* The message's properties with the header that the broker adds, in `room` bytes at `at`. Those that would not fit stay as they are. */
 static void add_header(struct message *message, const struct delivery *delivery, uint8_t *at, size_t room)
 {
-    static const char *const names[] = {[DELIVERY_ADDS_COUNT] = "x-delivery-count", [DELIVERY_ADDS_OFFSET] = "x-stream-offset"};
+    static const char *const names[] = {[DELIVERY_ADDS_COUNT] = "x-delivery-count", [DELIVERY_ADDS_OFFSET] = "x-stream-offset", [DELIVERY_ADDS_RETRY] = "x-delivery-count"};
     struct amqp_properties properties;
     struct amqp_table_writer writer;
     struct bytes table;
@@ -106,8 +106,13 @@ static void add_header(struct message *message, const struct delivery *delivery,
         return;
     size_t half = room / 2;
     amqp_table_begin(&writer, at + half, room - half);
-    amqp_table_put_all(&writer, properties.flags & AMQP_HEADERS ? properties.headers : (struct bytes){0}, names[delivery->added]);
-    amqp_table_put_long(&writer, names[delivery->added], (int64_t)delivery->added_value);
+    bool retries = delivery->added == DELIVERY_ADDS_RETRY;
+    uint64_t value = retries ? delivery->added_value & ((1ull << DELIVERY_REASON_SHIFT) - 1) : delivery->added_value;
+    struct bytes reason = retries ? retry_reason_name(delivery->added_value >> DELIVERY_REASON_SHIFT) : (struct bytes){0};
+    amqp_table_put_all(&writer, properties.flags & AMQP_HEADERS ? properties.headers : (struct bytes){0}, names[delivery->added], reason.size ? "x-retry-reason" : NULL);
+    amqp_table_put_long(&writer, names[delivery->added], (int64_t)value);
+    if (reason.size)
+        amqp_table_put_text(&writer, "x-retry-reason", reason);
     if (!amqp_table_finish(&writer, &table))
         return;
     properties.headers = table;
@@ -140,7 +145,7 @@ static bool read_message(const struct delivery *delivery, struct message *messag
     }
     if (LIKELY(!delivery->added))
         return true;
-    size_t room = 2 * (message->properties.size + 64);
+    size_t room = 2 * (message->properties.size + 128);
     if (room > sizeof(added->few))
         added->many = malloc(room);
     if (room > sizeof(added->few) && !added->many)

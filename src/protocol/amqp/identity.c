@@ -87,7 +87,7 @@ struct bytes identity_table(const struct identity *identity, const struct identi
     amqp_table_put_int(&writer, "channel_max", terms->channel_max);
     amqp_table_put_int(&writer, "timeout", terms->heartbeat_s);
     size_t mark = amqp_table_nest_begin(&writer, "client_properties");
-    amqp_table_put_all(&writer, bytes_of(identity->properties, identity->properties_size), NULL);
+    amqp_table_put_all(&writer, bytes_of(identity->properties, identity->properties_size), NULL, NULL);
     amqp_table_nest_end(&writer, mark);
     return amqp_table_finish(&writer, &table) ? table : (struct bytes){0};
 }

@@ -96,6 +96,7 @@ static void check_channel(struct session *session, struct channel *channel, stru
     looking->channel = channel;
     looking->longest_ms = 0;
     if (unacked_holds_below(&channel->unacked, bound_of, looking)) {
+        channel->is_late = true;
         error_raise(session, channel, AMQP_PRECONDITION_FAILED, 0, "delivery acknowledgement on channel %u timed out. Timeout value used: %llu ms. "
                     "This timeout value can be configured, see consumers doc guide to learn more", channel->number, (unsigned long long)looking->limit_ms);
         return;

@@ -221,7 +221,7 @@ static void a_transaction_commits_all_or_rolls_back_all(void **state)
     said("ack 7 2+1 in transaction\n");
     settle(AMQP_BASIC_ACK, 2, false, false);
     heard("1 channel.close 406 \"PRECONDITION_FAILED - unknown delivery tag 2\" 60 80\n");
-    said("rollback\ncancel 7/9\nrequeue 7 2+1\n");
+    said("rollback\ncancel 7/9\nclosed 7 2+1\n");
     peer_close(peer);
 }
 

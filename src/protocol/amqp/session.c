@@ -232,7 +232,7 @@ void session_free(struct session *session)
     for (uint32_t i = 0; i < session->channel_count; i++) {
         publish_abort(session->channels[i]);
         tx_abort(session->channels[i]);
-        settle_release(session->channels[i]);
+        settle_release(session->channels[i], SETTLE_LOST);
     }
     request_forget_exclusive(session);
     consume_tell_gone(session);

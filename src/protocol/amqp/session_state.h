@@ -76,6 +76,7 @@ struct channel {
     uint16_t number;
     uint8_t state;
     bool confirming, dirty;
+    bool is_late;                 /* it is being closed because it holds a delivery for too long */
     uint16_t pipelined;           /* requests not answered yet that may be followed by others like them */
     uint16_t waiting;             /* those that nothing may follow */
     uint16_t deleting;            /* queue.deletes among them */

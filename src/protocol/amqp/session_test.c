@@ -91,7 +91,7 @@ static void closing_gives_back_and_waits_for_the_consumers(void **state)
         text_method(AMQP_CHANNEL_CLOSE);
         text_method(AMQP_CHANNEL_OPEN);   /* Not before its time, but it may be on its way. */
         deliver(3, "late", false, false);
-        said("cancel 7/9\nrequeue 7 1+2\nundelivered 7 3+1\n");
+        said("cancel 7/9\nclosed 7 1+2\nundelivered 7 3+1\n");
         heard("");
         fake_answer(&peer->fake, (struct reply){0});
         heard("1 channel.close-ok\n1 channel.open-ok \"\"\n");
@@ -264,7 +264,7 @@ static void a_peer_that_vanishes_gives_back_what_it_held(void **state)
     peer_send(peer, 1, AMQP_BASIC_PUBLISH, publish);
     peer_send_frame(peer, AMQP_FRAME_HEADER, 1, "\0\x3C\0\0\0\0\0\0\0\1\0\0\0\0", 14);
     session_free(peer->session);
-    said("credit 7/9 15400\nabort\nrequeue 7 1+200\ndetach\n");
+    said("credit 7/9 15400\nabort\nlost 7 1+200\ndetach\n");
     fake_close(&peer->fake);
     free(peer->received);
 }

@@ -73,8 +73,8 @@ void settle_method(struct channel *channel, const struct amqp_method *method)
     }
 }
 
-void settle_release(struct channel *channel)
+void settle_release(struct channel *channel, enum settle_kind kind)
 {
-    struct settling settling = {.channel = channel, .kind = bug_enabled(BUG_UNACKED_LOST_ON_CLOSE) ? SETTLE_ACK : SETTLE_REQUEUE};
+    struct settling settling = {.channel = channel, .kind = bug_enabled(BUG_UNACKED_LOST_ON_CLOSE) ? SETTLE_ACK : kind};
     unacked_take(&channel->unacked, 0, true, false, settle_run, &settling);
 }

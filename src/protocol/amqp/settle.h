@@ -11,6 +11,6 @@ void settle_method(struct channel *channel, const struct amqp_method *method);
 void settle_tag(struct channel *channel, uint64_t tag, bool multiple, enum settle_kind kind, uint32_t id);
 
 /* Gives back everything held, as the channel ends. */
-void settle_release(struct channel *channel);
+void settle_release(struct channel *channel, enum settle_kind kind);
 
 #endif

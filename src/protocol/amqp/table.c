@@ -236,13 +236,14 @@ void amqp_table_put_raw(struct amqp_table_writer *writer, struct bytes name, uin
         memcpy(at, value.data, value.size);
 }
 
-void amqp_table_put_all(struct amqp_table_writer *writer, struct bytes table, const char *without)
+void amqp_table_put_all(struct amqp_table_writer *writer, struct bytes table, const char *without, const char *nor)
 {
     struct amqp_field field;
     const uint8_t *begin = table.data;
     while (amqp_table_next(&table, &field) == WIRE_OK) {
         size_t size = (size_t)(table.data - begin);
-        uint8_t *at = without && bytes_equal(field.name, bytes_of_text(without)) ? NULL : grow(writer, size);
+        bool passed_over = (without && bytes_equal(field.name, bytes_of_text(without))) || (nor && bytes_equal(field.name, bytes_of_text(nor)));
+        uint8_t *at = passed_over ? NULL : grow(writer, size);
         if (at)
             memcpy(at, begin, size);
         begin = table.data;

@@ -62,8 +62,8 @@ void amqp_table_put_long(struct amqp_table_writer *writer, const char *name, int
 void amqp_table_put_text(struct amqp_table_writer *writer, const char *name, struct bytes value);
 /* A field whose value's bytes, leading size included where it has one, are given as they are. */
 void amqp_table_put_raw(struct amqp_table_writer *writer, struct bytes name, uint8_t type, struct bytes value);
-/* All fields of a valid table but the one called `without` (NULL: all of them). */
-void amqp_table_put_all(struct amqp_table_writer *writer, struct bytes table, const char *without);
+/* All fields of a valid table but those of these two names (NULL: none). */
+void amqp_table_put_all(struct amqp_table_writer *writer, struct bytes table, const char *without, const char *nor);
 /* The fields between the two become a nested table. `mark` is what begin answered. */
 size_t amqp_table_nest_begin(struct amqp_table_writer *writer, const char *name);
 void amqp_table_nest_end(struct amqp_table_writer *writer, size_t mark);
