@@ -278,6 +278,43 @@ async def transactions(channel):
 
 
 @story
+def message_groups():
+    """What one customer ordered is worked on in that order, by whomever; RabbitMQ has no groups."""
+    async def run():
+        connection = await aio_pika.connect(URL)
+        async with connection:
+            if "Godwit" not in str(connection.transport.connection.server_properties.get("copyright")):
+                return
+            channel = await connection.channel(publisher_confirms=True)
+            queue = await declare(channel, x_group_key="customer")
+            for number in range(60):
+                await send(channel, queue, str(number), headers={"customer": number % 6}, delivery_mode=2)
+            done, at_work, all_done = {customer: [] for customer in range(6)}, set(), asyncio.Event()
+
+            async def work(message):
+                customer = message.headers["customer"]
+                assert customer not in at_work, f"two work for customer {customer}"
+                at_work.add(customer)
+                await asyncio.sleep(0.005)
+                at_work.remove(customer)
+                if int(message.body) % 7 == 0 and not message.redelivered:
+                    await message.reject(requeue=True)
+                    return
+                done[customer].append(int(message.body))
+                await message.ack()
+                if sum(map(len, done.values())) == 60:
+                    all_done.set()
+
+            for _ in range(4):
+                worker = await connection.channel()
+                await worker.set_qos(prefetch_count=1)
+                await (await worker.get_queue(queue.name)).consume(work)
+            await asyncio.wait_for(all_done.wait(), 10)
+            same(done, {customer: list(range(customer, 60, 6)) for customer in range(6)})
+    asyncio.run(asyncio.wait_for(run(), 30))
+
+
+@story
 def recovery():
     """A robust connection comes back with its channels, queues, bindings and consumers."""
     async def run():
