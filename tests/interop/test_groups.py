@@ -259,6 +259,28 @@ def test_a_policy_makes_groups_of_what_is_there(broker, connection, channel, nam
     assert one.got[0][1] == b"a1"
 
 
+def test_filters_and_groups_exclude_each_other(broker, connection, channel, name, expect_close):
+    queue, cancelled = name("q"), []
+    channel.queue_declare(queue, exclusive=True)
+    for body in (b"a1", b"a2"):
+        channel.basic_publish("", queue, body, of("a"))
+    channel.add_on_cancel_callback(lambda frame: cancelled.append(frame.method.consumer_tag))
+    channel.basic_qos(prefetch_count=1)
+    tag = channel.basic_consume(queue, lambda *got: None, arguments={"x-filter": "customer = 'a'"})
+    broker.control("set_policy", "--apply-to", "queues", "groups", f"^{queue}$", json.dumps({"group-key": "customer"}))
+    connection.process_data_events(1)
+    assert cancelled == [tag]
+    reader = Reader(connection, queue)
+    assert reader.quiet() == []          # a1 is in flight still
+    channel.basic_ack(1)
+    assert reader.wait() == [b"a2"]
+    broker.control("clear_policy", "groups")
+    queue = name("q2")
+    channel.queue_declare(queue, exclusive=True, arguments={"x-group-key": "customer"})
+    expect_close(406, f"invalid arg 'x-filter' for queue '{queue}' in vhost '/': filter_but_group_key_defined")(
+        channel.basic_consume, queue, lambda *got: None, arguments={"x-filter": "customer = 'a'"})
+
+
 @pytest.mark.parametrize("arguments, text", [
     ({"x-group-key": 5}, "invalid arg 'x-group-key' for queue '{q}' in vhost '/': {{unacceptable_type,"),
     ({"x-group-key": ""}, "invalid arg 'x-group-key' for queue '{q}' in vhost '/': \"unsupported group key ''\""),
