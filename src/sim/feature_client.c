@@ -177,6 +177,11 @@ static struct bytes source_arguments(const struct chain *chain, uint8_t *room, s
         amqp_table_put_bool(&writer, "x-group-fair", true);
     if (chain->features & CHAIN_SINGLE_ACTIVE)
         amqp_table_put_bool(&writer, "x-single-active-consumer", true);
+    if (chain->features & CHAIN_DEDUP) {
+        amqp_table_put_long(&writer, "x-dedup-window", chain->window_ms);
+        amqp_table_put_long(&writer, "x-dedup-max", chain->most_ids);
+        amqp_table_put_text(&writer, "x-dedup-header", bytes_of_text("id"));
+    }
     CHECK(amqp_table_finish(&writer, &table));
     return table;
 }
@@ -434,7 +439,7 @@ static struct bytes make_properties(struct feature_client *client, uint64_t numb
         properties.flags |= AMQP_PRIORITY;
         properties.priority = priority;
     }
-    if (message->delay_ms || message->key) {
+    if (message->delay_ms || message->key || message->id) {
         amqp_table_begin(&writer, table_room, sizeof(table_room));
         if (message->delay_ms)
             amqp_table_put_int(&writer, "x-delay", (int32_t)message->delay_ms);
@@ -442,6 +447,8 @@ static struct bytes make_properties(struct feature_client *client, uint64_t numb
             amqp_table_put_int(&writer, "k", message->key);
         else if (message->key)   /* a number and its text are the same key */
             amqp_table_put_text(&writer, "k", bytes_of("01234567" + message->key, 1));
+        if (message->id)
+            amqp_table_put_int(&writer, "id", (int32_t)message->id);
         CHECK(amqp_table_finish(&writer, &properties.headers));
         properties.flags |= AMQP_HEADERS;
     }
@@ -484,6 +491,8 @@ static void publish(struct feature_client *client)
         groups_published(world->model, number, key, client->last_of_key[key]);
         client->last_of_key[key] = number;
     }
+    if (chain->features & CHAIN_DEDUP)
+        feature_message(world->model, number)->id = 1 + (uint32_t)random_below(world->random, chain->ids);
     struct bytes properties = make_properties(client, number, feature_message(world->model, number), own_ttl, ttl_ms, priority, room, sizeof(room));
     if (client->next_tag > client->unconfirmed_room) {
         client->unconfirmed_room = client->unconfirmed_room ? client->unconfirmed_room * 2 : 64;

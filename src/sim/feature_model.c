@@ -34,6 +34,7 @@ uint64_t feature_publish(struct feature_model *model, unsigned chain, uint32_t s
         ttl_ms = of->ttl_ms;
     model->messages[model->count++] = (struct feature_message){
         .sent_us = model->trace->now_us, .offset = UINT64_MAX, .stream = stream, .order = order, .ttl_ms = ttl_ms, .delay_ms = delay_ms, .chain = (uint8_t)chain,
+        .epoch = model->epoch,
         .priority = priority > of->max_priority ? of->max_priority : priority, .ender = FEATURE_CLIENTS_MAX, .holder = FEATURE_CLIENTS_MAX, .returner = FEATURE_CLIENTS_MAX};
     return model->count;
 }
@@ -44,6 +45,7 @@ void feature_confirm(struct feature_model *model, uint64_t number, bool accepted
     const struct chain *chain = &model->plan->chains[message->chain];
     message->answer = accepted ? ANSWER_ACCEPTED : ANSWER_REFUSED;
     message->known_us = model->trace->now_us;
+    message->firm |= accepted && message->seen_us;
     if (!accepted && !(chain->features & CHAIN_REJECT_PUBLISH))
         trace_fail(model->trace, "confirms", "message %" PRIu64 " to %s is refused, and nothing says why", number, chain->source);
 }
@@ -57,6 +59,13 @@ static struct feature_message *known(struct feature_model *model, unsigned chain
         return NULL;
     }
     return feature_message(model, number);
+}
+
+static void seen(struct feature_model *model, struct feature_message *message)
+{
+    if (!message->seen_us)
+        message->seen_us = model->trace->now_us;
+    message->firm |= message->answer == ANSWER_ACCEPTED || message->epoch != model->epoch;
 }
 
 static void check_single_active(struct feature_model *model, unsigned chain, unsigned client, uint64_t number)
@@ -77,6 +86,7 @@ void feature_deliver(struct feature_model *model, unsigned chain, unsigned clien
     if (!message)
         return;
     model->delivered++;
+    seen(model, message);
     if (of->features & CHAIN_STREAM)
         return;
     if (message->sure)
@@ -133,6 +143,7 @@ void feature_deliver_dead(struct feature_model *model, unsigned chain, const str
     if (!message)
         return;
     model->died++;
+    seen(model, message);
     if (message->buried)
         trace_fail(model->trace, "dead letters", "message %" PRIu64 " was taken from %s for good, and comes again", arrival->number, of->dead);
     if (message->sure && message->end == END_ACKED)
@@ -233,6 +244,8 @@ void feature_found(struct feature_model *model, unsigned chain, const uint64_t *
         if (dead ? message->there++ : message->here++)
             trace_fail(model->trace, "never doubled", "message %" PRIu64 " is in %s twice", numbers[i], dead ? of->dead : of->source);
         message->dead |= dead;
+        seen(model, message);
+        message->firm = true;
     }
     if (!dead)
         check_source(model, of, numbers, count);
@@ -250,11 +263,14 @@ void feature_count_end(struct feature_model *model, unsigned chain)
             trace_fail(model->trace, "never doubled", "message %" PRIu64 " is in %s and in %s", i + 1, of->source, of->dead);
         if (message->dead && !message->buried && !message->there)
             trace_fail(model->trace, "dead letters", "message %" PRIu64 " was in %s and is lost", i + 1, of->dead);
-        if (message->answer == ANSWER_ACCEPTED && message->end != END_ACKED && !message->buried && !somewhere)
+        bool dropped = (of->features & CHAIN_DEDUP) && !message->seen_us;   /* see feature_dedup.c */
+        if (message->answer == ANSWER_ACCEPTED && !dropped && message->end != END_ACKED && !message->buried && !somewhere)
             trace_fail(model->trace, "confirmed stays", "message %" PRIu64 " to %s was confirmed, and is neither there nor in %s", i + 1, of->source, of->dead);
         if (message->sure && message->end == END_REJECTED && !message->buried && !message->there)
             trace_fail(model->trace, "dead letters", "message %" PRIu64 " of %s was rejected and is not in %s", i + 1, of->source, of->dead);
     }
+    if (of->features & CHAIN_DEDUP)
+        feature_check_once(model, chain);
 }
 
 void feature_found_stream(struct feature_model *model, unsigned chain, const struct feature_arrival *arrivals, unsigned count)

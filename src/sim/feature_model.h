@@ -19,6 +19,11 @@ struct feature_message {
     uint32_t ttl_ms, delay_ms;   /* NO_TTL: it does not expire */
     uint32_t end_epoch;          /* when its end was said; 0: the broker may never have heard of it */
     uint32_t returns;            /* times that it was given back */
+    uint32_t id;                 /* of a chain that deduplicates, from 1 */
+    uint64_t seen_us;            /* when it was first seen anywhere; 0: never */
+    uint32_t epoch;              /* when it was published */
+    bool firm;                   /* it was seen, and not only by a consumer that was quicker than the log */
+    bool paired, excused;        /* what feature_dedup.c has judged already */
     uint8_t chain, priority, answer, end, ender;
     uint8_t key;                 /* CHAIN_GROUPS: of its group; 0: it has none */
     uint8_t holder, returner;    /* the client that has it, or gave it back last; FEATURE_CLIENTS_MAX: none */
@@ -82,6 +87,11 @@ void feature_count_end(struct feature_model *model, unsigned chain);
 
 /* The whole stream, from its first offset, in the order of delivery. */
 void feature_found_stream(struct feature_model *model, unsigned chain, const struct feature_arrival *arrivals, unsigned count);
+
+/* ---- feature_dedup.c ---- */
+
+/* Of a chain that deduplicates: nothing came twice within the window, and what is missing is the same as something that came. */
+void feature_check_once(struct feature_model *model, unsigned chain);
 
 /* Until when time must pass so that nothing is delayed any more, microseconds. */
 uint64_t feature_due_us(const struct feature_model *model);

@@ -46,6 +46,19 @@ static void make_chain(struct chain *chain, unsigned number, unsigned only, stru
     chain->keyed = random_chance(random, 1, 2);
 }
 
+/* Whatever else the chain is, messages with the same id may be let in once: drawn by itself, so that older seeds stay what they were. */
+static void draw_dedup(struct chain *chain, unsigned only, struct random *random)
+{
+    bool wanted = only ? only & CHAIN_DEDUP : random_chance(random, 1, 5);
+    if (!wanted || (chain->features & CHAIN_STREAM))
+        return;
+    chain->features |= CHAIN_DEDUP;
+    chain->keyed |= (chain->features & CHAIN_DELAY) != 0;   /* an exchange that delays would bring them later than they were published */
+    chain->window_ms = (uint32_t)random_between(random, 1, random_chance(random, 1, 2) ? 200 : 60000);
+    chain->most_ids = random_chance(random, 1, 4) ? (uint32_t)random_between(random, 1, 50) : 1000000;
+    chain->ids = (uint32_t)random_between(random, 1, random_chance(random, 1, 2) ? 40 : 2000);
+}
+
 void feature_plan_make(struct feature_plan *plan, const struct sim_options *options, uint64_t seed)
 {
     struct random random;
@@ -59,6 +72,10 @@ void feature_plan_make(struct feature_plan *plan, const struct sim_options *opti
         make_chain(&plan->chains[i], i, options->only, &random);
     for (unsigned i = 0; i < plan->chain_count; i++)
         draw_groups(&plan->chains[i], options->only, random_mix(seed + i) ^ 0x67726f7570);
+    struct random apart;
+    random_init(&apart, seed ^ 0x64656475);
+    for (unsigned i = 0; i < plan->chain_count; i++)
+        draw_dedup(&plan->chains[i], options->only, &apart);
     plan->client_count = (unsigned)random_between(&random, plan->chain_count + 1, FEATURE_CLIENTS_MAX - 1);
     for (unsigned i = 0; i < plan->client_count; i++) {
         enum feature_role role = i < plan->chain_count ? ROLE_PUBLISHER : random_chance(&random, 3, 5) ? ROLE_CONSUMER : random_chance(&random, 1, 2) ? ROLE_MOURNER : ROLE_PUBLISHER;

@@ -27,6 +27,7 @@ enum chain_features {
     CHAIN_STREAM = 256,          /* the source is a stream: nothing dies */
     CHAIN_GROUPS = 512,          /* x-group-key */
     CHAIN_GROUP_FAIR = 1024,     /* and x-group-fair */
+    CHAIN_DEDUP = 2048,          /* x-dedup-window, on the header "id" */
 };
 
 struct chain {
@@ -34,6 +35,7 @@ struct chain {
     char source[24], dead[24], delayed[24];
     uint32_t ttl_ms;             /* CHAIN_TTL */
     uint32_t max_length, delivery_limit;
+    uint32_t window_ms, most_ids, ids;   /* CHAIN_DEDUP: publishers draw from so many ids */
     uint8_t max_priority;
     uint8_t keys;                /* CHAIN_GROUPS: from 1; 0 is none */
     bool keyed;                  /* x-dead-letter-routing-key; otherwise the dead queue is bound by the source's name */
