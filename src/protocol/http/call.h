@@ -1,0 +1,73 @@
+/* One request and its answer, between a transport (HTTP/1 or HTTP/2) and the service that answers.
+ *
+ *   begun → body … → complete → (drained …) → gone
+ *
+ * The service may answer at any of these, or later; what comes after its answer is passed over. `gone` is always the last thing said of a call: it is answered and
+ * sent, or the peer has given up. Everything happens on the session's thread. */
+#ifndef PROTOCOL_HTTP_CALL_H
+#define PROTOCOL_HTTP_CALL_H
+
+#include "base/chunk.h"
+#include "protocol/http/request.h"
+
+struct http_session;
+
+struct http_call {
+    struct http_session *session;
+    struct http_request request;     /* until `gone`, or http_call_forget_head */
+    void *context;                   /* the service's */
+
+    /* the transport's own: */
+    struct http_call *next, *previous;
+    uint8_t *head;                   /* what the request's bytes lie in */
+    int32_t stream;                  /* HTTP/2's number */
+    uint8_t state;                   /* enum http_call_state */
+    bool is_head;                    /* a HEAD: its answer has no body */
+    uint8_t *waiting;                /* HTTP/2: the answer's body that has not been framed yet: [waiting_at, waiting_size) */
+    size_t waiting_at, waiting_size, waiting_room;
+};
+
+enum http_call_state {
+    HTTP_COMPLETE = 1,               /* the request is whole */
+    HTTP_ANSWERED = 2,               /* the head of an answer has left for the peer */
+    HTTP_ENDED = 4,                  /* the whole answer has */
+    HTTP_CONTINUE = 8,               /* the peer waits for leave to send the body */
+};
+
+struct http_service {
+    /* The request's head is here. */
+    void (*begun)(struct http_call *call);
+    /* A piece of its body, borrowed until return. */
+    void (*body)(struct http_call *call, struct bytes piece);
+    /* It is whole. */
+    void (*complete)(struct http_call *call);
+    /* What was written by http_stream_write has left; NULL: nobody asks. */
+    void (*drained)(struct http_call *call);
+    /* Forget it; `context` is the service's to free. */
+    void (*gone)(struct http_call *call);
+};
+
+struct http_answer {
+    unsigned status;
+    const char *type;                /* content-type; NULL: none */
+    const struct http_field *fields; /* further ones, names in lower case */
+    unsigned field_count;
+    struct bytes body;
+};
+
+/* Answers at once and wholly. Everything is copied. */
+void http_answer(struct http_call *call, const struct http_answer *answer);
+
+/* Begins an answer whose length nobody knows (its body is ignored), adds to it, ends it. http_stream_waiting: bytes that the peer has not taken yet. */
+void http_stream_begin(struct http_call *call, const struct http_answer *answer);
+void http_stream_write(struct http_call *call, struct bytes piece);
+void http_stream_end(struct http_call *call);
+size_t http_stream_waiting(const struct http_call *call);
+
+/* The answer will never be whole: HTTP/2's stream is reset, HTTP/1's connection closed. */
+void http_call_abort(struct http_call *call);
+
+/* The request's own bytes are given back: for answers that last. */
+void http_call_forget_head(struct http_call *call);
+
+#endif

@@ -1,0 +1,344 @@
+/* HTTP/1: one request at a time, parsed by llhttp once http_head_look has found its head whole and of one meaning. */
+#include "protocol/http/session_state.h"
+
+#include "protocol/http/head.h"
+#include "protocol/http/problem.h"
+
+#include <llhttp/llhttp.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define DISCARD_MAX 65536u   /* bytes of a body that nobody wants any more that are read all the same, so that the connection can go on */
+#define LINE_ROOM 512u       /* for the lines of a head that are ours */
+
+struct h1 {
+    llhttp_t parser;
+    struct http_head look;
+    struct http_field *fields;       /* of the head being parsed; they lie behind its bytes */
+    unsigned field_count;
+    struct bytes method, target;
+    bool whole, busy;                /* the request is; in feed: calls are ended by it */
+    bool keep, streaming;            /* the connection outlives the answer; it is sent in chunks */
+    const char *why;                 /* what the service of the parser's spans found wrong */
+};
+
+/* ---- what the parser finds --------------------------------------------------------------------------------------------- */
+
+static struct h1 *state_of(llhttp_t *parser) { return ((struct http_session *)parser->data)->h1; }
+
+static int on_method(llhttp_t *parser, const char *at, size_t size)
+{
+    state_of(parser)->method = bytes_of(at, size);
+    return 0;
+}
+
+static int on_url(llhttp_t *parser, const char *at, size_t size)
+{
+    state_of(parser)->target = bytes_of(at, size);
+    return 0;
+}
+
+static int on_field(llhttp_t *parser, const char *at, size_t size)
+{
+    struct h1 *h1 = state_of(parser);
+    if (h1->field_count == HTTP_FIELDS_MAX) {
+        h1->why = "The request has more than 128 headers.";
+        return -1;
+    }
+    h1->fields[h1->field_count++] = (struct http_field){.name = bytes_of(at, size)};
+    return 0;
+}
+
+static int on_value(llhttp_t *parser, const char *at, size_t size)
+{
+    struct h1 *h1 = state_of(parser);
+    struct bytes *value = &h1->fields[h1->field_count - 1].value;
+    while (size && (at[size - 1] == ' ' || at[size - 1] == '\t'))
+        size--;
+    *value = bytes_of(at, size);
+    return 0;
+}
+
+static int on_body(llhttp_t *parser, const char *at, size_t size)
+{
+    struct http_session *session = parser->data;
+    struct http_call *call = session->calls;
+    if (size && !(call->state & HTTP_ANSWERED))
+        session->service->body(call, bytes_of(at, size));
+    return 0;
+}
+
+static int on_whole(llhttp_t *parser)
+{
+    state_of(parser)->whole = true;
+    return HPE_PAUSED;
+}
+
+static const llhttp_settings_t settings = {
+    .on_method = on_method, .on_url = on_url, .on_header_field = on_field, .on_header_value = on_value, .on_body = on_body, .on_message_complete = on_whole,
+};
+
+/* ---- lifecycle -------------------------------------------------------------------------------------------------------- */
+
+enum gw_err h1_new(struct http_session *session)
+{
+    session->h1 = calloc(1, sizeof(*session->h1));
+    return session->h1 ? GW_OK : GW_ERR_NOMEM;
+}
+
+static void h1_free(struct http_session *session)
+{
+    free(session->h1);
+}
+
+/* ---- input ------------------------------------------------------------------------------------------------------------ */
+
+/* The peer cannot be understood: it is told why, and nothing more of it is read. */
+static void refuse(struct http_session *session, struct http_call *call, unsigned status, const char *why)
+{
+    call = call ? call : http_call_new(session);
+    session->draining = true;
+    session->h1->keep = false;
+    if (call) {
+        call->state |= HTTP_COMPLETE;
+        http_problem(call, status, "%s", why);
+    }
+    http_session_die(session);
+}
+
+static bool make_request(struct h1 *h1, struct http_call *call)
+{
+    struct http_request *request = &call->request;
+    *request = (struct http_request){.method = h1->method, .fields = h1->fields, .field_count = h1->field_count, .content_length = HTTP_UNKNOWN,
+                                     .minor = h1->parser.http_minor};
+    struct bytes length;
+    if (http_field_find(request, "content-length", &length))
+        http_number(length, &request->content_length);
+    else if (!http_field_has(request, "transfer-encoding", "chunked"))
+        request->content_length = 0;
+    http_field_find(request, "host", &request->authority);
+    call->is_head = bytes_equal(request->method, bytes_of_text("HEAD"));
+    h1->keep = !http_field_has(request, "connection", "close") && (request->minor || http_field_has(request, "connection", "keep-alive"));
+    h1->streaming = false;
+    if (http_field_has(request, "expect", "100-continue") && request->minor && request->content_length)
+        call->state |= HTTP_CONTINUE;
+    return http_target_split(h1->target, &request->authority, &request->path, &request->query);
+}
+
+/* The head at the beginning of `in` is whole: it is kept with its call, and parsed there. */
+static struct http_call *begin(struct http_session *session, struct bytes in)
+{
+    struct h1 *h1 = session->h1;
+    size_t size = h1->look.size, fields_at = (size + 15) & ~(size_t)15;
+    struct http_call *call = http_call_new(session);
+    if (!call)
+        return NULL;
+    call->head = malloc(fields_at + HTTP_FIELDS_MAX * sizeof(struct http_field));
+    if (!call->head)
+        return NULL;
+    memcpy(call->head, in.data, size);
+    h1->fields = (struct http_field *)(call->head + fields_at);
+    h1->field_count = 0;
+    h1->whole = false;
+    h1->why = NULL;
+    h1->method = h1->target = (struct bytes){0};
+    llhttp_init(&h1->parser, HTTP_REQUEST, &settings);
+    h1->parser.data = session;
+    enum llhttp_errno err = llhttp_execute(&h1->parser, (const char *)call->head, size);
+    if (err == HPE_PAUSED_UPGRADE) {
+        h1->whole = true;
+    } else if (err != HPE_OK && err != HPE_PAUSED) {
+        const char *why = h1->why ? h1->why : err == HPE_INVALID_METHOD ? "There is no such method." : llhttp_get_error_reason(&h1->parser);
+        refuse(session, call, h1->why ? 431 : err == HPE_INVALID_METHOD ? 501 : 400, why);
+        return NULL;
+    }
+    if (!make_request(h1, call)) {
+        refuse(session, call, 400, "The target of a request must be a path, or a whole URL of this server.");
+        return NULL;
+    }
+    session->service->begun(call);
+    if (!(call->state & HTTP_ANSWERED) && (call->state & HTTP_CONTINUE))
+        http_session_say(session, bytes_of_text("HTTP/1.1 100 Continue\r\n\r\n"));
+    call->state &= (uint8_t)~HTTP_CONTINUE;
+    return call;
+}
+
+/* Ends the call that has come to its end. True: the next one may come. */
+static bool settled(struct http_session *session, struct http_call *call)
+{
+    if ((call->state & (HTTP_COMPLETE | HTTP_ENDED)) != (HTTP_COMPLETE | HTTP_ENDED))
+        return false;
+    bool keep = session->h1->keep;
+    http_call_end(call);
+    session->h1->look.seen = 0;
+    if (!keep || session->ended || session->draining)
+        http_session_die(session);
+    return keep;
+}
+
+/* A part of the request under way; answers how much was taken. */
+static size_t body(struct http_session *session, struct http_call *call, struct bytes in)
+{
+    struct h1 *h1 = session->h1;
+    size_t taken = 0;
+    if (!h1->whole) {
+        enum llhttp_errno err = llhttp_execute(&h1->parser, (const char *)in.data, in.size);
+        taken = in.size;
+        if (err == HPE_PAUSED) {
+            taken = (size_t)((const uint8_t *)llhttp_get_error_pos(&h1->parser) - in.data);
+        } else if (err != HPE_OK) {
+            refuse(session, call, 400, llhttp_get_error_reason(&h1->parser));
+            return in.size;
+        }
+    }
+    if (h1->whole && !(call->state & HTTP_COMPLETE)) {
+        call->state |= HTTP_COMPLETE;
+        if (!(call->state & HTTP_ANSWERED))
+            session->service->complete(call);
+    }
+    return taken;
+}
+
+static size_t feed_all(struct http_session *session, struct bytes in)
+{
+    struct h1 *h1 = session->h1;
+    size_t taken = 0;
+    while (taken < in.size && !session->dead) {
+        struct http_call *call = session->calls;
+        struct bytes rest = bytes_of(in.data + taken, in.size - taken);
+        if (call && (call->state & HTTP_COMPLETE))
+            return taken;   /* its answer is awaited */
+        if (!call) {
+            enum http_head_state state = http_head_look(rest, &h1->look);
+            session->head_us = session->head_us ? session->head_us : session->now_us;
+            if (state == HTTP_HEAD_MORE)
+                return taken;
+            session->head_us = 0;
+            if (state == HTTP_HEAD_BAD) {
+                refuse(session, NULL, h1->look.status, h1->look.why);
+                break;
+            }
+            call = begin(session, rest);
+            taken += h1->look.size;
+            h1->look.seen = 0;
+            if (!call) {
+                http_session_die(session);
+                break;
+            }
+            rest = bytes_of(in.data + taken, in.size - taken);
+        }
+        taken += body(session, call, rest);
+        if (!session->dead)
+            settled(session, call);
+    }
+    return session->dead ? in.size : taken;
+}
+
+static size_t h1_feed(struct http_session *session, struct bytes in)
+{
+    session->h1->busy = true;
+    size_t taken = feed_all(session, in);
+    session->h1->busy = false;
+    return taken;
+}
+
+/* ---- output ----------------------------------------------------------------------------------------------------------- */
+
+static void ended(struct http_call *call)
+{
+    struct http_session *session = call->session;
+    call->state |= HTTP_ENDED;
+    if (!session->h1->busy)
+        settled(session, call);
+}
+
+static uint8_t *put(uint8_t *at, struct bytes bytes)
+{
+    if (bytes.size)
+        memcpy(at, bytes.data, bytes.size);
+    return at + bytes.size;
+}
+
+/* A body whose rest would have to be read before the next request can be. */
+static bool must_close(const struct http_call *call)
+{
+    return !(call->state & HTTP_COMPLETE) && ((call->state & HTTP_CONTINUE) || call->request.content_length > DISCARD_MAX);
+}
+
+static void h1_answer(struct http_call *call, const struct http_answer *answer, bool whole)
+{
+    struct http_session *session = call->session;
+    struct h1 *h1 = session->h1;
+    bool bodiless = answer->status < 200 || answer->status == 204 || answer->status == 304;
+    size_t size = LINE_ROOM + strlen(session->config->server) + (answer->type ? strlen(answer->type) : 0) + (whole ? answer->body.size : 0);
+    for (unsigned i = 0; i < answer->field_count; i++)
+        size += answer->fields[i].name.size + answer->fields[i].value.size + 4;
+    uint8_t *begin = output_room(&session->output, size), *at = begin;
+    if (!begin) {
+        http_session_die(session);
+        return;
+    }
+    call->state |= HTTP_ANSWERED;
+    if (must_close(call) || session->draining)
+        h1->keep = false;
+    char date[30];
+    http_date(session->wall_ms, date);
+    at += sprintf((char *)at, "HTTP/1.1 %u %s\r\nserver: %s\r\ndate: %s\r\n", answer->status, http_reason(answer->status), session->config->server, date);
+    if (answer->type)
+        at += sprintf((char *)at, "content-type: %s\r\n", answer->type);
+    for (unsigned i = 0; i < answer->field_count; i++) {
+        at = put(at, answer->fields[i].name);
+        at = put(at, bytes_of_text(": "));
+        at = put(at, answer->fields[i].value);
+        at = put(at, bytes_of_text("\r\n"));
+    }
+    if (whole && !bodiless)
+        at += sprintf((char *)at, "content-length: %zu\r\n", answer->body.size);
+    if (!whole) {
+        h1->streaming = call->request.minor > 0;
+        h1->keep &= h1->streaming;
+        if (h1->streaming)
+            at = put(at, bytes_of_text("transfer-encoding: chunked\r\n"));
+    }
+    at = put(at, bytes_of_text(h1->keep ? call->request.minor ? "\r\n" : "connection: keep-alive\r\n\r\n" : "connection: close\r\n\r\n"));
+    if (whole && !bodiless && !call->is_head)
+        at = put(at, answer->body);
+    output_wrote(&session->output, at);
+    http_session_dirty(session);
+    if (whole)
+        ended(call);
+}
+
+static void h1_write(struct http_call *call, struct bytes piece)
+{
+    struct http_session *session = call->session;
+    char line[24];
+    if (session->h1->streaming)
+        http_session_say(session, bytes_of(line, (size_t)sprintf(line, "%zx\r\n", piece.size)));
+    http_session_say(session, piece);
+    if (session->h1->streaming)
+        http_session_say(session, bytes_of_text("\r\n"));
+}
+
+static void h1_end(struct http_call *call)
+{
+    if (call->session->h1->streaming && !call->is_head)
+        http_session_say(call->session, bytes_of_text("0\r\n\r\n"));
+    ended(call);
+}
+
+static void h1_abort(struct http_call *call)
+{
+    http_session_die(call->session);
+}
+
+/* The answer under way says that it is the last one. */
+static void h1_shutdown(struct http_session *session)
+{
+    session->h1->keep = false;
+}
+
+const struct http_transport http_transport_1 = {
+    .feed = h1_feed, .answer = h1_answer, .write = h1_write, .end = h1_end, .abort = h1_abort, .shutdown = h1_shutdown, .free = h1_free,
+};

@@ -1,0 +1,39 @@
+#include "protocol/http/problem.h"
+
+#include "protocol/http/session_state.h"
+
+#include <jansson.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define DETAIL_MAX 1024u
+
+static void answer(struct http_call *call, unsigned status, const char *detail, const struct http_field *fields, unsigned field_count)
+{
+    json_t *problem = json_pack("{s:s, s:s, s:i, s:s}", "type", "about:blank", "title", http_reason(status), "status", (int)status, "detail", detail);
+    if (!problem)   /* what the peer sent and is quoted here need not be UTF-8 */
+        problem = json_pack("{s:s, s:s, s:i}", "type", "about:blank", "title", http_reason(status), "status", (int)status);
+    char *text = problem ? json_dumps(problem, JSON_COMPACT) : NULL;
+    http_answer(call, &(struct http_answer){.status = status, .type = "application/problem+json", .fields = fields, .field_count = field_count,
+                                            .body = bytes_of_text(text ? text : "{}")});
+    free(text);
+    json_decref(problem);
+}
+
+void http_problem(struct http_call *call, unsigned status, const char *format, ...)
+{
+    char detail[DETAIL_MAX];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(detail, sizeof(detail), format, arguments);
+    va_end(arguments);
+    const struct http_field challenge = {bytes_of_text("www-authenticate"), bytes_of_text("Basic realm=\"Godwit\", charset=\"UTF-8\"")};
+    answer(call, status, detail, &challenge, status == 401 ? 1 : 0);
+}
+
+void http_problem_method(struct http_call *call, const char *allow)
+{
+    const struct http_field field = {bytes_of_text("allow"), bytes_of_text(allow)};
+    answer(call, 405, "This resource does not know that method.", &field, 1);
+}

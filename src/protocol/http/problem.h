@@ -1,0 +1,13 @@
+/* Errors as RFC 9457 says them: application/problem+json. */
+#ifndef PROTOCOL_HTTP_PROBLEM_H
+#define PROTOCOL_HTTP_PROBLEM_H
+
+#include "protocol/http/call.h"
+
+/* Answers {"type": "about:blank", "title": the status's reason, "status": …, "detail": …}. A 401 says how to authenticate, a 405 which methods there are where
+ * `allow` names them. The details are cut at 1 KiB. */
+__attribute__((format(printf, 3, 4)))
+void http_problem(struct http_call *call, unsigned status, const char *format, ...);
+void http_problem_method(struct http_call *call, const char *allow);
+
+#endif

@@ -1,0 +1,320 @@
+#include "protocol/http/session_state.h"
+
+#include "protocol/http/problem.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define PREFACE "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+#define MS 1000u
+#define NEVER UINT64_MAX
+
+const struct http_config http_config_default = {
+    .streams_max = 128, .head_timeout_ms = 10000, .body_timeout_ms = 30000, .idle_timeout_ms = 60000, .output_limit = 1u << 20, .server = "Godwit",
+};
+
+enum gw_err http_session_new(const struct http_config *config, const struct http_service *service, void *service_owner, struct http_host *host, void *owner,
+                             struct chunk_pool *pool, uint64_t now_us, struct http_session **made)
+{
+    struct http_session *session = calloc(1, sizeof(*session));
+    if (!session)
+        return GW_ERR_NOMEM;
+    session->config = config;
+    session->service = service;
+    session->service_owner = service_owner;
+    session->host = host;
+    session->owner = owner;
+    session->now_us = session->heard_us = session->idle_us = now_us ? now_us : 1;
+    output_init(&session->output, pool);
+    *made = session;
+    return GW_OK;
+}
+
+void http_session_free(struct http_session *session)
+{
+    if (!session)
+        return;
+    while (session->calls)
+        http_call_end(session->calls);
+    if (session->transport)
+        session->transport->free(session);
+    output_deinit(&session->output);
+    free(session);
+}
+
+void *http_session_owner(const struct http_session *session) { return session->service_owner; }
+void http_session_clock(struct http_session *session, uint64_t wall_ms) { session->wall_ms = wall_ms; }
+
+void http_session_dirty(struct http_session *session)
+{
+    if (session->told_dirty)
+        return;
+    session->told_dirty = true;
+    session->host->dirty(session->host, session->owner);
+}
+
+void http_session_die(struct http_session *session)
+{
+    session->dead = true;
+    http_session_dirty(session);
+}
+
+void http_session_say(struct http_session *session, struct bytes bytes)
+{
+    uint8_t *at = bytes.size ? output_room(&session->output, bytes.size) : NULL;
+    if (at) {
+        memcpy(at, bytes.data, bytes.size);
+        output_wrote(&session->output, at + bytes.size);
+    }
+    if (session->output.failed)
+        session->dead = true;
+    http_session_dirty(session);
+}
+
+/* ---- calls ----------------------------------------------------------------------------------------------------------- */
+
+struct http_call *http_call_new(struct http_session *session)
+{
+    struct http_call *call = calloc(1, sizeof(*call));
+    if (!call)
+        return NULL;
+    call->session = session;
+    call->next = session->calls;
+    if (session->calls)
+        session->calls->previous = call;
+    session->calls = call;
+    session->call_count++;
+    session->idle_us = 0;
+    return call;
+}
+
+void http_call_end(struct http_call *call)
+{
+    struct http_session *session = call->session;
+    if (call->next)
+        call->next->previous = call->previous;
+    if (call->previous)
+        call->previous->next = call->next;
+    else
+        session->calls = call->next;
+    if (!--session->call_count)
+        session->idle_us = session->now_us;
+    session->service->gone(call);
+    free(call->head);
+    free(call->waiting);
+    free(call);
+}
+
+void http_call_forget_head(struct http_call *call)
+{
+    free(call->head);
+    call->head = NULL;
+    call->request = (struct http_request){.content_length = call->request.content_length, .minor = call->request.minor};
+}
+
+void http_answer(struct http_call *call, const struct http_answer *answer)
+{
+    if (!(call->state & HTTP_ANSWERED))
+        call->session->transport->answer(call, answer, true);
+}
+
+void http_stream_begin(struct http_call *call, const struct http_answer *answer)
+{
+    if (!(call->state & HTTP_ANSWERED))
+        call->session->transport->answer(call, answer, false);
+}
+
+void http_stream_write(struct http_call *call, struct bytes piece)
+{
+    if ((call->state & HTTP_ANSWERED) && !(call->state & HTTP_ENDED) && piece.size && !call->is_head)
+        call->session->transport->write(call, piece);
+}
+
+void http_stream_end(struct http_call *call)
+{
+    if ((call->state & HTTP_ANSWERED) && !(call->state & HTTP_ENDED))
+        call->session->transport->end(call);
+}
+
+size_t http_stream_waiting(const struct http_call *call)
+{
+    return call->session->output.size + (call->waiting_size - call->waiting_at);
+}
+
+void http_call_abort(struct http_call *call) { call->session->transport->abort(call); }
+
+/* ---- input ----------------------------------------------------------------------------------------------------------- */
+
+/* Enough of the first bytes to tell which version this is? */
+static bool choose(struct http_session *session, struct bytes in)
+{
+    size_t size = sizeof(PREFACE) - 1, most = in.size < size ? in.size : size;
+    bool is_preface = memcmp(in.data, PREFACE, most) == 0;
+    if (is_preface && most < size)
+        return false;
+    enum gw_err err = is_preface ? h2_new(session) : h1_new(session);
+    session->transport = err ? NULL : is_preface ? &http_transport_2 : &http_transport_1;
+    if (err)
+        http_session_die(session);
+    return !err;
+}
+
+size_t http_session_feed(struct http_session *session, struct bytes in, uint64_t now_us)
+{
+    session->now_us = now_us;
+    if (session->dead)
+        return in.size;
+    if (!in.size)
+        return 0;
+    session->heard_us = now_us;
+    if (!session->transport && !choose(session, in)) {
+        session->head_us = session->head_us ? session->head_us : now_us;
+        return session->dead ? in.size : 0;
+    }
+    return session->transport->feed(session, in);
+}
+
+bool http_session_wants_input(const struct http_session *session)
+{
+    if (session->dead)
+        return true;    /* it is discarded */
+    if (session->output.size > session->config->output_limit)
+        return false;
+    /* HTTP/1 answers one request before it looks at the next. */
+    return session->transport != &http_transport_1 || !session->calls || !(session->calls->state & HTTP_COMPLETE);
+}
+
+void http_session_ended(struct http_session *session, uint64_t now_us)
+{
+    session->now_us = now_us;
+    session->ended = true;
+    /* What is whole is still answered; the rest never will be. */
+    for (struct http_call *call = session->calls, *next; call; call = next) {
+        next = call->next;
+        if (!(call->state & HTTP_COMPLETE))
+            http_call_end(call);
+    }
+    if (!session->calls)
+        http_session_die(session);
+}
+
+/* ---- output ---------------------------------------------------------------------------------------------------------- */
+
+unsigned http_session_output(struct http_session *session, struct iovec *iov, unsigned room)
+{
+    session->told_dirty = false;
+    if (session->transport && session->transport->fill && session->output.size <= session->config->output_limit)
+        session->transport->fill(session);
+    return output_vectors(&session->output, iov, room);
+}
+
+void http_session_sent(struct http_session *session, size_t size, uint64_t now_us)
+{
+    session->now_us = now_us;
+    output_sent(&session->output, size);
+    if (session->output.size || !session->service->drained)
+        return;
+    for (struct http_call *call = session->calls, *next; call; call = next) {
+        next = call->next;
+        if ((call->state & HTTP_ANSWERED) && !(call->state & HTTP_ENDED))
+            session->service->drained(call);
+    }
+}
+
+bool http_session_finished(const struct http_session *session)
+{
+    return session->dead && (!session->output.size || session->output.failed);
+}
+
+/* ---- time ------------------------------------------------------------------------------------------------------------ */
+
+static uint64_t after(uint64_t since_us, uint32_t ms) { return since_us + (uint64_t)ms * MS; }
+
+/* A request of which something is still to come. */
+static const struct http_call *unfinished(const struct http_session *session)
+{
+    for (const struct http_call *call = session->calls; call; call = call->next)
+        if (!(call->state & HTTP_COMPLETE))
+            return call;
+    return NULL;
+}
+
+uint64_t http_session_deadline(const struct http_session *session)
+{
+    if (session->dead)
+        return NEVER;
+    if (session->head_us)
+        return after(session->head_us, session->config->head_timeout_ms);
+    if (unfinished(session))
+        return after(session->heard_us, session->config->body_timeout_ms);
+    return session->idle_us ? after(session->idle_us, session->config->idle_timeout_ms) : NEVER;
+}
+
+void http_session_tick(struct http_session *session, uint64_t now_us)
+{
+    session->now_us = now_us;
+    if (now_us < http_session_deadline(session))
+        return;
+    if (session->transport == &http_transport_1 && session->head_us && !session->calls) {
+        struct http_call *call = http_call_new(session);
+        session->head_us = 0;
+        if (call) {
+            call->state |= HTTP_COMPLETE;
+            session->draining = true;
+            http_problem(call, 408, "The request's head has not come in time.");
+        }
+    }
+    struct http_call *call = (struct http_call *)unfinished(session);
+    if (call && session->transport == &http_transport_2) {
+        http_call_abort(call);
+        session->heard_us = now_us;
+        return;
+    }
+    if (session->transport && !session->draining)
+        session->transport->shutdown(session);
+    http_session_die(session);
+}
+
+void http_session_shutdown(struct http_session *session, uint64_t now_us)
+{
+    session->now_us = now_us;
+    if (session->draining)
+        return;
+    session->draining = true;
+    if (session->transport)
+        session->transport->shutdown(session);
+    if (!session->calls)
+        http_session_die(session);
+}
+
+/* ---- words ----------------------------------------------------------------------------------------------------------- */
+
+/* Days since 1970 to a civil date, in eras of 400 years that begin in March. */
+void http_date(uint64_t wall_ms, char text[30])
+{
+    static const char days[7][4] = {"Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"};
+    static const char months[12][4] = {"Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec", "Jan", "Feb"};
+    uint64_t seconds = wall_ms / 1000, day = seconds / 86400, second = seconds % 86400, shifted = day + 719468;
+    uint64_t era = shifted / 146097, of_era = shifted % 146097;
+    uint64_t year_of_era = (of_era - of_era / 1460 + of_era / 36524 - of_era / 146096) / 365;
+    uint64_t of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100), month = (5 * of_year + 2) / 153;
+    unsigned year = (unsigned)(year_of_era + era * 400 + (month >= 10)) % 10000;
+    snprintf(text, 30, "%s, %02u %s %04u %02u:%02u:%02u GMT", days[day % 7], (unsigned)(of_year - (153 * month + 2) / 5 + 1) % 100, months[month], year,
+             (unsigned)(second / 3600) % 100, (unsigned)(second / 60 % 60), (unsigned)(second % 60));
+}
+
+const char *http_reason(unsigned status)
+{
+    static const struct { unsigned status; const char *reason; } reasons[] = {
+        {100, "Continue"}, {101, "Switching Protocols"}, {200, "OK"}, {201, "Created"}, {202, "Accepted"}, {204, "No Content"}, {206, "Partial Content"},
+        {304, "Not Modified"}, {400, "Bad Request"}, {401, "Unauthorized"}, {403, "Forbidden"}, {404, "Not Found"}, {405, "Method Not Allowed"},
+        {406, "Not Acceptable"}, {408, "Request Timeout"}, {409, "Conflict"}, {410, "Gone"}, {411, "Length Required"}, {412, "Precondition Failed"},
+        {413, "Content Too Large"}, {415, "Unsupported Media Type"}, {417, "Expectation Failed"}, {421, "Misdirected Request"}, {422, "Unprocessable Content"},
+        {423, "Locked"}, {426, "Upgrade Required"}, {429, "Too Many Requests"}, {431, "Request Header Fields Too Large"}, {500, "Internal Server Error"},
+        {501, "Not Implemented"}, {503, "Service Unavailable"}, {505, "HTTP Version Not Supported"}, {507, "Insufficient Storage"},
+    };
+    for (unsigned i = 0; i < sizeof(reasons) / sizeof(reasons[0]); i++)
+        if (reasons[i].status == status)
+            return reasons[i].reason;
+    return "Unknown";
+}
