@@ -25,6 +25,7 @@ struct http_call {
     bool is_head;                    /* a HEAD: its answer has no body */
     uint8_t *waiting;                /* HTTP/2: the answer's body that has not been framed yet: [waiting_at, waiting_size) */
     size_t waiting_at, waiting_size, waiting_room;
+    size_t discarded;                /* HTTP/2: bytes of a body that came after the answer */
 };
 
 enum http_call_state {

@@ -4,7 +4,7 @@
 #include "protocol/http/head.h"
 #include "protocol/http/problem.h"
 
-#include <llhttp/llhttp.h>
+#include <llhttp.h>
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +19,7 @@ struct h1 {
     unsigned field_count;
     struct bytes method, target;
     bool whole, busy;                /* the request is; in feed: calls are ended by it */
+    bool in_body;                    /* what the parser calls a field now is a trailer, which nobody wants */
     bool keep, streaming;            /* the connection outlives the answer; it is sent in chunks */
     const char *why;                 /* what the service of the parser's spans found wrong */
 };
@@ -42,6 +43,8 @@ static int on_url(llhttp_t *parser, const char *at, size_t size)
 static int on_field(llhttp_t *parser, const char *at, size_t size)
 {
     struct h1 *h1 = state_of(parser);
+    if (h1->in_body)
+        return 0;
     if (h1->field_count == HTTP_FIELDS_MAX) {
         h1->why = "The request has more than 128 headers.";
         return -1;
@@ -53,6 +56,8 @@ static int on_field(llhttp_t *parser, const char *at, size_t size)
 static int on_value(llhttp_t *parser, const char *at, size_t size)
 {
     struct h1 *h1 = state_of(parser);
+    if (h1->in_body)
+        return 0;
     struct bytes *value = &h1->fields[h1->field_count - 1].value;
     while (size && (at[size - 1] == ' ' || at[size - 1] == '\t'))
         size--;
@@ -140,7 +145,7 @@ static struct http_call *begin(struct http_session *session, struct bytes in)
     memcpy(call->head, in.data, size);
     h1->fields = (struct http_field *)(call->head + fields_at);
     h1->field_count = 0;
-    h1->whole = false;
+    h1->whole = h1->in_body = false;
     h1->why = NULL;
     h1->method = h1->target = (struct bytes){0};
     llhttp_init(&h1->parser, HTTP_REQUEST, &settings);
@@ -157,6 +162,7 @@ static struct http_call *begin(struct http_session *session, struct bytes in)
         refuse(session, call, 400, "The target of a request must be a path, or a whole URL of this server.");
         return NULL;
     }
+    h1->in_body = true;
     session->service->begun(call);
     if (!(call->state & HTTP_ANSWERED) && (call->state & HTTP_CONTINUE))
         http_session_say(session, bytes_of_text("HTTP/1.1 100 Continue\r\n\r\n"));
@@ -207,8 +213,10 @@ static size_t feed_all(struct http_session *session, struct bytes in)
     while (taken < in.size && !session->dead) {
         struct http_call *call = session->calls;
         struct bytes rest = bytes_of(in.data + taken, in.size - taken);
-        if (call && (call->state & HTTP_COMPLETE))
-            return taken;   /* its answer is awaited */
+        if (call && (call->state & HTTP_COMPLETE)) {   /* its answer is awaited */
+            session->held = true;
+            return taken;
+        }
         if (!call) {
             enum http_head_state state = http_head_look(rest, &h1->look);
             session->head_us = session->head_us ? session->head_us : session->now_us;
@@ -245,11 +253,19 @@ static size_t h1_feed(struct http_session *session, struct bytes in)
 
 /* ---- output ----------------------------------------------------------------------------------------------------------- */
 
+/* A body whose rest would have to be read before the next request can be. */
+static bool must_close(const struct http_call *call)
+{
+    return !(call->state & HTTP_COMPLETE) && ((call->state & HTTP_CONTINUE) || call->request.content_length > DISCARD_MAX);
+}
+
 static void ended(struct http_call *call)
 {
     struct http_session *session = call->session;
     call->state |= HTTP_ENDED;
-    if (!session->h1->busy)
+    if (must_close(call))
+        http_session_die(session);
+    else if (!session->h1->busy)
         settled(session, call);
 }
 
@@ -258,12 +274,6 @@ static uint8_t *put(uint8_t *at, struct bytes bytes)
     if (bytes.size)
         memcpy(at, bytes.data, bytes.size);
     return at + bytes.size;
-}
-
-/* A body whose rest would have to be read before the next request can be. */
-static bool must_close(const struct http_call *call)
-{
-    return !(call->state & HTTP_COMPLETE) && ((call->state & HTTP_CONTINUE) || call->request.content_length > DISCARD_MAX);
 }
 
 static void h1_answer(struct http_call *call, const struct http_answer *answer, bool whole)

@@ -13,6 +13,7 @@
 #define RESETS_MAX 200u              /* streams that a peer may reset … */
 #define RESETS_US 10000000u          /* … in so long */
 #define ANSWER_FIELDS_MAX 32u
+#define DISCARD_MAX (1u << 20)       /* bytes of a body that nobody wants any more; then its stream is reset */
 
 struct h2 {
     nghttp2_session *nghttp2;
@@ -170,8 +171,12 @@ static int on_data(nghttp2_session *nghttp2, uint8_t flags, int32_t stream, cons
     struct http_session *session = owner;
     struct http_call *call = nghttp2_session_get_stream_user_data(nghttp2, stream);
     (void)flags;
-    if (call && size && !(call->state & HTTP_ANSWERED))
-        session->service->body(call, bytes_of(data, size));
+    if (call && !(call->state & HTTP_ANSWERED)) {
+        if (size)
+            session->service->body(call, bytes_of(data, size));
+    } else if (call && (call->discarded += size) > DISCARD_MAX) {
+        return nghttp2_submit_rst_stream(nghttp2, NGHTTP2_FLAG_NONE, stream, NGHTTP2_NO_ERROR);
+    }
     return 0;
 }
 
@@ -274,9 +279,6 @@ static void h2_answer(struct http_call *call, const struct http_answer *answer, 
         h2_abort(call);
         return;
     }
-    /* A body that nobody wants any more need not be sent. */
-    if (is_whole && !(call->state & HTTP_COMPLETE) && call->request.content_length)
-        nghttp2_submit_rst_stream(session->h2->nghttp2, NGHTTP2_FLAG_NONE, call->stream, NGHTTP2_NO_ERROR);
     http_session_dirty(session);
 }
 

@@ -10,7 +10,7 @@
 #define NEVER UINT64_MAX
 
 const struct http_config http_config_default = {
-    .streams_max = 128, .head_timeout_ms = 10000, .body_timeout_ms = 30000, .idle_timeout_ms = 60000, .output_limit = 1u << 20, .server = "Godwit",
+    .streams_max = 128, .head_timeout_ms = 10000, .body_timeout_ms = 30000, .idle_timeout_ms = 60000, .output_timeout_ms = 30000, .output_limit = 1u << 20, .server = "Godwit",
 };
 
 enum gw_err http_session_new(const struct http_config *config, const struct http_service *service, void *service_owner, struct http_host *host, void *owner,
@@ -154,6 +154,7 @@ static bool choose(struct http_session *session, struct bytes in)
         return false;
     enum gw_err err = is_preface ? h2_new(session) : h1_new(session);
     session->transport = err ? NULL : is_preface ? &http_transport_2 : &http_transport_1;
+    session->head_us = 0;
     if (err)
         http_session_die(session);
     return !err;
@@ -167,6 +168,7 @@ size_t http_session_feed(struct http_session *session, struct bytes in, uint64_t
     if (!in.size)
         return 0;
     session->heard_us = now_us;
+    session->held = false;
     if (!session->transport && !choose(session, in)) {
         session->head_us = session->head_us ? session->head_us : now_us;
         return session->dead ? in.size : 0;
@@ -181,17 +183,17 @@ bool http_session_wants_input(const struct http_session *session)
     if (session->output.size > session->config->output_limit)
         return false;
     /* HTTP/1 answers one request before it looks at the next. */
-    return session->transport != &http_transport_1 || !session->calls || !(session->calls->state & HTTP_COMPLETE);
+    return !session->held || !session->calls || !(session->calls->state & HTTP_COMPLETE);
 }
 
 void http_session_ended(struct http_session *session, uint64_t now_us)
 {
     session->now_us = now_us;
     session->ended = true;
-    /* What is whole is still answered; the rest never will be. */
+    /* What is whole is still answered; the rest never will be, and nobody listens to what would go on for ever. */
     for (struct http_call *call = session->calls, *next; call; call = next) {
         next = call->next;
-        if (!(call->state & HTTP_COMPLETE))
+        if (!(call->state & HTTP_COMPLETE) || (call->state & (HTTP_ANSWERED | HTTP_ENDED)) == HTTP_ANSWERED)
             http_call_end(call);
     }
     if (!session->calls)
@@ -205,13 +207,17 @@ unsigned http_session_output(struct http_session *session, struct iovec *iov, un
     session->told_dirty = false;
     if (session->transport && session->transport->fill && session->output.size <= session->config->output_limit)
         session->transport->fill(session);
-    return output_vectors(&session->output, iov, room);
+    unsigned count = output_vectors(&session->output, iov, room);
+    if (count && !session->taken_us)
+        session->taken_us = session->now_us;
+    return count;
 }
 
 void http_session_sent(struct http_session *session, size_t size, uint64_t now_us)
 {
     session->now_us = now_us;
     output_sent(&session->output, size);
+    session->taken_us = session->output.size ? now_us : 0;
     if (session->output.size || !session->service->drained)
         return;
     for (struct http_call *call = session->calls, *next; call; call = next) {
@@ -239,7 +245,7 @@ static const struct http_call *unfinished(const struct http_session *session)
     return NULL;
 }
 
-uint64_t http_session_deadline(const struct http_session *session)
+static uint64_t input_deadline(const struct http_session *session)
 {
     if (session->dead)
         return NEVER;
@@ -250,10 +256,27 @@ uint64_t http_session_deadline(const struct http_session *session)
     return session->idle_us ? after(session->idle_us, session->config->idle_timeout_ms) : NEVER;
 }
 
+static uint64_t output_deadline(const struct http_session *session)
+{
+    return session->taken_us ? after(session->taken_us, session->config->output_timeout_ms) : NEVER;
+}
+
+uint64_t http_session_deadline(const struct http_session *session)
+{
+    uint64_t input_us = input_deadline(session), output_us = output_deadline(session);
+    return input_us < output_us ? input_us : output_us;
+}
+
 void http_session_tick(struct http_session *session, uint64_t now_us)
 {
     session->now_us = now_us;
-    if (now_us < http_session_deadline(session))
+    if (now_us >= output_deadline(session)) {   /* the peer does not read */
+        output_clear(&session->output);
+        session->taken_us = 0;
+        http_session_die(session);
+        return;
+    }
+    if (now_us < input_deadline(session))
         return;
     if (session->transport == &http_transport_1 && session->head_us && !session->calls) {
         struct http_call *call = http_call_new(session);
@@ -263,6 +286,8 @@ void http_session_tick(struct http_session *session, uint64_t now_us)
             session->draining = true;
             http_problem(call, 408, "The request's head has not come in time.");
         }
+        http_session_die(session);
+        return;
     }
     struct http_call *call = (struct http_call *)unfinished(session);
     if (call && session->transport == &http_transport_2) {
@@ -270,7 +295,10 @@ void http_session_tick(struct http_session *session, uint64_t now_us)
         session->heard_us = now_us;
         return;
     }
-    if (session->transport && !session->draining)
+    session->draining = true;
+    if (call)
+        http_problem(call, 408, "The request's body has stopped coming.");
+    else if (session->transport)
         session->transport->shutdown(session);
     http_session_die(session);
 }

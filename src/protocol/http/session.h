@@ -22,6 +22,7 @@ struct http_config {
     uint32_t streams_max;            /* HTTP/2: requests at a time; default 128 */
     uint32_t head_timeout_ms;        /* a request's head must have come in this time; 10 s */
     uint32_t body_timeout_ms;        /* nothing of a body for so long ends it; 30 s */
+    uint32_t output_timeout_ms;      /* a peer that takes nothing of what waits for it for so long is given up; 30 s */
     uint32_t idle_timeout_ms;        /* a connection without a request is closed; 60 s */
     uint64_t output_limit;           /* bytes waiting for the peer above which no further request is looked at; 1 MiB */
     const char *server;              /* of the server header */
