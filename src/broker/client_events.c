@@ -1,4 +1,5 @@
 /* Events of connections, channels and consumers, as whoever meets them first tells them. */
+#include "broker/connections.h"
 #include "broker/events.h"
 #include "broker/worker_internal.h"
 
@@ -53,7 +54,7 @@ void event_connection(struct worker *worker, bool created, uint64_t client, cons
         put_texts(&event, facts, (const char *const[]){"peer_host", "host", "auth_mechanism", NULL});
         put_others(&event, facts);
         amqp_table_put_text(&event.headers, "type", bytes_of_text("network"));
-        amqp_table_put_text(&event.headers, "protocol", bytes_of_text("{0,9,1}"));
+        amqp_table_put_text(&event.headers, "protocol", connection_protocol(facts));
         amqp_table_put_bool(&event.headers, "ssl", false);
         amqp_table_put_text(&event.headers, "user", user);
         amqp_table_put_text(&event.headers, "vhost", vhost ? vhost->name : (struct bytes){0});

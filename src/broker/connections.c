@@ -132,3 +132,10 @@ void connections_channel(struct connections *connections, uint64_t client, bool 
     entry->channels += opened ? 1 : -1;
     entry->user->channels += opened ? 1 : -1;
 }
+
+struct bytes connection_protocol(struct bytes facts)
+{
+    struct amqp_field field;
+    bool other = amqp_table_find(facts, "protocol", &field) && field.type == 'S' && (field.bytes.size < 4 || memcmp(field.bytes.data, "AMQP", 4) != 0);
+    return other ? field.bytes : bytes_of_text("{0,9,1}");
+}

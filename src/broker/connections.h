@@ -38,6 +38,9 @@ struct connection_entry *connections_find(const struct connections *connections,
 /* The first whose facts say that its name is this; NULL: none. */
 struct connection_entry *connections_named(const struct connections *connections, struct bytes name);
 
+/* RabbitMQ's name of the protocol that it speaks: "{0,9,1}" of AMQP, what the facts say of another one. */
+struct bytes connection_protocol(struct bytes facts);
+
 /* One more or one fewer channel. */
 void connections_channel(struct connections *connections, uint64_t client, bool opened);
 

@@ -62,7 +62,7 @@ FIELD(connection_vhost, writer_string(writer, row->vhost ? row->vhost->name : (s
 FIELD(connection_channels, writer_integer(writer, row->entry->channels))
 FIELD(connected_at, writer_integer(writer, (int64_t)row->entry->connected_ms))
 FIELD(state, writer_string(writer, bytes_of_text("running")))
-FIELD(protocol_term, writer_string(writer, bytes_of_text("{0,9,1}")))
+FIELD(protocol_term, writer_string(writer, connection_protocol(row->entry->facts)))
 FIELD(ssl, writer_boolean(writer, false))
 FIELD(nothing, writer_string(writer, (struct bytes){0}))
 FIELD(zero, writer_integer(writer, 0))

@@ -117,6 +117,7 @@ void worker_free(struct worker *worker)
 struct chunk_pool *worker_chunks(struct worker *worker) { return worker->chunks; }
 unsigned worker_index(const struct worker *worker) { return worker->index; }
 uint64_t worker_now(const struct worker *worker) { return worker->now_us; }
+uint64_t worker_wall_us(const struct worker *worker) { return worker->wall_us; }
 
 /* ---- commands ------------------------------------------------------------------------------------------------------ */
 

@@ -47,6 +47,9 @@ uint64_t worker_deadline(const struct worker *worker);
 /* The time that the current turn was given. */
 uint64_t worker_now(const struct worker *worker);
 
+/* The same as a time of day, microseconds since 1970. */
+uint64_t worker_wall_us(const struct worker *worker);
+
 struct chunk_pool *worker_chunks(struct worker *worker);
 unsigned worker_index(const struct worker *worker);
 

@@ -36,7 +36,8 @@ static const struct key keys[] = {
     {"config", KEY_TEXT, PLACE(file), 0, 0, "FILE", NULL, "read settings from this file: lines of the form key = value, with the names below, dashes or underscores"},
     {"data_dir", KEY_TEXT, PLACE(data_dir), 0, 0, "DIR", NULL, "where messages are kept; made if missing. Default: /var/lib/godwit as root under a service manager, ./godwit-data otherwise"},
     {"amqp_port", KEY_NUMBER, PLACE(amqp_port), 0, 65535, "PORT", "5672", "TCP port of AMQP 0-9-1; 0: any free one"},
-    {"http_port", KEY_NUMBER, PLACE(http_port), 0, 65535, "PORT", "15672", "reserved for HTTP; accepted, but nothing listens there yet"},
+    {"http_port", KEY_NUMBER, PLACE(http_port), 0, 65535, "PORT", "15672", "TCP port of HTTP; 0: any free one. The default one is done without when another program has it"},
+    {"http", KEY_CHOICE, PLACE(http), 0, 0, "on|off", "on", "listen for HTTP"},
     {"listen", KEY_TEXT, PLACE(listen), 0, 0, "ADDRESSES", "0.0.0.0,::", "IPv4 and IPv6 addresses to listen on, separated by commas"},
     {"reactors", KEY_NUMBER, PLACE(reactors), 0, 64, "N", "0", "threads; 0: one for each processor but one"},
     {"shards", KEY_NUMBER, PLACE(shards), 0, 256, "N", "0", "units of order of a new data directory; 0: chosen; an existing one keeps its own"},
@@ -155,6 +156,8 @@ static enum gw_err assign(struct config *config, const struct key *key, const ch
         if (value < key->minimum || value > key->maximum)
             return complain(complaint, "%s is from %" PRIu64 " to %" PRIu64 ", not '%.100s'", where, key->minimum, key->maximum, text);
         *(uint64_t *)place = value;
+        if (key->offset == PLACE(http_port))
+            config->http_port_is_default = 0;
         return GW_OK;
     }
     if (key->kind == KEY_CHOICE && !is_choice(key->value, text))
@@ -324,7 +327,7 @@ enum gw_err config_read(struct config *config, int argc, char **argv, char **env
         if (keys[i].initial)
             err = assign(config, &keys[i], keys[i].name, keys[i].initial, complaint);
     }
-    config->listen_is_default = 1;
+    config->listen_is_default = config->http_port_is_default = 1;
     /* Where the file is must be known before it is read, and it is weaker than the rest. */
     if (err == GW_OK)
         err = read_environment(config, environment, true, complaint);

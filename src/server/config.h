@@ -15,6 +15,7 @@ struct config {
     char *log;                /* "file" or "memory" */
     char *disk;               /* "auto" or "threads" */
     char *definitions;        /* --load-definitions: a file; NULL: none */
+    char *http;               /* "on" or "off" */
     char *log_level;          /* "info", "warning" or "error" */
     uint64_t amqp_port, http_port;
     uint64_t reactors;        /* 0: one a processor, but one */
@@ -24,7 +25,7 @@ struct config {
     uint64_t memory_limit;    /* 0: the broker's default */
     uint64_t disk_free_limit;
     uint64_t max_connections; /* 0: as many as there are descriptors */
-    int listen_is_default;
+    int listen_is_default, http_port_is_default;
 };
 
 /* What went wrong, as one line for the operator. */

@@ -29,13 +29,22 @@
 
 extern char **environ;
 
+/* A protocol and where it is listened for. */
+enum { DOOR_AMQP, DOOR_HTTP, DOOR_COUNT };
+struct door {
+    struct address_list addresses;   /* none: not at all */
+    const struct connection_events *events;
+    const char *scheme, *option;     /* "amqp", "--amqp-port" */
+};
+
 struct server {
     struct config config;
     struct log_lines log;
-    struct address_list addresses;
+    struct door doors[DOOR_COUNT];
     struct directory *directory;
     struct broker *broker;
     struct session_config session_config;
+    struct gateway_config gateway_config;
     struct connection_budget budget;
     struct shutdown shutdown;
     struct service services[REACTORS_MAX];
@@ -94,7 +103,7 @@ static void set_budget(struct server *server)
     server->budget.limit = (unsigned)most;
 }
 
-static void set_session_config(struct server *server)
+static void set_protocol_config(struct server *server)
 {
     const struct config *config = &server->config;
     server->session_config = session_config_default;
@@ -104,17 +113,19 @@ static void set_session_config(struct server *server)
     server->session_config.max_message_size = config->max_message_size;
     server->session_config.consumer_timeout_ms = config->consumer_timeout_ms;
     server->session_config.version = GODWIT_VERSION;
+    server->gateway_config = gateway_config_default;
+    server->gateway_config.max_message_size = config->max_message_size;
 }
 
 /* ---- Listening ---- */
 
-static int refuse_to_listen(const struct sockaddr_storage *address, enum gw_err err)
+static int refuse_to_listen(const struct door *door, const struct sockaddr_storage *address, enum gw_err err)
 {
     char text[ADDRESS_TEXT_SIZE];
     address_text(address, text);
     switch (err) {
-    case GW_ERR_EXISTS: complain("cannot listen on %s: another program does; stop it, or choose another port with --amqp-port", text); break;
-    case GW_ERR_PERMISSION: complain("cannot listen on %s: permission denied; choose a port above 1023 with --amqp-port", text); break;
+    case GW_ERR_EXISTS: complain("cannot listen on %s: another program does; stop it, or choose another port with %s", text, door->option); break;
+    case GW_ERR_PERMISSION: complain("cannot listen on %s: permission denied; choose a port above 1023 with %s", text, door->option); break;
     case GW_ERR_INVALID: complain("cannot listen on %s: this machine does not have that address; choose others with --listen", text); break;
     case GW_ERR_NOT_FOUND: complain("cannot listen on %s: this machine does not speak that protocol; choose others with --listen", text); break;
     default: complain("cannot listen on %s: %s", text, gw_err_text(err)); break;
@@ -123,10 +134,10 @@ static int refuse_to_listen(const struct sockaddr_storage *address, enum gw_err 
 }
 
 /* Finds out what cannot be listened on before anything else is touched, and which port is free if any will do. */
-static int probe_addresses(struct server *server)
+static int probe_addresses(struct server *server, struct door *door)
 {
-    struct address_list *list = &server->addresses;
-    uint16_t port = (uint16_t)server->config.amqp_port;
+    struct address_list *list = &door->addresses;
+    uint16_t port = list->count ? address_port(&list->items[0]) : 0;
     for (unsigned i = 0; i < list->count;) {
         address_set_port(&list->items[i], port);
         enum gw_err err = listener_probe((struct sockaddr *)&list->items[i]);
@@ -136,21 +147,50 @@ static int probe_addresses(struct server *server)
             list->items[i] = list->items[--list->count];
             continue;
         }
+        if (err == GW_ERR_EXISTS && door == &server->doors[DOOR_HTTP] && server->config.http_port_is_default) {
+            /* Nor is a port that nobody asked for. */
+            alarm_raise(&server->log.sink, ALARM_WARNING, "HTTP is off: another program listens on port %u; choose another one with --http-port", port);
+            list->count = 0;
+            return 0;
+        }
         if (err != GW_OK)
-            return refuse_to_listen(&list->items[i], err);
+            return refuse_to_listen(door, &list->items[i], err);
         port = address_port(&list->items[i++]);
+    }
+    return 0;
+}
+
+static int find_addresses(struct server *server)
+{
+    const struct config *config = &server->config;
+    char text[512];
+    server->doors[DOOR_AMQP] = (struct door){.events = &service_amqp_events, .scheme = "amqp", .option = "--amqp-port"};
+    server->doors[DOOR_HTTP] = (struct door){.events = &service_http_events, .scheme = "http", .option = "--http-port"};
+    for (unsigned i = 0; i < DOOR_COUNT; i++) {
+        struct door *door = &server->doors[i];
+        if (i == DOOR_HTTP && strcmp(config->http, "off") == 0)
+            continue;
+        if (!address_list_parse(config->listen, (uint16_t)(i == DOOR_AMQP ? config->amqp_port : config->http_port), &door->addresses, text, sizeof(text))) {
+            complain("--listen takes up to %u IPv4 and IPv6 addresses separated by commas; '%s' is none", ADDRESSES_MAX, text);
+            return 2;
+        }
+        if (probe_addresses(server, door) != 0)
+            return 1;
     }
     return 0;
 }
 
 static int listen_everywhere(struct server *server)
 {
-    for (unsigned a = 0; a < server->addresses.count; a++) {
-        for (unsigned i = 0; i < server->count; i++) {
-            struct service *service = &server->services[i];
-            enum gw_err err = reactor_listen(service->reactor, (struct sockaddr *)&server->addresses.items[a], &service_amqp_events, service);
-            if (err != GW_OK)
-                return refuse_to_listen(&server->addresses.items[a], err);
+    for (unsigned d = 0; d < DOOR_COUNT; d++) {
+        struct door *door = &server->doors[d];
+        for (unsigned a = 0; a < door->addresses.count; a++) {
+            for (unsigned i = 0; i < server->count; i++) {
+                struct service *service = &server->services[i];
+                enum gw_err err = reactor_listen(service->reactor, (struct sockaddr *)&door->addresses.items[a], door->events, service);
+                if (err != GW_OK)
+                    return refuse_to_listen(door, &door->addresses.items[a], err);
+            }
         }
     }
     return 0;
@@ -159,11 +199,13 @@ static int listen_everywhere(struct server *server)
 static void print_ready(const struct server *server)
 {
     fputs("ready", stdout);
-    for (unsigned i = 0; i < server->addresses.count; i++) {
-        char text[ADDRESS_TEXT_SIZE];
-        struct sockaddr_storage dial = address_to_dial(&server->addresses.items[i]);
-        address_text(&dial, text);
-        printf(" amqp://%s", text);
+    for (unsigned d = 0; d < DOOR_COUNT; d++) {
+        for (unsigned i = 0; i < server->doors[d].addresses.count; i++) {
+            char text[ADDRESS_TEXT_SIZE];
+            struct sockaddr_storage dial = address_to_dial(&server->doors[d].addresses.items[i]);
+            address_text(&dial, text);
+            printf(" %s://%s", server->doors[d].scheme, text);
+        }
     }
     fputc('\n', stdout);
     fflush(stdout);
@@ -174,7 +216,7 @@ static void print_ready(const struct server *server)
 static int make_reactor(struct server *server, unsigned index)
 {
     struct service *service = &server->services[index];
-    service_init(service, index, &server->session_config, &server->shutdown);
+    service_init(service, index, &server->shutdown);
     service->reactor = reactor_new(&(struct reactor_config){
         .turn = service_turn, .owner = service, .budget = &server->budget, .alarms = &server->log.sink});
     if (!service->reactor) {
@@ -284,6 +326,8 @@ static int make_broker(struct server *server)
             complain("out of memory");
             return 1;
         }
+        service_amqp_init(service, &server->session_config);
+        service_http_init(service, &server->gateway_config);
     }
     return 0;
 }
@@ -386,13 +430,10 @@ static int serve(struct server *server)
     char text[512];
     uint64_t count = server->config.reactors ? server->config.reactors : default_reactors();
     set_budget(server);
-    set_session_config(server);
-    if (!address_list_parse(server->config.listen, (uint16_t)server->config.amqp_port, &server->addresses, text, sizeof(text))) {
-        complain("--listen takes up to %u IPv4 and IPv6 addresses separated by commas; '%s' is none", ADDRESSES_MAX, text);
-        return 2;
-    }
-    if (probe_addresses(server) != 0)
-        return 1;
+    set_protocol_config(server);
+    int found = find_addresses(server);
+    if (found != 0)
+        return found;
     if (directory_open(data_dir(&server->config), text, sizeof(text), &server->directory) != GW_OK) {
         complain("%s", text);
         return 1;

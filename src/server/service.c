@@ -1,7 +1,7 @@
 #include "server/service.h"
 
 #include "base/err.h"
-#include "server/address.h"
+#include "server/peer.h"
 
 #include <stdlib.h>
 #include <time.h>
@@ -9,17 +9,6 @@
 #define CLOCK_TOLD_US 100000u
 #define FAREWELL_US 5000000u   /* how long peers have to answer connection.close when the broker stops … */
 #define LINGER_US 1000000u     /* … and to read to the end after that */
-
-/* One client: its connection and its session. */
-struct peer {
-    struct wheel_entry deadline;      /* first: see due_peer */
-    struct service *service;
-    struct connection *connection;
-    struct session *session;
-    struct peer *dirty_next;
-    struct peer *previous, *next;
-    bool is_dirty, is_paused, is_finished;
-};
 
 /* ---- Shutdown ---- */
 
@@ -36,7 +25,7 @@ void shutdown_request(struct shutdown *shutdown)
 static void peer_follow(struct peer *peer)
 {
     struct service *s = peer->service;
-    bool pause = !session_wants_input(peer->session);
+    bool pause = !peer->protocol->wants_input(peer->session);
     if (pause != peer->is_paused) {
         peer->is_paused = pause;
         if (pause)
@@ -44,18 +33,16 @@ static void peer_follow(struct peer *peer)
         else
             connection_resume(peer->connection);
     }
-    uint64_t deadline_us = session_deadline(peer->session), now_us = reactor_now(s->reactor);
+    uint64_t deadline_us = peer->protocol->deadline(peer->session), now_us = reactor_now(s->reactor);
     wheel_set(&s->deadlines, &peer->deadline, deadline_us > now_us ? deadline_us : now_us);
-    if (!peer->is_finished && session_finished(peer->session)) {
+    if (!peer->is_finished && peer->protocol->finished(peer->session)) {
         peer->is_finished = true;
         connection_finish(peer->connection);
     }
 }
 
-static void on_dirty(struct session_host *host, void *owner)
+void peer_dirty(struct peer *peer)
 {
-    struct peer *peer = owner;
-    (void)host;
     if (peer->is_dirty)
         return;
     peer->is_dirty = true;
@@ -63,64 +50,61 @@ static void on_dirty(struct session_host *host, void *owner)
     peer->service->dirty = peer;
 }
 
-static void tell_addresses(struct peer *peer)
+struct peer *peer_new(struct service *s, struct connection *connection, const struct peer_protocol *protocol)
 {
-    struct sockaddr_storage remote, local;
-    char remote_host[ADDRESS_TEXT_SIZE], local_host[ADDRESS_TEXT_SIZE];
-    if (!connection_peer(peer->connection, &remote) || !connection_local(peer->connection, &local))
-        return;
-    address_host(&remote, remote_host);
-    address_host(&local, local_host);
-    session_addresses(peer->session, (struct session_address){remote_host, address_port(&remote)}, (struct session_address){local_host, address_port(&local)});
-}
-
-static void *accepted(void *owner, struct connection *connection)
-{
-    struct service *s = owner;
-    struct peer *peer = calloc(1, sizeof(*peer));
+    struct peer *peer = s->stopping ? NULL : calloc(1, sizeof(*peer));
     if (!peer)
         return NULL;
     peer->service = s;
     peer->connection = connection;
-    if (s->stopping || session_new(s->worker, s->session_config, &s->host, peer, connection_is_loopback(connection),
-                                   reactor_now(s->reactor), &peer->session) != GW_OK) {
-        free(peer);
-        return NULL;
-    }
-    tell_addresses(peer);
+    peer->protocol = protocol;
+    return peer;
+}
+
+void peer_join(struct peer *peer, void *session)
+{
+    struct service *s = peer->service;
+    peer->session = session;
     peer->next = s->peers;
     if (s->peers)
         s->peers->previous = peer;
     s->peers = peer;
     peer_follow(peer);
-    return peer;
 }
 
-static size_t received(void *session, struct bytes input)
+size_t peer_received(void *session, struct bytes input)
 {
     struct peer *peer = session;
-    session_feed(peer->session, input, reactor_now(peer->service->reactor));
+    size_t taken = peer->protocol->feed(peer->session, input, reactor_now(peer->service->reactor));
     connection_has_output(peer->connection);
     peer_follow(peer);
-    return input.size;
+    return taken;
 }
 
-static unsigned output(void *session, struct iovec *iov, unsigned room)
+void peer_ended(void *session)
 {
     struct peer *peer = session;
-    return session_output(peer->session, iov, room);
+    peer->protocol->ended(peer->session, reactor_now(peer->service->reactor));
+    connection_has_output(peer->connection);
+    peer_follow(peer);
 }
 
-static void sent(void *session, size_t size)
+unsigned peer_output(void *session, struct iovec *iov, unsigned room)
 {
     struct peer *peer = session;
-    session_sent(peer->session, size, reactor_now(peer->service->reactor));
+    return peer->protocol->output(peer->session, iov, room);
+}
+
+void peer_sent(void *session, size_t size)
+{
+    struct peer *peer = session;
+    peer->protocol->sent(peer->session, size, reactor_now(peer->service->reactor));
     peer_follow(peer);
     /* It may have given credit back, which the worker, whose turn is over, has yet to hear of. */
     reactor_again(peer->service->reactor);
 }
 
-static void closed(void *session, enum connection_end end)
+void peer_closed(void *session, enum connection_end end)
 {
     struct peer *peer = session;
     struct service *s = peer->service;
@@ -138,15 +122,11 @@ static void closed(void *session, enum connection_end end)
     else
         s->peers = peer->next;
     wheel_remove(&s->deadlines, &peer->deadline);
-    session_free(peer->session);
+    peer->protocol->free(peer->session);
     free(peer);
     /* What it held goes back to its queues in the worker's next turn. */
     reactor_again(s->reactor);
 }
-
-const struct connection_events service_amqp_events = {
-    .accepted = accepted, .received = received, .output = output, .sent = sent, .closed = closed,
-};
 
 /* ---- The turn ---- */
 
@@ -173,8 +153,8 @@ static void tick_due(struct service *s, uint64_t now_us)
     struct wheel_entry *entry;
     while ((entry = wheel_take(&s->deadlines, now_us))) {
         struct peer *peer = (struct peer *)entry;
-        if (session_deadline(peer->session) <= now_us) {
-            session_tick(peer->session, now_us);
+        if (peer->protocol->deadline(peer->session) <= now_us) {
+            peer->protocol->tick(peer->session, now_us);
             connection_has_output(peer->connection);
         }
         peer_follow(peer);
@@ -192,7 +172,7 @@ static void settle_dirty(struct service *s)
         if (connection_is_congested(peer->connection)) {
             /* It tells us again only after it was asked; its output itself has to wait. */
             struct iovec unused;
-            session_output(peer->session, &unused, 1);
+            peer->protocol->output(peer->session, &unused, 1);
         }
         peer_follow(peer);
         peer = next;
@@ -205,7 +185,7 @@ static void begin_stop(struct service *s, uint64_t now_us)
     s->stop_us = now_us + FAREWELL_US;
     reactor_stop_accepting(s->reactor);
     for (struct peer *peer = s->peers; peer; peer = peer->next) {
-        session_shutdown(peer->session, now_us);
+        peer->protocol->shutdown(peer->session, now_us);
         connection_has_output(peer->connection);
         peer_follow(peer);
     }
@@ -268,7 +248,7 @@ uint64_t service_turn(void *service, uint64_t now_us)
     return more ? now_us : deadline_us;
 }
 
-void service_init(struct service *s, unsigned index, const struct session_config *config, struct shutdown *shutdown)
+void service_init(struct service *s, unsigned index, struct shutdown *shutdown)
 {
-    *s = (struct service){.port = {.post = post}, .host = {.dirty = on_dirty}, .index = index, .session_config = config, .shutdown = shutdown};
+    *s = (struct service){.port = {.post = post}, .index = index, .shutdown = shutdown};
 }

@@ -4,6 +4,7 @@
 
 #include "broker/worker.h"
 #include "protocol/amqp/session.h"
+#include "protocol/gateway/gateway.h"
 #include "runtime/mailbox.h"
 #include "runtime/reactor.h"
 #include "server/wheel.h"
@@ -24,10 +25,8 @@ void shutdown_request(struct shutdown *shutdown);
 
 struct service {
     struct worker_port port;
-    struct session_host host;
     struct reactor *reactor;
     struct worker *worker;                       /* set once it was made with &port */
-    const struct session_config *session_config;
     struct mailbox **in, **out;                  /* by worker index; NULL for its own */
     unsigned index;
     struct shutdown *shutdown;
@@ -38,9 +37,18 @@ struct service {
     bool stopping, drained;
     uint64_t stop_us;
     uint64_t clock_us;                           /* when the time of day is looked at again */
+
+    struct amqp_door {
+        struct session_host host;
+        const struct session_config *config;
+    } amqp;
+    struct http_door {
+        struct http_host host;
+        struct gateway_hall hall;
+    } http;
 };
 
-void service_init(struct service *service, unsigned index, const struct session_config *config, struct shutdown *shutdown);
+void service_init(struct service *service, unsigned index, struct shutdown *shutdown);
 
 /* The reactor's turn; its owner is the service. */
 uint64_t service_turn(void *service, uint64_t now_us);
@@ -48,7 +56,10 @@ uint64_t service_turn(void *service, uint64_t now_us);
 /* Takes in what the other services have posted; true when there was something. For the end, when no reactor runs any more. */
 bool service_receive(struct service *service);
 
-/* What AMQP does with connections; the listener's owner is the service. */
+/* What the protocols do with connections; the listeners' owner is the service, which has to know their configuration (borrowed) and its worker by then. */
+void service_amqp_init(struct service *service, const struct session_config *config);
 extern const struct connection_events service_amqp_events;
+void service_http_init(struct service *service, const struct gateway_config *config);
+extern const struct connection_events service_http_events;
 
 #endif

@@ -27,6 +27,11 @@ resolve = socket.getaddrinfo
 socket.getaddrinfo = lambda host, *more, **named: resolve('127.0.0.1' if host == 'localhost' else host, *more, **named)
 """
 
+CURL_HERE = """#!/usr/bin/python3
+import os, sys
+os.execv("/usr/bin/curl", ["curl"] + [word.replace("localhost:15672", "localhost:" + os.environ["GODWIT_TEST_HTTP_PORT"]) for word in sys.argv[1:]])
+"""
+
 
 def steps_of(page):
     """(kind, text, what it prints or None, restart before it) for every block to be run."""
@@ -61,6 +66,9 @@ def place(tmp_path):
     os.symlink(godwit_binary(), tmp_path / "build" / "godwit")
     os.mkdir(tmp_path / "python")
     (tmp_path / "python" / "sitecustomize.py").write_text(PIKA_HERE)
+    os.mkdir(tmp_path / "bin")
+    (tmp_path / "bin" / "curl").write_text(CURL_HERE)
+    os.chmod(tmp_path / "bin" / "curl", 0o755)
     return tmp_path
 
 
@@ -77,7 +85,8 @@ def test_examples(page, place):
                 broker.start()
             command = {"sh": ["bash", "-euo", "pipefail", "-c", text], "python": ["/usr/bin/python3", "-B", "-c", text]}[kind]
             environment = {**os.environ, "GODWIT_URI": f"amqp://guest:guest@127.0.0.1:{broker.port}/", "BROKER_PID": str(broker.process.pid),
-                           "GODWIT_TEST_PORT": str(broker.port), "PYTHONPATH": str(place / "python")}
+                           "GODWIT_TEST_PORT": str(broker.port), "GODWIT_TEST_HTTP_PORT": str(broker.http_port),
+                           "PATH": f"{place / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": str(place / "python")}
             done = subprocess.run(command, cwd=place, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                                   stdin=subprocess.DEVNULL, timeout=60)
             assert done.returncode == 0, f"{text}\nended with {done.returncode}:\n{done.stdout}"

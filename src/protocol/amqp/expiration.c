@@ -2,7 +2,6 @@
 
 #include <stdio.h>
 
-#define EXPIRATION_MAX_MS 315360000000u   /* ten years */
 
 static bool is_digit(uint8_t c) { return c >= '0' && c <= '9'; }
 

@@ -1,0 +1,54 @@
+#include "protocol/gateway/basic.h"
+
+#include "protocol/http/request.h"
+
+static int value_of(uint8_t c)
+{
+    if (c >= 'A' && c <= 'Z')
+        return c - 'A';
+    if (c >= 'a' && c <= 'z')
+        return c - 'a' + 26;
+    if (c >= '0' && c <= '9')
+        return c - '0' + 52;
+    return c == '+' ? 62 : c == '/' ? 63 : -1;
+}
+
+bool base64_decode(struct bytes text, uint8_t *room, struct bytes *out)
+{
+    uint8_t *at = room;
+    if (text.size % 4)
+        return false;
+    for (size_t i = 0; i < text.size; i += 4) {
+        const uint8_t *four = text.data + i;
+        unsigned padding = i + 4 < text.size ? 0 : (four[3] == '=') + (four[3] == '=' && four[2] == '=');
+        uint32_t bits = 0;
+        for (unsigned k = 0; k < 4; k++) {
+            int value = k >= 4 - padding ? 0 : value_of(four[k]);
+            if (value < 0)
+                return false;
+            bits = bits << 6 | (uint32_t)value;
+        }
+        for (unsigned k = 0; k < 3 - padding; k++)
+            *at++ = (uint8_t)(bits >> (16 - 8 * k));
+    }
+    *out = bytes_of(room, (size_t)(at - room));
+    return true;
+}
+
+bool basic_read(struct bytes authorization, uint8_t room[BASIC_MAX], struct bytes *user, struct bytes *password)
+{
+    struct bytes pair;
+    if (authorization.size < 6 || authorization.size > BASIC_MAX || !http_name_is(bytes_of(authorization.data, 6), "basic "))
+        return false;
+    size_t at = 6;
+    while (at < authorization.size && authorization.data[at] == ' ')
+        at++;
+    if (!base64_decode(bytes_of(authorization.data + at, authorization.size - at), room, &pair))
+        return false;
+    const uint8_t *colon = pair.size ? memchr(pair.data, ':', pair.size) : NULL;
+    if (!colon)
+        return false;
+    *user = bytes_of(pair.data, (size_t)(colon - pair.data));
+    *password = bytes_of(colon + 1, pair.size - user->size - 1);
+    return true;
+}

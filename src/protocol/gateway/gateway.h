@@ -1,0 +1,55 @@
+/* HTTP's door to the broker: one connection whose requests are the broker's verbs, sans-I/O.
+ *
+ *     gateway_new, gateway_addresses                  on accept
+ *     gateway_feed                                    with what was received and what it left of it before
+ *     gateway_output, writev, gateway_sent            when it has said `dirty` or was fed
+ *     gateway_tick                                    once gateway_deadline has passed
+ *     gateway_finished → close, gateway_free
+ *
+ * A request is authenticated (Basic), becomes a task, and is answered when the broker has done what it asks: a 2xx says that what was published is on disk. */
+#ifndef PROTOCOL_GATEWAY_GATEWAY_H
+#define PROTOCOL_GATEWAY_GATEWAY_H
+
+#include "protocol/http/session.h"
+
+struct gateway;
+struct worker;
+
+/* What the connections of one reactor share, borrowed for their lives. */
+struct gateway_config {
+    struct http_config http;
+    uint64_t max_message_size;       /* bytes of a body */
+    uint64_t gather_limit;           /* bytes of bodies that are still coming, of all connections together */
+};
+extern const struct gateway_config gateway_config_default;
+
+struct gateway_hall {
+    const struct gateway_config *config;
+    struct worker *worker;
+    struct http_host *host;          /* told of changes, with the connection's owner */
+    uint64_t gathered;               /* bytes of bodies that are still coming */
+};
+
+/* Texts are copied. */
+struct gateway_addresses {
+    const char *peer, *local;        /* hosts */
+    uint16_t peer_port, local_port;
+    bool from_loopback;
+};
+
+/* GW_ERR_NOMEM. */
+enum gw_err gateway_new(struct gateway_hall *hall, void *owner, const struct gateway_addresses *addresses, uint64_t now_us, struct gateway **gateway);
+void gateway_free(struct gateway *gateway);
+
+/* See http/session.h. */
+size_t gateway_feed(struct gateway *gateway, struct bytes in, uint64_t now_us);
+bool gateway_wants_input(const struct gateway *gateway);
+unsigned gateway_output(struct gateway *gateway, struct iovec *iov, unsigned room);
+void gateway_sent(struct gateway *gateway, size_t size, uint64_t now_us);
+uint64_t gateway_deadline(const struct gateway *gateway);
+void gateway_tick(struct gateway *gateway, uint64_t now_us);
+void gateway_ended(struct gateway *gateway, uint64_t now_us);
+void gateway_shutdown(struct gateway *gateway, uint64_t now_us);
+bool gateway_finished(const struct gateway *gateway);
+
+#endif

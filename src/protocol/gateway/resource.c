@@ -1,0 +1,141 @@
+#include "protocol/gateway/resource.h"
+
+#include "protocol/gateway/work.h"
+#include "protocol/http/request.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define VHOST {"vhost", "string", "the virtual host; default: /"}
+#define PROPERTIES \
+    {"persistent", "boolean", "false: the message need not survive a restart, and is confirmed at once; default: true"}, \
+    {"mandatory", "boolean", "true: a message that leads to no queue is refused (422); default: false"}, \
+    {"priority", "integer", "0 to 255, for priority queues"}, \
+    {"expiration", "integer", "milliseconds after which it is dropped or dead-lettered"}, \
+    {"correlation_id", "string", "property correlation-id"}, \
+    {"reply_to", "string", "property reply-to"}, \
+    {"message_id", "string", "property message-id"}, \
+    {"timestamp", "integer", "property timestamp: seconds since 1970"}, \
+    {"type", "string", "property type"}, \
+    {"app_id", "string", "property app-id"}
+
+static const struct resource_parameter of_exchange[] = {
+    {"routing_key", "string", "the routing key; default: none"}, PROPERTIES, VHOST, {NULL, NULL, NULL}};
+static const struct resource_parameter of_queue[] = {PROPERTIES, VHOST, {NULL, NULL, NULL}};
+
+const struct resource resources[] = {
+    {"GET", "/", RESOURCE_OPEN, work_about, "What this is", NULL, NULL, "200"},
+    {"GET", "/health", RESOURCE_OPEN, work_health, "Is the broker there?", NULL, NULL, "200"},
+    {"GET", "/openapi.json", RESOURCE_OPEN, work_openapi, "This description", NULL, NULL, "200"},
+    {"POST", "/exchanges/{exchange}/messages", RESOURCE_BODY | RESOURCE_PUBLISHES, publish_to_exchange, "Publishes the body as a message; amq.default is the default exchange",
+     of_exchange, NULL, "200 201 404 413 422 503"},
+    {"POST", "/queues/{queue}/messages", RESOURCE_BODY | RESOURCE_PUBLISHES, publish_to_queue, "Puts the body into a queue as a message", of_queue, NULL, "201 404 413 422 503"},
+};
+const unsigned resource_count = sizeof(resources) / sizeof(resources[0]);
+
+/* Does the path fit the template? Its {names} are left in `names`. */
+static bool fits(struct bytes path, const char *template, struct bytes names[2])
+{
+    struct bytes wanted = bytes_of_text(template), word, segment;
+    unsigned count = 0;
+    while (http_path_next(&wanted, &word)) {
+        if (!http_path_next(&path, &segment))
+            return false;
+        if (word.size && word.data[0] == '{')
+            names[count++] = segment;
+        else if (!bytes_equal(word, segment))
+            return false;
+    }
+    return !path.size;
+}
+
+const struct resource *resource_find(struct bytes method, struct bytes path, struct bytes names[2], char room[64], const char **allow)
+{
+    size_t used = 0;
+    *allow = NULL;
+    /* A HEAD is a GET whose answer has no body. */
+    struct bytes wanted = bytes_equal(method, bytes_of_text("HEAD")) ? bytes_of_text("GET") : method;
+    for (unsigned i = 0; i < resource_count; i++) {
+        if (!fits(path, resources[i].path, names))
+            continue;
+        if (bytes_equal(wanted, bytes_of_text(resources[i].method)))
+            return &resources[i];
+        used += (size_t)snprintf(room + used, 64 - used, "%s%s%s", used ? ", " : "", resources[i].method, strcmp(resources[i].method, "GET") == 0 ? ", HEAD" : "");
+        *allow = room;
+    }
+    return NULL;
+}
+
+/* ---- OpenAPI --------------------------------------------------------------------------------------------------------- */
+
+static json_t *parameter(const char *name, const char *in, const char *type, const char *help)
+{
+    return json_pack("{s:s, s:s, s:b, s:{s:s}, s:s}", "name", name, "in", in, "required", strcmp(in, "path") == 0, "schema", "type", type, "description", help);
+}
+
+static json_t *parameters_of(const struct resource *resource)
+{
+    json_t *list = json_array();
+    struct bytes rest = bytes_of_text(resource->path), segment;
+    while (http_path_next(&rest, &segment)) {
+        char name[32];
+        if (segment.size < 2 || segment.data[0] != '{')
+            continue;
+        snprintf(name, sizeof(name), "%.*s", (int)segment.size - 2, (const char *)segment.data + 1);
+        json_array_append_new(list, parameter(name, "path", "string", name));
+    }
+    for (const struct resource_parameter *at = resource->parameters; at && at->name; at++)
+        json_array_append_new(list, parameter(at->name, "query", at->type, at->help));
+    return list;
+}
+
+static void add_response(json_t *responses, const char *status)
+{
+    unsigned number = (unsigned)atoi(status);
+    json_t *schema = number >= 400 ? json_pack("{s:s}", "$ref", "#/components/schemas/problem") : json_pack("{s:s}", "type", "object");
+    json_t *response = json_pack("{s:s}", "description", number >= 400 ? "refused; the problem says why" : number == 204 ? "done, nothing to say" : "done");
+    if (number != 204)
+        json_object_set_new(response, "content", json_pack("{s:{s:o}}", number >= 400 ? "application/problem+json" : "application/json", "schema", schema));
+    else
+        json_decref(schema);
+    json_object_set_new(responses, status, response);
+}
+
+static json_t *operation(const struct resource *resource)
+{
+    json_t *made = json_pack("{s:s, s:o, s:{}}", "summary", resource->summary, "parameters", parameters_of(resource), "responses");
+    json_t *responses = json_object_get(made, "responses");
+    char statuses[64], *rest = statuses;
+    snprintf(statuses, sizeof(statuses), "%s%s", resource->statuses, resource->flags & RESOURCE_OPEN ? "" : " 400 401 403");
+    for (char *status; (status = strtok_r(NULL, " ", &rest));)
+        add_response(responses, status);
+    if (resource->flags & RESOURCE_OPEN)
+        json_object_set_new(made, "security", json_array());
+    if (resource->flags & RESOURCE_BODY)
+        json_object_set_new(made, "requestBody", json_pack("{s:{s:{}}}", "content", resource->body_type ? resource->body_type : "*/*"));
+    return made;
+}
+
+char *resource_openapi(void)
+{
+    json_t *root = json_pack("{s:s, s:{s:s, s:s, s:s}, s:{}, s:{s:{s:{s:s, s:s}}, s:{s:{s:s, s:{s:{s:s}, s:{s:s}, s:{s:s}, s:{s:s}}}}}, s:[{s:[]}]}",
+        "openapi", "3.1.0", "info", "title", "Godwit", "version", GODWIT_VERSION, "description", "A message broker, by HTTP.", "paths",
+        "components", "securitySchemes", "basic", "type", "http", "scheme", "basic",
+        "schemas", "problem", "type", "object", "properties", "type", "type", "string", "title", "type", "string", "status", "type", "integer",
+        "detail", "type", "string", "security", "basic");
+    json_t *paths = json_object_get(root, "paths");
+    for (unsigned i = 0; i < resource_count; i++) {
+        char method[8];
+        unsigned at = 0;
+        for (; resources[i].method[at] && at < sizeof(method) - 1; at++)
+            method[at] = (char)(resources[i].method[at] | 32);
+        method[at] = 0;
+        if (!json_object_get(paths, resources[i].path))
+            json_object_set_new(paths, resources[i].path, json_object());
+        json_object_set_new(json_object_get(paths, resources[i].path), method, operation(&resources[i]));
+    }
+    char *text = root ? json_dumps(root, JSON_INDENT(1)) : NULL;
+    json_decref(root);
+    return text;
+}

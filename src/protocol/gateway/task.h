@@ -1,0 +1,102 @@
+/* A task: one request that is being done, and the member for whom. For the files of this folder. */
+#ifndef PROTOCOL_GATEWAY_TASK_H
+#define PROTOCOL_GATEWAY_TASK_H
+
+#include "broker/client.h"
+#include "protocol/gateway/gateway.h"
+#include "protocol/gateway/resource.h"
+
+#define NAMES_MAX 2u                 /* in a path */
+#define MEMBERS_MAX 8u               /* of a connection */
+
+enum task_state {
+    TASK_COMING,                     /* the body is */
+    TASK_WAITING,                    /* for the member to be let in, or for leave to publish */
+    TASK_DOING,                      /* for the broker's answers */
+    TASK_ANSWERED,
+};
+
+struct task {
+    struct task *next, *previous;    /* of its member's */
+    struct gateway *gateway;
+    struct http_call *call;
+    struct member *member;           /* NULL: the resource is open to all */
+    const struct resource *resource;
+    enum task_state state;
+    struct bytes names[NAMES_MAX];   /* of the path, decoded; they lie in `texts` */
+    uint8_t *texts;
+    uint8_t *body;
+    size_t size, room;
+
+    /* publishing: */
+    uint64_t first_tag;              /* confirms of first_tag … first_tag + count - 1 are its */
+    uint32_t count, unconfirmed, routed, refused;
+    bool published;                  /* all that it publishes: `confirmed` may be called */
+    void (*confirmed)(struct task *task);   /* all have come */
+
+    /* asking: */
+    uint32_t request;
+    void (*replied)(struct task *task, const struct reply *reply);
+};
+
+/* A user in a vhost, on one connection: a client of the broker. */
+struct member {
+    struct client client;            /* first: see member_of */
+    struct gateway *gateway;
+    struct member *next;
+    struct task *tasks;
+    uint64_t used_us;                /* when it was last asked for */
+    uint64_t next_tag;               /* of the next publish */
+    const char *blocked;             /* what the broker lacks; NULL: nothing */
+    bool is_open, is_gone;
+    uint16_t refusal;                /* why it was not let in, or is gone … */
+    char why[256];                   /* … and in words */
+    uint32_t next_request;
+    struct bytes vhost, authorization;   /* they lie behind it, as do the client's names */
+};
+
+struct gateway {
+    struct gateway_hall *hall;
+    struct http_session *http;
+    void *owner;
+    struct member *members;
+    uint64_t now_us;
+    bool from_loopback;
+    bool gone_members;               /* there are some that are to be swept */
+    uint16_t peer_port, local_port;
+    char peer[64], local[64];
+};
+
+/* ---- member.c ---- */
+
+/* The member that the call's Authorization and the vhost name, new or known. NULL: the call was answered. */
+struct member *member_for(struct gateway *gateway, struct http_call *call, struct bytes vhost);
+void member_free(struct member *member);
+/* Frees those that the broker has closed and that have no tasks. */
+void members_sweep(struct gateway *gateway);
+
+/* Puts the task among its member's. */
+void member_take(struct member *member, struct task *task);
+void member_forget(struct task *task);
+/* The task is whole: it is done now, or when the member may. */
+void member_begin(struct task *task);
+/* Asks the broker for something; `replied` is called with the answer, unless the task is gone by then. Answers the request's tag. */
+uint32_t member_ask(struct task *task, struct request *request, void (*replied)(struct task *task, const struct reply *reply));
+
+/* ---- gateway.c ---- */
+
+/* The value of a query parameter, decoded into `room` of `size` bytes, with a zero behind it. False: it is not there, or *bad (the call was answered): too long, or
+ * no text. */
+bool task_parameter(struct task *task, const char *name, char *room, size_t size, bool *bad);
+/* The same of a boolean or a number up to `most`; *value stays when it is not there. False: the call was answered. */
+bool task_boolean(struct task *task, const char *name, bool *value);
+bool task_number(struct task *task, const char *name, uint64_t most, uint64_t *value);
+
+/* Answers with this status and JSON. */
+void task_answer(struct task *task, unsigned status, const char *json);
+__attribute__((format(printf, 3, 4)))
+void task_problem(struct task *task, unsigned status, const char *format, ...);
+/* Answers with a problem that stands for AMQP's reply code and text. */
+void task_refuse(struct task *task, unsigned code, struct bytes text);
+
+#endif

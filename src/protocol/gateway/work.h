@@ -1,0 +1,14 @@
+/* What resources do. A task whose body is whole and whose member is let in comes here; it is answered at once or later. */
+#ifndef PROTOCOL_GATEWAY_WORK_H
+#define PROTOCOL_GATEWAY_WORK_H
+
+struct task;
+
+void work_about(struct task *task);
+void work_health(struct task *task);
+void work_openapi(struct task *task);
+
+void publish_to_exchange(struct task *task);
+void publish_to_queue(struct task *task);
+
+#endif
