@@ -146,6 +146,15 @@ static void bind(struct feature_client *client, const char *exchange, const char
     ask(client, AMQP_QUEUE_BIND, values);
 }
 
+static void retry_text(const struct chain *chain, char *text, size_t room)
+{
+    int size = 0;
+    if (!chain->retry_steps)
+        snprintf(text, room, "initial=%u max=%u multiplier=%u jitter=0.%u", chain->retry_ms[0], chain->retry_ms[1], RETRY_MULTIPLIER, RETRY_JITTER_PERCENT);
+    for (unsigned i = 0; i < chain->retry_steps; i++)
+        size += snprintf(text + size, room - (size_t)size, "%u ", chain->retry_ms[i]);
+}
+
 static struct bytes source_arguments(const struct chain *chain, uint8_t *room, size_t size)
 {
     struct amqp_table_writer writer;
@@ -167,9 +176,14 @@ static struct bytes source_arguments(const struct chain *chain, uint8_t *room, s
         amqp_table_put_text(&writer, "x-overflow", bytes_of_text("reject-publish"));
     if (chain->features & CHAIN_PRIORITY)
         amqp_table_put_long(&writer, "x-max-priority", chain->max_priority);
-    if (chain->features & CHAIN_DELIVERY_LIMIT) {
-        amqp_table_put_text(&writer, "x-queue-type", bytes_of_text("quorum"));
+    if (chain->features & CHAIN_DELIVERY_LIMIT)
         amqp_table_put_long(&writer, "x-delivery-limit", chain->delivery_limit);
+    if ((chain->features & (CHAIN_DELIVERY_LIMIT | CHAIN_RETRY)) && !chain->classic)
+        amqp_table_put_text(&writer, "x-queue-type", bytes_of_text("quorum"));
+    if (chain->features & CHAIN_RETRY) {
+        char text[128];
+        retry_text(chain, text, sizeof(text));
+        amqp_table_put_text(&writer, "x-retry-backoff", bytes_of_text(text));
     }
     if (chain->features & CHAIN_GROUPS)
         amqp_table_put_text(&writer, "x-group-key", bytes_of_text("k"));
@@ -319,6 +333,8 @@ static void read_headers(struct feature_arrival *arrival, struct bytes headers)
         arrival->has_count = true;
         arrival->delivery_count = (uint64_t)field.integer;
     }
+    if (amqp_table_find(headers, "x-retry-reason", &field) && field.type == 'S')
+        snprintf(arrival->retry_reason, sizeof(arrival->retry_reason), "%.*s", (int)field.bytes.size, (const char *)field.bytes.data);
     if (amqp_table_find(headers, "x-stream-offset", &field)) {
         arrival->has_offset = true;
         arrival->offset = (uint64_t)field.integer;

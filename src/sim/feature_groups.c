@@ -19,7 +19,7 @@ void groups_published(struct feature_model *model, uint64_t number, uint8_t key,
 /* Queues in which messages die of many causes tell less. */
 static bool is_plain(const struct chain *chain)
 {
-    return !(chain->features & ~(unsigned)(CHAIN_GROUPS | CHAIN_GROUP_FAIR | CHAIN_SINGLE_ACTIVE));
+    return !(chain->features & ~(unsigned)(CHAIN_GROUPS | CHAIN_GROUP_FAIR | CHAIN_SINGLE_ACTIVE | CHAIN_RETRY));
 }
 
 /* What was published before it with its key is settled, or the client has it, or has just given it back while this one was on its way. */

@@ -34,7 +34,7 @@ uint64_t feature_publish(struct feature_model *model, unsigned chain, uint32_t s
         ttl_ms = of->ttl_ms;
     model->messages[model->count++] = (struct feature_message){
         .sent_us = model->trace->now_us, .offset = UINT64_MAX, .stream = stream, .order = order, .ttl_ms = ttl_ms, .delay_ms = delay_ms, .chain = (uint8_t)chain,
-        .epoch = model->epoch,
+        .epoch = model->epoch, .retrier = FEATURE_CLIENTS_MAX,
         .priority = priority > of->max_priority ? of->max_priority : priority, .ender = FEATURE_CLIENTS_MAX, .holder = FEATURE_CLIENTS_MAX, .returner = FEATURE_CLIENTS_MAX};
     return model->count;
 }
@@ -114,6 +114,8 @@ void feature_deliver(struct feature_model *model, unsigned chain, unsigned clien
         check_single_active(model, chain, client, arrival->number);
     if (!leaving && (of->features & CHAIN_GROUPS))
         groups_delivered(model, client, arrival->number);
+    if (!leaving && (of->features & CHAIN_RETRY))
+        retry_delivered(model, client, arrival);
 }
 
 static void check_death(struct feature_model *model, const struct chain *of, struct feature_message *message, const struct feature_arrival *arrival)
@@ -152,6 +154,8 @@ void feature_deliver_dead(struct feature_model *model, unsigned chain, const str
         trace_fail(model->trace, "dead letters", "message %" PRIu64 " is in %s without x-death", arrival->number, of->dead);
     else
         check_death(model, of, message, arrival);
+    if (of->features & CHAIN_RETRY)
+        retry_died(model, arrival);
 }
 
 /* ---- ends -------------------------------------------------------------------------------------------------------------- */
@@ -160,6 +164,7 @@ void feature_end(struct feature_model *model, uint64_t number, enum feature_end 
 {
     struct feature_message *message = feature_message(model, number);
     groups_let_go(model, number, client, end == END_NONE);
+    retry_let_go(model, number, end == END_NONE);
     if (end == END_NONE) {
         message->returns++;
         message->loose = true;
@@ -181,6 +186,7 @@ void feature_gone(struct feature_model *model, unsigned client)
 {
     const struct feature_part *part = &model->plan->parts[client];
     groups_gone(model, client);
+    retry_gone(model, client);
     for (unsigned i = 0; i < CHAINS_MAX; i++)
         model->left[i] += part->role == ROLE_ADMIN || (part->role == ROLE_CONSUMER && part->chain == i);
     for (unsigned i = 0; i < CHAINS_MAX; i++)
@@ -191,6 +197,7 @@ void feature_gone(struct feature_model *model, unsigned client)
 void feature_restart(struct feature_model *model)
 {
     model->epoch++;
+    retry_restart(model);
     for (unsigned i = 0; i < CHAINS_MAX; i++)
         model->active[i] = FEATURE_CLIENTS_MAX;
 }
@@ -202,6 +209,7 @@ void feature_quiet(struct feature_model *model)
         if (message->end && message->end_epoch == model->epoch)
             message->sure = true;
     }
+    retry_quiet(model);
 }
 
 /* ---- counting ----------------------------------------------------------------------------------------------------------- */
@@ -306,5 +314,7 @@ uint64_t feature_due_us(const struct feature_model *model)
     for (uint64_t i = 0; i < model->count; i++)
         if (model->messages[i].delay_ms > longest_ms)
             longest_ms = model->messages[i].delay_ms;
-    return longest_ms ? model->trace->now_us + longest_ms * 1000ull : 0;   /* one may have come just now, and nobody was told */
+    uint64_t longest_us = longest_ms * 1000ull, retry_us = 2 * retry_longest_us(model->plan);   /* what clients have is given back first */
+    longest_us = retry_us > longest_us ? retry_us : longest_us;
+    return longest_us ? model->trace->now_us + longest_us : 0;   /* one may have come just now, and nobody was told */
 }

@@ -31,6 +31,11 @@ struct feature_message {
     bool sure;                   /* its end is on disk */
     bool dead;                   /* it was found in the dead queue at rest */
     bool buried;                 /* and acknowledged there for good */
+    uint64_t back_us;            /* CHAIN_RETRY: when it was given back last, … */
+    uint32_t back_epoch;
+    uint32_t seen_count, least_count;   /* … what it said then of how often it had come back, and what it says at the least after a restart */
+    uint8_t retrier;             /* who has read it, and may give it back */
+    bool is_back, back_sure;     /* nobody has read it since; and that is on disk */
     uint8_t here, there;         /* copies found in source and dead queue while counting */
     bool loose;                  /* given back to the source while counting: it may die of that, or expire */
 };
@@ -54,6 +59,7 @@ struct feature_arrival {
     bool has_count, has_offset, has_death;
     uint64_t delivery_count, offset;
     char reason[16];             /* of the first x-death */
+    char retry_reason[24];
 };
 
 void feature_model_init(struct feature_model *model, const struct feature_plan *plan, struct trace *trace);
@@ -74,6 +80,16 @@ void feature_end(struct feature_model *model, uint64_t number, enum feature_end 
 void feature_lost(struct feature_model *model, unsigned client);
 /* The client no longer consumes. */
 void feature_gone(struct feature_model *model, unsigned client);
+
+/* The same for queues with x-retry-backoff: of a message that is read, of what becomes of it, of a client that goes, of restarts and rests. */
+void retry_delivered(struct feature_model *model, unsigned client, const struct feature_arrival *arrival);
+void retry_let_go(struct feature_model *model, uint64_t number, bool returned);
+void retry_gone(struct feature_model *model, unsigned client);
+void retry_restart(struct feature_model *model);
+void retry_quiet(struct feature_model *model);
+void retry_died(struct feature_model *model, const struct feature_arrival *arrival);
+/* The longest time that something waits. */
+uint64_t retry_longest_us(const struct feature_plan *plan);
 
 /* The broker's process has ended. */
 void feature_restart(struct feature_model *model);

@@ -33,6 +33,26 @@ static void draw_groups(struct chain *chain, unsigned only, uint64_t seed)
     chain->keys = (uint8_t)random_between(&random, 1, GROUP_KEYS_MAX - 1);
 }
 
+/* Retries too. */
+static void draw_retry(struct chain *chain, unsigned only, uint64_t seed)
+{
+    static const unsigned of_both = CHAIN_TTL | CHAIN_SINGLE_ACTIVE | CHAIN_DELIVERY_LIMIT | CHAIN_GROUPS | CHAIN_GROUP_FAIR | CHAIN_RETRY;
+    struct random random;
+    random_init(&random, seed);
+    if ((chain->features & CHAIN_STREAM) || (only ? !(only & CHAIN_RETRY) : !random_chance(&random, 1, 3)))
+        return;
+    chain->features |= CHAIN_RETRY;
+    if ((!only || (only & CHAIN_DELIVERY_LIMIT)) && random_chance(&random, 1, 2))
+        chain->features |= CHAIN_DELIVERY_LIMIT;
+    chain->classic = (chain->features & ~of_both) || random_chance(&random, 1, 2);
+    chain->retry_steps = (uint8_t)random_below(&random, RETRY_STEPS_MAX + 1);
+    uint32_t longest_ms = random_chance(&random, 1, 2) ? 60 : 3000;
+    for (unsigned i = 0; i < RETRY_STEPS_MAX; i++)
+        chain->retry_ms[i] = (uint32_t)random_between(&random, 1, longest_ms);
+    if (chain->retry_ms[1] < chain->retry_ms[0])
+        chain->retry_ms[1] = chain->retry_ms[0];
+}
+
 static void make_chain(struct chain *chain, unsigned number, unsigned only, struct random *random)
 {
     snprintf(chain->source, sizeof(chain->source), "source.%u", number);
@@ -72,6 +92,8 @@ void feature_plan_make(struct feature_plan *plan, const struct sim_options *opti
         make_chain(&plan->chains[i], i, options->only, &random);
     for (unsigned i = 0; i < plan->chain_count; i++)
         draw_groups(&plan->chains[i], options->only, random_mix(seed + i) ^ 0x67726f7570);
+    for (unsigned i = 0; i < plan->chain_count; i++)
+        draw_retry(&plan->chains[i], options->only, random_mix(seed + i) ^ 0x7265747279);
     struct random apart;
     random_init(&apart, seed ^ 0x64656475);
     for (unsigned i = 0; i < plan->chain_count; i++)

@@ -14,6 +14,9 @@
 #define FEATURE_CLIENTS_MAX 8u
 #define NO_TTL UINT32_MAX
 #define GROUP_KEYS_MAX 8u
+#define RETRY_STEPS_MAX 3u
+#define RETRY_MULTIPLIER 3u
+#define RETRY_JITTER_PERCENT 40u
 
 enum chain_features {
     CHAIN_TTL = 1,               /* x-message-ttl */
@@ -28,6 +31,7 @@ enum chain_features {
     CHAIN_GROUPS = 512,          /* x-group-key */
     CHAIN_GROUP_FAIR = 1024,     /* and x-group-fair */
     CHAIN_DEDUP = 2048,          /* x-dedup-window, on the header "id" */
+    CHAIN_RETRY = 4096,          /* x-retry-backoff */
 };
 
 struct chain {
@@ -38,6 +42,9 @@ struct chain {
     uint32_t window_ms, most_ids, ids;   /* CHAIN_DEDUP: publishers draw from so many ids */
     uint8_t max_priority;
     uint8_t keys;                /* CHAIN_GROUPS: from 1; 0 is none */
+    uint8_t retry_steps;         /* CHAIN_RETRY: so many of the times below, or 0: from the first to the second of them, with a multiplier and jitter */
+    bool classic;                /* though it has a delivery limit */
+    uint32_t retry_ms[RETRY_STEPS_MAX];
     bool keyed;                  /* x-dead-letter-routing-key; otherwise the dead queue is bound by the source's name */
 };
 
