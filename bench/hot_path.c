@@ -1,7 +1,7 @@
 /* Messages through a session, a shard and a session, without a socket, a disk or a clock: for counting what a message costs. Prints nothing; count it with
  * bench/instructions.
  *
- *   hot_path MESSAGES plain|persistent|ack|ttl|priority|group|group-fair
+ *   hot_path MESSAGES plain|persistent|ack|ttl|priority|group|group-fair|dedup|dedup-again
  */
 #include "broker/broker.h"
 #include "broker/worker.h"
@@ -93,7 +93,9 @@ static struct session *connect(struct fixture *f)
 
 /* Persistent, keyed, and acknowledged. */
 static bool has_groups(const char *kind) { return strncmp(kind, "group", 5) == 0; }
-static bool acknowledges(const char *kind) { return strcmp(kind, "ack") == 0 || has_groups(kind); }
+/* The same with ids: all new ones, or every message twice. */
+static bool has_ids(const char *kind) { return strncmp(kind, "dedup", 5) == 0; }
+static bool acknowledges(const char *kind) { return strcmp(kind, "ack") == 0 || has_groups(kind) || has_ids(kind); }
 
 static void declare(struct fixture *f, struct session *session, const char *kind)
 {
@@ -105,6 +107,8 @@ static void declare(struct fixture *f, struct session *session, const char *kind
         amqp_table_put_int(&writer, "x-message-ttl", 600000);
     if (strcmp(kind, "priority") == 0)
         amqp_table_put_int(&writer, "x-max-priority", 10);
+    if (has_ids(kind))
+        amqp_table_put_int(&writer, "x-dedup-window", 600000);
     if (has_groups(kind))
         amqp_table_put_text(&writer, "x-group-key", bytes_of_text("tenant"));
     if (strcmp(kind, "group-fair") == 0)
@@ -118,11 +122,11 @@ static void declare(struct fixture *f, struct session *session, const char *kind
 }
 
 /* BATCH publishes, one after the other. */
-static size_t make_batch(uint8_t *at, const char *kind)
+static size_t make_batch(uint8_t *at, const char *kind, unsigned long number)
 {
     bool persistent = strcmp(kind, "persistent") == 0 || acknowledges(kind), priority = strcmp(kind, "priority") == 0;
     uint8_t *begin = at, properties[64], room[64];
-    char key[16];
+    char key[16], id[64];
     for (unsigned i = 0; i < BATCH; i++) {
         struct amqp_properties values = {.flags = AMQP_DELIVERY_MODE | (priority ? AMQP_PRIORITY : 0), .delivery_mode = persistent ? 2 : 1, .priority = (uint8_t)(i % 11)};
         if (has_groups(kind)) {
@@ -132,6 +136,11 @@ static size_t make_batch(uint8_t *at, const char *kind)
             amqp_table_put_text(&writer, "tenant", bytes_of_text(key));
             CHECK(amqp_table_finish(&writer, &values.headers));
             values.flags |= AMQP_HEADERS;
+        }
+        if (has_ids(kind)) {
+            snprintf(id, sizeof(id), "%08lx-0000-4000-8000-%012x", strcmp(kind, "dedup") == 0 ? number : number / 2, i);
+            values.message_id = bytes_of_text(id);
+            values.flags |= AMQP_MESSAGE_ID;
         }
         size_t size = amqp_properties_encode(&values, properties, sizeof(properties));
         at += amqp_publish_frame(at, ROOM, 1, bytes_of_text(""), bytes_of_text("hot"), false);
@@ -149,14 +158,16 @@ int main(int argc, char **argv)
     static uint8_t batch[ROOM];
     struct fixture f;
     if (argc != 3) {
-        fprintf(stderr, "usage: hot_path MESSAGES plain|persistent|ack|ttl|priority|group|group-fair\n");
+        fprintf(stderr, "usage: hot_path MESSAGES plain|persistent|ack|ttl|priority|group|group-fair|dedup|dedup-again\n");
         return 2;
     }
     open_broker(&f);
     struct session *publisher = connect(&f), *consumer = connect(&f);
     declare(&f, consumer, argv[2]);
-    size_t size = make_batch(batch, argv[2]);
+    size_t size = make_batch(batch, argv[2], 0);
     for (long left = atol(argv[1]); left > 0; left -= BATCH) {
+        if (has_ids(argv[2]))
+            size = make_batch(batch, argv[2], (unsigned long)left / BATCH);
         session_feed(publisher, bytes_of(batch, size), f.now_us);
         for (unsigned i = 0; i < 2; i++)
             turn(&f, consumer);

@@ -315,6 +315,24 @@ def message_groups():
 
 
 @story
+def deduplication():
+    """What a robust publisher sends again comes once: the id decides."""
+    async def run():
+        async with await aio_pika.connect_robust(URL) as connection:
+            if "Godwit" not in str(connection.transport.connection.server_properties.get("copyright")):
+                return
+            channel = await connection.channel(publisher_confirms=True)
+            queue = await declare(channel, x_dedup_window=60000)
+            for body in ("first", "second"):
+                await asyncio.gather(*(send(channel, queue, f"{body} {number}", message_id=f"order-{number}", delivery_mode=2) for number in range(50)))
+            bodies = []
+            while (message := await queue.get(no_ack=True, fail=False)) is not None:
+                bodies.append(message.body.decode())
+            same(bodies, [f"first {number}" for number in range(50)])
+    asyncio.run(asyncio.wait_for(run(), 30))
+
+
+@story
 def recovery():
     """A robust connection comes back with its channels, queues, bindings and consumers."""
     async def run():
