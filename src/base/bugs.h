@@ -55,7 +55,10 @@
     BUG(FILTER_PASSES_WAITING, "filter-passes-waiting", "a filter goes on over a message that waits for the log") \
     BUG(RETRY_EARLY, "retry-early", "what came back waits half as long as it should") \
     BUG(RETRY_UNLOGGED, "retry-unlogged", "a restart forgets how often messages came back, and when they are due") \
-    BUG(RETRY_NOT_PARKED_AGAIN, "retry-not-parked-again", "after a restart what waits comes at once")
+    BUG(RETRY_NOT_PARKED_AGAIN, "retry-not-parked-again", "after a restart what waits comes at once") \
+    BUG(HALF_DECISION_LOST, "half-decision-lost", "what is decided of a transaction is confirmed and not kept") \
+    BUG(HALF_LAST_LOST, "half-last-lost", "the last message of a committed transaction stays where it is") \
+    BUG(HALF_SILENT_COMMITTED, "half-silent-committed", "a transaction that nobody decides is committed in the end")
 
 #define BUGS_OF_FEATURES BUG_PRIORITY_UPSIDE_DOWN   /* this one and those after it */
 

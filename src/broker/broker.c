@@ -221,6 +221,7 @@ enum gw_err broker_open(struct broker *broker, char *why, unsigned room)
         worker_settings(broker->workers[i]);
     if (!err) {
         master_set_opening(first->master, true);
+        master_open_vhosts(first->master);
         err = load_definitions(broker, why, room);
         if (!err && !master_topology(first->master)->users.map.count)
             err = add_guest(broker);

@@ -226,6 +226,8 @@ enum publish_result {
     PUBLISH_REFUSED,             /* durable storage has failed or is full: nack, or 541 where there are no confirms */
     PUBLISH_NO_MEMORY,           /* 506 */
     PUBLISH_BAD_DELAY,           /* 406: its x-delay or x-deliver-at lies too far ahead */
+    PUBLISH_BAD_TRANSACTION,     /* 406: what it says of a transaction is wrong: client_publish_fault */
+    PUBLISH_CHECK_REFUSED,       /* 403: the user may not publish to the default exchange, and the message names a queue to be asked at */
 };
 
 struct publish {
@@ -260,6 +262,9 @@ enum publish_result client_publish_judge(struct client *client, const struct pub
  * client_publish_end; on anything else it is over.
  * Cheap when exchange and routing key are those of the channel's last publish. */
 enum publish_result client_publish_begin(struct client *client, struct publish *publish);
+
+/* After PUBLISH_BAD_TRANSACTION: what is wrong, without the code's name. */
+void client_publish_fault(const struct publish *publish, char *why, size_t room);
 
 /* The same for a message with CC or BCC headers: further routing keys, the payloads of their arrays. `publish` has the properties as they are stored: without BCC. */
 enum publish_result client_publish_begin_copied(struct client *client, struct publish *publish, const struct bytes copies[2]);

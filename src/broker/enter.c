@@ -3,6 +3,7 @@
 #include "base/bugs.h"
 
 #include "broker/dedup.h"
+#include "broker/half.h"
 #include "broker/rules.h"
 #include "broker/schedule.h"
 #include "broker/stream.h"
@@ -63,6 +64,12 @@ static uint64_t enter(struct shard *shard, struct queue *queue, uint8_t *record,
     bool discard;
     if (UNLIKELY(queue->stream != NULL))
         return stream_push(queue->stream, content, log_offset);
+    if (UNLIKELY(queue->half != NULL)) {
+        uint64_t seq = half_enter(shard, queue, content, log_offset, &discard);
+        if (discard)
+            overflow_refuse(shard, record);
+        return seq;
+    }
     if (UNLIKELY(queue->settings->flags & SETTINGS_DELAYED))
         return schedule_push(shard, queue, content, log_offset);
     if (UNLIKELY(queue->settings->flags & SETTINGS_DEDUP))

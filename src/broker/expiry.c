@@ -151,7 +151,7 @@ void expiry_used(struct shard *shard, struct queue *queue)
 void expiry_note(struct queue *queue, struct bytes content)
 {
     struct message message;
-    if (message_read(content, &message) && message.arrived_ms && own_time_to_live_ms(message.properties) != NEVER)
+    if (!queue->half && message_read(content, &message) && message.arrived_ms && own_time_to_live_ms(message.properties) != NEVER)
         queue->ruled |= RULED_BY_MESSAGES;
 }
 

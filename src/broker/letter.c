@@ -3,6 +3,7 @@
 #include "broker/death.h"
 #include "broker/delay.h"
 #include "broker/delayed.h"
+#include "broker/half_message.h"
 #include "protocol/amqp/properties.h"
 
 #include <stdlib.h>
@@ -52,11 +53,26 @@ static enum gw_err make_due(struct letter *letter, const struct message *message
     return err == GW_ERR_INVALID ? GW_OK : err;
 }
 
+/* A message of a transaction goes on as it was published, and begins to live now. */
+static enum gw_err make_committed(struct letter *letter, const struct message *message, const struct queue_entry *queue)
+{
+    struct bytes expiration;
+    letter->exchange = topology_exchange(queue->vhost, message->exchange);
+    letter->expires = amqp_properties_get(message->properties, AMQP_EXPIRATION, &expiration);
+    letter->waits = true;
+    enum gw_err err = half_committed_properties(message->properties, &letter->properties);
+    if (!err)
+        letter->own = (uint8_t *)(uintptr_t)letter->properties.data;
+    return err == GW_ERR_INVALID ? GW_OK : err;
+}
+
 enum gw_err letter_make(struct letter *letter, const struct message *message, const struct queue_entry *queue, enum discard_reason reason,
                         const struct returned *returned, uint64_t wall_us)
 {
     *letter = (struct letter){.name = message->exchange, .routing_key = message->routing_key, .properties = message->properties, .body = message->body,
                               .persistent = true};
+    if (reason == DISCARD_COMMITTED)
+        return make_committed(letter, message, queue);
     return reason == DISCARD_DUE ? make_due(letter, message, queue) : make_dead(letter, message, queue, reason, returned, wall_us);
 }
 

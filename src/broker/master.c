@@ -17,6 +17,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define HALF_NAME_SIZE 256u   /* more than a client can send */
+
 /* A change, or just an answer, that is on its way. */
 struct step {
     struct step *next;
@@ -142,6 +144,8 @@ static struct bytes user_of(struct master *master, const struct command_request 
     return entry ? entry->user->name : (struct bytes){0};
 }
 
+static void declare_half_queue(struct master *master, const struct vhost *vhost);
+
 /* Applies and sends on a change. The answer, if any, becomes `request`'s. NULL: the log refused; nothing happened. */
 static struct step *change_topology(struct master *master, const struct topology_change *change, bool durable, const struct command_request *request)
 {
@@ -173,6 +177,8 @@ static struct step *change_topology(struct master *master, const struct topology
         step->change = NULL;
         step->committed = step->broadcast = true;
     }
+    if (change->kind == CHANGE_VHOST_PUT)
+        declare_half_queue(master, topology_vhost(&master->topology, change->name));
     return step;
 }
 
@@ -348,6 +354,27 @@ static void declare_delayed_queue(struct master *master, const struct vhost *vho
     struct topology_change change = {.kind = CHANGE_QUEUE_DECLARE, .vhost = vhost->id, .id = new_queue_id(master, name, durable), .name = name,
                                      .flags = (durable ? TOPOLOGY_DURABLE : 0) | TOPOLOGY_HIDDEN | TOPOLOGY_DELAYED};
     change_topology(master, &change, durable, NULL);
+}
+
+/* Every vhost has a queue for half messages, see half.h: from its beginning, or from when the broker learned about them. */
+static void declare_half_queue(struct master *master, const struct vhost *vhost)
+{
+    uint8_t room[HALF_NAME_SIZE];
+    struct bytes name = bytes_of(room, sizeof(room));
+    if (!vhost || vhost->half_queue)
+        return;
+    memset(room, '.', sizeof(room));
+    memcpy(room, "transactions", 12);
+    struct topology_change change = {.kind = CHANGE_QUEUE_DECLARE, .vhost = vhost->id, .id = new_queue_id(master, name, true), .name = name,
+                                     .flags = TOPOLOGY_DURABLE | TOPOLOGY_HIDDEN | TOPOLOGY_HALF};
+    change_topology(master, &change, true, NULL);
+}
+
+void master_open_vhosts(struct master *master)
+{
+    uint32_t cursor = 0;
+    for (const struct vhost *vhost; (vhost = map_next(&master->topology.vhosts.map, &cursor));)
+        declare_half_queue(master, vhost);
 }
 
 static void declare_exchange(struct master *master, struct vhost *vhost, const struct command_request *request)

@@ -32,7 +32,7 @@ static bool is_over(const struct queue *queue, uint64_t more, uint64_t more_byte
 
 /* ---- entering -------------------------------------------------------------------------------------------------------- */
 
-static void note_refused(struct shard *shard, uint8_t *record)
+void overflow_refuse(struct shard *shard, uint8_t *record)
 {
     if (shard->refused_count == shard->refused_capacity) {
         uint32_t capacity = shard->refused_capacity ? shard->refused_capacity * 2 : 64;
@@ -57,7 +57,7 @@ bool overflow_admits(struct shard *shard, struct queue *queue, const struct cont
         shard_serve(shard, queue);   /* what came in this turn is for the consumers that wait */
     if (!is_over(queue, 1, bytes))
         return true;
-    note_refused(shard, record);
+    overflow_refuse(shard, record);
     *discard = settings->overflow == OVERFLOW_REJECT_PUBLISH_DLX && (settings->flags & SETTINGS_DEAD_LETTER);
     return *discard || bug_enabled(BUG_REFUSED_AND_KEPT);
 }

@@ -1,5 +1,6 @@
 #include "broker/pending.h"
 
+#include "broker/half.h"
 #include "broker/relay.h"
 #include "broker/worker_internal.h"
 
@@ -44,6 +45,14 @@ void pending_close(struct shard *shard, bool own, bool ok, uint64_t end)
         if (pending->end == UINT64_MAX && (pending->kind >= PENDING_TOPOLOGY) == own)
             pending->end = ok ? end : 0;
     }
+    shrink_open(shard);
+}
+
+void pending_close_from(struct shard *shard, uint32_t before, uint64_t end)
+{
+    for (uint32_t i = before; i < shard->pending_count; i++)
+        if (pending_at(shard, i)->end == UINT64_MAX)
+            pending_at(shard, i)->end = end;
     shrink_open(shard);
 }
 
@@ -111,6 +120,8 @@ static void conclude(struct shard *shard, const struct pending_confirm *pending,
     case PENDING_RELAYED: relay_arrival_committed(shard, pending->first, pending->count, ok); break;
     case PENDING_MOVED: relay_moved(shard, pending->first, ok); break;
     case PENDING_SETTLED: relay_settled(shard, pending->count, ok); break;
+    case PENDING_DECIDED:
+    case PENDING_GIVEN_UP: half_decided(shard, pending->first, pending->count, ok); break;
     }
 }
 

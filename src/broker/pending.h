@@ -11,6 +11,9 @@ struct pending_confirm *pending_add(struct shard *shard);
 /* A slice was appended, up to `end`, or refused: what waited for it now knows. `own`: a slice of the shard's own. */
 void pending_close(struct shard *shard, bool own, bool ok, uint64_t end);
 
+/* What was added since there were `before` lies in a record that was appended by itself, up to `end`; 0: it was refused. */
+void pending_close_from(struct shard *shard, uint32_t before, uint64_t end);
+
 /* Concludes what the log holds up to `offset`, and what it refused. */
 void pending_conclude(struct shard *shard, uint64_t offset);
 

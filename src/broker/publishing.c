@@ -1,6 +1,7 @@
 /* The hot path in: a message is routed, and laid out as a log record right where the shard's log will write it from. */
 #include "broker/delay.h"
 #include "broker/firehose.h"
+#include "broker/half_message.h"
 #include "broker/permissions.h"
 #include "broker/worker_internal.h"
 #include "base/bugs.h"
@@ -8,6 +9,7 @@
 #include "protocol/amqp/properties.h"
 #include "store/message.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 static struct stage *stage_of(struct worker *worker, unsigned shard, bool durable)
@@ -129,6 +131,8 @@ static enum publish_result find_route(struct worker *worker, const struct client
         memcpy(message.copies, copies, sizeof(message.copies));
     if (topology_route(&worker->topology, exchange, &message, &cached->route))
         return PUBLISH_NO_MEMORY;
+    cached->route.decides = bytes_equal(publish->exchange, bytes_of_text(HALF_EXCHANGE));
+    cached->route.asks |= cached->route.decides;
     if (UNLIKELY(cached->route.traced))
         publish->whole = false;   /* its content is kept until the firehose has seen it */
     cached->route.count -= bug_enabled(BUG_FANOUT_SKIPS_LAST) && cached->route.count > 1;
@@ -243,41 +247,16 @@ static inline uint8_t record_flags(const struct publish *publish)
     return publish->place.marks & RECORD_FLAG_SCHEDULED;
 }
 
-/* Lays the message out for the queues that were found. */
-static inline enum publish_result begin(struct worker *worker, struct publish *publish, const struct route *found)
+/* Lays the message out for the queues that were found, of which there are some. */
+static inline enum publish_result lay_out(struct worker *worker, struct publish *publish, const struct route *found, uint64_t arrived_ms)
 {
-    enum publish_result result;
-    publish->place.content_size = message_size(publish->exchange.size, publish->routing_key.size, publish->properties.size, publish->body_size);
-    uint64_t arrived_ms = 0;
-    publish->place.marks = 0;
-    bool asks = asks_by_itself(publish);
-    if (UNLIKELY(found->asks || asks)) {
-        publish->persistent |= found->keeps;
-        arrived_ms = asks ? look_inside(worker, publish, found) : 0;
-        if (arrived_ms == UINT64_MAX)
-            return PUBLISH_BAD_DELAY;
-        if (found->stamped && !arrived_ms)
-            arrived_ms = now_ms(worker);
-        if (arrived_ms)
-            publish->place.content_size += MESSAGE_STAMP_SIZE;
-    }
-    if (UNLIKELY(!found->count)) {
-        if (!publish->mandatory && !found->traced)
-            return PUBLISH_UNROUTABLE;
-        result = begin_private(worker, publish, 0, NULL);
-        if (result != PUBLISH_ROUTED)
-            return result;
-        publish->place.traced = found->traced;
-        publish->body = message_begin(publish->place.content, publish->exchange, publish->routing_key, publish->properties, arrived_ms);
-        return PUBLISH_UNROUTABLE;
-    }
     if (publish->persistent && found->durable && UNLIKELY(storage_refuses(worker, publish, found)))
         return PUBLISH_REFUSED;
     uint32_t end = group_end(found, 0);
     bool split = end < found->count;
     uint64_t size = RECORD_HEADER_SIZE + (uint64_t)end * PUBLISH_TARGET_SIZE + publish->place.content_size;
     if (UNLIKELY(!publish->whole || split || size >= PRIVATE_RECORD_MIN || publish->transaction || found->count > UINT16_MAX)) {
-        result = begin_private(worker, publish, found->count, found->queues);
+        enum publish_result result = begin_private(worker, publish, found->count, found->queues);
         if (result != PUBLISH_ROUTED)
             return result;
         publish->place.traced = found->traced;
@@ -297,6 +276,77 @@ static inline enum publish_result begin(struct worker *worker, struct publish *p
     return PUBLISH_ROUTED;
 }
 
+/* A message of a transaction, or what is decided of one: it goes to the hidden queue of its vhost. It is on disk whatever its delivery mode is. */
+static __attribute__((noinline)) enum publish_result begin_half(const struct client *client, struct publish *publish, const struct half_said *said)
+{
+    struct worker *worker = client->worker;
+    const struct vhost *vhost = topology_vhost_by_id(&worker->topology, client->vhost);
+    struct publish asking = {.exchange = {0}, .routing_key = said->check_queue};
+    if (said->check_queue.size && (client->scope & SCOPE_RESTRICTED) && vhost && permission_to_publish(client, vhost, &asking))
+        return PUBLISH_CHECK_REFUSED;
+    if (!vhost || !vhost->half_queue)
+        return PUBLISH_REFUSED;
+    uint64_t queue = vhost->half_queue;
+    const struct route route = {.count = 1, .durable = true, .queues = &queue};
+    publish->persistent = true;
+    publish->place.content_size += MESSAGE_STAMP_SIZE;
+    return lay_out(worker, publish, &route, now_ms(worker));
+}
+
+/* Has the message to do with transactions? */
+static __attribute__((noinline)) enum half_kind half_of(const struct publish *publish, const struct route *found, struct half_said *said)
+{
+    char why[256];
+    if (!found->decides && !half_is_asked(publish->properties))
+        return HALF_NONE;
+    const struct half_asked asked = {publish->exchange, publish->routing_key, publish->properties, publish->body_size};
+    return half_judge(&asked, said, why, sizeof(why));
+}
+
+/* Lays the message out for the queues that were found, or for the vhost's half messages. */
+static inline enum publish_result begin(const struct client *client, struct publish *publish, const struct route *found)
+{
+    struct worker *worker = client->worker;
+    publish->place.content_size = message_size(publish->exchange.size, publish->routing_key.size, publish->properties.size, publish->body_size);
+    uint64_t arrived_ms = 0;
+    publish->place.marks = 0;
+    bool asks = asks_by_itself(publish);
+    if (UNLIKELY(found->asks || asks)) {
+        struct half_said said;
+        enum half_kind kind = half_of(publish, found, &said);
+        if (kind == HALF_BAD)
+            return PUBLISH_BAD_TRANSACTION;
+        if (kind != HALF_NONE && (found->count || found->decides || !publish->mandatory))
+            return begin_half(client, publish, &said);
+        publish->persistent |= found->keeps;
+        arrived_ms = asks ? look_inside(worker, publish, found) : 0;
+        if (arrived_ms == UINT64_MAX)
+            return PUBLISH_BAD_DELAY;
+        if (found->stamped && !arrived_ms)
+            arrived_ms = now_ms(worker);
+        if (arrived_ms)
+            publish->place.content_size += MESSAGE_STAMP_SIZE;
+    }
+    if (LIKELY(found->count))
+        return lay_out(worker, publish, found, arrived_ms);
+    if (!publish->mandatory && !found->traced)
+        return PUBLISH_UNROUTABLE;
+    enum publish_result result = begin_private(worker, publish, 0, NULL);
+    if (result != PUBLISH_ROUTED)
+        return result;
+    publish->place.traced = found->traced;
+    publish->body = message_begin(publish->place.content, publish->exchange, publish->routing_key, publish->properties, arrived_ms);
+    return PUBLISH_UNROUTABLE;
+}
+
+void client_publish_fault(const struct publish *publish, char *why, size_t room)
+{
+    struct half_said said;
+    const struct half_asked asked = {publish->exchange, publish->routing_key, publish->properties, publish->body_size};
+    if (half_judge(&asked, &said, why, room) != HALF_BAD)
+        snprintf(why, room, "a message of a transaction has no BCC");
+}
+
 static inline void begin_nothing(struct publish *publish)
 {
     publish->body = NULL;
@@ -313,7 +363,7 @@ enum publish_result client_publish_begin(struct client *client, struct publish *
     begin_nothing(publish);
     if (UNLIKELY(result != PUBLISH_ROUTED))
         return result;
-    return begin(worker, publish, found);
+    return begin(client, publish, found);
 }
 
 enum publish_result client_publish_begin_copied(struct client *client, struct publish *publish, const struct bytes copies[2])
@@ -323,7 +373,9 @@ enum publish_result client_publish_begin_copied(struct client *client, struct pu
     begin_nothing(publish);
     if (result != PUBLISH_ROUTED)
         return result;
-    return begin(worker, publish, &worker->uncached.route);
+    if (copies[1].size && half_is_asked(publish->properties))
+        return PUBLISH_BAD_TRANSACTION;   /* a BCC is not kept, and so would not be there when it is committed */
+    return begin(client, publish, &worker->uncached.route);
 }
 
 /* Tells the shard's worker of one record in `chunk`; joins it to the run before when it follows on. */

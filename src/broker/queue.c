@@ -1,6 +1,7 @@
 #include "broker/queue.h"
 #include "base/bugs.h"
 
+#include "broker/half.h"
 #include "broker/schedule.h"
 
 #include "base/bytes.h"
@@ -17,6 +18,7 @@ void queue_deinit(struct queue *queue, struct chunk_account *account, struct blo
 {
     lane_deinit(&queue->lane, account, pool);
     schedule_deinit(queue);
+    half_free(queue);
     for (unsigned i = 0; queue->levels && i < queue->levels->count; i++) {
         struct lane *lane = queue->levels->lanes[queue->levels->numbers[i]];
         lane_deinit(lane, account, pool);

@@ -14,6 +14,7 @@ struct consumer;
 struct dedup;
 struct filters;
 struct groups;
+struct half;
 struct schedule;
 struct pending_get;
 struct queue_rules;
@@ -47,6 +48,7 @@ struct queue {
     uint64_t timer_us;                 /* when it is to be looked at, monotonic; see timers.h */
     uint32_t timer_place;              /* in the shard's heap, from 1; 0: it is in none */
     struct groups *groups;             /* x-group-key; NULL: it has none, see groups.h */
+    struct half *half;                 /* of a vhost's half messages; NULL: it is not for those, see half.h */
     struct schedule *schedule;         /* what is not due yet; NULL: nothing ever was, see schedule.h */
     struct dedup *dedup;               /* ids of what it took in lately; NULL: none, see dedup.h */
     uint32_t relayed;                  /* messages that the relay holds */

@@ -307,7 +307,7 @@ static enum gw_err decide(struct shard *shard, struct relayed *message, const st
         return GW_ERR_NOMEM;
     for (uint32_t i = 0; i < room; i++) {
         const struct queue_entry *queue = topology_queue_by_id(topology, route->queues[i]);
-        if (message->reason != DISCARD_REJECTED && message->reason != DISCARD_DUE && queue && death_is_cycle(letter->properties, queue->name))
+        if (message->reason != DISCARD_REJECTED && message->reason < DISCARD_DUE && queue && death_is_cycle(letter->properties, queue->name))
             continue;
         message->steps[message->count++].target.queue = route->queues[i];
     }
@@ -602,10 +602,10 @@ static void go_on_with_letter(struct shard *shard, struct relayed *message, cons
             drop(shard, message, place);
     } else if (!outlives(shard, message, place->queue->durable && (place->entry->flags & ENTRY_PERSISTENT) && letter->persistent)) {
         hand_over(shard, message, letter, place);
-    } else if (!send_elsewhere(shard, message, letter, insists) || bug_enabled(BUG_DEATH_UNCONFIRMED)) {
+    } else if (!send_elsewhere(shard, message, letter, insists || letter->waits) || bug_enabled(BUG_DEATH_UNCONFIRMED)) {
         if (is_done_with(message, shard->index))
             settle(shard, message);
-        else if (!move(shard, message, letter, insists))
+        else if (!move(shard, message, letter, insists || letter->waits))
             park(shard, message);
     }
 }

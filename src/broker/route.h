@@ -14,7 +14,8 @@ struct route {
     bool traced;            /* the vhost's firehose is on */
     bool keeps;             /* one of the queues keeps what it gets over a restart, whatever the message says: quorum queues, streams, those that deduplicate */
     bool stamped;           /* one of the queues wants to know when messages arrived */
-    bool asks;              /* it keeps, or wants stamps */
+    bool decides;           /* the exchange is that for decisions of transactions, see half.h */
+    bool asks;              /* it keeps, wants stamps, or decides */
     uint64_t *queues;
 };
 

@@ -2,6 +2,7 @@
 
 #include "broker/dedup.h"
 #include "broker/groups.h"
+#include "broker/half.h"
 #include "broker/relay.h"
 #include "broker/retry.h"
 #include "broker/worker_internal.h"
@@ -21,6 +22,11 @@ void rules_set(struct shard *shard, struct queue *queue, const struct queue_sett
 {
     unsigned at = 0;
     queue->settings = settings;
+    if (settings && (settings->flags & SETTINGS_HALF)) {
+        half_open(shard, queue);
+        shard_mark_dirty(shard, queue);
+        return;
+    }
     dedup_set(queue);
     if (!queue_retries(queue))
         retry_release_all(shard, queue);
@@ -71,6 +77,10 @@ static void forget_messages(struct queue *queue)
 void rules_serve(struct shard *shard, struct queue *queue)
 {
     bool limited = queue->ruled & RULED_BY_SETTINGS;
+    if (queue->half) {
+        half_look(shard, queue);
+        return;
+    }
     retry_look(shard, queue);
     if (limited)
         overflow_discard_rejected(shard, queue);

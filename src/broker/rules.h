@@ -21,6 +21,7 @@ enum ruled {
     RULED_BY_SETTINGS = 1,
     RULED_BY_MESSAGES = 2,       /* since it was last empty, messages came in that expire by themselves */
     RULED_BY_FILTERS = 4,        /* consumers want only some of its messages, see filters.h */
+    RULED_BY_TRANSACTIONS = 8,   /* its messages are nobody's before their transactions are committed: half.h, and none of the other rules */
 };
 
 /* A message that came back to its queue; the queue keeps count of it. */
@@ -92,6 +93,8 @@ void expiry_used(struct shard *shard, struct queue *queue);
 
 /* May a message enter? False: it is refused, and its record noted for the shard's confirms. `discard`: it enters only to be discarded as soon as the queue is served. */
 bool overflow_admits(struct shard *shard, struct queue *queue, const struct content *content, uint8_t *record, bool *discard);
+/* The record is refused by one of its queues: its publisher learns that. */
+void overflow_refuse(struct shard *shard, uint8_t *record);
 void overflow_entered(struct queue *queue, const struct lane *lane, uint64_t seq, const struct content *content, bool discard);
 /* Discards what entered for that alone. */
 void overflow_discard_rejected(struct shard *shard, struct queue *queue);

@@ -322,9 +322,9 @@ enum gw_err settings_make(struct bytes arguments, struct bytes policy, struct by
     return needed && !*settings ? GW_ERR_NOMEM : GW_OK;
 }
 
-enum gw_err settings_make_delayed(struct queue_settings **settings)
+enum gw_err settings_make_own(unsigned flags, struct queue_settings **settings)
 {
-    const struct queue_settings found = {.flags = SETTINGS_DELAYED | SETTINGS_STAMPED};
+    const struct queue_settings found = {.flags = flags | SETTINGS_STAMPED};
     *settings = keep(&found);
     return *settings ? GW_OK : GW_ERR_NOMEM;
 }

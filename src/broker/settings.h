@@ -32,6 +32,7 @@ enum settings_flags {
     SETTINGS_DELAYED = 32768,            /* it is the hidden queue of a delayed exchange, see delayed.h */
     SETTINGS_GROUPS = 1u << 17, SETTINGS_GROUP_FAIR = 1u << 18,
     SETTINGS_DEDUP = 1u << 19,           /* it takes messages with the same id once, see dedup.h */
+    SETTINGS_HALF = 1u << 21,            /* it is the hidden queue of a vhost's half messages, see half.h */
     SETTINGS_STAMPED = 16384,            /* the arrival time of its messages is kept, see store/message.h */
     SETTINGS_RETRY_BACKOFF = 1u << 16,   /* what comes back waits before it is delivered again, see retry.h */
 };
@@ -61,8 +62,8 @@ struct queue_settings {
 /* `arguments`: a valid AMQP table, borrowed. `policy`, `operator_policy`: JSON text, empty when there is none, borrowed. Answers settings (free them with
  * settings_free), or NULL for a queue that needs none. GW_ERR_NOMEM. */
 enum gw_err settings_make(struct bytes arguments, struct bytes policy, struct bytes operator_policy, struct queue_settings **settings);
-/* Those of a delayed exchange's queue, to which no argument and no policy applies. */
-enum gw_err settings_make_delayed(struct queue_settings **settings);
+/* Those of the broker's own queues, to which no argument and no policy applies: `flags` are SETTINGS_DELAYED or SETTINGS_HALF. */
+enum gw_err settings_make_own(unsigned flags, struct queue_settings **settings);
 void settings_free(struct queue_settings *settings);
 bool settings_equal(const struct queue_settings *a, const struct queue_settings *b);   /* either may be NULL */
 

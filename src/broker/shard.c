@@ -317,6 +317,7 @@ void shard_transaction(struct shard *shard, const struct command_transaction *co
         return;
     }
     uint64_t log_offset = durable ? log_end(shard->log).offset : UINT64_MAX;
+    uint32_t before = shard->pending_count;
     uint8_t *at = record + RECORD_HEADER_SIZE, *end = record + load_le32(record);
     /* Whether the log takes it was asked above. Should it refuse all the same, the client is told 541, and what became true here does not outlive the program. */
     while (at < end) {
@@ -341,6 +342,7 @@ void shard_transaction(struct shard *shard, const struct command_transaction *co
     record_seal(record);
     uint64_t offset;
     enum gw_err err = log_append(shard->log, command->chunk, command->begin, command->size, 1, &offset);
+    pending_close_from(shard, before, err ? 0 : offset + stage_align(command->size));
     *pending_add(shard) = (struct pending_confirm){.end = err ? 0 : offset + stage_align(command->size), .client = command->client,
                                                    .first = command->serial, .channel = command->channel, .flags = code, .kind = PENDING_ANSWER};
     if (err) {

@@ -73,11 +73,13 @@ struct pending_confirm {
 enum pending_kind {
     PENDING_CONFIRM,
     PENDING_ANSWER,      /* of a transaction: `first` is its serial */
+    PENDING_DECIDED,     /* `first` is a queue of half messages, `count` a transaction's number, see half.h; a client decided it, … */
     PENDING_TOPOLOGY,    /* `first` is its sequence. This one and those below lie in the shard's own slices */
     PENDING_MARK,        /* `first` is a queue, `count` the mark, see redelivery.c */
     PENDING_RELAYED,     /* `first` is a queue, `count` a sequence number: an origin. This one and the next two: see relay.h */
     PENDING_MOVED,       /* `first` is a serial of the relay */
     PENDING_SETTLED,     /* `count` messages */
+    PENDING_GIVEN_UP,    /* … or the broker did: as PENDING_DECIDED */
 };
 
 /* Credit that is kept back from a publisher while a queue is congested. */
@@ -205,6 +207,7 @@ static inline void shard_take_away(struct shard *shard, struct queue *queue, str
 enum discard_reason {
     DISCARD_REJECTED, DISCARD_EXPIRED, DISCARD_MAXLEN, DISCARD_DELIVERY_LIMIT,
     DISCARD_DUE,         /* it was only waiting for its time: see schedule.h */
+    DISCARD_COMMITTED,   /* it was only waiting for its transaction: see half.h */
 };
 
 /* The same for one that nobody has taken in: where the queue has a dead-letter exchange it goes on there. */

@@ -2,6 +2,7 @@
 
 #include "broker/alternate.h"
 #include "broker/exchange_kind.h"
+#include "broker/half_message.h"
 #include "broker/settings.h"
 
 #include <stdlib.h>
@@ -265,8 +266,8 @@ static enum gw_err make_settings(const struct queue_entry *queue, struct queue_s
     static const enum policy_target targets[] = {
         [QUEUE_CLASSIC] = POLICY_CLASSIC_QUEUES, [QUEUE_QUORUM] = POLICY_QUORUM_QUEUES, [QUEUE_STREAM] = POLICY_STREAMS};
     const struct policy *user, *operator;
-    if (queue->flags & TOPOLOGY_DELAYED)
-        return settings_make_delayed(settings);
+    if (queue->flags & (TOPOLOGY_DELAYED | TOPOLOGY_HALF))
+        return settings_make_own(queue->flags & TOPOLOGY_DELAYED ? SETTINGS_DELAYED : SETTINGS_HALF, settings);
     topology_policy_for(queue->vhost, queue->name, targets[settings_queue_type(queue->arguments)], &user, &operator);
     return settings_make(queue->arguments, user ? user->definition : (struct bytes){0}, operator ? operator->definition : (struct bytes){0}, settings);
 }
@@ -303,6 +304,8 @@ static enum gw_err declare_queue(struct topology *topology, struct vhost *vhost,
     }
     topology->exclusive_count += queue->owner != 0;
     vhost->hidden_count += (queue->flags & TOPOLOGY_HIDDEN) != 0;
+    if (queue->flags & TOPOLOGY_HALF)
+        vhost->half_queue = queue->id;
     uint64_t number = (queue->id & ~QUEUE_ID_TRANSIENT) >> 8;
     if (!(queue->id & QUEUE_ID_TRANSIENT) && number >= topology->next_queue)
         topology->next_queue = number + 1;
@@ -313,6 +316,8 @@ static void free_queue(struct topology *topology, struct queue_entry *queue)
 {
     topology->exclusive_count -= queue->owner != 0;
     queue->vhost->hidden_count -= (queue->flags & TOPOLOGY_HIDDEN) != 0;
+    if (queue->vhost->half_queue == queue->id)
+        queue->vhost->half_queue = 0;
     map_remove(&topology->queues_by_id, queue->id);
     settings_free(queue->settings);
     free(queue);
@@ -536,7 +541,7 @@ static enum gw_err predeclare(struct vhost *vhost)
     static const struct { const char *name; enum exchange_type type; unsigned flags; } predeclared[] = {
         {"", EXCHANGE_DIRECT, 0}, {"amq.direct", EXCHANGE_DIRECT, 0}, {"amq.fanout", EXCHANGE_FANOUT, 0},
         {"amq.topic", EXCHANGE_TOPIC, 0}, {"amq.headers", EXCHANGE_HEADERS, 0}, {"amq.match", EXCHANGE_HEADERS, 0},
-        {"amq.rabbitmq.trace", EXCHANGE_TOPIC, TOPOLOGY_INTERNAL},
+        {"amq.rabbitmq.trace", EXCHANGE_TOPIC, TOPOLOGY_INTERNAL}, {HALF_EXCHANGE, EXCHANGE_DIRECT, 0},
         {"amq.rabbitmq.event", EXCHANGE_TOPIC, TOPOLOGY_INTERNAL},   /* of the default vhost alone */
     };
     unsigned count = sizeof(predeclared) / sizeof(*predeclared) - (vhost->id != VHOST_DEFAULT);

@@ -33,6 +33,7 @@ struct vhost {
     struct parameter *parameters;
     uint64_t max_connections, max_queues;  /* or TOPOLOGY_UNLIMITED */
     uint32_t hidden_count;                 /* queues that no list shows, and no limit counts */
+    uint64_t half_queue;                   /* the id of the one for half messages (half.h); 0: there is none */
 };
 
 struct exchange {
@@ -92,7 +93,8 @@ struct topology {
     uint32_t next_vhost;                   /* the next vhost's id */
 };
 
-/* Starts with the vhost "/". A vhost starts with the exchanges "", amq.direct, amq.fanout, amq.topic, amq.headers, amq.match and amq.rabbitmq.trace.
+/* Starts with the vhost "/". A vhost starts with the exchanges "", amq.direct, amq.fanout, amq.topic, amq.headers, amq.match, amq.rabbitmq.trace and
+ * amq.godwit.transactions.
  * `seed`: for the hash maps. */
 enum gw_err topology_init(struct topology *topology, uint64_t seed);
 void topology_deinit(struct topology *topology);

@@ -17,6 +17,7 @@ enum topology_flags {
     TOPOLOGY_TRACING = 32,          /* of a vhost: its firehose is on */
     TOPOLOGY_HIDDEN = 2048,         /* of a queue: it is in no list */
     TOPOLOGY_DELAYED = 4096,        /* of a queue: it is a delayed exchange's, see delayed.h */
+    TOPOLOGY_HALF = 8192,           /* of a queue: it is for a vhost's half messages, see half.h */
     TOPOLOGY_OPERATOR = 64,         /* of a policy: it is the operator's */
     /* What administration.c understands; none of these is logged. */
     TOPOLOGY_NEW = 128,             /* a user or vhost that is there already is refused (409) */

@@ -192,6 +192,8 @@ void master_free(struct master *master);
 void master_request(struct master *master, const struct command_request *request);
 /* Nothing runs yet: changes reach the workers at once, instead of going through their turns. */
 void master_set_opening(struct master *master, bool opening);
+/* While opening: vhosts get what those of an earlier version do not have. */
+void master_open_vhosts(struct master *master);
 void master_client_gone(struct master *master, uint64_t client);
 void master_channel(struct master *master, uint64_t client, bool opened);
 struct connections *master_connections(struct master *master);

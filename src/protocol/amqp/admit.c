@@ -11,6 +11,13 @@
 
 /* ---- refusing ---------------------------------------------------------------------------------------------------------------- */
 
+static void refuse_transaction(struct channel *channel, const struct publish *publish)
+{
+    char why[400];
+    client_publish_fault(publish, why, sizeof(why));
+    error_raise(channel->session, channel, AMQP_PRECONDITION_FAILED, AMQP_BASIC_PUBLISH, "%s", why);
+}
+
 void admit_refuse_publish(struct channel *channel, const struct publish *publish, enum publish_result result)
 {
     const char *exchange = (const char *)publish->exchange.data;
@@ -37,6 +44,12 @@ void admit_refuse_publish(struct channel *channel, const struct publish *publish
         break;
     case PUBLISH_BAD_DELAY:
         error_raise(channel->session, channel, AMQP_PRECONDITION_FAILED, AMQP_BASIC_PUBLISH, "invalid header: x-delay and x-deliver-at reach at most 100 years ahead");
+        break;
+    case PUBLISH_BAD_TRANSACTION: refuse_transaction(channel, publish); break;
+    case PUBLISH_CHECK_REFUSED:
+        error_raise(channel->session, channel, AMQP_ACCESS_REFUSED, AMQP_BASIC_PUBLISH,
+                    "access to exchange 'amq.default' in vhost '%.*s' refused for user '%.*s', who wants to be asked at a queue", (int)vhost.size,
+                    (const char *)vhost.data, (int)user.size, (const char *)user.data);
         break;
     case PUBLISH_REFUSED:
         error_raise(channel->session, channel, AMQP_INTERNAL_ERROR, AMQP_BASIC_PUBLISH, "durable storage takes no messages");

@@ -103,6 +103,12 @@ static bool leads_nowhere(struct bytes routing_key)
     return bytes_equal(routing_key, bytes_of_text("nowhere")) || bytes_equal(routing_key, bytes_of_text("amq.godwit.control"));
 }
 
+void client_publish_fault(const struct publish *publish, char *why, size_t room)
+{
+    (void)publish;
+    snprintf(why, room, "bad transaction");
+}
+
 enum publish_result client_publish_judge(struct client *client, const struct publish *publish)
 {
     (void)client;
