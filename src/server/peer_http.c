@@ -53,8 +53,8 @@ const struct connection_events service_http_events = {
     .accepted = accepted, .received = peer_received, .ended = peer_ended, .output = peer_output, .sent = peer_sent, .closed = peer_closed,
 };
 
-void service_http_init(struct service *s, const struct gateway_config *config)
+void service_http_init(struct service *s, const struct gateway_config *config, uint64_t seed)
 {
     s->http.host.dirty = on_dirty;
-    s->http.hall = (struct gateway_hall){.config = config, .worker = s->worker, .host = &s->http.host};
+    s->http.hall = (struct gateway_hall){.config = config, .worker = s->worker, .host = &s->http.host, .seed = seed};
 }

@@ -327,7 +327,9 @@ static int make_broker(struct server *server)
             return 1;
         }
         service_amqp_init(service, &server->session_config);
-        service_http_init(service, &server->gateway_config);
+        uint64_t seed;
+        memcpy(&seed, random + 8, sizeof(seed));
+        service_http_init(service, &server->gateway_config, seed + i);
     }
     return 0;
 }

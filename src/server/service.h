@@ -59,7 +59,7 @@ bool service_receive(struct service *service);
 /* What the protocols do with connections; the listeners' owner is the service, which has to know their configuration (borrowed) and its worker by then. */
 void service_amqp_init(struct service *service, const struct session_config *config);
 extern const struct connection_events service_amqp_events;
-void service_http_init(struct service *service, const struct gateway_config *config);
+void service_http_init(struct service *service, const struct gateway_config *config, uint64_t seed);
 extern const struct connection_events service_http_events;
 
 #endif

@@ -115,6 +115,7 @@ static void gone(struct http_call *call)
     member_forget(task);
     body_free(task);
     free(task->texts);
+    free(task->note);
     free(task);
 }
 

@@ -28,6 +28,7 @@ struct gateway_hall {
     struct worker *worker;
     struct http_host *host;          /* told of changes, with the connection's owner */
     uint64_t gathered;               /* bytes of bodies that are still coming */
+    uint64_t seed, next_id;          /* of the ids that events get: a number that no other hall has, and how many there were */
 };
 
 /* Texts are copied. */

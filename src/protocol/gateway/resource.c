@@ -24,6 +24,14 @@ static const struct resource_parameter of_exchange[] = {
     {"routing_key", "string", "the routing key; default: none"}, PROPERTIES, VHOST, {NULL, NULL, NULL}};
 static const struct resource_parameter of_queue[] = {PROPERTIES, VHOST, {NULL, NULL, NULL}};
 
+static const struct resource_parameter of_events[] = {
+    {"type", "string", "of a body that is no CloudEvent: the event's type, which it must have"},
+    {"source", "string", "… its source; default: /http"},
+    {"id", "string", "… its id; default: a new one"},
+    {"subject", "string", "… its subject; default: none"},
+    VHOST, {NULL, NULL, NULL}};
+static const struct resource_parameter of_vhost[] = {VHOST, {NULL, NULL, NULL}};
+
 const struct resource resources[] = {
     {"GET", "/", RESOURCE_OPEN, work_about, "What this is", NULL, NULL, "200"},
     {"GET", "/health", RESOURCE_OPEN, work_health, "Is the broker there?", NULL, NULL, "200"},
@@ -31,6 +39,10 @@ const struct resource resources[] = {
     {"POST", "/exchanges/{exchange}/messages", RESOURCE_BODY | RESOURCE_PUBLISHES, publish_to_exchange, "Publishes the body as a message; amq.default is the default exchange",
      of_exchange, NULL, "200 201 404 413 422 503"},
     {"POST", "/queues/{queue}/messages", RESOURCE_BODY | RESOURCE_PUBLISHES, publish_to_queue, "Puts the body into a queue as a message", of_queue, NULL, "201 404 413 422 503"},
+    {"POST", "/events", RESOURCE_BODY | RESOURCE_PUBLISHES, events_publish,
+     "Publishes a CloudEvent (structured, binary), a batch of them, or any body as the data of one", of_events, NULL, "201 413 422 503"},
+    {"POST", "/event/publish", RESOURCE_BODY | RESOURCE_PUBLISHES, events_publish_plainly,
+     "Publishes {\"event_type\": …, \"data\": …} as an event; source, id and subject may be said, too", of_vhost, "application/json", "200 413 422 503"},
 };
 const unsigned resource_count = sizeof(resources) / sizeof(resources[0]);
 

@@ -34,6 +34,10 @@ struct task {
     bool published;                  /* all that it publishes: `confirmed` may be called */
     void (*confirmed)(struct task *task);   /* all have come */
 
+    /* of events: */
+    char *note;                      /* the id that is answered */
+    uint32_t events;
+
     /* asking: */
     uint32_t request;
     void (*replied)(struct task *task, const struct reply *reply);

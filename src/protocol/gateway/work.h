@@ -11,4 +11,7 @@ void work_openapi(struct task *task);
 void publish_to_exchange(struct task *task);
 void publish_to_queue(struct task *task);
 
+void events_publish(struct task *task);
+void events_publish_plainly(struct task *task);
+
 #endif

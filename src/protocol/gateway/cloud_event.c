@@ -1,0 +1,312 @@
+#include "protocol/gateway/cloud_event.h"
+
+#include "base/err.h"
+#include "protocol/amqp/wire.h"
+#include "protocol/gateway/basic.h"
+#include "protocol/gateway/json_slice.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define TEXT(bytes) (int)((bytes).size > 100 ? 100 : (bytes).size), (const char *)(bytes).data
+#define NAME_MAX_SIZE 64u
+
+__attribute__((format(printf, 2, 3)))
+static bool wrong(char why[EVENT_WHY_MAX], const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(why, EVENT_WHY_MAX, format, arguments);
+    va_end(arguments);
+    return false;
+}
+
+/* ---- attributes ------------------------------------------------------------------------------------------------------- */
+
+static struct event_attribute *add(struct cloud_event *event, struct bytes name, enum attribute_kind kind)
+{
+    if (event->count == EVENT_ATTRIBUTES_MAX)
+        return NULL;
+    struct event_attribute *made = &event->attributes[event->count++];
+    *made = (struct event_attribute){.name = name, .kind = kind};
+    return made;
+}
+
+bool event_put(struct cloud_event *event, const char *name, struct bytes value)
+{
+    struct event_attribute *attribute = value.size ? add(event, bytes_of_text(name), ATTRIBUTE_TEXT) : NULL;
+    if (attribute)
+        attribute->text = value;
+    return attribute || !value.size;
+}
+
+static const struct event_attribute *find(const struct cloud_event *event, struct bytes name)
+{
+    for (unsigned i = 0; i < event->count; i++)
+        if (bytes_equal(event->attributes[i].name, name))
+            return &event->attributes[i];
+    return NULL;
+}
+
+struct bytes event_text(const struct cloud_event *event, const char *name)
+{
+    const struct event_attribute *attribute = find(event, bytes_of_text(name));
+    return attribute && attribute->kind == ATTRIBUTE_TEXT ? attribute->text : (struct bytes){0};
+}
+
+static bool is_name(struct bytes name)
+{
+    for (size_t i = 0; i < name.size; i++)
+        if (!(name.data[i] >= 'a' && name.data[i] <= 'z') && !(name.data[i] >= '0' && name.data[i] <= '9'))
+            return false;
+    return name.size > 0 && name.size <= NAME_MAX_SIZE;
+}
+
+/* Of the specification's own attributes, which are texts with something in them. */
+static bool is_known(struct bytes name)
+{
+    static const char *const names[] = {"specversion", "id", "source", "type", "subject", "time", "dataschema"};
+    for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        if (bytes_equal(name, bytes_of_text(names[i])))
+            return true;
+    return false;
+}
+
+bool event_check(const struct cloud_event *event, char why[EVENT_WHY_MAX])
+{
+    static const char *const required[] = {"specversion", "id", "source", "type"};
+    int64_t seconds;
+    for (unsigned i = 0; i < 4; i++)
+        if (!event_text(event, required[i]).size)
+            return wrong(why, "The event has no %s.", required[i]);
+    if (!bytes_equal(event_text(event, "specversion"), bytes_of_text("1.0")))
+        return wrong(why, "The event's specversion is '%.*s'; 1.0 is understood.", TEXT(event_text(event, "specversion")));
+    for (unsigned i = 0; i < event->count; i++) {
+        const struct event_attribute *attribute = &event->attributes[i];
+        if (!is_name(attribute->name))
+            return wrong(why, "An attribute's name consists of lower-case letters and digits, up to %u of them.", NAME_MAX_SIZE);
+        if (is_known(attribute->name) && (attribute->kind != ATTRIBUTE_TEXT || !attribute->text.size))
+            return wrong(why, "The event's %.*s must be a text that is not empty.", TEXT(attribute->name));
+        if (attribute->kind == ATTRIBUTE_TEXT && !amqp_utf8_valid(attribute->text))
+            return wrong(why, "The event's %.*s is not UTF-8.", TEXT(attribute->name));
+        if (find(event, attribute->name) != attribute)
+            return wrong(why, "The event's %.*s is there twice.", TEXT(attribute->name));
+    }
+    if (event_text(event, "type").size > UINT8_MAX || event->content_type.size > UINT8_MAX)
+        return wrong(why, "The event's type and content type may have 255 bytes each.");
+    if (event_text(event, "time").size && !event_time_read(event_text(event, "time"), &seconds))
+        return wrong(why, "The event's time must be like 2018-04-05T17:31:00Z (RFC 3339).");
+    return true;
+}
+
+/* ---- time ------------------------------------------------------------------------------------------------------------- */
+
+static bool digits(struct bytes *text, unsigned count, unsigned most, int64_t *number)
+{
+    *number = 0;
+    if (text->size < count)
+        return false;
+    for (unsigned i = 0; i < count; i++) {
+        if (text->data[i] < '0' || text->data[i] > '9')
+            return false;
+        *number = *number * 10 + (text->data[i] - '0');
+    }
+    *text = bytes_of(text->data + count, text->size - count);
+    return *number <= (int64_t)most;
+}
+
+static bool mark(struct bytes *text, const char *marks)
+{
+    if (!text->size || !text->data[0] || !strchr(marks, text->data[0]))
+        return false;
+    *text = bytes_of(text->data + 1, text->size - 1);
+    return true;
+}
+
+bool event_time_read(struct bytes text, int64_t *seconds)
+{
+    int64_t year, month, day, hour, minute, second, fraction, zone_hour = 0, zone_minute = 0;
+    if (!digits(&text, 4, 9999, &year) || !mark(&text, "-") || !digits(&text, 2, 12, &month) || !mark(&text, "-") || !digits(&text, 2, 31, &day) ||
+        !mark(&text, "Tt ") || !digits(&text, 2, 23, &hour) || !mark(&text, ":") || !digits(&text, 2, 59, &minute) || !mark(&text, ":") ||
+        !digits(&text, 2, 60, &second) || !month || !day)
+        return false;
+    if (mark(&text, ".")) {
+        if (!digits(&text, 1, 9, &fraction))
+            return false;
+        while (digits(&text, 1, 9, &fraction))
+            ;
+    }
+    int sign = text.size && text.data[0] == '-' ? -1 : 1;
+    if (!mark(&text, "Zz") && (!mark(&text, "+-") || !digits(&text, 2, 23, &zone_hour) || !mark(&text, ":") || !digits(&text, 2, 59, &zone_minute)))
+        return false;
+    if (text.size)
+        return false;
+    /* Days since 1970 of a civil date, in years that begin in March. */
+    int64_t shifted = month > 2 ? year : year - 1, era = shifted / 400, of_era = shifted % 400;
+    int64_t of_year = (153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 + day - 1;
+    int64_t days = era * 146097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719468;
+    *seconds = days * 86400 + hour * 3600 + minute * 60 + second - sign * (zone_hour * 3600 + zone_minute * 60);
+    return true;
+}
+
+/* ---- JSON ------------------------------------------------------------------------------------------------------------- */
+
+static struct bytes text_of(const json_t *value) { return bytes_of(json_string_value(value), json_string_length(value)); }
+
+bool event_is_json(struct bytes type)
+{
+    const uint8_t *end = type.size ? memchr(type.data, ';', type.size) : NULL;
+    if (end)
+        type.size = (size_t)(end - type.data);
+    while (type.size && type.data[type.size - 1] == ' ')
+        type.size--;
+    return type.size >= 5 && (http_name_is(bytes_of(type.data + type.size - 5, 5), "/json") || http_name_is(bytes_of(type.data + type.size - 5, 5), "+json"));
+}
+
+static bool read_attribute(struct cloud_event *event, const char *name, const json_t *value, char why[EVENT_WHY_MAX])
+{
+    struct bytes key = bytes_of_text(name);
+    if (json_is_null(value) || strcmp(name, "data") == 0 || strcmp(name, "data_base64") == 0)
+        return true;
+    if (strcmp(name, "datacontenttype") == 0) {
+        if (!json_is_string(value) || !json_string_length(value))
+            return wrong(why, "The event's datacontenttype must be a text that is not empty.");
+        event->content_type = text_of(value);
+        return true;
+    }
+    if (!json_is_string(value) && !json_is_boolean(value) && !(json_is_integer(value) && json_integer_value(value) == (int32_t)json_integer_value(value)))
+        return wrong(why, "The event's %.*s must be a text, a boolean or a whole number of 32 bits.", TEXT(key));
+    struct event_attribute *made = add(event, key, json_is_string(value) ? ATTRIBUTE_TEXT : json_is_boolean(value) ? ATTRIBUTE_BOOLEAN : ATTRIBUTE_NUMBER);
+    if (!made)
+        return wrong(why, "An event may have %u attributes.", EVENT_ATTRIBUTES_MAX);
+    if (json_is_string(value))
+        made->text = text_of(value);
+    else
+        made->number = json_is_boolean(value) ? json_is_true(value) : (int32_t)json_integer_value(value);
+    return true;
+}
+
+static bool read_base64(struct cloud_event *event, const json_t *value, char why[EVENT_WHY_MAX])
+{
+    struct bytes text = text_of(value);
+    event->owned = json_is_string(value) ? malloc(text.size + 1) : NULL;
+    if (!event->owned || !base64_decode(text, event->owned, &event->data))
+        return wrong(why, "The event's data_base64 is not base64.");
+    return true;
+}
+
+static bool read_data(struct cloud_event *event, const json_t *value, struct bytes text, char why[EVENT_WHY_MAX])
+{
+    bool is_json = !event->content_type.size || event_is_json(event->content_type);
+    if (!event->content_type.size)
+        event->content_type = bytes_of_text("application/json");
+    if (!is_json && json_is_string(value)) {
+        event->data = text_of(value);
+    } else if (!json_slice_member(text, "data", &event->data)) {   /* its name is spelled with escapes */
+        event->owned = (uint8_t *)json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
+        if (!event->owned)
+            return wrong(why, "There is too little memory.");
+        event->data = bytes_of_text((const char *)event->owned);
+    }
+    return true;
+}
+
+bool event_read_json(struct cloud_event *event, json_t *root, struct bytes text, char why[EVENT_WHY_MAX])
+{
+    const char *name;
+    json_t *value;
+    *event = (struct cloud_event){0};
+    if (!json_is_object(root))
+        return wrong(why, "An event must be a JSON object.");
+    json_object_foreach(root, name, value)
+        if (!read_attribute(event, name, value, why))
+            return false;
+    const json_t *data = json_object_get(root, "data"), *base64 = json_object_get(root, "data_base64");
+    if (data && base64)
+        return wrong(why, "An event must not have both data and data_base64.");
+    bool read = base64 && !json_is_null(base64) ? read_base64(event, base64, why) : !data || read_data(event, data, text, why);
+    return read && event_check(event, why);
+}
+
+/* ---- headers ---------------------------------------------------------------------------------------------------------- */
+
+bool event_read_binary(struct cloud_event *event, const struct http_request *request, struct bytes body, char why[EVENT_WHY_MAX])
+{
+    size_t size = 1;
+    *event = (struct cloud_event){.data = body};
+    for (unsigned i = 0; i < request->field_count; i++)
+        size += request->fields[i].name.size + request->fields[i].value.size;
+    uint8_t *at = event->owned = malloc(size);
+    if (!at)
+        return wrong(why, "There is too little memory.");
+    for (unsigned i = 0; i < request->field_count; i++) {
+        struct bytes name = request->fields[i].name, value;
+        if (name.size < 4 || !http_name_is(bytes_of(name.data, 3), "ce-"))
+            continue;
+        for (size_t k = 3; k < name.size; k++)
+            at[k - 3] = name.data[k] >= 'A' && name.data[k] <= 'Z' ? name.data[k] | 32 : name.data[k];
+        name = bytes_of(at, name.size - 3);
+        at += name.size;
+        if (!http_decode(request->fields[i].value, false, at, &value))
+            return wrong(why, "The header ce-%.*s is not percent-encoded as it should be.", TEXT(name));
+        at += value.size;
+        struct event_attribute *made = add(event, name, ATTRIBUTE_TEXT);
+        if (!made)
+            return wrong(why, "An event may have %u attributes.", EVENT_ATTRIBUTES_MAX);
+        made->text = value;
+    }
+    http_field_find(request, "content-type", &event->content_type);
+    return event_check(event, why);
+}
+
+void event_deinit(struct cloud_event *event)
+{
+    free(event->owned);
+    event->owned = NULL;
+}
+
+/* ---- as a message ----------------------------------------------------------------------------------------------------- */
+
+static void put_attribute(struct amqp_table_writer *writer, const struct event_attribute *attribute)
+{
+    char name[sizeof(EVENT_PREFIX) + NAME_MAX_SIZE];
+    snprintf(name, sizeof(name), EVENT_PREFIX "%.*s", TEXT(attribute->name));
+    if (attribute->kind == ATTRIBUTE_TEXT)
+        amqp_table_put_text(writer, name, attribute->text);
+    else if (attribute->kind == ATTRIBUTE_BOOLEAN)
+        amqp_table_put_bool(writer, name, attribute->number);
+    else
+        amqp_table_put_int(writer, name, attribute->number);
+}
+
+bool event_properties(const struct cloud_event *event, struct amqp_properties *properties, uint8_t **room)
+{
+    struct amqp_table_writer writer;
+    struct bytes id = event_text(event, "id"), time = event_text(event, "time");
+    size_t size = 16;
+    int64_t seconds;
+    for (unsigned i = 0; i < event->count; i++)
+        size += sizeof(EVENT_PREFIX) + event->attributes[i].name.size + event->attributes[i].text.size + 16;
+    *room = malloc(size);
+    if (!*room)
+        return false;
+    *properties = (struct amqp_properties){.flags = AMQP_HEADERS | AMQP_DELIVERY_MODE | AMQP_TYPE, .delivery_mode = 2, .type = event_text(event, "type")};
+    amqp_table_begin(&writer, *room, size);
+    for (unsigned i = 0; i < event->count; i++)
+        put_attribute(&writer, &event->attributes[i]);
+    CHECK(amqp_table_finish(&writer, &properties->headers));
+    if (event->content_type.size) {
+        properties->flags |= AMQP_CONTENT_TYPE;
+        properties->content_type = event->content_type;
+    }
+    if (id.size <= UINT8_MAX) {
+        properties->flags |= AMQP_MESSAGE_ID;
+        properties->message_id = id;
+    }
+    if (time.size && event_time_read(time, &seconds) && seconds >= 0) {
+        properties->flags |= AMQP_MESSAGE_TIMESTAMP;
+        properties->timestamp = (uint64_t)seconds;
+    }
+    return true;
+}
