@@ -61,11 +61,12 @@ static struct feature_message *known(struct feature_model *model, unsigned chain
     return feature_message(model, number);
 }
 
-static void seen(struct feature_model *model, struct feature_message *message)
+/* A dead letter may be on disk in its new place before it was in the old one. */
+static void seen(struct feature_model *model, struct feature_message *message, bool dead)
 {
     if (!message->seen_us)
         message->seen_us = model->trace->now_us;
-    message->firm |= message->answer == ANSWER_ACCEPTED || message->epoch != model->epoch;
+    message->firm |= message->answer == ANSWER_ACCEPTED || (!dead && message->epoch != model->epoch);
 }
 
 static void check_single_active(struct feature_model *model, unsigned chain, unsigned client, uint64_t number)
@@ -86,7 +87,7 @@ void feature_deliver(struct feature_model *model, unsigned chain, unsigned clien
     if (!message)
         return;
     model->delivered++;
-    seen(model, message);
+    seen(model, message, false);
     if (of->features & CHAIN_STREAM)
         return;
     if (message->sure)
@@ -145,7 +146,7 @@ void feature_deliver_dead(struct feature_model *model, unsigned chain, const str
     if (!message)
         return;
     model->died++;
-    seen(model, message);
+    seen(model, message, true);
     if (message->buried)
         trace_fail(model->trace, "dead letters", "message %" PRIu64 " was taken from %s for good, and comes again", arrival->number, of->dead);
     if (message->sure && message->end == END_ACKED)
@@ -252,8 +253,8 @@ void feature_found(struct feature_model *model, unsigned chain, const uint64_t *
         if (dead ? message->there++ : message->here++)
             trace_fail(model->trace, "never doubled", "message %" PRIu64 " is in %s twice", numbers[i], dead ? of->dead : of->source);
         message->dead |= dead;
-        seen(model, message);
-        message->firm = true;
+        seen(model, message, dead);
+        message->firm |= !dead;
     }
     if (!dead)
         check_source(model, of, numbers, count);
