@@ -206,6 +206,8 @@ static void declare_chain(struct feature_client *client, const struct chain *cha
     declare_queue(client, chain->dead, (struct bytes){0});
     bind(client, "dead", chain->dead, chain->keyed ? chain->dead : chain->source);
     declare_queue(client, chain->source, source_arguments(chain, room, sizeof(room)));
+    if (chain->features & CHAIN_HALF)
+        declare_queue(client, chain->asks, (struct bytes){0});
     if (!(chain->features & CHAIN_DELAY))
         return;
     struct amqp_table_writer writer;
@@ -259,6 +261,9 @@ static void set_up(struct feature_client *client)
         client->order = 0;
         memset(client->last_of_key, 0, sizeof(client->last_of_key));
         client->next_tag = 1;
+        client->transaction = 0;
+        if (chain->features & CHAIN_HALF)
+            consume(client, chain->asks, false);
         break;
     case ROLE_CONSUMER:
     case ROLE_MOURNER:
@@ -282,7 +287,10 @@ static void take_confirm(struct feature_client *client, uint64_t tag, bool multi
     for (uint64_t at = multiple ? 1 : tag; at <= tag; at++) {
         if (!client->unconfirmed[at - 1])
             continue;
-        feature_confirm(client->world->model, client->unconfirmed[at - 1], accepted);
+        if (client->unconfirmed[at - 1] & HALF_DECISION)
+            halves_answered(client->world->model, client->unconfirmed[at - 1], accepted);
+        else
+            feature_confirm(client->world->model, client->unconfirmed[at - 1], accepted);
         client->unconfirmed[at - 1] = 0;
         client->unconfirmed_left--;
     }
@@ -329,6 +337,12 @@ static void take_method(struct feature_client *client, uint16_t channel, const s
 static void read_headers(struct feature_arrival *arrival, struct bytes headers)
 {
     struct amqp_field field, death;
+    if (amqp_table_find(headers, "x-transaction", &field) && field.type == 'S') {
+        char text[32];
+        snprintf(text, sizeof(text), "%.*s", (int)field.bytes.size, (const char *)field.bytes.data);
+        arrival->transaction = (uint32_t)strtoul(text, NULL, 16);
+        arrival->checks = amqp_table_find(headers, "x-check-count", &field) ? (uint64_t)field.integer : 0;
+    }
     if (amqp_table_find(headers, "x-delivery-count", &field)) {
         arrival->has_count = true;
         arrival->delivery_count = (uint64_t)field.integer;
@@ -360,6 +374,12 @@ static void take_message(struct feature_client *client)
     unsigned chain = client->part.role == ROLE_ADMIN ? client->counting : client->part.chain;
     bool is_stream = !client->from_dead && (world->plan->chains[chain].features & CHAIN_STREAM);
     client->in_content = false;
+    if (client->part.role == ROLE_PUBLISHER) {
+        settle(client, client->arriving_tag, AMQP_BASIC_ACK, 0);
+        halves_asked(world->model, chain, client->arriving.transaction, client->arriving.checks);
+        client->asked = client->arriving.transaction;
+        return;
+    }
     trace_event(world->trace, TRACE_DELIVER, client->index, CHANNEL, chain * 2 + client->from_dead, client->arriving.number);
     if (client->from_dead)
         feature_deliver_dead(world->model, chain, &client->arriving);
@@ -436,14 +456,26 @@ bool feature_client_read(struct feature_client *client)
 
 /* ---- what it does --------------------------------------------------------------------------------------------------------- */
 
+/* `chain` NULL: of a decision. */
+static void put_transaction(struct amqp_table_writer *writer, uint32_t number, const struct chain *chain)
+{
+    char text[16];
+    snprintf(text, sizeof(text), "%x", number);
+    amqp_table_put_text(writer, "x-transaction", bytes_of_text(text));
+    if (!chain)
+        return;
+    amqp_table_put_int(writer, "x-check-after", (int32_t)chain->half_ms);
+    amqp_table_put_int(writer, "x-check-limit", (int32_t)chain->half_limit);
+    amqp_table_put_text(writer, "x-check-queue", bytes_of_text(chain->asks));
+}
+
 static struct bytes make_properties(struct feature_client *client, uint64_t number, const struct feature_message *message, bool own_ttl, uint32_t ttl_ms, uint8_t priority,
                                     uint8_t *room, size_t size)
 {
     char id[32], expiration[32];
-    uint8_t table_room[64];
+    uint8_t table_room[256];
     struct amqp_table_writer writer;
     struct amqp_properties properties = {.flags = AMQP_DELIVERY_MODE | AMQP_MESSAGE_ID, .delivery_mode = 2};
-    (void)client;
     snprintf(id, sizeof(id), "%016" PRIx64, number);
     properties.message_id = bytes_of_text(id);
     if (own_ttl) {
@@ -455,7 +487,7 @@ static struct bytes make_properties(struct feature_client *client, uint64_t numb
         properties.flags |= AMQP_PRIORITY;
         properties.priority = priority;
     }
-    if (message->delay_ms || message->key || message->id) {
+    if (message->delay_ms || message->key || message->id || message->transaction) {
         amqp_table_begin(&writer, table_room, sizeof(table_room));
         if (message->delay_ms)
             amqp_table_put_int(&writer, "x-delay", (int32_t)message->delay_ms);
@@ -465,6 +497,8 @@ static struct bytes make_properties(struct feature_client *client, uint64_t numb
             amqp_table_put_text(&writer, "k", bytes_of("01234567" + message->key, 1));
         if (message->id)
             amqp_table_put_int(&writer, "id", (int32_t)message->id);
+        if (message->transaction)
+            put_transaction(&writer, message->transaction, &client->world->plan->chains[message->chain]);
         CHECK(amqp_table_finish(&writer, &properties.headers));
         properties.flags |= AMQP_HEADERS;
     }
@@ -492,6 +526,53 @@ static void send_publish(struct feature_client *client, const struct chain *chai
     stream_write(&client->link->to_session, frame, (size_t)(at - frame));
 }
 
+static void await_confirm(struct feature_client *client, uint64_t number)
+{
+    if (client->next_tag > client->unconfirmed_room) {
+        client->unconfirmed_room = client->unconfirmed_room ? client->unconfirmed_room * 2 : 64;
+        client->unconfirmed = realloc(client->unconfirmed, client->unconfirmed_room * sizeof(*client->unconfirmed));
+        CHECK(client->unconfirmed);
+    }
+    client->unconfirmed[client->next_tag++ - 1] = number;
+    client->unconfirmed_left++;
+}
+
+static void decide_transaction(struct feature_client *client, uint32_t number, bool commits)
+{
+    uint8_t frame[512], *at, room[128], properties_room[160];
+    struct amqp_table_writer writer;
+    struct amqp_properties properties = {.flags = AMQP_HEADERS};
+    amqp_table_begin(&writer, room, sizeof(room));
+    put_transaction(&writer, number, NULL);
+    CHECK(amqp_table_finish(&writer, &properties.headers));
+    struct bytes encoded = bytes_of(properties_room, amqp_properties_encode(&properties, properties_room, sizeof(properties_room)));
+    size_t size = amqp_publish_frame(frame, sizeof(frame), CHANNEL, bytes_of_text("amq.godwit.transactions"), bytes_of_text(commits ? "commit" : "rollback"), false);
+    CHECK(size > 0 && encoded.size > 0);
+    at = amqp_content_header_write(frame + size, CHANNEL, 0, encoded);
+    await_confirm(client, halves_decide(client->world->model, number, commits));
+    trace_event(client->world->trace, TRACE_PUBLISH, client->index, CHANNEL, number, 1000 + commits);
+    stream_write(&client->link->to_session, frame, (size_t)(at - frame));
+}
+
+/* Transactions follow each other on a connection; most are decided by who began them, some by whoever is asked or comes by, some twice or by nobody. */
+static void work_on_transactions(struct feature_client *client)
+{
+    struct feature_world *world = client->world;
+    if (client->asked && random_chance(world->random, 1, 3))
+        decide_transaction(client, client->asked, random_chance(world->random, 1, 2));
+    client->asked = 0;
+    if (client->transaction && random_chance(world->random, 1, 5)) {
+        if (random_chance(world->random, 7, 8))
+            decide_transaction(client, client->transaction, random_chance(world->random, 2, 3));
+        client->transaction = 0;
+    }
+    uint32_t other = random_chance(world->random, 1, 24) ? halves_pick(world->model, client->part.chain, random_below(world->random, UINT32_MAX)) : 0;
+    if (other && other != client->transaction)
+        decide_transaction(client, other, random_chance(world->random, 1, 2));
+    if (!client->transaction && random_chance(world->random, 7, 8))
+        client->transaction = halves_begin(world->model, client->part.chain);
+}
+
 static void publish(struct feature_client *client)
 {
     struct feature_world *world = client->world;
@@ -507,16 +588,14 @@ static void publish(struct feature_client *client)
         groups_published(world->model, number, key, client->last_of_key[key]);
         client->last_of_key[key] = number;
     }
+    if (chain->features & CHAIN_HALF) {
+        work_on_transactions(client);
+        feature_message(world->model, number)->transaction = client->transaction;
+    }
     if (chain->features & CHAIN_DEDUP)
         feature_message(world->model, number)->id = 1 + (uint32_t)random_below(world->random, chain->ids);
     struct bytes properties = make_properties(client, number, feature_message(world->model, number), own_ttl, ttl_ms, priority, room, sizeof(room));
-    if (client->next_tag > client->unconfirmed_room) {
-        client->unconfirmed_room = client->unconfirmed_room ? client->unconfirmed_room * 2 : 64;
-        client->unconfirmed = realloc(client->unconfirmed, client->unconfirmed_room * sizeof(*client->unconfirmed));
-        CHECK(client->unconfirmed);
-    }
-    client->unconfirmed[client->next_tag++ - 1] = number;
-    client->unconfirmed_left++;
+    await_confirm(client, number);
     trace_event(world->trace, TRACE_PUBLISH, client->index, CHANNEL, number, client->part.chain);
     send_publish(client, chain, properties);
     world->ops++;

@@ -33,6 +33,7 @@ struct feature_client {
     uint32_t frame_max;
     unsigned answers_due;       /* of methods that were sent one after the other */
     uint32_t stream, order;
+    uint32_t transaction, asked;   /* that it works on, that it was asked about last; 0: none */
     uint64_t last_of_key[GROUP_KEYS_MAX];   /* of its connection, numbers */
     bool consuming, from_dead;  /* its consumer reads the dead queue */
     unsigned counting;          /* of the admin: the chain that it counts */

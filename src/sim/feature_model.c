@@ -18,6 +18,7 @@ void feature_model_init(struct feature_model *model, const struct feature_plan *
 void feature_model_deinit(struct feature_model *model)
 {
     free(model->messages);
+    free(model->transactions);
 }
 
 /* ---- publishing ------------------------------------------------------------------------------------------------------ */
@@ -46,7 +47,9 @@ void feature_confirm(struct feature_model *model, uint64_t number, bool accepted
     message->answer = accepted ? ANSWER_ACCEPTED : ANSWER_REFUSED;
     message->known_us = model->trace->now_us;
     message->firm |= accepted && message->seen_us;
-    if (!accepted && !(chain->features & CHAIN_REJECT_PUBLISH))
+    if (accepted)
+        halves_confirmed(model, message);
+    if (!accepted && !(chain->features & CHAIN_REJECT_PUBLISH) && !halves_may_refuse(model, message))
         trace_fail(model->trace, "confirms", "message %" PRIu64 " to %s is refused, and nothing says why", number, chain->source);
 }
 
@@ -67,6 +70,7 @@ static void seen(struct feature_model *model, struct feature_message *message, b
     if (!message->seen_us)
         message->seen_us = model->trace->now_us;
     message->firm |= message->answer == ANSWER_ACCEPTED || (!dead && message->epoch != model->epoch);
+    halves_seen(model, (uint64_t)(message - model->messages) + 1);
 }
 
 static void check_single_active(struct feature_model *model, unsigned chain, unsigned client, uint64_t number)
@@ -211,6 +215,7 @@ void feature_quiet(struct feature_model *model)
             message->sure = true;
     }
     retry_quiet(model);
+    halves_quiet(model);
 }
 
 /* ---- counting ----------------------------------------------------------------------------------------------------------- */
@@ -229,7 +234,7 @@ static bool out_of_order(const struct chain *of, const struct feature_message *f
         return first->priority < second->priority;
     if (of->features & CHAIN_GROUP_FAIR)
         return false;
-    return !(of->features & CHAIN_DELAY) && first->stream == second->stream && first->order > second->order;
+    return !(of->features & CHAIN_DELAY) && first->transaction == second->transaction && first->stream == second->stream && first->order > second->order;
 }
 
 static void check_source(struct feature_model *model, const struct chain *of, const uint64_t *numbers, unsigned count)
@@ -272,7 +277,7 @@ void feature_count_end(struct feature_model *model, unsigned chain)
             trace_fail(model->trace, "never doubled", "message %" PRIu64 " is in %s and in %s", i + 1, of->source, of->dead);
         if (message->dead && !message->buried && !message->there)
             trace_fail(model->trace, "dead letters", "message %" PRIu64 " was in %s and is lost", i + 1, of->dead);
-        bool dropped = (of->features & CHAIN_DEDUP) && !message->seen_us;   /* see feature_dedup.c */
+        bool dropped = ((of->features & CHAIN_DEDUP) && !message->seen_us) || !halves_must_be_there(model, message);   /* see feature_dedup.c, feature_half.c */
         if (message->answer == ANSWER_ACCEPTED && !dropped && message->end != END_ACKED && !message->buried && !somewhere)
             trace_fail(model->trace, "confirmed stays", "message %" PRIu64 " to %s was confirmed, and is neither there nor in %s", i + 1, of->source, of->dead);
         if (message->sure && message->end == END_REJECTED && !message->buried && !message->there)
@@ -316,6 +321,8 @@ uint64_t feature_due_us(const struct feature_model *model)
         if (model->messages[i].delay_ms > longest_ms)
             longest_ms = model->messages[i].delay_ms;
     uint64_t longest_us = longest_ms * 1000ull, retry_us = 2 * retry_longest_us(model->plan);   /* what clients have is given back first */
+    uint64_t half_us = halves_longest_us(model->plan);
     longest_us = retry_us > longest_us ? retry_us : longest_us;
+    longest_us = half_us > longest_us ? half_us : longest_us;
     return longest_us ? model->trace->now_us + longest_us : 0;   /* one may have come just now, and nobody was told */
 }

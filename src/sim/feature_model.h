@@ -26,6 +26,7 @@ struct feature_message {
     bool paired, excused;        /* what feature_dedup.c has judged already */
     uint8_t chain, priority, answer, end, ender;
     uint8_t key;                 /* CHAIN_GROUPS: of its group; 0: it has none */
+    uint32_t transaction;        /* CHAIN_HALF: its number; 0: it is in none */
     uint8_t holder, returner;    /* the client that has it, or gave it back last; FEATURE_CLIENTS_MAX: none */
     uint64_t before;             /* the number of the one before it of the same connection and key; 0: none */
     bool sure;                   /* its end is on disk */
@@ -40,6 +41,17 @@ struct feature_message {
     bool loose;                  /* given back to the source while counting: it may die of that, or expire */
 };
 
+/* Of a chain of half messages. */
+struct feature_transaction {
+    uint64_t first_us;           /* when it was begun */
+    uint32_t confirmed;          /* of its messages */
+    uint32_t decisions;          /* sent, whether they arrived or not */
+    uint8_t chain;
+    bool commit_sent, committed, rolled_back;   /* the latter two: the broker said so */
+    bool seen;                   /* one of its messages was */
+    bool over;                   /* nobody decided it, and its time was up */
+};
+
 struct feature_model {
     const struct feature_plan *plan;
     struct trace *trace;
@@ -49,6 +61,8 @@ struct feature_model {
     unsigned active[CHAINS_MAX];        /* the client that a single active consumer is; FEATURE_CLIENTS_MAX: not known */
     uint64_t delivered, died;
     unsigned holding[CHAINS_MAX][GROUP_KEYS_MAX][FEATURE_CLIENTS_MAX + 1];   /* messages of a key that a client holds */
+    struct feature_transaction *transactions;   /* by number - 1 */
+    uint32_t transaction_count, transaction_room;
     uint32_t left[CHAINS_MAX];   /* consumers that went: each may have held any message, and given it back unseen */
 };
 
@@ -60,6 +74,8 @@ struct feature_arrival {
     uint64_t delivery_count, offset;
     char reason[16];             /* of the first x-death */
     char retry_reason[24];
+    uint32_t transaction;        /* of a check-back; how often it was asked */
+    uint64_t checks;
 };
 
 void feature_model_init(struct feature_model *model, const struct feature_plan *plan, struct trace *trace);
@@ -122,5 +138,27 @@ void groups_let_go(struct feature_model *model, uint64_t number, unsigned client
 void groups_gone(struct feature_model *model, unsigned client);
 /* What is ready at rest, in the order of delivery. */
 void groups_found(struct feature_model *model, unsigned chain, const uint64_t *numbers, unsigned count);
+
+/* ---- feature_half.c: messages of transactions ---- */
+
+uint32_t halves_begin(struct feature_model *model, unsigned chain);
+/* May the broker refuse the message? */
+bool halves_may_refuse(const struct feature_model *model, const struct feature_message *message);
+void halves_confirmed(struct feature_model *model, const struct feature_message *message);
+/* One of the chain's transactions by chance; 0: none. */
+uint32_t halves_pick(const struct feature_model *model, unsigned chain, uint64_t draw);
+/* A decision is about to be sent: the number under which its confirm is waited for. */
+#define HALF_DECISION (1ull << 63)
+#define HALF_COMMITS (1ull << 62)
+#define HALF_CERTAIN (1ull << 61)   /* it is the first, and the broker knows the transaction */
+uint64_t halves_decide(struct feature_model *model, uint32_t number, bool commits);
+void halves_answered(struct feature_model *model, uint64_t decision, bool accepted);
+void halves_seen(struct feature_model *model, uint64_t number);
+/* Must a message that was confirmed be somewhere? */
+bool halves_must_be_there(const struct feature_model *model, const struct feature_message *message);
+/* A check-back has come. */
+void halves_asked(struct feature_model *model, unsigned chain, uint32_t number, uint64_t count);
+void halves_quiet(struct feature_model *model);
+uint64_t halves_longest_us(const struct feature_plan *plan);
 
 #endif

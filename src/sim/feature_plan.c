@@ -57,6 +57,7 @@ static void make_chain(struct chain *chain, unsigned number, unsigned only, stru
 {
     snprintf(chain->source, sizeof(chain->source), "source.%u", number);
     snprintf(chain->dead, sizeof(chain->dead), "dead.%u", number);
+    snprintf(chain->asks, sizeof(chain->asks), "asks.%u", number);
     snprintf(chain->delayed, sizeof(chain->delayed), "delayed.%u", number);
     chain->features = draw_features(random) & (only ? only : ~0u);
     chain->ttl_ms = (uint32_t)random_between(random, 1, random_chance(random, 1, 2) ? 50 : 5000);
@@ -79,6 +80,18 @@ static void draw_dedup(struct chain *chain, unsigned only, struct random *random
     chain->ids = (uint32_t)random_between(random, 1, random_chance(random, 1, 2) ? 40 : 2000);
 }
 
+/* A chain of half messages is nothing else. */
+static void draw_half(struct chain *chain, unsigned only, uint64_t seed)
+{
+    struct random random;
+    random_init(&random, seed);
+    if (only ? !(only & CHAIN_HALF) : !random_chance(&random, 1, 6))
+        return;
+    chain->features = CHAIN_HALF;
+    chain->half_ms = (uint32_t)random_between(&random, 1, random_chance(&random, 1, 2) ? 100 : 3000);
+    chain->half_limit = (uint32_t)random_below(&random, 4);
+}
+
 void feature_plan_make(struct feature_plan *plan, const struct sim_options *options, uint64_t seed)
 {
     struct random random;
@@ -98,6 +111,8 @@ void feature_plan_make(struct feature_plan *plan, const struct sim_options *opti
     random_init(&apart, seed ^ 0x64656475);
     for (unsigned i = 0; i < plan->chain_count; i++)
         draw_dedup(&plan->chains[i], options->only, &apart);
+    for (unsigned i = 0; i < plan->chain_count; i++)
+        draw_half(&plan->chains[i], options->only, random_mix(seed + i) ^ 0x68616c66);
     plan->client_count = (unsigned)random_between(&random, plan->chain_count + 1, FEATURE_CLIENTS_MAX - 1);
     for (unsigned i = 0; i < plan->client_count; i++) {
         enum feature_role role = i < plan->chain_count ? ROLE_PUBLISHER : random_chance(&random, 3, 5) ? ROLE_CONSUMER : random_chance(&random, 1, 2) ? ROLE_MOURNER : ROLE_PUBLISHER;

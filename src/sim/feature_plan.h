@@ -32,14 +32,16 @@ enum chain_features {
     CHAIN_GROUP_FAIR = 1024,     /* and x-group-fair */
     CHAIN_DEDUP = 2048,          /* x-dedup-window, on the header "id" */
     CHAIN_RETRY = 4096,          /* x-retry-backoff */
+    CHAIN_HALF = 8192,           /* most messages are of transactions; none of the others */
 };
 
 struct chain {
     unsigned features;           /* enum chain_features */
-    char source[24], dead[24], delayed[24];
+    char source[24], dead[24], delayed[24], asks[24];
     uint32_t ttl_ms;             /* CHAIN_TTL */
     uint32_t max_length, delivery_limit;
     uint32_t window_ms, most_ids, ids;   /* CHAIN_DEDUP: publishers draw from so many ids */
+    uint32_t half_ms, half_limit;        /* CHAIN_HALF: x-check-after, x-check-limit */
     uint8_t max_priority;
     uint8_t keys;                /* CHAIN_GROUPS: from 1; 0 is none */
     uint8_t retry_steps;         /* CHAIN_RETRY: so many of the times below, or 0: from the first to the second of them, with a multiplier and jitter */
