@@ -176,6 +176,16 @@ void firehose_published(struct client *client, uint16_t channel, struct bytes co
     end(&trace, "publish.", trace.message.exchange);
 }
 
+/* NULL: the client is not tapped. */
+static struct tap *tap_of(const struct client *client)
+{
+    struct tap *taps = client->worker->taps;
+    for (unsigned i = 0; i < CLIENT_KINDS_MAX; i++)
+        if (client->ops == &taps[i].tapped)
+            return &taps[i];
+    return NULL;
+}
+
 static void delivered(struct client *client, const struct delivery *delivery)
 {
     const struct queue_entry *queue = topology_queue_by_id(&client->worker->topology, delivery->queue);
@@ -187,7 +197,7 @@ static void delivered(struct client *client, const struct delivery *delivery)
         put_client(&trace, delivery->channel);
         end(&trace, "deliver.", queue->name);
     }
-    client->worker->untapped_ops->deliver(client, delivery);
+    tap_of(client)->ops->deliver(client, delivery);
 }
 
 /* ---- who is tapped --------------------------------------------------------------------------------------------------- */
@@ -196,18 +206,20 @@ void firehose_opened(struct client *client)
 {
     struct worker *worker = client->worker;
     const struct vhost *vhost = topology_vhost_by_id(&worker->topology, client->vhost);
-    bool traced = vhost && (vhost->flags & TOPOLOGY_TRACING), tapped = client->ops == &worker->tapped_ops;
-    if (traced == tapped)
+    bool traced = vhost && (vhost->flags & TOPOLOGY_TRACING);
+    struct tap *tap = tap_of(client);
+    if (traced == (tap != NULL))
         return;
-    if (tapped) {
-        client->ops = worker->untapped_ops;
+    if (tap) {
+        client->ops = tap->ops;
         return;
     }
-    /* All clients of a worker are sessions of one kind. */
-    worker->untapped_ops = client->ops;
-    worker->tapped_ops = *client->ops;
-    worker->tapped_ops.deliver = delivered;
-    client->ops = &worker->tapped_ops;
+    for (tap = worker->taps; tap->ops && tap->ops != client->ops; tap++)
+        CHECK(tap < worker->taps + CLIENT_KINDS_MAX - 1);   /* every protocol has tables of its own that never change */
+    tap->ops = client->ops;
+    tap->tapped = *client->ops;
+    tap->tapped.deliver = delivered;
+    client->ops = &tap->tapped;
 }
 
 void firehose_changed(struct worker *worker)

@@ -77,6 +77,13 @@ struct client_place {
     bool alike;                         /* every request in the list may be under way with the others, see requests.c */
 };
 
+/* What the sessions of a protocol give, and the same with the firehose's deliver. */
+#define CLIENT_KINDS_MAX 8u
+struct tap {
+    const struct client_ops *ops;       /* NULL: free */
+    struct client_ops tapped;
+};
+
 struct worker {
     struct broker *broker;
     unsigned index;
@@ -94,8 +101,7 @@ struct worker {
     struct shard **shards;              /* by shard number; NULL: another worker's */
     struct stage *stages;               /* two a shard: volatile, durable */
     struct cached_route *routes;
-    const struct client_ops *untapped_ops;   /* the sessions', and the same with the firehose's deliver */
-    struct client_ops tapped_ops;
+    struct tap taps[CLIENT_KINDS_MAX];
     struct client self;                 /* that of the broker's own messages; nobody is told anything */
     struct cached_route uncached;       /* of the last message that went by more than its exchange and key */
     struct map partials;                /* serial → struct partial */

@@ -215,6 +215,29 @@ def test_a_body_too_long_is_refused_before_it_comes(own_broker):
     assert answer.status_code == 200
 
 
+def test_with_the_firehose_on(url, broker, connect, channel, name):
+    """Sessions of both protocols are tapped side by side."""
+    queue = channel.queue_declare(name(), auto_delete=True).method.queue
+    broker.control("trace_on")
+    try:
+        traced = channel.queue_declare("", exclusive=True).method.queue
+        channel.queue_bind(traced, "amq.rabbitmq.trace", "publish.#")
+        with requests.Session() as session:
+            for i in range(3):
+                other = connect().channel()
+                assert session.post(f"{url}/queues/{queue}/messages", data=b"%d" % i, auth=("guest", "guest")).status_code == 201
+                assert other.basic_get(queue, auto_ack=True)[2] == b"%d" % i
+                other.basic_publish("", queue, "amqp")
+                assert channel.basic_get(queue, auto_ack=True)[2] == b"amqp"
+    finally:
+        broker.control("trace_off")
+    found = []
+    while (message := channel.basic_get(traced, auto_ack=True))[0]:
+        found.append((message[2], message[1].headers["user"]))
+    assert found.count((b"amqp", "guest")) == 3 and (b"1", "guest") in found
+    assert requests.post(f"{url}/queues/{queue}/messages", data=b"x").status_code == 201
+
+
 def test_a_full_queue_refuses(url, channel, name):
     queue = channel.queue_declare(name(), exclusive=True, arguments={"x-max-length": 1, "x-overflow": "reject-publish"}).method.queue
     assert requests.post(f"{url}/queues/{queue}/messages", data=b"x").status_code == 201
