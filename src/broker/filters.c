@@ -333,8 +333,12 @@ static enum looked look_back(struct look *look, unsigned level)
         uint64_t seq = back_key(filter->back[0]);
         struct block_slot *slot;
         bool unacked = false;
-        if (seq_level(seq) != level)
+        if (seq_level(seq) < level)
             return LOOKED_NOTHING;
+        if (seq_level(seq) > level) {   /* nothing is ready there any more */
+            back_pop(filter);
+            continue;
+        }
         if (look->steps-- <= 0)
             return LOOKED_LONG;
         struct lane *lane = queue_lane(look->queue, seq);

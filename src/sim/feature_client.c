@@ -221,14 +221,16 @@ static void declare_chain(struct feature_client *client, const struct chain *cha
 
 static void consume(struct feature_client *client, const char *queue, bool is_stream)
 {
-    uint8_t room[64];
+    uint8_t room[256];
     struct amqp_table_writer writer;
     struct bytes table = {0};
     amqp_table_begin(&writer, room, sizeof(room));
-    if (is_stream) {
+    if (is_stream)
         amqp_table_put_text(&writer, "x-stream-offset", bytes_of_text("first"));
+    if (client->part.wants)
+        filter_argument(&client->part, client->index, &writer);
+    if (is_stream || client->part.wants)
         CHECK(amqp_table_finish(&writer, &table));
-    }
     struct amqp_value values[AMQP_BASIC_CONSUME_COUNT] = {
         [AMQP_BASIC_CONSUME_QUEUE] = amqp_text(queue), [AMQP_BASIC_CONSUME_CONSUMER_TAG] = amqp_text("c"), [AMQP_BASIC_CONSUME_ARGUMENTS] = amqp_bytes(table)};
     ask(client, AMQP_BASIC_CONSUME, values);
@@ -387,7 +389,8 @@ static void take_message(struct feature_client *client)
         feature_deliver(world->model, chain, client->index, client->state == FEATURE_CLOSING, &client->arriving);
     client->arrivals = grown(client->arrivals, client->arrival_count, &client->arrival_room, sizeof(*client->arrivals));
     if (is_stream) {
-        if (client->arrival_count && client->arrivals[client->arrival_count - 1].offset + 1 != client->arriving.offset)
+        uint64_t next = client->arrival_count ? client->arrivals[client->arrival_count - 1].offset + 1 : 0;
+        if (client->arrival_count && (client->part.wants ? client->arriving.offset < next : client->arriving.offset != next))
             trace_fail(world->trace, "stream offsets", "client %u: offset %" PRIu64 " follows %" PRIu64, client->index, client->arriving.offset,
                        client->arrivals[client->arrival_count - 1].offset);
         settle(client, client->arriving_tag, AMQP_BASIC_ACK, 0);
@@ -491,7 +494,7 @@ static struct bytes make_properties(struct feature_client *client, uint64_t numb
         amqp_table_begin(&writer, table_room, sizeof(table_room));
         if (message->delay_ms)
             amqp_table_put_int(&writer, "x-delay", (int32_t)message->delay_ms);
-        if (message->key && number % 2)
+        if (message->key && number % 2 && (client->world->plan->chains[message->chain].features & CHAIN_GROUPS))
             amqp_table_put_int(&writer, "k", message->key);
         else if (message->key)   /* a number and its text are the same key */
             amqp_table_put_text(&writer, "k", bytes_of("01234567" + message->key, 1));
@@ -592,6 +595,8 @@ static void publish(struct feature_client *client)
         work_on_transactions(client);
         feature_message(world->model, number)->transaction = client->transaction;
     }
+    if (chain->features & CHAIN_FILTER)
+        feature_message(world->model, number)->key = (uint8_t)random_between(world->random, 0, chain->keys);
     if (chain->features & CHAIN_DEDUP)
         feature_message(world->model, number)->id = 1 + (uint32_t)random_below(world->random, chain->ids);
     struct bytes properties = make_properties(client, number, feature_message(world->model, number), own_ttl, ttl_ms, priority, room, sizeof(room));
@@ -623,9 +628,26 @@ static void decide(struct feature_client *client)
     world->ops++;
 }
 
+bool feature_client_waits(const struct feature_client *client)
+{
+    return client->state == FEATURE_UP && client->part.role == ROLE_CONSUMER && (client->world->plan->chains[client->part.chain].features & CHAIN_FILTER);
+}
+
+/* Whoever has a filter takes what is left for it before everybody goes. */
+static void linger(struct feature_client *client)
+{
+    if (!feature_client_waits(client) || !client->held_count)
+        return;
+    struct feature_held held = client->held[--client->held_count];
+    settle(client, held.tag, AMQP_BASIC_ACK, 0);
+    feature_end(client->world->model, held.number, END_ACKED, client->index);
+}
+
 static void act_calmly(struct feature_client *client)
 {
-    if (client->unconfirmed_left == 0)
+    if (client->world->lingering)
+        linger(client);
+    else if (client->unconfirmed_left == 0)
         feature_client_close(client);
 }
 

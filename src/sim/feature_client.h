@@ -22,6 +22,7 @@ struct feature_world {
     uint64_t ops;
     uint32_t next_stream;
     bool calm;                  /* clients finish what they have begun and go */
+    bool lingering;             /* but they stay for now, and consumers with filters acknowledge all they get */
 };
 
 struct feature_client {
@@ -56,6 +57,8 @@ void feature_client_deinit(struct feature_client *client);
 
 /* Does something of its own accord. */
 void feature_client_act(struct feature_client *client);
+/* Is it a consumer of a queue in which there are filters, and there? */
+bool feature_client_waits(const struct feature_client *client);
 /* Reads what has arrived; true: something happened. */
 bool feature_client_read(struct feature_client *client);
 /* The broker died. */

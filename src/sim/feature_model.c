@@ -92,6 +92,8 @@ void feature_deliver(struct feature_model *model, unsigned chain, unsigned clien
         return;
     model->delivered++;
     seen(model, message, false);
+    if (of->features & CHAIN_FILTER)
+        filters_delivered(model, client, arrival);
     if (of->features & CHAIN_STREAM)
         return;
     if (message->sure)
@@ -192,6 +194,7 @@ void feature_gone(struct feature_model *model, unsigned client)
     const struct feature_part *part = &model->plan->parts[client];
     groups_gone(model, client);
     retry_gone(model, client);
+    filters_gone(model, client);
     for (unsigned i = 0; i < CHAINS_MAX; i++)
         model->left[i] += part->role == ROLE_ADMIN || (part->role == ROLE_CONSUMER && part->chain == i);
     for (unsigned i = 0; i < CHAINS_MAX; i++)

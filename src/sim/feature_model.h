@@ -52,6 +52,14 @@ struct feature_transaction {
     bool over;                   /* nobody decided it, and its time was up */
 };
 
+#define FILTER_STREAMS 16u
+
+/* How far a consumer has got with what one connection published with one priority. */
+struct filter_order {
+    uint32_t stream, next;       /* next 0: nothing yet */
+    uint8_t priority;
+};
+
 struct feature_model {
     const struct feature_plan *plan;
     struct trace *trace;
@@ -63,6 +71,7 @@ struct feature_model {
     unsigned holding[CHAINS_MAX][GROUP_KEYS_MAX][FEATURE_CLIENTS_MAX + 1];   /* messages of a key that a client holds */
     struct feature_transaction *transactions;   /* by number - 1 */
     uint32_t transaction_count, transaction_room;
+    struct filter_order orders[FEATURE_CLIENTS_MAX + 1][FILTER_STREAMS];
     uint32_t left[CHAINS_MAX];   /* consumers that went: each may have held any message, and given it back unseen */
 };
 
@@ -160,5 +169,15 @@ bool halves_must_be_there(const struct feature_model *model, const struct featur
 void halves_asked(struct feature_model *model, unsigned chain, uint32_t number, uint64_t count);
 void halves_quiet(struct feature_model *model);
 uint64_t halves_longest_us(const struct feature_plan *plan);
+
+/* ---- feature_filters.c: consumers that want some keys ---- */
+
+struct amqp_table_writer;
+/* Appends the x-filter of a consumer that has one. */
+void filter_argument(const struct feature_part *part, unsigned client, struct amqp_table_writer *writer);
+void filters_delivered(struct feature_model *model, unsigned client, const struct feature_arrival *arrival);
+void filters_gone(struct feature_model *model, unsigned client);
+/* The consumer waits, holds nothing, and all is at rest. `arrivals`: of a stream, all that it has got. */
+void filters_rested(struct feature_model *model, unsigned client, const struct feature_arrival *arrivals, unsigned count);
 
 #endif

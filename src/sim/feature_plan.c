@@ -92,6 +92,18 @@ static void draw_half(struct chain *chain, unsigned only, uint64_t seed)
     chain->half_limit = (uint32_t)random_below(&random, 4);
 }
 
+/* The same for filters, which queues with groups refuse. */
+static void draw_filter(struct chain *chain, unsigned only, struct random *random)
+{
+    bool wanted = only ? only & CHAIN_FILTER : random_chance(random, 1, 4);
+    if (!wanted || (chain->features & (CHAIN_GROUPS | CHAIN_HALF)))
+        return;
+    if (random_chance(random, 1, 2))
+        chain->features &= CHAIN_STREAM | CHAIN_PRIORITY;   /* in which it is known who gets what */
+    chain->features |= CHAIN_FILTER;
+    chain->keys = (uint8_t)random_between(random, 1, GROUP_KEYS_MAX - 1);
+}
+
 void feature_plan_make(struct feature_plan *plan, const struct sim_options *options, uint64_t seed)
 {
     struct random random;
@@ -117,9 +129,17 @@ void feature_plan_make(struct feature_plan *plan, const struct sim_options *opti
     for (unsigned i = 0; i < plan->client_count; i++) {
         enum feature_role role = i < plan->chain_count ? ROLE_PUBLISHER : random_chance(&random, 3, 5) ? ROLE_CONSUMER : random_chance(&random, 1, 2) ? ROLE_MOURNER : ROLE_PUBLISHER;
         unsigned chain = i < plan->chain_count ? i : (unsigned)random_below(&random, plan->chain_count);
-        plan->parts[i] = (struct feature_part){role, chain, (uint16_t)random_between(&random, 1, random_chance(&random, 1, 2) ? 5 : 200)};
+        plan->parts[i] = (struct feature_part){role, chain, (uint16_t)random_between(&random, 1, random_chance(&random, 1, 2) ? 5 : 200), 0};
     }
     plan->parts[plan->client_count] = (struct feature_part){.role = ROLE_ADMIN};
+    random_init(&apart, seed ^ 0x66696c74);
+    for (unsigned i = 0; i < plan->chain_count; i++)
+        draw_filter(&plan->chains[i], options->only, &apart);
+    for (unsigned i = 0; i < plan->client_count; i++) {
+        struct feature_part *part = &plan->parts[i];
+        if ((plan->chains[part->chain].features & CHAIN_FILTER) && part->role == ROLE_CONSUMER && random_chance(&apart, 7, 8))
+            part->wants = (uint8_t)(random_chance(&apart, 1, 2) ? 1u << random_between(&apart, 1, plan->chains[part->chain].keys) : random_between(&apart, 1, 255));
+    }
     plan->drop = options->faults >= SIM_FAULTS_CRASH && random_chance(&random, 2, 3) ? (unsigned)random_between(&random, 1, 30) : 0;
     plan->slack = (unsigned)random_below(&random, 24);
 }

@@ -33,6 +33,7 @@ enum chain_features {
     CHAIN_DEDUP = 2048,          /* x-dedup-window, on the header "id" */
     CHAIN_RETRY = 4096,          /* x-retry-backoff */
     CHAIN_HALF = 8192,           /* most messages are of transactions; none of the others */
+    CHAIN_FILTER = 16384,        /* consumers with x-filter, on the header "k" */
 };
 
 struct chain {
@@ -43,7 +44,7 @@ struct chain {
     uint32_t window_ms, most_ids, ids;   /* CHAIN_DEDUP: publishers draw from so many ids */
     uint32_t half_ms, half_limit;        /* CHAIN_HALF: x-check-after, x-check-limit */
     uint8_t max_priority;
-    uint8_t keys;                /* CHAIN_GROUPS: from 1; 0 is none */
+    uint8_t keys;                /* CHAIN_GROUPS, CHAIN_FILTER: from 1; 0 is none */
     uint8_t retry_steps;         /* CHAIN_RETRY: so many of the times below, or 0: from the first to the second of them, with a multiplier and jitter */
     bool classic;                /* though it has a delivery limit */
     uint32_t retry_ms[RETRY_STEPS_MAX];
@@ -56,6 +57,7 @@ struct feature_part {
     enum feature_role role;
     unsigned chain;
     uint16_t prefetch;           /* of consumers */
+    uint8_t wants;               /* CHAIN_FILTER: bits of the keys that a consumer wants; 0: it has no filter */
 };
 
 struct feature_plan {

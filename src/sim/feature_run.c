@@ -164,6 +164,27 @@ static void rest(struct feature_run *run, bool gone, uint64_t until_us)
     }
 }
 
+/* Those who have filters get what is there for them. */
+static void linger(struct feature_run *run)
+{
+    bool any = false, more = true;
+    for (unsigned i = 0; i < run->plan.chain_count; i++)
+        any |= (run->plan.chains[i].features & CHAIN_FILTER) != 0;
+    if (!any)
+        return;
+    run->world.lingering = true;
+    while (more && !run->trace->failed) {
+        rest(run, false, 0);
+        more = false;
+        for (unsigned i = 0; i < run->plan.client_count; i++)
+            more |= feature_client_waits(&run->clients[i]) && run->clients[i].held_count;
+    }
+    run->world.lingering = false;
+    for (unsigned i = 0; i < run->plan.client_count && !run->trace->failed; i++)
+        if (feature_client_waits(&run->clients[i]))
+            filters_rested(&run->model, i, run->clients[i].arrivals, run->clients[i].arrival_count);
+}
+
 /* ---- counting ------------------------------------------------------------------------------------------------------------- */
 
 /* Everything that is ready in one queue comes to the admin, in order. */
@@ -261,6 +282,7 @@ uint64_t feature_run(const struct sim_options *options, uint64_t seed, struct tr
         if (trace->failed)
             break;
         trouble(run, false);
+        linger(run);
         rest(run, true, feature_due_us(&run->model) + 1000000u);   /* what is on its way has its time from when it comes */
         feature_quiet(&run->model);
         count(run);
