@@ -1,7 +1,7 @@
 /* Messages through a session, a shard and a session, without a socket, a disk or a clock: for counting what a message costs. Prints nothing; count it with
  * bench/instructions.
  *
- *   hot_path MESSAGES plain|persistent|ack|ttl|priority|group|group-fair|dedup|dedup-again
+ *   hot_path MESSAGES plain|persistent|ack|ttl|priority|header|group|group-fair|dedup|dedup-again
  */
 #include "broker/broker.h"
 #include "broker/worker.h"
@@ -92,10 +92,10 @@ static struct session *connect(struct fixture *f)
 }
 
 /* Persistent, keyed, and acknowledged. */
-static bool has_groups(const char *kind) { return strncmp(kind, "group", 5) == 0; }
+static bool has_header(const char *kind) { return strncmp(kind, "group", 5) == 0 || strcmp(kind, "header") == 0; }
 /* The same with ids: all new ones, or every message twice. */
 static bool has_ids(const char *kind) { return strncmp(kind, "dedup", 5) == 0; }
-static bool acknowledges(const char *kind) { return strcmp(kind, "ack") == 0 || has_groups(kind) || has_ids(kind); }
+static bool acknowledges(const char *kind) { return strcmp(kind, "ack") == 0 || has_header(kind) || has_ids(kind); }
 
 static void declare(struct fixture *f, struct session *session, const char *kind)
 {
@@ -109,7 +109,7 @@ static void declare(struct fixture *f, struct session *session, const char *kind
         amqp_table_put_int(&writer, "x-max-priority", 10);
     if (has_ids(kind))
         amqp_table_put_int(&writer, "x-dedup-window", 600000);
-    if (has_groups(kind))
+    if (strncmp(kind, "group", 5) == 0)
         amqp_table_put_text(&writer, "x-group-key", bytes_of_text("tenant"));
     if (strcmp(kind, "group-fair") == 0)
         amqp_table_put_bool(&writer, "x-group-fair", true);
@@ -129,7 +129,7 @@ static size_t make_batch(uint8_t *at, const char *kind, unsigned long number)
     char key[16], id[64];
     for (unsigned i = 0; i < BATCH; i++) {
         struct amqp_properties values = {.flags = AMQP_DELIVERY_MODE | (priority ? AMQP_PRIORITY : 0), .delivery_mode = persistent ? 2 : 1, .priority = (uint8_t)(i % 11)};
-        if (has_groups(kind)) {
+        if (has_header(kind)) {
             struct amqp_table_writer writer;
             snprintf(key, sizeof(key), "tenant-%u", i % 50);
             amqp_table_begin(&writer, room, sizeof(room));
@@ -158,7 +158,7 @@ int main(int argc, char **argv)
     static uint8_t batch[ROOM];
     struct fixture f;
     if (argc != 3) {
-        fprintf(stderr, "usage: hot_path MESSAGES plain|persistent|ack|ttl|priority|group|group-fair|dedup|dedup-again\n");
+        fprintf(stderr, "usage: hot_path MESSAGES plain|persistent|ack|ttl|priority|header|group|group-fair|dedup|dedup-again\n");
         return 2;
     }
     open_broker(&f);
