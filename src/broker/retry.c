@@ -102,10 +102,12 @@ void retry_look(struct shard *shard, struct queue *queue)
     struct queue_rules *rules = queue->rules;
     uint64_t now_us = shard->worker->now_us, wall_us = shard->worker->wall_us;
     const struct due *first;
-    if (!rules || !queue_retries(queue))
+    if (!rules)
         return;
     if (rules->restored)
         park_restored(shard, queue);
+    if (!rules->due.count || !queue_retries(queue))
+        return;
     for (unsigned i = 0; (first = delay_first(&rules->due)); i++) {
         struct returned *returned = waiting_for(rules, first);
         if (returned && is_waiting(shard, returned))

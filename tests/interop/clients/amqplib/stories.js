@@ -144,6 +144,27 @@ withChannel('retry-ladder', async channel => {
   assert.deepStrictEqual([headers.mine, headers['x-first-death-queue'], headers['x-first-death-reason']], [1, 'js.work', 'rejected'])
 })
 
+// The same without a second queue; RabbitMQ has no such thing.
+withChannel('retry-backoff', async (channel, connection) => {
+  if (!String(connection.connection.serverProperties.copyright).includes('Godwit')) return
+  const dead = await declare(channel)
+  const backoff = { 'x-retry-backoff': [100, '300ms'], 'x-delivery-limit': 2 }
+  const queue = await declare(channel, { deadLetterExchange: '', deadLetterRoutingKey: dead, arguments: backoff })
+  await send(channel, queue, 'fails', { persistent: true, headers: { mine: 1 } })
+  const waited = []
+  let before = Date.now()
+  await channel.consume(queue, message => {
+    const { headers } = message.properties
+    assert.deepStrictEqual([headers['x-delivery-count'], headers['x-retry-reason']], waited.length ? [waited.length, 'rejected'] : [undefined, undefined])
+    waited.push(Date.now() - before)
+    before = Date.now()
+    channel.nack(message)
+  })
+  const { headers } = (await get(channel, dead)).properties
+  assert.deepStrictEqual([headers.mine, headers['x-delivery-count'], headers['x-last-death-reason']], [1, 3, 'delivery_limit'])
+  assert(waited.length === 3 && waited[1] >= 99 && waited[2] >= 299, String(waited))   // its clock may be a millisecond off
+})
+
 withChannel('priorities', async channel => {
   const queue = await declare(channel, { maxPriority: 10 })
   for (const priority of [1, 10, 5, 10]) await send(channel, queue, String(priority), { priority })
