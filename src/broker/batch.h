@@ -42,6 +42,8 @@ enum command_type {
     COMMAND_CANCELLED,
     COMMAND_CONTROL_ROWS,
     COMMAND_CLOSE,          /* the connection is to be closed */
+    /* to any worker */
+    COMMAND_LETTER,         /* what its protocols say to those of another */
 };
 
 struct command {
@@ -182,6 +184,12 @@ struct command_close {
     uint64_t client;
     uint32_t text_size;
     uint16_t code;
+    uint8_t bytes[];
+};
+
+struct command_letter {
+    struct command command;
+    uint32_t size;
     uint8_t bytes[];
 };
 

@@ -419,6 +419,12 @@ static void take_forget(struct worker *worker, const struct command_forget *comm
     relay_forget(worker->shards[command->shard], command->queue, command->seq);
 }
 
+static void take_letter(struct worker *worker, const struct command_letter *command, unsigned from)
+{
+    if (worker->letters.take)
+        worker->letters.take(worker->letters.owner, from, bytes_of(command->bytes, command->size));
+}
+
 static void execute(struct worker *worker, const struct command *command, unsigned from)
 {
     const void *at = command;
@@ -448,6 +454,7 @@ static void execute(struct worker *worker, const struct command *command, unsign
     case COMMAND_CANCELLED: take_cancelled(worker, at); break;
     case COMMAND_CONTROL_ROWS: requests_rows(worker, at); break;
     case COMMAND_CLOSE: take_close(worker, at); break;
+    case COMMAND_LETTER: take_letter(worker, at, from); break;
     }
 }
 
@@ -465,6 +472,17 @@ static void execute_all(struct worker *worker, struct outbox *box)
         batch_free(batch, &worker->batches, worker->chunks);
         batch = next;
     }
+}
+
+/* ---- letters ----------------------------------------------------------------------------------------------------------- */
+
+void worker_set_letters(struct worker *worker, const struct worker_letters *letters) { worker->letters = *letters; }
+
+void worker_send(struct worker *worker, unsigned to, struct bytes letter)
+{
+    struct command_letter *command = worker_command(worker, to, COMMAND_LETTER, (uint32_t)(sizeof(*command) + letter.size), NULL);
+    command->size = (uint32_t)letter.size;
+    memcpy(command->bytes, letter.data, letter.size);
 }
 
 /* ---- the turn ------------------------------------------------------------------------------------------------------ */

@@ -7,6 +7,7 @@
 #ifndef BROKER_WORKER_H
 #define BROKER_WORKER_H
 
+#include "base/bytes.h"
 #include "base/chunk.h"
 #include "base/err.h"
 #include "io/alarm.h"
@@ -49,6 +50,14 @@ uint64_t worker_now(const struct worker *worker);
 
 /* The same as a time of day, microseconds since 1970. */
 uint64_t worker_wall_us(const struct worker *worker);
+
+/* What protocols on one reactor say to those on another (or the same one): `take` is called during a turn of worker `to`, with the letter borrowed until it returns. */
+struct worker_letters {
+    void (*take)(void *owner, unsigned from, struct bytes letter);
+    void *owner;
+};
+void worker_set_letters(struct worker *worker, const struct worker_letters *letters);
+void worker_send(struct worker *worker, unsigned to, struct bytes letter);
 
 struct chunk_pool *worker_chunks(struct worker *worker);
 unsigned worker_index(const struct worker *worker);

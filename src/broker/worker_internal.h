@@ -102,6 +102,7 @@ struct worker {
     struct stage *stages;               /* two a shard: volatile, durable */
     struct cached_route *routes;
     struct tap taps[CLIENT_KINDS_MAX];
+    struct worker_letters letters;
     struct client self;                 /* that of the broker's own messages; nobody is told anything */
     struct cached_route uncached;       /* of the last message that went by more than its exchange and key */
     struct map partials;                /* serial → struct partial */

@@ -56,5 +56,6 @@ const struct connection_events service_http_events = {
 void service_http_init(struct service *s, const struct gateway_config *config, uint64_t seed)
 {
     s->http.host.dirty = on_dirty;
-    s->http.hall = (struct gateway_hall){.config = config, .worker = s->worker, .host = &s->http.host, .seed = seed};
+    s->http.hall = (struct gateway_hall){.config = config, .worker = s->worker, .host = &s->http.host, .workers = s->shutdown->count, .seed = seed};
+    worker_set_letters(s->worker, &(struct worker_letters){.take = hall_letter, .owner = &s->http.hall});
 }

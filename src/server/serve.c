@@ -351,6 +351,8 @@ static void unmake(struct server *server)
 {
     /* A process that opened nothing has nothing to forget, and one that could not open everything leaves the files as they are. */
     broker_free(server->broker);
+    for (unsigned i = 0; i < server->count; i++)
+        hall_free(&server->services[i].http.hall);
     signals_close(server->signals);
     for (unsigned i = 0; i < server->count; i++) {
         if (server->disks[i])

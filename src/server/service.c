@@ -182,6 +182,7 @@ static void settle_dirty(struct service *s)
 static void begin_stop(struct service *s, uint64_t now_us)
 {
     s->stopping = true;
+    hall_stop(&s->http.hall, now_us);
     s->stop_us = now_us + FAREWELL_US;
     reactor_stop_accepting(s->reactor);
     for (struct peer *peer = s->peers; peer; peer = peer->next) {
@@ -231,6 +232,7 @@ uint64_t service_turn(void *service, uint64_t now_us)
         begin_stop(s, now_us);
     tick_due(s, now_us);
     tell_clock(s, now_us);
+    hall_tick(&s->http.hall, now_us);
     bool more = worker_turn(s->worker, now_us);
     settle_dirty(s);
     for (unsigned to = 0; to < s->shutdown->count; to++) {
@@ -238,6 +240,9 @@ uint64_t service_turn(void *service, uint64_t now_us)
             mailbox_post(s->out[to]);
     }
     uint64_t deadline_us = worker_deadline(s->worker), next_us = wheel_next(&s->deadlines);
+    if (next_us < deadline_us)
+        deadline_us = next_us;
+    next_us = hall_deadline(&s->http.hall);
     if (next_us < deadline_us)
         deadline_us = next_us;
     if (s->stopping) {

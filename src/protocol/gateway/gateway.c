@@ -1,6 +1,7 @@
 #include "protocol/gateway/gateway.h"
 
 #include "broker/worker.h"
+#include "protocol/gateway/reception.h"
 #include "protocol/gateway/task.h"
 #include "protocol/gateway/work.h"
 #include "protocol/http/problem.h"
@@ -97,6 +98,24 @@ bool task_number(struct task *task, const char *name, uint64_t most, uint64_t *v
     return false;
 }
 
+bool task_duration(struct task *task, const char *name, uint64_t most_ms, uint64_t *ms)
+{
+    static const struct { const char *suffix; uint64_t ms; } units[] = {{"", 1000}, {"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}};
+    char text[24];
+    bool bad;
+    if (!task_parameter(task, name, text, sizeof(text), &bad))
+        return !bad;
+    size_t digits = strspn(text, "0123456789");
+    uint64_t number;
+    for (unsigned i = 0; i < sizeof(units) / sizeof(units[0]); i++)
+        if (strcmp(text + digits, units[i].suffix) == 0 && http_number(bytes_of(text, digits), &number) && number <= most_ms / units[i].ms) {
+            *ms = number * units[i].ms;
+            return true;
+        }
+    task_problem(task, 400, "The parameter %s must be a time such as 30s or 500ms, up to %llu s.", name, (unsigned long long)(most_ms / 1000));
+    return false;
+}
+
 /* ---- a task's life ---------------------------------------------------------------------------------------------------- */
 
 static void body_free(struct task *task)
@@ -113,6 +132,7 @@ static void gone(struct http_call *call)
     if (!task)
         return;
     member_forget(task);
+    reception_leave(task);
     body_free(task);
     free(task->texts);
     free(task->note);
@@ -328,6 +348,12 @@ void gateway_tick(struct gateway *gateway, uint64_t now_us)
 void gateway_ended(struct gateway *gateway, uint64_t now_us)
 {
     at(gateway, now_us);
+    for (struct member *member = gateway->members; member; member = member->next)
+        for (struct task *task = member->tasks, *next; task; task = next) {
+            next = task->next;
+            if (task->poll)
+                task_answer(task, 204, NULL);   /* who has hung up gets no message */
+        }
     http_session_ended(gateway->http, now_us);
 }
 

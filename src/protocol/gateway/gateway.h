@@ -28,6 +28,9 @@ struct gateway_hall {
     struct worker *worker;
     struct http_host *host;          /* told of changes, with the connection's owner */
     uint64_t gathered;               /* bytes of bodies that are still coming */
+    struct reception *reception;     /* what is received and not settled yet, see reception.h; NULL: nothing ever was */
+    unsigned workers;                /* halls that there are; this one has its worker's index */
+    bool stopping;
     uint64_t seed, next_id;          /* of the ids that events get: a number that no other hall has, and how many there were */
 };
 
@@ -41,6 +44,14 @@ struct gateway_addresses {
 /* GW_ERR_NOMEM. */
 enum gw_err gateway_new(struct gateway_hall *hall, void *owner, const struct gateway_addresses *addresses, uint64_t now_us, struct gateway **gateway);
 void gateway_free(struct gateway *gateway);
+
+/* The hall's own: when it wants hall_tick at the latest, and what other reactors' halls have to say. hall_stop: the broker stops, nothing is held from now on. */
+uint64_t hall_deadline(const struct gateway_hall *hall);
+void hall_tick(struct gateway_hall *hall, uint64_t now_us);
+void hall_letter(void *hall, unsigned from, struct bytes letter);
+void hall_stop(struct gateway_hall *hall, uint64_t now_us);
+/* After hall_stop, and the last connection. */
+void hall_free(struct gateway_hall *hall);
 
 /* See http/session.h. */
 size_t gateway_feed(struct gateway *gateway, struct bytes in, uint64_t now_us);

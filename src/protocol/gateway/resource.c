@@ -32,6 +32,14 @@ static const struct resource_parameter of_events[] = {
     VHOST, {NULL, NULL, NULL}};
 static const struct resource_parameter of_vhost[] = {VHOST, {NULL, NULL, NULL}};
 
+static const struct resource_parameter of_get[] = {
+    {"wait", "string", "how long to wait for a message when there is none: 30s, 500ms, 2m; up to 5m; default: 0"},
+    {"lease", "string", "how long the message is held for its acknowledgement; up to 12h; default: 60s"},
+    {"ack", "string", "manual (default): it is held until it is settled by its token; auto: it is gone as soon as it is answered"},
+    VHOST, {NULL, NULL, NULL}};
+static const struct resource_parameter of_settle[] = {
+    {"outcome", "string", "ack (default): it is done; requeue: it goes back to its place; reject: it is dropped or dead-lettered"}, VHOST, {NULL, NULL, NULL}};
+
 const struct resource resources[] = {
     {"GET", "/", RESOURCE_OPEN, work_about, "What this is", NULL, NULL, "200"},
     {"GET", "/health", RESOURCE_OPEN, work_health, "Is the broker there?", NULL, NULL, "200"},
@@ -39,6 +47,9 @@ const struct resource resources[] = {
     {"POST", "/exchanges/{exchange}/messages", RESOURCE_BODY | RESOURCE_PUBLISHES, publish_to_exchange, "Publishes the body as a message; amq.default is the default exchange",
      of_exchange, NULL, "200 201 404 413 422 503"},
     {"POST", "/queues/{queue}/messages", RESOURCE_BODY | RESOURCE_PUBLISHES, publish_to_queue, "Puts the body into a queue as a message", of_queue, NULL, "201 404 413 422 503"},
+    {"GET", "/queues/{queue}/messages", 0, reception_get, "Takes a message out of a queue, or waits for one; the header Godwit-Token names it until it is settled",
+     of_get, NULL, "200 204 404 501 503"},
+    {"DELETE", "/queues/{queue}/messages/{token}", 0, reception_settle, "Settles a message that was taken", of_settle, NULL, "204 404 503"},
     {"POST", "/events", RESOURCE_BODY | RESOURCE_PUBLISHES, events_publish,
      "Publishes a CloudEvent (structured, binary), a batch of them, or any body as the data of one", of_events, NULL, "201 413 422 503"},
     {"POST", "/event/publish", RESOURCE_BODY | RESOURCE_PUBLISHES, events_publish_plainly,
@@ -54,7 +65,7 @@ static bool fits(struct bytes path, const char *template, struct bytes names[2])
     while (http_path_next(&wanted, &word)) {
         if (!http_path_next(&path, &segment))
             return false;
-        if (word.size && word.data[0] == '{')
+        if (word.size && word.data[0] == '{' && segment.size)
             names[count++] = segment;
         else if (!bytes_equal(word, segment))
             return false;

@@ -34,6 +34,9 @@ struct task {
     bool published;                  /* all that it publishes: `confirmed` may be called */
     void (*confirmed)(struct task *task);   /* all have come */
 
+    struct poll *poll;               /* a message is being waited for */
+    uint64_t ask;                    /* another hall is; 0: none */
+
     /* of events: */
     char *note;                      /* the id that is answered */
     uint32_t events;
@@ -95,6 +98,9 @@ bool task_parameter(struct task *task, const char *name, char *room, size_t size
 /* The same of a boolean or a number up to `most`; *value stays when it is not there. False: the call was answered. */
 bool task_boolean(struct task *task, const char *name, bool *value);
 bool task_number(struct task *task, const char *name, uint64_t most, uint64_t *value);
+
+/* The same of a duration: "30s", "500ms", "2m", "1h", or seconds. */
+bool task_duration(struct task *task, const char *name, uint64_t most_ms, uint64_t *ms);
 
 /* Answers with this status and JSON. */
 void task_answer(struct task *task, unsigned status, const char *json);

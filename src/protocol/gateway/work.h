@@ -11,6 +11,9 @@ void work_openapi(struct task *task);
 void publish_to_exchange(struct task *task);
 void publish_to_queue(struct task *task);
 
+void reception_get(struct task *task);
+void reception_settle(struct task *task);
+
 void events_publish(struct task *task);
 void events_publish_plainly(struct task *task);
 

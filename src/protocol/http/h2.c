@@ -12,7 +12,7 @@
 #define WINDOW (1 << 20)             /* bytes that a peer may send of all bodies before it has to wait */
 #define RESETS_MAX 200u              /* streams that a peer may reset … */
 #define RESETS_US 10000000u          /* … in so long */
-#define ANSWER_FIELDS_MAX 32u
+#define ANSWER_FIELDS_MAX 128u
 #define DISCARD_MAX (1u << 20)       /* bytes of a body that nobody wants any more; then its stream is reset */
 
 struct h2 {
