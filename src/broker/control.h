@@ -192,6 +192,9 @@ void control_close_all_user_connections(struct control *control);
 void control_list_channels(struct control *control);
 void control_list_consumers(struct control *control);
 
+/* control_transactions.c */
+void control_list_transactions(struct control *control);
+
 /* definitions_export.c, definitions_import.c */
 void control_export_definitions(struct control *control);
 void control_import_definitions(struct control *control);

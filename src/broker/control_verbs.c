@@ -9,6 +9,7 @@ static const struct control_verb verbs[] = {
     {"list_connections", CONTROL_MONITOR, CONTROL_MASTER, control_list_connections, NULL, false},
     {"list_channels", CONTROL_MONITOR, CONTROL_WORKERS, control_list_channels, NULL, false},
     {"list_consumers", CONTROL_MANAGER, CONTROL_WORKERS, control_list_consumers, NULL, false},
+    {"list_transactions", CONTROL_MANAGER, CONTROL_WORKERS, control_list_transactions, NULL, false},
     {"close_connection", CONTROL_ADMINISTRATOR, CONTROL_MASTER, control_close_connection, NULL, false},
     {"close_all_connections", CONTROL_ADMINISTRATOR, CONTROL_MASTER, control_close_all_connections, NULL, false},
     {"close_all_user_connections", CONTROL_ADMINISTRATOR, CONTROL_MASTER, control_close_all_user_connections, NULL, false},

@@ -6,7 +6,6 @@
 #include "broker/relay.h"
 #include "broker/rules.h"
 #include "broker/worker_internal.h"
-#include "broker/writer.h"
 
 #include <stdlib.h>
 
@@ -108,7 +107,7 @@ static bool index_message(struct half *half, uint64_t seq, struct bytes content)
         throw_away(half, transaction->note);
         transaction->note = seq;
         transaction->checks = said.checks;
-        transaction->last_ms = message.arrived_ms;
+        half_index_touch(transaction, message.arrived_ms);
     } else if (!transaction->decision) {
         transaction->decision = seq;
         transaction->commits = kind == HALF_COMMIT;
@@ -218,7 +217,7 @@ static uint64_t enter_message(struct shard *shard, struct queue *queue, const st
         return 0;
     uint64_t last_ms = transaction->last_ms;
     bool reserved = half_index_reserve(index, transaction, said);
-    transaction->last_ms = now_ms;
+    half_index_touch(transaction, now_ms);
     if (!reserved || !half_index_watch(index, transaction)) {
         transaction->last_ms = last_ms;
         if (is_new)
@@ -418,7 +417,7 @@ static bool check(struct shard *shard, struct queue *queue, struct half_transact
     throw_away(queue->half, transaction->note);
     transaction->note = note;
     transaction->checks++;
-    transaction->last_ms = shard->worker->wall_us / 1000;
+    half_index_touch(transaction, shard->worker->wall_us / 1000);
     ask(shard, queue, transaction);
     return true;
 }
@@ -478,28 +477,24 @@ void half_look(struct shard *shard, struct queue *queue)
 
 /* ---- telling -------------------------------------------------------------------------------------------------------------- */
 
-void half_list(const struct queue *queue, uint64_t *from, uint32_t limit, uint64_t wall_us, struct writer *writer)
+static const char *state_of(const struct half_transaction *transaction)
 {
-    static const char *const states[] = {"open", "deciding", "", "", ""};
-    const struct half *half = queue->half;
-    uint32_t cursor = (uint32_t)*from, told = 0;
-    const struct half_transaction *transaction = NULL;
-    while (half && told < limit && (transaction = map_next(&half->index.by_number, &cursor))) {
-        if (transaction->state == HALF_DONE)
-            continue;
-        uint64_t now_ms = wall_us / 1000, due_ms = half_due_ms(transaction);
-        const char *state = transaction->state < HALF_GOING ? states[transaction->state] : transaction->commits ? "committing" : "rolling back";
-        writer_open(writer, '{');
-        writer_put_string(writer, "id", transaction->id);
-        writer_put_text(writer, "state", state);
-        writer_put_integer(writer, "messages", transaction->count);
-        writer_put_integer(writer, "age_ms", now_ms > transaction->since_ms ? (int64_t)(now_ms - transaction->since_ms) : 0);
-        writer_put_string(writer, "check_queue", transaction->check_queue);
-        writer_put_integer(writer, "checks", transaction->checks);
-        writer_put_integer(writer, "check_limit", transaction->limit);
-        writer_put_integer(writer, "next_check_ms", due_ms > now_ms ? (int64_t)(due_ms - now_ms) : 0);
-        writer_close(writer, '}');
-        told++;
-    }
-    *from = half && told == limit && transaction ? cursor : 0;
+    if (transaction->state < HALF_GOING)
+        return transaction->state == HALF_OPEN ? "open" : "deciding";
+    return transaction->commits ? "committing" : "rolling back";
+}
+
+bool half_next(const struct queue *queue, uint32_t *cursor, uint64_t wall_us, struct half_row *row)
+{
+    const struct half_transaction *transaction;
+    do {
+        transaction = queue->half ? map_next(&queue->half->index.by_number, cursor) : NULL;
+    } while (transaction && transaction->state == HALF_DONE);
+    if (!transaction)
+        return false;
+    uint64_t now_ms = wall_us / 1000, due_ms = half_due_ms(transaction);
+    *row = (struct half_row){.id = transaction->id, .check_queue = transaction->check_queue, .state = state_of(transaction), .messages = transaction->count,
+                             .checks = transaction->checks, .check_limit = transaction->limit,
+                             .age_ms = now_ms > transaction->since_ms ? now_ms - transaction->since_ms : 0, .due_in_ms = due_ms > now_ms ? due_ms - now_ms : 0};
+    return true;
 }

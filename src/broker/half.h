@@ -25,7 +25,6 @@
 #define HALF_DONE_US 3600000000ull               /* … and how long */
 
 struct half;
-struct writer;
 
 /* The queue is a vhost's for half messages: its index is made. */
 void half_open(struct shard *shard, struct queue *queue);
@@ -40,7 +39,14 @@ void half_decided(struct shard *shard, uint64_t queue, uint64_t transaction, boo
 /* Goes on with what is decided, asks producers whose time has come, forgets what is old. */
 void half_look(struct shard *shard, struct queue *queue);
 
-/* Writes the transactions that are not done as JSON objects, from the one of the number `*from` on, at most `limit`; *from is the next one then, 0: there is none. */
-void half_list(const struct queue *queue, uint64_t *from, uint32_t limit, uint64_t wall_us, struct writer *writer);
+/* What an administrator sees of a transaction that is not done. */
+struct half_row {
+    struct bytes id, check_queue;
+    const char *state;               /* "open", "deciding", "committing", "rolling back" */
+    uint64_t messages, age_ms, due_in_ms;
+    uint32_t checks, check_limit;
+};
+/* The next one: begin with *cursor 0. False: there is none left. */
+bool half_next(const struct queue *queue, uint32_t *cursor, uint64_t wall_us, struct half_row *row);
 
 #endif

@@ -117,7 +117,7 @@ bool half_index_reserve(struct half_index *index, struct half_transaction *trans
 void half_index_add(struct half_index *index, struct half_transaction *transaction, uint64_t seq, uint64_t now_ms)
 {
     transaction->seqs[transaction->count++] = seq;
-    transaction->last_ms = now_ms;
+    half_index_touch(transaction, now_ms);
     index->messages++;
 }
 

@@ -61,7 +61,13 @@ void half_index_remove(struct half_index *index, struct half_transaction *transa
 
 /* Room for one more message, and what the message says of check-backs. False: out of memory, nothing has changed. */
 bool half_index_reserve(struct half_index *index, struct half_transaction *transaction, const struct half_said *said);
-/* The message is there, at `seq`: the transaction's clock begins anew. */
+/* Something happened: the transaction's clock begins anew. A message that was long on its way does not set it back. */
+static inline void half_index_touch(struct half_transaction *transaction, uint64_t at_ms)
+{
+    if (at_ms > transaction->last_ms)
+        transaction->last_ms = at_ms;
+}
+/* The message is there, at `seq`. */
 void half_index_add(struct half_index *index, struct half_transaction *transaction, uint64_t seq, uint64_t now_ms);
 
 /* Its next check-back, or its end, is due. */

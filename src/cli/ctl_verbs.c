@@ -62,6 +62,11 @@ static const struct ctl_column consumer_columns[] = {
     {"active", NULL, false}, {"arguments", NULL, false}, {"activity_status", NULL, false}, {NULL, NULL, false},
 };
 
+static const struct ctl_column transaction_columns[] = {
+    {"id", NULL, false}, {"state", NULL, false}, {"messages", NULL, false}, {"age_ms", NULL, false}, {"check_queue", NULL, false}, {"checks", NULL, false},
+    {"check_limit", NULL, false}, {"next_check_ms", NULL, false}, {NULL, NULL, false},
+};
+
 #define ANY 64
 #define POLICY_OPERANDS "NAME PATTERN DEFINITION"
 #define POLICY_FIELDS "name pattern definition{"
@@ -77,6 +82,8 @@ static const struct ctl_verb verbs[] = {
     {"list_channels", "[COLUMN...]", "list the channels", CTL_COLUMNS, 0, ANY, NULL, "Listing channels ...", NULL, channel_columns, 4, NULL},
     {"list_consumers", "[COLUMN...]", "list the consumers of a virtual host", CTL_VHOST | CTL_COLUMNS, 0, ANY, NULL, "Listing consumers in vhost %p ...", NULL,
      consumer_columns, 7, NULL},
+    {"list_transactions", "[COLUMN...]", "list the transactions in two steps of a virtual host", CTL_VHOST | CTL_COLUMNS, 0, ANY, NULL,
+     "Listing transactions for vhost %p ...", NULL, transaction_columns, 4, NULL},
     {"close_connection", "CONNECTION REASON", "close a connection, by its pid or name", 0, 2, 2, "id reason", "Closing connection %1, reason: %2...", NULL, NULL, 0, NULL},
     {"close_all_connections", "REASON", "close the connections to a virtual host, or with --global all", CTL_VHOST | CTL_GLOBAL | CTL_PACE, 1, 1, "reason", NULL, NULL, NULL,
      0, ctl_run_close_all},

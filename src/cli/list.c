@@ -1,36 +1,16 @@
 /* godwit queues, exchanges, bindings: what a virtual host has, as a table or as JSON whose fields are named as in RabbitMQ's management API. */
 #include "cli/commands.h"
 
-#include "cli/visit.h"
+#include "cli/list.h"
 #include "client/control.h"
 
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define COLUMNS_MAX 8
 #define CELL_MAX 512          /* bytes of a cell; longer ones end in an ellipsis */
 
-struct settings {
-    struct visit_settings visit;
-    bool json;
-};
-
-static const struct option options[] = {
-    VISIT_OPTIONS(settings, visit),
-    {'j', OPTION_FLAG, "json", NULL, "print the broker's JSON instead of a table", offsetof(struct settings, json), 0, 0},
-};
-
-struct column {
-    const char *title, *field;
-};
-
-struct listing {
-    const char *command;            /* what the broker is asked */
-    const char *fields;             /* of a row in JSON, separated by spaces */
-    struct column columns[COLUMNS_MAX];
-    size_t count;
-};
+static const struct option options[] = {LIST_OPTIONS(list_settings)};
 
 /* Writes a field's value as a cell's text; returns whether it is a number. */
 static bool cell_text(const json_t *object, const char *field, char *text)
@@ -101,8 +81,8 @@ static const json_t **sorted(const struct listing *listing, const json_t *array)
 
 static void print_table(const struct console *console, const struct listing *listing, const json_t **rows, size_t count)
 {
-    int widths[COLUMNS_MAX];
-    bool are_numbers[COLUMNS_MAX] = {false};
+    int widths[LIST_COLUMNS_MAX];
+    bool are_numbers[LIST_COLUMNS_MAX] = {false};
     char text[CELL_MAX];
     for (size_t c = 0; c < listing->count; c++) {
         widths[c] = text_width(listing->columns[c].title);
@@ -124,7 +104,7 @@ static void print_table(const struct console *console, const struct listing *lis
     }
 }
 
-static int print_listing(struct visit *visit, const struct listing *listing, const struct settings *settings, json_t *rows)
+static int print_listing(struct visit *visit, const struct listing *listing, const struct list_settings *settings, json_t *rows)
 {
     if (settings->json) {
         json_dumpf(rows, stdout, JSON_INDENT(2));
@@ -157,7 +137,7 @@ static char *make_request(const struct listing *listing, const char *vhost)
     return text;
 }
 
-static int ask(struct visit *visit, const struct listing *listing, const struct settings *settings, const char *vhost)
+static int ask(struct visit *visit, const struct listing *listing, const struct list_settings *settings, const char *vhost)
 {
     struct bytes answer;
     char *request = make_request(listing, vhost);
@@ -180,9 +160,9 @@ static int ask(struct visit *visit, const struct listing *listing, const struct 
     return code;
 }
 
-static int list(const struct command *command, const void *given, const struct listing *listing)
+int list_run(const struct command *command, const void *given, const struct listing *listing)
 {
-    const struct settings *settings = given;
+    const struct list_settings *settings = given;
     struct visit visit;
     struct uri uri;
     int code = visit_open(&visit, command, &settings->visit, &(struct remote_events){0});
@@ -203,7 +183,7 @@ static int run_queues(const struct command *command, const void *settings, char 
          {"DURABLE", "durable"}, {"EXCLUSIVE", "exclusive"}, {"AUTO-DELETE", "auto_delete"}, {"ARGUMENTS", "arguments"}}, 8,
     };
     (void)operands, (void)operand_count;
-    return list(command, settings, &listing);
+    return list_run(command, settings, &listing);
 }
 
 static int run_exchanges(const struct command *command, const void *settings, char **operands, int operand_count)
@@ -214,7 +194,7 @@ static int run_exchanges(const struct command *command, const void *settings, ch
          {"ARGUMENTS", "arguments"}}, 6,
     };
     (void)operands, (void)operand_count;
-    return list(command, settings, &listing);
+    return list_run(command, settings, &listing);
 }
 
 static int run_bindings(const struct command *command, const void *settings, char **operands, int operand_count)
@@ -225,7 +205,7 @@ static int run_bindings(const struct command *command, const void *settings, cha
          {"ARGUMENTS", "arguments"}}, 5,
     };
     (void)operands, (void)operand_count;
-    return list(command, settings, &listing);
+    return list_run(command, settings, &listing);
 }
 
 const struct command queues_command = {
@@ -233,7 +213,7 @@ const struct command queues_command = {
     .operands = "",
     .summary = "list the queues with their messages and consumers",
     .table = {options, sizeof options / sizeof options[0]},
-    .settings_size = sizeof(struct settings),
+    .settings_size = sizeof(struct list_settings),
     .run = run_queues,
 };
 
@@ -242,7 +222,7 @@ const struct command exchanges_command = {
     .operands = "",
     .summary = "list the exchanges",
     .table = {options, sizeof options / sizeof options[0]},
-    .settings_size = sizeof(struct settings),
+    .settings_size = sizeof(struct list_settings),
     .run = run_exchanges,
 };
 
@@ -251,6 +231,6 @@ const struct command bindings_command = {
     .operands = "",
     .summary = "list the bindings",
     .table = {options, sizeof options / sizeof options[0]},
-    .settings_size = sizeof(struct settings),
+    .settings_size = sizeof(struct list_settings),
     .run = run_bindings,
 };

@@ -64,7 +64,8 @@ void halves_answered(struct feature_model *model, uint64_t decision, bool accept
     uint32_t number = (uint32_t)decision;
     struct feature_transaction *transaction = transaction_of(model, number);
     bool commits = decision & HALF_COMMITS;
-    if (!accepted && (decision & HALF_CERTAIN) && !may_be_over(model, transaction))
+    /* Somebody else may have been quicker. */
+    if (!accepted && (decision & HALF_CERTAIN) && transaction->decisions == 1 && !may_be_over(model, transaction))
         trace_fail(model->trace, "half decisions", "transaction %u is to be %s, which is refused though it is there", number, commits ? "committed" : "rolled back");
     if (!accepted)
         return;
@@ -105,8 +106,8 @@ void halves_asked(struct feature_model *model, unsigned chain, uint32_t number, 
     if (!count || count > of->half_limit)
         trace_fail(model->trace, "half check-backs", "transaction %u is asked about for the %" PRIu64 ". time, the limit is %u", number, count, of->half_limit);
     if (model->trace->now_us + count * FRACTION_US < transaction->first_us + count * of->half_ms * 1000)
-        trace_fail(model->trace, "half check-backs", "transaction %u is asked about for the %" PRIu64 ". time %" PRIu64 " us after it began", number, count,
-                   model->trace->now_us - transaction->first_us);
+        trace_fail(model->trace, "half check-backs", "transaction %u is asked about for the %" PRIu64 ". time %" PRIu64 " us after it began, every %u ms", number, count,
+                   model->trace->now_us - transaction->first_us, of->half_ms);
 }
 
 void halves_quiet(struct feature_model *model)

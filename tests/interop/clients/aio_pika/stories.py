@@ -333,6 +333,35 @@ def deduplication():
 
 
 @story
+def half_messages():
+    """Two services that fail in turn: what one commits comes whole, and the other one's messages wait for the answer to a question."""
+    async def run():
+        async with await aio_pika.connect_robust(URL) as connection:
+            if "Godwit" not in str(connection.transport.connection.server_properties.get("copyright")):
+                return
+            channel = await connection.channel(publisher_confirms=True)
+            queue, questions = await declare(channel), await declare(channel)
+            decisions = await channel.get_exchange("amq.godwit.transactions", ensure=False)
+            for number in range(20):
+                for transaction in ("first", "second"):
+                    headers = {"x-transaction": f"{queue.name}-{transaction}", "x-check-queue": questions.name, "x-check-after": 300}
+                    await send(channel, queue, f"{transaction} {number}", headers=headers)
+            same(await queue.get(fail=False), None)
+            await decisions.publish(aio_pika.Message(b"", headers={"x-transaction": f"{queue.name}-first"}), "commit")
+            async with questions.iterator(no_ack=True) as iterator:
+                async for question in iterator:
+                    same(question.correlation_id, f"{queue.name}-second")
+                    await decisions.publish(aio_pika.Message(b"", correlation_id=question.correlation_id), "commit")
+                    break
+            bodies = []
+            while len(bodies) < 40:
+                if (message := await queue.get(no_ack=True, fail=False)) is not None:
+                    bodies.append(message.body.decode())
+            same(bodies, [f"{transaction} {number}" for transaction in ("first", "second") for number in range(20)])
+    asyncio.run(asyncio.wait_for(run(), 30))
+
+
+@story
 def recovery():
     """A robust connection comes back with its channels, queues, bindings and consumers."""
     async def run():
