@@ -75,6 +75,17 @@ def refused(self):
     raise celery.exceptions.Reject("no such order", requeue=False)
 
 
+@shop.task(bind=True, acks_late=True)
+def stubborn(self, times):
+    """Gives its message back so often: when it comes again the broker decides."""
+    note(f"stubborn {time.time()}")
+    with open(os.path.join(FILES, "notes")) as notes:
+        came = len(notes.readlines())
+    if came <= times:
+        raise celery.exceptions.Reject("not yet", requeue=True)
+    return self.request.delivery_info["redelivered"]
+
+
 @warehouse.task
 def weigh(kilograms):
     return kilograms

@@ -16,7 +16,7 @@ import kombu   # noqa: E402
 
 import shop as application   # noqa: E402
 from shop import courier, shop, warehouse   # noqa: E402
-from story import URL, eventually, restart_the_broker, same, story, tell   # noqa: E402
+from story import URL, administer, eventually, restart_the_broker, same, story, tell   # noqa: E402
 
 
 class Worker:
@@ -120,6 +120,20 @@ def retries():
         raise AssertionError("it succeeded")
     except KeyError:
         pass
+
+
+@with_worker
+def retry_backoff():
+    """The broker keeps back what a task gives back, longer each time; RabbitMQ has no such thing."""
+    with shop.connection_for_read() as connection:
+        if "Godwit" not in str(connection.connection.server_properties.get("copyright")):
+            return
+    administer("set_policy", "--apply-to", "queues", "patience", "^shop.tasks$", '{"retry-backoff": ["200ms", "500ms"], "delivery-limit": 5}')
+    with fresh_notes():
+        same(application.stubborn.delay(2).get(timeout=10), True)
+        at = [float(line.split()[1]) for line in notes()]
+        assert len(at) == 3 and at[1] - at[0] >= 0.2 and at[2] - at[1] >= 0.5, at
+    administer("clear_policy", "patience")
 
 
 @with_worker
