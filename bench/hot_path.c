@@ -1,7 +1,7 @@
 /* Messages through a session, a shard and a session, without a socket, a disk or a clock: for counting what a message costs. Prints nothing; count it with
  * bench/instructions.
  *
- *   hot_path MESSAGES plain|persistent|ack|ttl|priority|header|group|group-fair|dedup|dedup-again
+ *   hot_path MESSAGES plain|persistent|ack|ttl|priority|header|group|group-fair|dedup|dedup-again|retry
  */
 #include "broker/broker.h"
 #include "broker/worker.h"
@@ -95,7 +95,7 @@ static struct session *connect(struct fixture *f)
 static bool has_header(const char *kind) { return strncmp(kind, "group", 5) == 0 || strcmp(kind, "header") == 0; }
 /* The same with ids: all new ones, or every message twice. */
 static bool has_ids(const char *kind) { return strncmp(kind, "dedup", 5) == 0; }
-static bool acknowledges(const char *kind) { return strcmp(kind, "ack") == 0 || has_header(kind) || has_ids(kind); }
+static bool acknowledges(const char *kind) { return strcmp(kind, "ack") == 0 || strcmp(kind, "retry") == 0 || has_header(kind) || has_ids(kind); }
 
 static void declare(struct fixture *f, struct session *session, const char *kind)
 {
@@ -109,6 +109,8 @@ static void declare(struct fixture *f, struct session *session, const char *kind
         amqp_table_put_int(&writer, "x-max-priority", 10);
     if (has_ids(kind))
         amqp_table_put_int(&writer, "x-dedup-window", 600000);
+    if (strcmp(kind, "retry") == 0)
+        amqp_table_put_text(&writer, "x-retry-backoff", bytes_of_text("1s,5s,1m"));
     if (strncmp(kind, "group", 5) == 0)
         amqp_table_put_text(&writer, "x-group-key", bytes_of_text("tenant"));
     if (strcmp(kind, "group-fair") == 0)
@@ -158,7 +160,7 @@ int main(int argc, char **argv)
     static uint8_t batch[ROOM];
     struct fixture f;
     if (argc != 3) {
-        fprintf(stderr, "usage: hot_path MESSAGES plain|persistent|ack|ttl|priority|header|group|group-fair|dedup|dedup-again\n");
+        fprintf(stderr, "usage: hot_path MESSAGES plain|persistent|ack|ttl|priority|header|group|group-fair|dedup|dedup-again|retry\n");
         return 2;
     }
     open_broker(&f);

@@ -225,17 +225,84 @@ def test_it_survives_a_kill(own_broker, connect_to, name, kind):
 
 def test_it_survives_an_orderly_end(own_broker, connect_to, name):
     broker, queue = own_broker(), name("q")
-    channel = connect_to(broker).channel()
-    declare(channel, queue, x_retry_backoff=["6s"])
+    connection = connect_to(broker)
+    channel = connection.channel()
+    declare(channel, queue, x_retry_backoff=["3s"])
     for i in range(300):
         channel.basic_publish("", queue, b"%d" % i, LASTING)
     before = time.time()
     for i in range(300):
         channel.basic_nack(get(channel, queue)[0].delivery_tag, requeue=True)
-    channel.queue_declare(queue, passive=True)
+    connection.close()   # otherwise the broker waits for it to say goodbye
     broker.restart()
     channel = connect_to(broker).channel()
     assert columns(broker, queue, "messages", "messages_retrying") == (300, 300)
     for i in range(300):
         method, headers, body, at = get(channel, queue)
-        assert body == b"%d" % i and headers["x-delivery-count"] == 1 and at - before >= 6
+        assert body == b"%d" % i and headers["x-delivery-count"] == 1 and at - before >= 3
+
+
+def test_what_waits_holds_up_its_group_alone(channel, name):
+    queue = name("q")
+    declare(channel, queue, durable=False, x_retry_backoff=[300], x_group_key="k")
+    for body, key in ((b"a1", "a"), (b"a2", "a"), (b"b1", "b")):
+        channel.basic_publish("", queue, body, pika.BasicProperties(headers={"k": key}))
+    method, _, body, _ = get(channel, queue)
+    channel.basic_reject(method.delivery_tag, requeue=True)
+    before = time.time()
+    assert (body, get(channel, queue)[2]) == (b"a1", b"b1")
+    method, headers, body, at = get(channel, queue)
+    assert (body, headers["x-delivery-count"]) == (b"a1", 1) and at - before >= 0.3
+    assert channel.basic_get(queue)[0] is None
+    channel.basic_ack(method.delivery_tag)
+    assert get(channel, queue)[2] == b"a2"
+
+
+def test_it_comes_back_to_whom_it_is_for(connection, channel, name):
+    queue, came = name("q"), []
+    declare(channel, queue, durable=False, x_retry_backoff=[200])
+    for body, region in ((b"eu", "eu"), (b"uk", "uk"), (b"eu", "eu")):
+        channel.basic_publish("", queue, body, pika.BasicProperties(headers={"region": region}))
+
+    def take(channel, method, properties, body):
+        came.append((time.time(), body, method.redelivered))
+        if len(came) == 1:
+            channel.basic_reject(method.delivery_tag, requeue=True)
+        else:
+            channel.basic_ack(method.delivery_tag)
+
+    channel.basic_consume(queue, take, arguments={"x-filter": "region = 'eu'"})
+    end = time.time() + 5
+    while len(came) < 3 and time.time() < end:
+        connection.process_data_events(0.05)
+    assert [(body, again) for _, body, again in came] == [(b"eu", False), (b"eu", False), (b"eu", True)]
+    assert came[2][0] - came[0][0] >= 0.2
+
+
+@pytest.mark.parametrize("x_filter", [None, "region = 'eu'"])
+@pytest.mark.parametrize("groups", [False, True])
+def test_what_waited_on_disk_waits_on(own_broker, connect_to, name, groups, x_filter):
+    if groups and x_filter:
+        pytest.skip("groups take no filters")
+    broker, queue, came = own_broker(), name("q"), []
+    connection = connect_to(broker)
+    channel = connection.channel()
+    declare(channel, queue, x_retry_backoff=["3s"], **({"x_group_key": "region"} if groups else {}))
+    for i in range(600):
+        channel.basic_publish("", queue, b"%d" % i, pika.BasicProperties(headers={"region": "eu"}, delivery_mode=2))
+    channel.basic_qos(prefetch_count=0)
+    tags = [get(channel, queue)[0].delivery_tag for _ in range(600 if not groups else 1)]
+    before = time.time()
+    channel.basic_nack(tags[-1], multiple=True, requeue=True)
+    connection.close()
+    broker.restart()
+    connection = connect_to(broker)
+    channel = connection.channel()
+    assert columns(broker, queue, "messages", "messages_retrying") == (600, len(tags))
+    channel.basic_consume(queue, lambda channel, method, properties, body: (came.append((time.time(), int(body))), channel.basic_ack(method.delivery_tag)),
+                          arguments={"x-filter": x_filter} if x_filter else None)
+    end = time.time() + 15
+    while len(came) < 600 and time.time() < end:
+        connection.process_data_events(0.05)
+    assert [body for _, body in came] == list(range(600))
+    assert came[0][0] - before >= 3
