@@ -51,6 +51,14 @@ void publishing_seal(struct worker *worker)
         seal(worker, shard, stage_of(worker, shard, true));
 }
 
+bool worker_is_sealed(const struct worker *worker)
+{
+    for (unsigned shard = 0; shard < worker->broker->shards; shard++)
+        if (worker->stages[shard * 2 + true].count)
+            return false;
+    return true;
+}
+
 /* Where a record of `size` bytes for that shard may be laid out; NULL: out of memory. */
 static uint8_t *room_for(struct worker *worker, unsigned shard, bool durable, uint64_t size)
 {

@@ -9,6 +9,7 @@
 static bool post(struct worker_port *port, unsigned to, struct batch *batch)
 {
     struct test_port *from = (struct test_port *)port;
+    CHECK(worker_is_sealed(from->test->workers[from->from]));
     worker_receive(from->test->workers[to], batch);
     from->test->posted = true;
     return true;

@@ -559,8 +559,8 @@ static enum gw_err put_vhost(struct topology *topology, const struct topology_ch
     struct vhost *vhost = topology_vhost(topology, change->name);
     if (vhost)
         return vhost->id == change->vhost ? describe_vhost(vhost, change) : GW_ERR_INVALID;
-    if (topology_vhost_by_id(topology, change->vhost))
-        return GW_ERR_INVALID;
+    if (change->vhost == UINT32_MAX || topology_vhost_by_id(topology, change->vhost))
+        return GW_ERR_INVALID;   /* no id comes after the last one */
     vhost = calloc(1, sizeof(*vhost));
     if (!vhost)
         return GW_ERR_NOMEM;
@@ -591,6 +591,8 @@ static enum gw_err put_vhost(struct topology *topology, const struct topology_ch
 /* With all that is in it. Says of an id that it was used, even when there is no such vhost any more. */
 static enum gw_err delete_vhost(struct topology *topology, const struct topology_change *change)
 {
+    if (change->vhost == UINT32_MAX)
+        return GW_ERR_INVALID;
     struct vhost *vhost = map_remove(&topology->vhosts_by_id, change->vhost);
     if (change->vhost >= topology->next_vhost)
         topology->next_vhost = change->vhost + 1;

@@ -586,6 +586,7 @@ bool worker_turn(struct worker *worker, uint64_t now_us)
     for (unsigned i = 0; i < worker->broker->shards; i++)
         if (worker->shards[i] && timers_next(&worker->shards[i]->timers) <= now_us)
             shard_timers(worker->shards[i]);
+    watch_turn(worker);   /* publishers that it lets go on publish at once */
     for (unsigned round = 0; round < TURN_ROUNDS; round++) {
         publishing_seal(worker);
         execute_all(worker, &worker->inbox);
@@ -603,11 +604,10 @@ bool worker_turn(struct worker *worker, uint64_t now_us)
         if (!has_local_work(worker))
             break;
     }
-    publishing_seal(worker);
+    publishing_seal(worker);    /* nothing is published after this in the turn: every publish leaves together with its slice */
     for (unsigned i = 0; i < worker->broker->shards; i++)
         if (worker->shards[i])
             shard_turn_end(worker->shards[i]);
-    watch_turn(worker);
     bool posted = post_all(worker);
     return has_local_work(worker) || has_awakened(worker) || !posted;
 }

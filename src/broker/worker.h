@@ -38,6 +38,9 @@ void worker_receive(struct worker *worker, struct batch *batch);
  * (after looking for input). */
 bool worker_turn(struct worker *worker, uint64_t now_us);
 
+/* True: every durable publish that was made has its slice behind it, as it must have whenever a batch is posted. */
+bool worker_is_sealed(const struct worker *worker);
+
 /* What time of day it is: `wall_us` microseconds since 1970 at the monotonic `now_us`. Without it the two are the same. Call it before a turn as often as the
  * system's clock may be set. */
 void worker_set_clock(struct worker *worker, uint64_t wall_us, uint64_t now_us);

@@ -42,6 +42,8 @@ static bool post(struct worker_port *port, unsigned to, struct batch *batch)
     }
     if (box->count == SIM_MAILBOX_ROOM || (!broker->calm && random_chance(broker->random, broker->plan->post_refused, 256)))
         return false;
+    if (!worker_is_sealed(from->worker))
+        trace_fail(broker->trace, "a publish goes with its slice", "worker %u posts publishes whose slice stays behind", from->index);
     box->batches[(box->first + box->count++) % SIM_MAILBOX_ROOM] = batch;
     trace_event(broker->trace, TRACE_POST, from->index, to, 0, 0);
     return true;
