@@ -233,6 +233,48 @@ def test_a_quorum_queue_counts_what_comes_back(connection, channel, name):
     channel.queue_delete(queue)
 
 
+def test_what_waits_for_its_time_holds_up_its_key_alone(connection, grouped):
+    queue = grouped([("a", b"a1"), ("a", b"a2"), ("b", b"b1")], retry_backoff="500ms")
+    one, two = Reader(connection, queue), Reader(connection, queue)
+    assert (one.wait(), two.wait()) == ([b"a1"], [b"b1"])
+    begin = time.time()
+    one.reject()
+    two.ack()
+    assert one.quiet() + two.quiet() == []
+    while not one.got and not two.got:
+        connection.process_data_events(0.01)
+    assert 0.5 <= time.time() - begin < 3
+    assert one.quiet() + two.quiet() == [b"a1"]
+    (one if one.got else two).ack()
+    assert one.quiet() + two.quiet() == [b"a2"]
+
+
+def test_it_does_so_over_a_kill(own_broker, connect_to, name):
+    broker, queue = own_broker(), name("q")
+    channel = connect_to(broker).channel()
+    channel.queue_declare(queue, durable=True, arguments={"x-group-key": "customer", "x-retry-backoff": "3s"})
+    channel.confirm_delivery()
+    for key, body in [("a", b"a1"), ("a", b"a2"), ("b", b"b1")]:
+        channel.basic_publish("", queue, body, of(key))
+    channel.basic_reject(channel.basic_get(queue)[0].delivery_tag)
+    begin = time.time()
+    channel.basic_publish("", queue, b"a3", of("a"))   # by when this is confirmed the log has the rejection
+    broker.kill()
+    broker.start()
+    channel = connect_to(broker).channel()
+    assert channel.basic_get(queue, auto_ack=True)[2] == b"b1"
+    assert channel.basic_get(queue)[0] is None
+    bodies = []
+    while len(bodies) < 3:
+        method, _, body = channel.basic_get(queue)
+        if method:
+            assert time.time() - begin >= 3
+            bodies.append(body)
+            channel.basic_ack(method.delivery_tag)
+        time.sleep(0.02)
+    assert bodies == [b"a1", b"a2", b"a3"]
+
+
 def test_one_active_consumer_keeps_keys_in_order_when_it_goes(connection, grouped):
     queue = grouped([("a", b"a1"), ("a", b"a2"), ("b", b"b1")], single_active_consumer=True)
     one, two = Reader(connection, queue), Reader(connection, queue, prefetch=5)
