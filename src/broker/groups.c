@@ -12,6 +12,7 @@
 #define LOOK_STEP 32u
 #define LOADS_AHEAD 8u         /* blocks */
 #define GIVEN_UP_MAX 4096u
+#define NO_MEMORY_US 10000u    /* after which it is tried again */
 #define FAR_AHEAD 1024u        /* messages */
 #define MEMORY_KEPT (1u << 20) /* bytes, of a queue that is empty */
 
@@ -145,7 +146,7 @@ static enum look look_at_block(struct groups *groups, const struct block *block,
             return LOOK_FULL;
         --*most;
         if (!take_note(groups, block, i, groups->looked_below)) {
-            shard_timer(groups->shard, groups->queue, groups->shard->worker->now_us + 10000);
+            shard_timer(groups->shard, groups->queue, groups->shard->worker->now_us + NO_MEMORY_US);
             return LOOK_WAIT;
         }
     }
@@ -329,7 +330,7 @@ static struct consumer *one_with_keys(const struct queue *queue)
         if (consumer->keys.root && (!found || consumer->priority > found->priority))
             found = consumer;
         consumer = consumer->next;
-    } while (consumer != queue->active);
+    } while (consumer != queue->active && (!found || queue->has_priorities));
     return found;
 }
 
@@ -350,7 +351,6 @@ static bool give(struct groups *groups, struct consumer *consumer, const struct 
 void groups_serve(struct shard *shard, struct queue *queue)
 {
     struct groups *groups = queue->groups;
-    (void)shard;
     if (!queue->lane.ready && !queue->lane.unacked && group_index_memory(groups->index) > MEMORY_KEPT)
         groups_forget(queue);
     if (!queue->active || !queue->lane.ready || !prepare(groups))
@@ -366,8 +366,12 @@ void groups_serve(struct shard *shard, struct queue *queue)
             if (consumer && answer == GROUP_NONE)
                 continue;
         }
-        if (answer != GROUP_FOUND || !give(groups, consumer, &pick))
+        if (answer != GROUP_FOUND)
             return;
+        if (!give(groups, consumer, &pick)) {
+            shard_timer(shard, queue, shard->worker->now_us + NO_MEMORY_US);
+            return;
+        }
     }
 }
 
