@@ -2,6 +2,7 @@
 #include "broker/control.h"
 
 #include "broker/dedup.h"
+#include "broker/groups.h"
 #include "broker/retry.h"
 #include "broker/table_json.h"
 
@@ -42,6 +43,8 @@ QUEUE_FIELD(type, writer_string(writer, bytes_of_text(queue_type_name(settings_q
 QUEUE_FIELD(messages_deduplicated, writer_integer(writer, row->queue->dedup ? (int64_t)row->queue->dedup->dropped : 0))
 QUEUE_FIELD(dedup_ids, writer_integer(writer, row->queue->dedup ? (int64_t)id_window_count(&row->queue->dedup->ids) : 0))
 QUEUE_FIELD(dedup_forgotten, writer_integer(writer, row->queue->dedup ? (int64_t)row->queue->dedup->forgotten : 0))
+QUEUE_FIELD(group_keys, writer_integer(writer, groups_keys(row->queue)))
+QUEUE_FIELD(group_keys_held, writer_integer(writer, groups_held_keys(row->queue)))
 QUEUE_FIELD(none, writer_string(writer, bytes_of_text("")))
 QUEUE_FIELD(zero, writer_integer(writer, 0))
 
@@ -115,7 +118,8 @@ static const struct control_field queue_fields[] = {
     {"message_bytes_ready", queue_message_bytes}, {"consumers", queue_consumers}, {"consumer_capacity", queue_consumer_capacity},
     {"consumer_utilisation", queue_consumer_capacity}, {"pid", queue_pid}, {"owner_pid", queue_owner}, {"policy", queue_policy},
     {"operator_policy", queue_operator_policy}, {"effective_policy_definition", queue_effective_policy}, {"messages_deduplicated", queue_messages_deduplicated},
-    {"dedup_ids", queue_dedup_ids}, {"dedup_forgotten", queue_dedup_forgotten}, {"nothing", queue_none}, {"zero", queue_zero},
+    {"dedup_ids", queue_dedup_ids}, {"dedup_forgotten", queue_dedup_forgotten}, {"group_keys", queue_group_keys},
+    {"group_keys_held", queue_group_keys_held}, {"nothing", queue_none}, {"zero", queue_zero},
 };
 #define QUEUE_FIELD_COUNT (sizeof(queue_fields) / sizeof(queue_fields[0]))
 

@@ -7,6 +7,8 @@
 
 #define FIRST_CAPACITY 64u
 #define KEYLESS 1u           /* the group of the messages without a key */
+#define MEMORY_KEPT (1u << 20)
+#define SPARSE 8u            /* so many times as much memory as is used */
 #define LOOK_MAX 32u         /* places that a late message looks for its own at most */
 
 struct node {
@@ -32,6 +34,7 @@ struct group_index {
     uint32_t node_count, node_capacity, node_free;
     uint32_t group_count, group_capacity, group_free;
     uint32_t ready;
+    uint32_t held_keys;      /* that have something in flight */
     uint32_t root;           /* of the heap of what is free */
     uint64_t turn;
     struct map keys;         /* hash → group */
@@ -372,6 +375,7 @@ bool group_index_add_held(struct group_index *index, uint64_t seq, const uint64_
     /* It sticks to one holder alone, and not at all when an earlier message of it is back. */
     bool sticks = !group->first && (!group->in_flight || group->holder == holder);
     take_out(index, at);
+    index->held_keys += !group->in_flight;
     group->in_flight++;
     group->holder = sticks ? holder : 0;
     settle_in(index, at);
@@ -420,6 +424,7 @@ void group_index_gave(struct group_index *index, uint32_t at, uint32_t holder, b
     if (!held) {
         node_free(index, node);
     } else if (at != KEYLESS) {
+        index->held_keys += !group->in_flight;
         group->in_flight++;
         group->holder = holder;
     }
@@ -446,8 +451,10 @@ static void landed(struct group_index *index, uint32_t at)
     if (--group->in_flight && !group->back)
         return;
     take_out(index, at);
-    if (!group->in_flight)
+    if (!group->in_flight) {
         group->holder = 0;
+        index->held_keys--;
+    }
     settle_in(index, at);
 }
 
@@ -500,9 +507,16 @@ void group_index_leave(struct group_index *index, struct group_holder *holder)
 bool group_index_has_free(const struct group_index *index) { return index->root || (index->group_count && index->groups[KEYLESS].back); }
 uint32_t group_index_ready(const struct group_index *index) { return index->ready; }
 uint32_t group_index_keys(const struct group_index *index) { return index->keys.count; }
+uint32_t group_index_held_keys(const struct group_index *index) { return index->held_keys; }
 
 uint64_t group_index_memory(const struct group_index *index)
 {
     return sizeof(*index) + index->node_capacity * sizeof(*index->nodes) + index->group_capacity * sizeof(*index->groups) +
            ((uint64_t)index->keys.capacity + index->held.capacity) * sizeof(struct map_slot);
+}
+
+bool group_index_is_sparse(const struct group_index *index)
+{
+    uint64_t used = (uint64_t)index->ready + index->held.count + index->keys.count, room = (uint64_t)index->node_capacity + index->group_capacity;
+    return used * SPARSE < room && group_index_memory(index) > MEMORY_KEPT;
 }

@@ -61,11 +61,14 @@ bool group_index_kept(struct group_index *index, uint64_t seq);
 /* The holder goes; what it holds is settled or comes back later. */
 void group_index_leave(struct group_index *index, struct group_holder *holder);
 
-/* Is anything free? How many ready messages are known, how many keys? */
+/* Is anything free? How many ready messages are known, how many keys, how many of those are in flight? */
 bool group_index_has_free(const struct group_index *index);
 uint32_t group_index_ready(const struct group_index *index);
 uint32_t group_index_keys(const struct group_index *index);
+uint32_t group_index_held_keys(const struct group_index *index);
 /* Bytes that it occupies. */
 uint64_t group_index_memory(const struct group_index *index);
+/* Most of them are of no use any more: it is worth while to clear it and to begin anew. */
+bool group_index_is_sparse(const struct group_index *index);
 
 #endif

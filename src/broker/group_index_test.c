@@ -183,6 +183,10 @@ static void play_on(uint64_t seed, unsigned fail_at)
         for (unsigned seq = 1; seq < play.next; seq++)
             ready += play.messages[seq].state == READY;
         assert_int_equal(group_index_ready(play.index), ready);
+        unsigned held = 0;
+        for (unsigned key = 1; key < KEYS; key++)
+            held += in_flight(&play, key) > 0;
+        assert_int_equal(group_index_held_keys(play.index), held);
     }
     until_failure = 0;
     group_index_free(play.index);
@@ -264,9 +268,12 @@ static void test_a_million_keys_have_room(void **state)
     print_message("%.1f MiB\n", (double)group_index_memory(index) / 1048576);
     assert_true(group_index_memory(index) < 200u << 20);
     assert_int_equal(group_index_keys(index), 1000000);
+    assert_false(group_index_is_sparse(index));
     for (uint64_t seq = 1; seq <= 1000000; seq++)
         assert_int_equal(take_one(index), seq);
+    assert_true(group_index_is_sparse(index));
     group_index_clear(index);
+    assert_false(group_index_is_sparse(index));
     assert_true(group_index_memory(index) < 1024);
     group_index_free(index);
 }

@@ -14,7 +14,6 @@
 #define GIVEN_UP_MAX 4096u
 #define NO_MEMORY_US 10000u    /* after which it is tried again */
 #define FAR_AHEAD 1024u        /* messages */
-#define MEMORY_KEPT (1u << 20) /* bytes, of a queue that is empty */
 
 struct groups {
     struct shard *shard;
@@ -216,11 +215,6 @@ static bool prepare(struct groups *groups)
 
 /* ---- whose turn it is ------------------------------------------------------------------------------------------------ */
 
-static bool is_over(const struct shard *shard, const struct queue *queue, uint64_t seq, const struct entry *entry)
-{
-    return seq < queue->lane.seen_below && expiry_is_due(shard, queue, entry) && !bug_enabled(BUG_EXPIRED_DELIVERED);
-}
-
 static bool is_ready(const struct block_slot *slot, uint64_t seq)
 {
     return slot && (slot->block ? bit_get(slot->block->ready, seq % BLOCK_SIZE) : slot->live > 0);
@@ -264,7 +258,7 @@ static enum group_answer pick_for(struct groups *groups, const struct group_hold
             load_from(groups, pick->seq / BLOCK_SIZE);
             return GROUP_WAIT;
         }
-        if (is_over(shard, queue, pick->seq, pick->entry)) {
+        if (expiry_forbids(shard, queue, lane, pick->seq, pick->entry)) {
             if (given_up++ == GIVEN_UP_MAX)
                 shard_timer(shard, queue, shard->worker->now_us);
             if (given_up > GIVEN_UP_MAX || !rules_may_discard(shard, queue))
@@ -351,8 +345,8 @@ static bool give(struct groups *groups, struct consumer *consumer, const struct 
 void groups_serve(struct shard *shard, struct queue *queue)
 {
     struct groups *groups = queue->groups;
-    if (!queue->lane.ready && !queue->lane.unacked && group_index_memory(groups->index) > MEMORY_KEPT)
-        groups_forget(queue);
+    if (group_index_is_sparse(groups->index))
+        groups_forget(queue);   /* what is left is soon found again */
     if (!queue->active || !queue->lane.ready || !prepare(groups))
         return;
     while (queue->active && queue->lane.ready) {
@@ -407,3 +401,6 @@ void groups_consumer_gone(struct queue *queue, struct consumer *consumer)
 {
     group_index_leave(queue->groups->index, &consumer->keys);
 }
+
+uint32_t groups_keys(const struct queue *queue) { return queue->groups ? group_index_keys(queue->groups->index) : 0; }
+uint32_t groups_held_keys(const struct queue *queue) { return queue->groups ? group_index_held_keys(queue->groups->index) : 0; }

@@ -45,4 +45,8 @@ void groups_given_up(struct queue *queue, uint64_t seq);
 void groups_forget(struct queue *queue);
 void groups_consumer_gone(struct queue *queue, struct consumer *consumer);
 
+/* Keys that are known, of messages that are ready or in flight; those of them that have something in flight. */
+uint32_t groups_keys(const struct queue *queue);
+uint32_t groups_held_keys(const struct queue *queue);
+
 #endif

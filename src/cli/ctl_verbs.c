@@ -11,7 +11,8 @@ static const struct ctl_column queue_columns[] = {
     {"message_bytes_ram", "message_bytes", false}, {"message_bytes_persistent", "message_bytes", false}, {"head_message_timestamp", "nothing", false}, {"disk_reads", "zero", false},
     {"disk_writes", "zero", false}, {"consumers", NULL, false}, {"consumer_utilisation", NULL, false}, {"consumer_capacity", NULL, false}, {"memory", "zero", false}, {"slave_pids", "nothing", false},
     {"synchronised_slave_pids", "nothing", false}, {"state", NULL, false}, {"type", NULL, false},
-    {"messages_deduplicated", NULL, false}, {"dedup_ids", NULL, false}, {"dedup_forgotten", NULL, false}, {"leader", "nothing", false}, {"members", "nothing", false}, {"online", "nothing", false},
+    {"messages_deduplicated", NULL, false}, {"dedup_ids", NULL, false}, {"dedup_forgotten", NULL, false}, {"group_keys", NULL, false}, {"group_keys_held", NULL, false},
+    {"leader", "nothing", false}, {"members", "nothing", false}, {"online", "nothing", false},
     {"vhost", NULL, false}, {NULL, NULL, false},
 };
 

@@ -301,6 +301,16 @@ def test_a_policy_makes_groups_of_what_is_there(broker, connection, channel, nam
     assert one.got[0][1] == b"a1"
 
 
+def test_the_list_of_queues_tells_of_keys(broker, connection, grouped):
+    queue = grouped([("a", b"a1"), ("a", b"a2"), ("b", b"b1"), ("c", b"c1"), (None, b"none")])
+    reader = Reader(connection, queue, prefetch=2)
+    assert reader.wait(2) == [b"a1", b"a2"]
+    reader.ack()
+    assert reader.wait(2) == [b"a2", b"b1"]
+    rows = [line.split("\t") for line in broker.control("list_queues", "name", "group_keys", "group_keys_held").splitlines()]
+    assert [queue, "3", "2"] in rows
+
+
 def test_filters_and_groups_exclude_each_other(broker, connection, channel, name, expect_close, eventually):
     queue, cancelled = name("q"), []
     channel.queue_declare(queue, exclusive=True)
