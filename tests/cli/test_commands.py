@@ -193,3 +193,22 @@ def test_unreachable_or_refused(broker, bare, uri, words):
     assert result.code == 1
     assert all(word in result.err for word in words), result.err
     assert result.err.count("\n") == 1
+
+
+def test_transactions(godwit, queue):
+    godwit("publish", queue, "plain")
+    assert godwit("get", queue).code == 0
+    for i in "12":
+        assert godwit("publish", "-e", "", "-k", queue, "-H", f"x-transaction={queue} {i}", i).code == 0
+    listed = {row["id"]: row for row in json.loads(godwit("transactions", "list", "--json").out)}
+    assert {listed[f"{queue} {i}"]["state"] for i in "12"} == {"open"} and listed[f"{queue} 1"]["messages"] == 1
+    table = godwit("transactions", "list").out.decode()
+    assert table.split()[:3] == ["ID", "STATE", "MESSAGES"] and f"{queue} 1" in table
+    assert godwit("transactions", "commit", f"{queue} 1", f"{queue} 1").out.decode() == f"{queue} 1: committed\n" * 2
+    assert godwit("transactions", "rollback", f"{queue} 2").code == 0
+    refused = godwit("transactions", "commit", f"{queue} 2")
+    assert refused.code == 1 and "is not known, or was decided otherwise" in refused.err
+    assert godwit("consume", queue, "--count", "1").out == b"1\n"
+    assert godwit("get", queue).code == 4
+    for wrong in ((), ("lsit",), ("commit",), ("list", "x")):
+        assert godwit("transactions", *wrong).code == 2
