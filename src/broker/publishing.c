@@ -301,14 +301,19 @@ static __attribute__((noinline)) enum publish_result begin_half(const struct cli
     return lay_out(worker, publish, &route, now_ms(worker));
 }
 
-/* Has the message to do with transactions? */
-static __attribute__((noinline)) enum half_kind half_of(const struct publish *publish, const struct route *found, struct half_said *said)
+/* Lays it out if it has to do with transactions; -1: it has not. */
+static __attribute__((noinline)) int try_half(const struct client *client, struct publish *publish, const struct route *found)
 {
+    struct half_said said;
     char why[256];
     if (!found->decides && !half_is_asked(publish->properties))
-        return HALF_NONE;
+        return -1;
     const struct half_asked asked = {publish->exchange, publish->routing_key, publish->properties, publish->body_size};
-    return half_judge(&asked, said, why, sizeof(why));
+    if (half_judge(&asked, &said, why, sizeof(why)) == HALF_BAD)
+        return PUBLISH_BAD_TRANSACTION;
+    if (!found->count && !found->decides && publish->mandatory)
+        return -1;   /* it is returned like any other */
+    return (int)begin_half(client, publish, &said);
 }
 
 /* Lays the message out for the queues that were found, or for the vhost's half messages. */
@@ -320,12 +325,9 @@ static inline enum publish_result begin(const struct client *client, struct publ
     publish->place.marks = 0;
     bool asks = asks_by_itself(publish);
     if (UNLIKELY(found->asks || asks)) {
-        struct half_said said;
-        enum half_kind kind = half_of(publish, found, &said);
-        if (kind == HALF_BAD)
-            return PUBLISH_BAD_TRANSACTION;
-        if (kind != HALF_NONE && (found->count || found->decides || !publish->mandatory))
-            return begin_half(client, publish, &said);
+        int half = try_half(client, publish, found);
+        if (half >= 0)
+            return (enum publish_result)half;
         publish->persistent |= found->keeps;
         arrived_ms = asks ? look_inside(worker, publish, found) : 0;
         if (arrived_ms == UINT64_MAX)
