@@ -285,7 +285,8 @@ void client_release(struct client *client, struct chunk *chunk);
 
 enum settle_kind {
     SETTLE_ACK, SETTLE_REQUEUE, SETTLE_DISCARD /* reject without requeue */, SETTLE_UNDELIVERED /* requeue, never reached the peer */,
-    SETTLE_TIMED_OUT, SETTLE_LOST, SETTLE_CLOSED,   /* like SETTLE_REQUEUE: it was late, its connection was lost, its channel or connection was closed */
+    SETTLE_TIMED_OUT, SETTLE_LOST, SETTLE_CLOSED,   /* like SETTLE_REQUEUE: it was late, its connection was lost, its channel or connection was closed … */
+    SETTLE_FORCED,                                  /* … because the broker ends, or somebody told it to close the connection: where messages wait, that is no reason */
 };
 
 /* Settles `count` messages first_seq, first_seq + 1, … of `queue`, each of which this client holds unacknowledged. Unknown ones are

@@ -187,6 +187,10 @@ static void every_reason_is_told_and_what_nobody_saw_is_none(void **state)
         event = get(play);
         assert_past(event, i + 1, ways[i].reason);
     }
+    settle(play, event, SETTLE_FORCED);
+    assert_counts(play, 1, 0, 0);
+    event = get(play);
+    assert_past(event, 4, RETRY_CLOSED);
     settle(play, event, SETTLE_UNDELIVERED);
     assert_counts(play, 1, 0, 0);
     assert_past(get(play), 4, RETRY_CLOSED);

@@ -79,7 +79,7 @@ enum return_verdict returns_count(struct shard *shard, struct queue *queue, stru
 {
     const struct queue_settings *settings = queue->settings;
     bool retries = queue_retries(queue), waits = false;
-    if (!settings || (settings->type != QUEUE_QUORUM && !retries))
+    if (!settings || (settings->type != QUEUE_QUORUM && !retries) || (retries && kind == SETTLE_FORCED))
         return RETURN_READY;
     struct returned *returned = returned_of(queue, seq);
     if (!returned)

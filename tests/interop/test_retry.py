@@ -242,6 +242,17 @@ def test_it_survives_an_orderly_end(own_broker, connect_to, name):
         assert body == b"%d" % i and headers["x-delivery-count"] == 1 and at - before >= 3
 
 
+def test_an_orderly_end_is_nobodys_fault(own_broker, connect_to, name):
+    broker, queue = own_broker(), name("q")
+    channel = connect_to(broker).channel()
+    declare(channel, queue, x_retry_backoff=["1h"])
+    channel.basic_publish("", queue, b"work", LASTING)
+    get(channel, queue)
+    broker.restart()
+    method, headers, _, _ = get(connect_to(broker).channel(), queue)
+    assert method.redelivered and "x-delivery-count" not in headers
+
+
 def test_what_waits_holds_up_its_group_alone(channel, name):
     queue = name("q")
     declare(channel, queue, durable=False, x_retry_backoff=[300], x_group_key="k")

@@ -109,7 +109,7 @@ void channel_release(struct channel *channel)
     publish_abort(channel);
     tx_abort(channel);
     consume_release(channel);
-    settle_release(channel, channel->is_late ? SETTLE_TIMED_OUT : SETTLE_CLOSED);
+    settle_release(channel, channel->is_late ? SETTLE_TIMED_OUT : channel->session->is_forced ? SETTLE_FORCED : SETTLE_CLOSED);
 }
 
 void channel_released(struct channel *channel)

@@ -66,6 +66,7 @@ static void close_connection(struct session *session, uint16_t code, uint32_t id
         [AMQP_CONNECTION_CLOSE_REPLY_CODE] = amqp_number(code), [AMQP_CONNECTION_CLOSE_REPLY_TEXT] = amqp_bytes(text),
         [AMQP_CONNECTION_CLOSE_CLASS_ID] = amqp_number(id >> 16), [AMQP_CONNECTION_CLOSE_METHOD_ID] = amqp_number(id & 0xFFFF)};
     session->phase = PHASE_CLOSED;
+    session->is_forced = code == AMQP_CONNECTION_FORCED;
     session->closing_us = session->now_us + (session->deaf ? CLOSE_DEAF_TIMEOUT_US : CLOSE_TIMEOUT_US);
     session_release(session);
     request_delete_exclusive(session);

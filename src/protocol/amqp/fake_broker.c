@@ -184,7 +184,7 @@ void client_release(struct client *client, struct chunk *chunk)
 
 void client_settle(struct client *client, uint64_t queue, enum settle_kind kind, uint64_t first_seq, uint64_t count, struct transaction *transaction)
 {
-    static const char *const names[] = {"ack", "requeue", "discard", "undelivered", "timed-out", "lost", "closed"};
+    static const char *const names[] = {"ack", "requeue", "discard", "undelivered", "timed-out", "lost", "closed", "forced"};
     say(client->worker, "%s %llu %llu+%llu%s\n", names[kind], (unsigned long long)queue, (unsigned long long)first_seq, (unsigned long long)count,
         transaction ? " in transaction" : "");
 }

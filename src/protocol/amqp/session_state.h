@@ -115,6 +115,7 @@ struct session {
     uint8_t *pending;             /* input that could not be looked at yet: [pending_at, pending_size) */
     size_t pending_at, pending_size, pending_capacity;
     uint32_t body_left;           /* bytes of the current body frame that have not come yet … */
+    bool is_forced;               /* it is closed because the broker ends, or somebody wants that */
     bool in_body;                 /* … of which the end octet is still to come */
     bool body_wanted;             /* its bytes go to the channel's content, otherwise nowhere */
     uint16_t body_channel;
