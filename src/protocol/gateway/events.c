@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define EXCHANGE "events"
 #define STREAM_BYTES (1 << 30)       /* as much of the past is kept */
 #define BATCH_MAX 10000u
 #define ID_SIZE 40u
@@ -31,7 +30,7 @@ static void stream_declared(struct task *task, const struct reply *reply)
         task_refuse(task, reply->code, reply->text);
         return;
     }
-    member_ask(task, &(struct request){.kind = REQUEST_QUEUE_BIND, .flags = REQUEST_TRUSTED, .name = bytes_of_text(EXCHANGE), .source = bytes_of_text(EXCHANGE),
+    member_ask(task, &(struct request){.kind = REQUEST_QUEUE_BIND, .flags = REQUEST_TRUSTED, .name = bytes_of_text(EVENTS_NAME), .source = bytes_of_text(EVENTS_NAME),
                                        .routing_key = bytes_of_text("#")}, bound);
 }
 
@@ -48,13 +47,14 @@ static void exchange_declared(struct task *task, const struct reply *reply)
     amqp_table_put_text(&writer, "x-queue-type", bytes_of_text("stream"));
     amqp_table_put_long(&writer, "x-max-length-bytes", STREAM_BYTES);
     CHECK(amqp_table_finish(&writer, &arguments));
-    member_ask(task, &(struct request){.kind = REQUEST_QUEUE_DECLARE, .flags = REQUEST_DURABLE | REQUEST_TRUSTED, .name = bytes_of_text(EXCHANGE),
+    member_ask(task, &(struct request){.kind = REQUEST_QUEUE_DECLARE, .flags = REQUEST_DURABLE | REQUEST_TRUSTED, .name = bytes_of_text(EVENTS_NAME),
                                        .arguments = arguments}, stream_declared);
 }
 
-static void declare(struct task *task)
+void events_declare(struct task *task)
 {
-    member_ask(task, &(struct request){.kind = REQUEST_EXCHANGE_DECLARE, .flags = REQUEST_DURABLE | REQUEST_TRUSTED, .name = bytes_of_text(EXCHANGE),
+    task->declared = true;
+    member_ask(task, &(struct request){.kind = REQUEST_EXCHANGE_DECLARE, .flags = REQUEST_DURABLE | REQUEST_TRUSTED, .name = bytes_of_text(EVENTS_NAME),
                                        .type = bytes_of_text("topic")}, exchange_declared);
 }
 
@@ -75,11 +75,10 @@ static bool publish_event(struct task *task, const struct cloud_event *event)
         task_problem(task, 503, "There is too little memory.");
         return false;
     }
-    const struct outgoing outgoing = {.exchange = bytes_of_text(EXCHANGE), .routing_key = properties.type, .properties = &properties, .body = event->data};
+    const struct outgoing outgoing = {.exchange = bytes_of_text(EVENTS_NAME), .routing_key = properties.type, .properties = &properties, .body = event->data};
     enum publish_result result = publish_message(task, &outgoing);
-    bool first = !task->count && !task->request;
-    if (result == PUBLISH_NO_EXCHANGE && first)
-        declare(task);
+    if (result == PUBLISH_NO_EXCHANGE && !task->declared)
+        events_declare(task);
     else if (result != PUBLISH_ROUTED && result != PUBLISH_UNROUTABLE)
         publish_refuse(task, result, &outgoing);
     free(room);

@@ -1,6 +1,7 @@
 #include "protocol/gateway/gateway.h"
 
 #include "broker/worker.h"
+#include "protocol/gateway/event_stream.h"
 #include "protocol/gateway/reception.h"
 #include "protocol/gateway/task.h"
 #include "protocol/gateway/work.h"
@@ -131,6 +132,7 @@ static void gone(struct http_call *call)
     struct task *task = call->context;
     if (!task)
         return;
+    listener_free(task);
     member_forget(task);
     reception_leave(task);
     body_free(task);
@@ -255,7 +257,14 @@ static void complete(struct http_call *call)
     task->resource->run(task);
 }
 
-static const struct http_service service = {.begun = begun, .body = body, .complete = complete, .gone = gone};
+static void drained(struct http_call *call)
+{
+    struct task *task = call->context;
+    if (task && task->listener)
+        listener_drained(task);
+}
+
+static const struct http_service service = {.begun = begun, .body = body, .complete = complete, .drained = drained, .gone = gone};
 
 /* ---- what everybody may ask --------------------------------------------------------------------------------------------- */
 
@@ -286,6 +295,7 @@ enum gw_err gateway_new(struct gateway_hall *hall, void *owner, const struct gat
     gateway->hall = hall;
     gateway->owner = owner;
     gateway->now_us = now_us;
+    gateway->beat_us = UINT64_MAX;
     gateway->from_loopback = addresses->from_loopback;
     gateway->peer_port = addresses->peer_port;
     gateway->local_port = addresses->local_port;
@@ -337,11 +347,30 @@ void gateway_sent(struct gateway *gateway, size_t size, uint64_t now_us)
     http_session_sent(gateway->http, size, now_us);
 }
 
-uint64_t gateway_deadline(const struct gateway *gateway) { return http_session_deadline(gateway->http); }
+uint64_t gateway_deadline(const struct gateway *gateway)
+{
+    uint64_t deadline_us = http_session_deadline(gateway->http);
+    return deadline_us < gateway->beat_us ? deadline_us : gateway->beat_us;
+}
+
+/* Does something to every listener. */
+static void each_listener(struct gateway *gateway, void (*act)(struct task *task))
+{
+    for (struct member *member = gateway->members; member; member = member->next)
+        for (struct task *task = member->tasks, *next; task; task = next) {
+            next = task->next;
+            if (task->listener)
+                act(task);
+        }
+}
 
 void gateway_tick(struct gateway *gateway, uint64_t now_us)
 {
     at(gateway, now_us);
+    if (now_us >= gateway->beat_us) {
+        gateway->beat_us = UINT64_MAX;
+        each_listener(gateway, listener_beat);
+    }
     http_session_tick(gateway->http, now_us);
 }
 
@@ -360,6 +389,7 @@ void gateway_ended(struct gateway *gateway, uint64_t now_us)
 void gateway_shutdown(struct gateway *gateway, uint64_t now_us)
 {
     at(gateway, now_us);
+    each_listener(gateway, listener_ended);
     http_session_shutdown(gateway->http, now_us);
 }
 

@@ -30,6 +30,7 @@ struct gateway_hall {
     uint64_t gathered;               /* bytes of bodies that are still coming */
     struct reception *reception;     /* what is received and not settled yet, see reception.h; NULL: nothing ever was */
     unsigned workers;                /* halls that there are; this one has its worker's index */
+    struct listeners *listeners;     /* see event_stream.h; NULL: there was none */
     bool stopping;
     uint64_t seed, next_id;          /* of the ids that events get: a number that no other hall has, and how many there were */
 };

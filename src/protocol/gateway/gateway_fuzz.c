@@ -41,7 +41,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     fake_open(&fake);
     fake.refuses = data[0] & 2;
     config.max_message_size = 10000;
-    struct gateway_hall hall = {.config = &config, .worker = &fake, .host = &host};
+    struct gateway_hall hall = {.config = &config, .worker = &fake, .host = &host, .workers = 2};
     CHECK(gateway_new(&hall, NULL, &addresses, fake.now_us, &gateway) == GW_OK);
     size_t step = data[1] ? data[1] : size, tail_size = 0;
     uint8_t *tail = malloc(size);
@@ -63,6 +63,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     take(gateway, fake.now_us + 1000000000u);
     gateway_free(gateway);
     CHECK(hall.gathered == 0);
+    hall_stop(&hall, fake.now_us);
+    hall_free(&hall);
     free(tail);
     fake_close(&fake);
     return 0;

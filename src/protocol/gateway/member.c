@@ -3,6 +3,7 @@
 #include "broker/worker.h"
 #include "protocol/amqp/table.h"
 #include "protocol/gateway/basic.h"
+#include "protocol/gateway/event_stream.h"
 #include "protocol/http/problem.h"
 
 #include <stdio.h>
@@ -20,7 +21,10 @@ static void refuse_all(struct member *member)
 {
     for (struct task *task = member->tasks, *next; task; task = next) {
         next = task->next;
-        task_refuse(task, member->refusal, bytes_of_text(member->why));
+        if (task->listener && task->state == TASK_ANSWERED)
+            listener_ended(task);
+        else
+            task_refuse(task, member->refusal, bytes_of_text(member->why));
     }
 }
 
@@ -83,6 +87,8 @@ static void on_replied(struct client *client, const struct reply *reply)
             task->replied(task, reply);
             return;
         }
+    if (reply->kind == REQUEST_CONSUME && !reply->code)
+        listener_cancel(member, reply->queue, reply->handle);
 }
 
 static void on_confirmed(struct client *client, uint16_t channel, uint64_t first, uint64_t count, bool accepted)
@@ -115,13 +121,31 @@ static void on_blocked(struct client *client, const char *reason)
 static void on_closed(struct client *client, uint16_t code, struct bytes text) { lose(woken(client), code, text); }
 static void on_turned(struct client *client) { (void)client; }
 
-/* Nothing is consumed by a member. */
-static void on_delivered(struct client *client, const struct delivery *delivery)
+static struct task *listening(struct client *client, uint32_t tag)
 {
-    client_settle(client, delivery->queue, SETTLE_UNDELIVERED, delivery->seq, 1, NULL);
+    struct task *task = woken(client)->tasks;
+    while (task && !(task->listener && task->request == tag))
+        task = task->next;
+    return task;
 }
 
-static void on_cancelled(struct client *client, uint16_t channel, uint32_t consumer) { (void)client, (void)channel, (void)consumer; }
+static void on_delivered(struct client *client, const struct delivery *delivery)
+{
+    struct task *task = listening(client, delivery->consumer);
+    if (task)
+        listener_delivered(task, delivery);
+    else
+        client_settle(client, delivery->queue, SETTLE_UNDELIVERED, delivery->seq, 1, NULL);
+}
+
+/* The stream is gone. */
+static void on_cancelled(struct client *client, uint16_t channel, uint32_t consumer)
+{
+    struct task *task = listening(client, consumer);
+    (void)channel;
+    if (task)
+        listener_ended(task);
+}
 
 static const struct client_ops ops = {
     .deliver = on_delivered, .replied = on_replied, .confirmed = on_confirmed, .cancelled = on_cancelled, .resumed = on_resumed, .blocked = on_blocked,

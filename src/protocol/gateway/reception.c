@@ -3,6 +3,7 @@
 #include "base/map.h"
 #include "broker/worker.h"
 #include "protocol/amqp/table.h"
+#include "protocol/gateway/event_stream.h"
 #include "protocol/gateway/work.h"
 
 #include <stdio.h>
@@ -135,9 +136,9 @@ static struct lease *lease_new(struct poll *poll, const struct delivery *deliver
     return lease;
 }
 
-static void give_back(struct lease *lease)
+static void give_back(struct lease *lease, enum settle_kind why)
 {
-    client_settle(&lease->holder->client, lease->queue, SETTLE_REQUEUE, lease->seq, 1, NULL);
+    client_settle(&lease->holder->client, lease->queue, why, lease->seq, 1, NULL);
     lease_free(lease);
 }
 
@@ -356,7 +357,7 @@ static void on_closed(struct client *client, uint16_t code, struct bytes text)
     for (struct lease *lease = holder->reception->leases, *next; lease; lease = next) {
         next = lease->next;
         if (lease->holder == holder)
-            give_back(lease);
+            give_back(lease, SETTLE_CLOSED);
     }
 }
 
@@ -385,7 +386,7 @@ static void holder_free(struct holder *holder)
         if (lease->holder == holder && lease->channel)
             lease_free(lease);   /* it is being settled, whoever hears of it */
         else if (lease->holder == holder)
-            give_back(lease);
+            give_back(lease, SETTLE_CLOSED);
     }
     client_detach(&holder->client);
     free(holder);
@@ -659,7 +660,7 @@ void hall_tick(struct gateway_hall *hall, uint64_t now_us)
     for (struct lease *lease = reception->leases, *next; lease; lease = next) {
         next = lease->next;
         if (!lease->channel && lease->due_us <= now_us)
-            give_back(lease);
+            give_back(lease, SETTLE_TIMED_OUT);
         else if (!lease->channel)
             due_by(reception, lease->due_us > now_us + TICK_US ? lease->due_us : now_us + TICK_US);
     }
@@ -696,6 +697,7 @@ void hall_stop(struct gateway_hall *hall, uint64_t now_us)
 
 void hall_free(struct gateway_hall *hall)
 {
+    listeners_forget(hall);
     if (!hall->reception)
         return;
     map_deinit(&hall->reception->by_nonce);

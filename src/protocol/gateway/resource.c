@@ -30,6 +30,12 @@ static const struct resource_parameter of_events[] = {
     {"id", "string", "… its id; default: a new one"},
     {"subject", "string", "… its subject; default: none"},
     VHOST, {NULL, NULL, NULL}};
+static const struct resource_parameter of_listen[] = {
+    {"type", "string", "events of these types only: patterns such as order.*, separated by commas; * is one word, # any number of them"},
+    {"filter", "string", "events for which this condition is true, such as cloudEvents_tenant = 'a'"},
+    {"last_event_id", "string", "goes on after that event; the header Last-Event-ID says the same"},
+    {"from", "string", "where to begin otherwise: first, next (default), or a time ago such as 1h"},
+    VHOST, {NULL, NULL, NULL}};
 static const struct resource_parameter of_vhost[] = {VHOST, {NULL, NULL, NULL}};
 
 static const struct resource_parameter of_get[] = {
@@ -47,9 +53,10 @@ const struct resource resources[] = {
     {"POST", "/exchanges/{exchange}/messages", RESOURCE_BODY | RESOURCE_PUBLISHES, publish_to_exchange, "Publishes the body as a message; amq.default is the default exchange",
      of_exchange, NULL, "200 201 404 413 422 503"},
     {"POST", "/queues/{queue}/messages", RESOURCE_BODY | RESOURCE_PUBLISHES, publish_to_queue, "Puts the body into a queue as a message", of_queue, NULL, "201 404 413 422 503"},
-    {"GET", "/queues/{queue}/messages", 0, reception_get, "Takes a message out of a queue, or waits for one; the header Godwit-Token names it until it is settled",
+    {"GET", "/queues/{queue}/messages", RESOURCE_MESSAGE, reception_get, "Takes a message out of a queue, or waits for one; the header Godwit-Token names it until it is settled",
      of_get, NULL, "200 204 404 501 503"},
     {"DELETE", "/queues/{queue}/messages/{token}", 0, reception_settle, "Settles a message that was taken", of_settle, NULL, "204 404 503"},
+    {"GET", "/events", RESOURCE_STREAM, events_listen, "Sends events as they happen, as server-sent events", of_listen, NULL, "200 404 422 503"},
     {"POST", "/events", RESOURCE_BODY | RESOURCE_PUBLISHES, events_publish,
      "Publishes a CloudEvent (structured, binary), a batch of them, or any body as the data of one", of_events, NULL, "201 413 422 503"},
     {"POST", "/event/publish", RESOURCE_BODY | RESOURCE_PUBLISHES, events_publish_plainly,
@@ -113,13 +120,14 @@ static json_t *parameters_of(const struct resource *resource)
     return list;
 }
 
-static void add_response(json_t *responses, const char *status)
+static void add_response(const struct resource *resource, json_t *responses, const char *status)
 {
     unsigned number = (unsigned)atoi(status);
+    const char *good = resource->flags & RESOURCE_STREAM ? "text/event-stream" : resource->flags & RESOURCE_MESSAGE ? "*/*" : "application/json";
     json_t *schema = number >= 400 ? json_pack("{s:s}", "$ref", "#/components/schemas/problem") : json_pack("{s:s}", "type", "object");
     json_t *response = json_pack("{s:s}", "description", number >= 400 ? "refused; the problem says why" : number == 204 ? "done, nothing to say" : "done");
     if (number != 204)
-        json_object_set_new(response, "content", json_pack("{s:{s:o}}", number >= 400 ? "application/problem+json" : "application/json", "schema", schema));
+        json_object_set_new(response, "content", json_pack("{s:{s:o}}", number >= 400 ? "application/problem+json" : good, "schema", schema));
     else
         json_decref(schema);
     json_object_set_new(responses, status, response);
@@ -132,7 +140,7 @@ static json_t *operation(const struct resource *resource)
     char statuses[64], *rest = statuses;
     snprintf(statuses, sizeof(statuses), "%s%s", resource->statuses, resource->flags & RESOURCE_OPEN ? "" : " 400 401 403");
     for (char *status; (status = strtok_r(NULL, " ", &rest));)
-        add_response(responses, status);
+        add_response(resource, responses, status);
     if (resource->flags & RESOURCE_OPEN)
         json_object_set_new(made, "security", json_array());
     if (resource->flags & RESOURCE_BODY)

@@ -9,6 +9,8 @@ struct task;
 enum resource_flags {
     RESOURCE_OPEN = 1,       /* needs no authentication */
     RESOURCE_BODY = 2,       /* takes a body */
+    RESOURCE_STREAM = 8,     /* answers with events */
+    RESOURCE_MESSAGE = 16,   /* answers with a message, of whatever type it has */
     RESOURCE_PUBLISHES = 4,  /* waits while the broker takes no messages */
 };
 

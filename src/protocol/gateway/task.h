@@ -38,6 +38,8 @@ struct task {
     uint64_t ask;                    /* another hall is; 0: none */
 
     /* of events: */
+    struct listener *listener;       /* to them; NULL: none */
+    bool declared;                   /* their bus, on its account */
     char *note;                      /* the id that is answered */
     uint32_t events;
 
@@ -68,6 +70,7 @@ struct gateway {
     void *owner;
     struct member *members;
     uint64_t now_us;
+    uint64_t beat_us;                /* when a listener wants to say that it is there; UINT64_MAX: there are none */
     bool from_loopback;
     bool gone_members;               /* there are some that are to be swept */
     uint16_t peer_port, local_port;

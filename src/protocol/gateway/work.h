@@ -4,6 +4,8 @@
 
 struct task;
 
+#define EVENTS_NAME "events"         /* of the bus: an exchange, and a stream */
+
 void work_about(struct task *task);
 void work_health(struct task *task);
 void work_openapi(struct task *task);
@@ -16,5 +18,8 @@ void reception_settle(struct task *task);
 
 void events_publish(struct task *task);
 void events_publish_plainly(struct task *task);
+void events_listen(struct task *task);
+/* Declares the bus of the task's vhost, then has the task done again. */
+void events_declare(struct task *task);
 
 #endif

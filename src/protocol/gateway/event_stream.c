@@ -1,0 +1,424 @@
+#include "protocol/gateway/event_stream.h"
+
+#include "broker/selector.h"
+#include "broker/worker.h"
+#include "protocol/gateway/cloud_event.h"
+#include "protocol/gateway/work.h"
+#include "store/stream_message.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define PREFETCH 32u
+#define WAITING_MAX 32768u           /* bytes that a listener has not taken, above which it gets no more */
+#define TYPES_MAX 8u
+#define TYPES_SIZE 512u
+#define RENDERED_MAX 64u
+#define GAP_SIZE 160u
+
+struct listener {
+    uint64_t queue, beat_us;
+    uint32_t handle, owed, owed_bytes;   /* deliveries that are not settled yet */
+    uint64_t owed_seq;
+    uint64_t expected;               /* the next offset; UINT64_MAX: any */
+    struct selector *selector;       /* NULL: none */
+    bool begun;
+    uint16_t types_size;
+    uint8_t types[];                 /* patterns, each behind its size */
+};
+
+/* An event as it is sent, of a queue and an offset: most listeners want the same one at the same time. */
+struct rendered {
+    uint64_t queue, offset;
+    uint8_t *bytes;
+    size_t size;
+};
+
+struct listeners {
+    struct rendered rendered[RENDERED_MAX];
+};
+
+/* ---- types -------------------------------------------------------------------------------------------------------------- */
+
+static struct bytes next_word(struct bytes *rest)
+{
+    const uint8_t *dot = rest->size ? memchr(rest->data, '.', rest->size) : NULL;
+    struct bytes word = bytes_of(rest->data, dot ? (size_t)(dot - rest->data) : rest->size);
+    *rest = dot ? bytes_of(dot + 1, rest->size - word.size - 1) : (struct bytes){0};
+    return word;
+}
+
+/* What # took is given one word more where the rest does not fit: no more than words times words. `data` NULL: there are no words left. */
+bool event_type_fits(struct bytes type, struct bytes pattern)
+{
+    struct bytes after = {0}, taken = {0};
+    bool many = false;
+    for (;;) {
+        if (!pattern.data && !type.data)
+            return true;
+        struct bytes rest = pattern, word = pattern.data ? next_word(&rest) : (struct bytes){0};
+        if (pattern.data && word.size == 1 && word.data[0] == '#') {
+            many = true;
+            after = pattern = rest;
+            taken = type;
+            continue;
+        }
+        struct bytes type_rest = type, type_word = type.data ? next_word(&type_rest) : (struct bytes){0};
+        if (pattern.data && type.data && ((word.size == 1 && word.data[0] == '*') || bytes_equal(word, type_word))) {
+            pattern = rest;
+            type = type_rest;
+            continue;
+        }
+        if (!many || !taken.data)
+            return false;
+        next_word(&taken);
+        type = taken;
+        pattern = after;
+    }
+}
+
+static bool wants_type(const struct listener *listener, struct bytes type)
+{
+    if (!listener->types_size)
+        return true;
+    for (size_t at = 0; at < listener->types_size; at += 1 + (size_t)listener->types[at])
+        if (event_type_fits(type, bytes_of(listener->types + at + 1, listener->types[at])))
+            return true;
+    return false;
+}
+
+/* ---- an event as JSON -------------------------------------------------------------------------------------------------- */
+
+static json_t *text_value(struct bytes text) { return json_stringn((const char *)text.data, text.size); }
+
+static void put_attributes(json_t *event, struct bytes table)
+{
+    size_t prefix = sizeof(EVENT_PREFIX) - 1;
+    struct amqp_field field;
+    while (amqp_table_next(&table, &field) == WIRE_OK) {
+        char name[UINT8_MAX + 1];
+        if (field.name.size <= prefix || memcmp(field.name.data, EVENT_PREFIX, prefix) != 0)
+            continue;
+        snprintf(name, sizeof(name), "%.*s", (int)(field.name.size - prefix), (const char *)field.name.data + prefix);
+        if (field.type == 'S')
+            json_object_set_new(event, name, text_value(field.bytes));
+        else if (field.type == 't')
+            json_object_set_new(event, name, json_boolean(field.integer));
+        else if (amqp_field_is_integer(&field))
+            json_object_set_new(event, name, json_integer(field.integer));
+    }
+}
+
+/* A message that is no CloudEvent becomes one. */
+static void put_missing(json_t *event, const struct message *message, const struct amqp_properties *properties, uint64_t offset)
+{
+    char id[24];
+    snprintf(id, sizeof(id), "%" PRIu64, offset);
+    if (!json_object_get(event, "specversion"))
+        json_object_set_new(event, "specversion", json_string("1.0"));
+    if (!json_object_get(event, "id"))
+        json_object_set_new(event, "id", properties->flags & AMQP_MESSAGE_ID && properties->message_id.size ? text_value(properties->message_id) : json_string(id));
+    if (!json_object_get(event, "source"))
+        json_object_set_new(event, "source", json_string("/amqp"));
+    if (!json_object_get(event, "type"))
+        json_object_set_new(event, "type", text_value(message->routing_key));
+}
+
+static char *base64_encode(struct bytes in)
+{
+    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    char *text = malloc((in.size + 2) / 3 * 4 + 1), *at = text;
+    for (size_t i = 0; text && i < in.size; i += 3) {
+        size_t left = in.size - i;
+        uint32_t bits = (uint32_t)in.data[i] << 16 | (left > 1 ? (uint32_t)in.data[i + 1] << 8 : 0) | (left > 2 ? in.data[i + 2] : 0);
+        *at++ = letters[bits >> 18];
+        *at++ = letters[bits >> 12 & 63];
+        *at++ = left > 1 ? letters[bits >> 6 & 63] : '=';
+        *at++ = left > 2 ? letters[bits & 63] : '=';
+    }
+    if (text)
+        *at = 0;
+    return text;
+}
+
+/* JSON as JSON, text as text, anything else as base64. */
+static void put_data(json_t *event, const struct message *message, struct bytes type)
+{
+    struct bytes body = message->body;
+    json_t *data = NULL;
+    if (!body.size && !type.size)
+        return;
+    if (event_is_json(type))
+        data = json_loadb((const char *)body.data, body.size, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
+    else if (type.size >= 5 && http_name_is(bytes_of(type.data, 5), "text/"))
+        data = text_value(body);
+    if (data) {
+        json_object_set_new(event, "data", data);
+        return;
+    }
+    char *text = base64_encode(body);
+    if (text)
+        json_object_set_new(event, "data_base64", json_string(text));
+    free(text);
+}
+
+static char *event_json(const struct message *message, uint64_t offset)
+{
+    struct amqp_properties properties = {0};
+    if (!amqp_properties_decode(message->properties, &properties))
+        properties = (struct amqp_properties){0};
+    struct bytes type = properties.flags & AMQP_CONTENT_TYPE ? properties.content_type : (struct bytes){0};
+    json_t *event = json_object();
+    if (properties.flags & AMQP_HEADERS)
+        put_attributes(event, properties.headers);
+    put_missing(event, message, &properties, offset);
+    if (type.size)
+        json_object_set_new(event, "datacontenttype", text_value(type));
+    put_data(event, message, type);
+    char *text = event ? json_dumps(event, JSON_COMPACT) : NULL;
+    json_decref(event);
+    return text;
+}
+
+/* "id: 7\ndata: {…}\n\n". NULL: out of memory. */
+static const struct rendered *render(struct gateway_hall *hall, uint64_t queue, uint64_t offset, const struct message *message)
+{
+    if (!hall->listeners && !(hall->listeners = calloc(1, sizeof(*hall->listeners))))
+        return NULL;
+    struct rendered *rendered = &hall->listeners->rendered[offset % RENDERED_MAX];
+    if (rendered->bytes && rendered->queue == queue && rendered->offset == offset)
+        return rendered;
+    char *json = event_json(message, offset);
+    size_t room = json ? strlen(json) + 64 : 0;
+    uint8_t *bytes = json ? malloc(room) : NULL;
+    if (bytes) {
+        free(rendered->bytes);
+        *rendered = (struct rendered){.queue = queue, .offset = offset, .bytes = bytes,
+                                      .size = (size_t)snprintf((char *)bytes, room, "id: %" PRIu64 "\ndata: %s\n\n", offset, json)};
+    }
+    free(json);
+    return bytes ? rendered : NULL;
+}
+
+void listeners_forget(struct gateway_hall *hall)
+{
+    for (unsigned i = 0; hall->listeners && i < RENDERED_MAX; i++)
+        free(hall->listeners->rendered[i].bytes);
+    free(hall->listeners);
+    hall->listeners = NULL;
+}
+
+/* ---- a listener --------------------------------------------------------------------------------------------------------- */
+
+static void say(struct task *task, struct bytes bytes)
+{
+    task->listener->beat_us = task->gateway->now_us + LISTENER_BEAT_US;
+    http_stream_write(task->call, bytes);
+}
+
+/* What it has taken is settled, so that more may come; unless too much waits for its peer. */
+static void settle(struct task *task)
+{
+    struct listener *listener = task->listener;
+    if (!listener->owed || http_stream_waiting(task->call) > WAITING_MAX)
+        return;
+    client_settle(&task->member->client, listener->queue, SETTLE_ACK, listener->owed_seq, listener->owed, NULL);
+    client_credit(&task->member->client, listener->queue, listener->handle, listener->owed_bytes);
+    listener->owed = listener->owed_bytes = 0;
+}
+
+static void tell_gap(struct task *task, uint64_t from, uint64_t to)
+{
+    char text[GAP_SIZE];
+    int size = snprintf(text, sizeof(text), "event: gap\nid: %" PRIu64 "\ndata: {\"from\":%" PRIu64 ",\"to\":%" PRIu64 "}\n\n", to, from, to);
+    say(task, bytes_of(text, (size_t)size));
+}
+
+void listener_delivered(struct task *task, const struct delivery *delivery)
+{
+    struct listener *listener = task->listener;
+    struct message message;
+    uint64_t offset = delivery->added_value;
+    listener->queue = delivery->queue;
+    listener->handle = delivery->handle;
+    listener->owed++;
+    listener->owed_bytes += (uint32_t)delivery->content.size + DELIVERY_OVERHEAD;
+    listener->owed_seq = delivery->seq;
+    bool known = delivery->is_record ? stream_message_read(delivery->content, &message) : message_read(delivery->content, &message);
+    if (listener->expected != UINT64_MAX && offset > listener->expected)
+        tell_gap(task, listener->expected, offset - 1);
+    listener->expected = offset + 1;
+    if (known && wants_type(listener, message.routing_key) && (!listener->selector || selector_matches(listener->selector, &message))) {
+        const struct rendered *rendered = render(task->gateway->hall, delivery->queue, offset, &message);
+        if (!rendered) {   /* it comes back and asks for what it did not get */
+            http_call_abort(task->call);
+            return;
+        }
+        say(task, bytes_of(rendered->bytes, rendered->size));
+    }
+    settle(task);
+}
+
+void listener_drained(struct task *task)
+{
+    if (task->listener->begun)
+        settle(task);
+}
+
+void listener_ended(struct task *task) { http_stream_end(task->call); }
+
+void listener_beat(struct task *task)
+{
+    if (task->listener->begun && task->gateway->now_us >= task->listener->beat_us)
+        say(task, bytes_of_text(":\n\n"));
+    if (task->listener->beat_us < task->gateway->beat_us)
+        task->gateway->beat_us = task->listener->beat_us;
+}
+
+void listener_cancel(struct member *member, uint64_t queue, uint32_t handle)
+{
+    client_request(&member->client, &(struct request){.kind = REQUEST_CANCEL, .channel = 1, .queue = queue, .handle = handle});
+}
+
+void listener_free(struct task *task)
+{
+    struct listener *listener = task->listener;
+    if (!listener)
+        return;
+    if (listener->handle && task->member && !task->member->is_gone)
+        listener_cancel(task->member, listener->queue, listener->handle);
+    selector_free(listener->selector);
+    free(listener);
+    task->listener = NULL;
+}
+
+/* ---- GET /events -------------------------------------------------------------------------------------------------------- */
+
+static void consumed(struct task *task, const struct reply *reply)
+{
+    struct listener *listener = task->listener;
+    static const struct http_field fields[] = {{{(const uint8_t *)"cache-control", 13}, {(const uint8_t *)"no-cache", 8}}};
+    if (reply->code == 404 && !task->declared) {
+        events_declare(task);
+        return;
+    }
+    if (reply->code) {
+        task_refuse(task, reply->code, reply->text);
+        return;
+    }
+    listener->queue = reply->queue;
+    listener->handle = reply->handle;
+    if (listener->begun)
+        return;
+    listener->begun = true;
+    task->state = TASK_ANSWERED;
+    http_stream_begin(task->call, &(struct http_answer){.status = 200, .type = "text/event-stream", .fields = fields, .field_count = 1});
+    if (!task->call->is_head)
+        http_call_forget_head(task->call);
+    say(task, bytes_of_text("retry: 3000\n\n"));
+    if (task->call->is_head)
+        http_stream_end(task->call);
+    else if (listener->beat_us < task->gateway->beat_us)
+        task->gateway->beat_us = listener->beat_us;
+}
+
+/* All parameters `type`, which may be lists with commas. False: the task was answered. */
+static bool read_types(struct task *task, uint8_t types[TYPES_SIZE], uint16_t *size)
+{
+    struct bytes rest = task->call->request.query, key, value;
+    *size = 0;
+    while (http_query_next(&rest, &key, &value)) {
+        uint8_t room[TYPES_SIZE];
+        struct bytes list;
+        if (!bytes_equal(key, bytes_of_text("type")) || !value.size)
+            continue;
+        if (value.size > sizeof(room) || !http_decode(value, true, room, &list)) {
+            task_problem(task, 400, "The parameter type must be text of at most %u bytes.", TYPES_SIZE);
+            return false;
+        }
+        while (list.size) {
+            const uint8_t *comma = memchr(list.data, ',', list.size);
+            struct bytes one = bytes_of(list.data, comma ? (size_t)(comma - list.data) : list.size);
+            list = comma ? bytes_of(comma + 1, list.size - one.size - 1) : (struct bytes){0};
+            if (one.size > UINT8_MAX || *size + 1 + one.size > TYPES_SIZE) {
+                task_problem(task, 400, "The types are longer than %u bytes.", TYPES_SIZE);
+                return false;
+            }
+            types[(*size)++] = (uint8_t)one.size;
+            if (one.size)
+                memcpy(types + *size, one.data, one.size);
+            *size = (uint16_t)(*size + one.size);
+        }
+    }
+    return true;
+}
+
+/* NULL and true: there is none. */
+static bool read_filter(struct task *task, struct selector **selector)
+{
+    char text[SELECTOR_SIZE_MAX + 1], why[256];
+    bool bad;
+    *selector = NULL;
+    if (!task_parameter(task, "filter", text, sizeof(text), &bad))
+        return !bad;
+    enum gw_err err = selector_compile(bytes_of_text(text), selector, why, sizeof(why));
+    if (err)
+        task_problem(task, err == GW_ERR_NOMEM ? 503 : 400, "The filter is none: %s", err == GW_ERR_NOMEM ? "there is too little memory" : why);
+    return !err;
+}
+
+/* Where to begin, as a stream's consumer says it. False: the task was answered. */
+static bool put_offset(struct task *task, struct amqp_table_writer *writer, uint64_t *expected)
+{
+    char text[40];
+    bool bad;
+    struct bytes last;
+    uint64_t number;
+    *expected = UINT64_MAX;
+    bool has = http_field_find(&task->call->request, "last-event-id", &last);
+    if (!has && task_parameter(task, "last_event_id", text, sizeof(text), &bad)) {
+        has = true;
+        last = bytes_of_text(text);
+    } else if (!has && bad) {
+        return false;
+    }
+    if (has && last.size) {
+        if (!http_number(last, &number) || number >= INT64_MAX) {
+            task_problem(task, 400, "The last event's id must be a number, as events have them.");
+            return false;
+        }
+        *expected = number + 1;
+        amqp_table_put_long(writer, "x-stream-offset", (int64_t)(number + 1));
+        return true;
+    }
+    if (!task_parameter(task, "from", text, sizeof(text), &bad))
+        return !bad;
+    amqp_table_put_text(writer, "x-stream-offset", bytes_of_text(text));
+    return true;
+}
+
+void events_listen(struct task *task)
+{
+    uint8_t types[TYPES_SIZE], room[128];
+    uint16_t types_size;
+    struct selector *selector;
+    struct amqp_table_writer writer;
+    struct bytes arguments;
+    uint64_t expected;
+    amqp_table_begin(&writer, room, sizeof(room));
+    if (!read_types(task, types, &types_size) || !put_offset(task, &writer, &expected) || !read_filter(task, &selector))
+        return;
+    listener_free(task);   /* the second time, once the stream was declared */
+    task->listener = amqp_table_finish(&writer, &arguments) ? calloc(1, sizeof(*task->listener) + types_size) : NULL;
+    if (!task->listener) {
+        selector_free(selector);
+        task_problem(task, 503, "There is too little memory.");
+        return;
+    }
+    task->listener->selector = selector;
+    task->listener->expected = expected;
+    task->listener->types_size = types_size;
+    memcpy(task->listener->types, types, types_size);
+    member_ask(task, &(struct request){.kind = REQUEST_CONSUME, .name = bytes_of_text(EVENTS_NAME), .prefetch = PREFETCH, .arguments = arguments}, consumed);
+}
