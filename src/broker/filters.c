@@ -431,12 +431,12 @@ static enum looked look_on(struct look *look, struct lane *lane, uint64_t *curso
     return LOOKED_NOTHING;
 }
 
-/* The highest level below `level` that may have ready messages; -1: none. */
+/* The highest level below `level` that may have ready messages; at last 0, which a queue without priorities does not note; -1: none. */
 static int level_below(const struct queue *queue, int level)
 {
-    if (!queue->levels)
-        return level > 0 ? 0 : -1;
-    while (--level >= 0 && !(queue->levels->occupied[level >> 6] >> (level & 63) & 1))
+    if (!level || !queue->levels)
+        return level ? 0 : -1;
+    while (--level > 0 && !(queue->levels->occupied[level >> 6] >> (level & 63) & 1))
         ;
     return level;
 }

@@ -44,7 +44,7 @@ static bool is_wanted(const struct feature_model *model, unsigned client, const 
 /* In these nothing but a consumer takes a message away. */
 static bool is_plain(const struct chain *chain)
 {
-    return !(chain->features & ~(unsigned)(CHAIN_FILTER | CHAIN_PRIORITY | CHAIN_STREAM));
+    return !(chain->features & ~(unsigned)(CHAIN_FILTER | CHAIN_PRIORITY | CHAIN_STREAM | CHAIN_DELAY));
 }
 
 void filters_delivered(struct feature_model *model, unsigned client, const struct feature_arrival *arrival)
@@ -55,7 +55,7 @@ void filters_delivered(struct feature_model *model, unsigned client, const struc
         return;
     if (!is_wanted(model, client, message))
         trace_fail(model->trace, "filter", "message %" PRIu64 " of %s has key %u, which client %u does not want", arrival->number, of->source, message->key, client);
-    if (!is_plain(of) || arrival->redelivered)
+    if (!is_plain(of) || (of->features & CHAIN_DELAY) || arrival->redelivered)
         return;
     for (unsigned i = 0; i < FILTER_STREAMS; i++) {
         struct filter_order *order = &model->orders[client][i];

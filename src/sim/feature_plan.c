@@ -99,7 +99,7 @@ static void draw_filter(struct chain *chain, unsigned only, struct random *rando
     if (!wanted || (chain->features & (CHAIN_GROUPS | CHAIN_HALF)))
         return;
     if (random_chance(random, 1, 2))
-        chain->features &= CHAIN_STREAM | CHAIN_PRIORITY;   /* in which it is known who gets what */
+        chain->features &= CHAIN_STREAM | CHAIN_PRIORITY | CHAIN_DELAY;   /* in which it is known who gets what */
     chain->features |= CHAIN_FILTER;
     chain->keys = (uint8_t)random_between(random, 1, GROUP_KEYS_MAX - 1);
 }

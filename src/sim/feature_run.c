@@ -174,7 +174,7 @@ static void linger(struct feature_run *run)
         return;
     run->world.lingering = true;
     while (more && !run->trace->failed) {
-        rest(run, false, 0);
+        rest(run, false, feature_due_us(&run->model) + 1000000u);
         more = false;
         for (unsigned i = 0; i < run->plan.client_count; i++)
             more |= feature_client_waits(&run->clients[i]) && run->clients[i].held_count;

@@ -275,6 +275,44 @@ def test_after_a_kill_what_was_acknowledged_is_gone_and_the_rest_is_found(own_br
     assert channel.queue_declare(queue, passive=True).method.message_count == 500
 
 
+def test_what_was_scheduled_is_found_when_it_is_due_and_what_comes_at_once_too(channel, name):
+    queue = name()
+    channel.queue_declare(queue, exclusive=True)
+    taker = Taker(channel, queue, "kind = 'b'", auto_ack=True)
+    put(channel, queue, (b"later", {"kind": "b", "x-delay": 300}), (b"never", {"kind": "a", "x-delay": 100}), (b"now", {"kind": "b"}))
+    assert taker.bodies(1) == [b"now"]
+    assert taker.bodies(2) == [b"now", b"later"]
+    put(channel, queue, (b"again", {"kind": "b"}))
+    assert taker.bodies(3)[2] == b"again"
+    assert channel.basic_get(queue)[2] == b"never"
+
+
+def test_what_is_tried_again_later_is_found_then(channel, name):
+    queue = name()
+    channel.queue_declare(queue, exclusive=True, arguments={"x-retry-backoff": "300ms"})
+    taker = Taker(channel, queue, "kind = 'b'")
+    put(channel, queue, *((b"%d" % i, {"kind": "ab"[i % 2]}) for i in range(6)))
+    assert taker.bodies(3) == [b"1", b"3", b"5"]
+    begin = time.time()
+    channel.basic_reject(taker.got[0][0].delivery_tag, requeue=True)
+    assert taker.bodies(4)[3] == b"1" and time.time() - begin >= 0.3 and taker.got[3][0].redelivered
+
+
+def test_a_policy_that_gives_groups_ends_consumers_with_filters(channel, name, broker):
+    queue, ended = name(), []
+    channel.queue_declare(queue, exclusive=True)
+    channel.add_on_cancel_callback(ended.append)
+    Taker(channel, queue, "kind = 'b'")
+    anything = Taker(channel, queue, None, auto_ack=True)
+    broker.control("set_policy", "grouped", f"^{queue}$", '{"group-key": "kind"}')
+    end = time.time() + 10
+    while not ended and time.time() < end:
+        channel.connection.process_data_events(0.01)
+    broker.control("clear_policy", "grouped")
+    put(channel, queue, (b"a", {"kind": "a"}), (b"b", {"kind": "b"}))
+    assert len(ended) == 1 and anything.bodies(2) == [b"a", b"b"]
+
+
 def test_a_queue_with_groups_takes_no_filters(channel, name, expect_close):
     queue = name()
     channel.queue_declare(queue, exclusive=True, arguments={"x-group-key": "kind"})
