@@ -120,6 +120,27 @@ with_channel("prefetch") do |channel|
   same inbox.size, 5
 end
 
+# Each worker gets what it can do, the rest waits; RabbitMQ has no filters.
+with_channel("filters") do |channel|
+  next unless channel.connection.server_properties["copyright"].to_s.include?("Godwit")
+  queue, heavy, light = mine(channel), [], []
+  20.times { |number| queue.publish(number.to_s, headers: { "region" => %w[eu us][number % 2], "weight" => number }) }
+  channel.prefetch(2)
+  take = lambda do |inbox|
+    ->(delivery, _, body) { inbox << body.to_i; channel.ack(delivery.delivery_tag) }
+  end
+  queue.subscribe(manual_ack: true, arguments: { "x-filter" => "region = 'eu' AND weight >= 10" }, &take.call(heavy))
+  queue.subscribe(manual_ack: true, arguments: { "x-filter" => { "region" => "us", "weight" => 3 } }, &take.call(light))
+  eventually { heavy.size == 5 && light.size == 1 }
+  same [heavy, light], [[10, 12, 14, 16, 18], [3]]
+  same eventually { queue.message_count == 14 }, true
+  queue.publish("21", headers: { "region" => "eu", "weight" => 21 })
+  eventually { heavy.size == 6 }
+  same [heavy.last, bodies(queue, 14).first], [21, "0"]
+  same closes(Bunny::PreconditionFailed) { channel.queue(queue.name, passive: true).subscribe(arguments: { "x-filter" => "weight >" }) {} },
+       "PRECONDITION_FAILED - invalid arg 'x-filter' for queue '#{queue.name}' in vhost '/': at character 9: something is missing at the end"
+end
+
 with_channel("retry-ladder") do |channel|
   work = channel.queue("bunny.work", exclusive: true, arguments: {
     "x-dead-letter-exchange" => "", "x-dead-letter-routing-key" => "bunny.wait" })
