@@ -42,7 +42,7 @@ static bool post(struct worker_port *port, unsigned to, struct batch *batch)
 static void open_broker(struct fixture *f)
 {
     static const uint8_t chance[32] = {1, 2, 3};
-    const struct broker_config config = {.workers = 1, .shards = 1, .log_body = LOG_MEMORY, .random = chance};
+    const struct broker_config config = {.workers = 1, .shards = 1, .log_body = LOG_MEMORY, .observes = true, .random = chance};
     char why[256];
     *f = (struct fixture){.config = session_config_default, .host = {dirty}, .port = {post}, .now_us = 1000000};
     f->broker = broker_new(&config);

@@ -17,6 +17,7 @@ struct broker_config {
     const char *node;              /* what it calls itself in events and traces; copied; NULL: "godwit@localhost" */
     struct alarm_sink *alarms;     /* thread-safe; borrowed */
     struct bytes definitions;      /* what every start declares, see definitions_import.c; empty: nothing; borrowed until broker_open returns */
+    bool observes;                 /* queues are looked at ten times a second, see observer.h */
     const uint8_t *random;         /* 32 bytes of randomness for generated names and salts; copied */
 };
 

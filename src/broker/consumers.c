@@ -606,6 +606,7 @@ static void request_purge(struct shard *shard, struct queue *queue, const struct
     unsigned at = 0;
     for (struct lane *lane; (lane = queue_next_lane(queue, &at));)
         purge_lane(shard, queue, lane);
+    queue->lost += before - queue_totals(queue).ready;
     if (UNLIKELY(queue->ruled))
         rules_purged(shard, queue);
     answer_client(shard, request->client, request->serial, REQUEST_QUEUE_PURGE, request->channel, request->tag)->messages =

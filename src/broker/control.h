@@ -122,6 +122,10 @@ void control_list_bindings(struct control *control);
 void control_status(struct control *control);
 void control_status_join(struct control *control, struct bytes rows);
 
+/* control_outlook.c */
+void control_queue_outlook(struct control *control);
+void control_queue_outlook_join(struct control *control, struct bytes rows);
+
 /* control_vhosts.c */
 void control_add_vhost(struct control *control);
 void control_delete_vhost(struct control *control);

@@ -6,6 +6,7 @@
 #include "broker/retry.h"
 #include "broker/table_json.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -15,6 +16,7 @@ struct queue_row {
     const struct queue_entry *entry;
     const struct queue *queue;
     struct queue_totals totals;
+    struct outlook_numbers numbers;
 };
 
 #define QUEUE_FIELD(field, statement) \
@@ -45,6 +47,12 @@ QUEUE_FIELD(dedup_ids, writer_integer(writer, row->queue->dedup ? (int64_t)id_wi
 QUEUE_FIELD(dedup_forgotten, writer_integer(writer, row->queue->dedup ? (int64_t)row->queue->dedup->forgotten : 0))
 QUEUE_FIELD(group_keys, writer_integer(writer, groups_keys(row->queue)))
 QUEUE_FIELD(group_keys_held, writer_integer(writer, groups_held_keys(row->queue)))
+QUEUE_FIELD(arrival_rate, writer_real(writer, row->numbers.arrival_rate))
+QUEUE_FIELD(settle_rate, writer_real(writer, row->numbers.settle_rate))
+QUEUE_FIELD(service_seconds, writer_real(writer, row->numbers.service_seconds))
+QUEUE_FIELD(utilisation, writer_real(writer, row->numbers.utilisation))
+QUEUE_FIELD(backlog_end_seconds, writer_real(writer, row->numbers.backlog_end_seconds))
+QUEUE_FIELD(consumers_needed, writer_real(writer, row->numbers.consumers_needed))
 QUEUE_FIELD(none, writer_string(writer, bytes_of_text("")))
 QUEUE_FIELD(zero, writer_integer(writer, 0))
 
@@ -118,10 +126,18 @@ static const struct control_field queue_fields[] = {
     {"message_bytes_ready", queue_message_bytes}, {"consumers", queue_consumers}, {"consumer_capacity", queue_consumer_capacity},
     {"consumer_utilisation", queue_consumer_capacity}, {"pid", queue_pid}, {"owner_pid", queue_owner}, {"policy", queue_policy},
     {"operator_policy", queue_operator_policy}, {"effective_policy_definition", queue_effective_policy}, {"messages_deduplicated", queue_messages_deduplicated},
-    {"dedup_ids", queue_dedup_ids}, {"dedup_forgotten", queue_dedup_forgotten}, {"group_keys", queue_group_keys},
-    {"group_keys_held", queue_group_keys_held}, {"nothing", queue_none}, {"zero", queue_zero},
+    {"dedup_ids", queue_dedup_ids}, {"dedup_forgotten", queue_dedup_forgotten}, {"group_keys", queue_group_keys}, {"group_keys_held", queue_group_keys_held},
+    {"arrival_rate", queue_arrival_rate}, {"settle_rate", queue_settle_rate}, {"service_seconds", queue_service_seconds}, {"utilisation", queue_utilisation},
+    {"backlog_end_seconds", queue_backlog_end_seconds}, {"consumers_needed", queue_consumers_needed}, {"nothing", queue_none}, {"zero", queue_zero},
 };
 #define QUEUE_FIELD_COUNT (sizeof(queue_fields) / sizeof(queue_fields[0]))
+
+static struct outlook_numbers outlook_or_nothing(const struct queue *queue, const struct queue_totals *totals)
+{
+    if (!queue->outlook || queue->stream)
+        return (struct outlook_numbers){NAN, NAN, NAN, NAN, NAN, NAN, NAN, NAN};
+    return outlook_numbers(queue->outlook, totals->ready + totals->unacked, OUTLOOK_TARGET_SECONDS, OUTLOOK_UTILISATION);
+}
 
 /* Every worker's part: the queues of its shards. */
 void control_list_queues(struct control *control)
@@ -135,7 +151,8 @@ void control_list_queues(struct control *control)
             const struct queue_entry *entry = topology_queue_by_id(control->topology, queue->id);
             if (!entry || entry->vhost != vhost || (entry->flags & TOPOLOGY_HIDDEN))
                 continue;
-            const struct queue_row row = {entry, queue, queue_totals(queue)};
+            const struct queue_totals totals = queue_totals(queue);
+            const struct queue_row row = {entry, queue, totals, outlook_or_nothing(queue, &totals)};
             control_write_row(control, queue_fields, QUEUE_FIELD_COUNT, columns, &row);
         }
     }

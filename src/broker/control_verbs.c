@@ -4,6 +4,7 @@
 static const struct control_verb verbs[] = {
     {"status", CONTROL_MONITOR, CONTROL_WORKERS, control_status, control_status_join, false},
     {"list_queues", CONTROL_MANAGER, CONTROL_WORKERS, control_list_queues, NULL, false},
+    {"queue_outlook", CONTROL_MANAGER, CONTROL_WORKERS, control_queue_outlook, control_queue_outlook_join, false},
     {"list_exchanges", CONTROL_MANAGER, CONTROL_HERE, control_list_exchanges, NULL, false},
     {"list_bindings", CONTROL_MANAGER, CONTROL_HERE, control_list_bindings, NULL, false},
     {"list_connections", CONTROL_MONITOR, CONTROL_MASTER, control_list_connections, NULL, false},

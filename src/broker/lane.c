@@ -271,7 +271,9 @@ enum gw_err lane_restore(struct lane *lane, uint64_t seq, const struct content *
 
 void lane_close_tail(struct lane *lane)
 {
-    lane->next_seq = (lane->next_seq + BLOCK_SIZE - 1) / BLOCK_SIZE * BLOCK_SIZE;
+    uint64_t next_seq = (lane->next_seq + BLOCK_SIZE - 1) / BLOCK_SIZE * BLOCK_SIZE;
+    lane->passed_over += next_seq - lane->next_seq;
+    lane->next_seq = next_seq;
 }
 
 struct entry *lane_first(struct lane *lane, uint64_t *seq, struct block_slot **slot)

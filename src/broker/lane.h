@@ -78,6 +78,7 @@ struct lane {
     uint64_t open_from;                /* blocks below it are spilled, or empty */
     uint64_t seen_below;               /* what lies below it was offered to consumers; this and the next are of ruled queues only, see rules.h */
     uint64_t judged, due_ms;           /* the head that expiry.c looked at last, and its time */
+    uint64_t passed_over;              /* numbers that no message will get */
     uint64_t counted_below;            /* overflow.c has counted the bytes of what lies below it */
 };
 

@@ -5,12 +5,14 @@
 #define SECOND_US 1000000u
 #define RATE_EVENTS 400u         /* of which a rate is known to 5 %, … */
 #define SERVICE_EVENTS 200u
+#define SERVICE_BUSY_S 10.0      /* consumers are looked at ten times a second: they were at work in a hundred looks, … */
+#define SERVICE_BUSY_MIN_S 2.5   /* … or 25, below which it is not told how long they take */
 #define EVENTS_MIN 25u           /* … and to 20 %, below which it is not told */
 #define SPAN_MIN_US (5u * SECOND_US)           /* what comes in heaps does not come at the heap's rate */
 #define SPAN_SHORT_US SECOND_US                /* if there is no more */
 #define CHANGE_SPAN_US (10u * SECOND_US)       /* from which on it is noticed that it was otherwise before, … */
 #define CHANGE 6.0                             /* … by so many standard deviations */
-#define SERVICE_SPAN_US (10u * SECOND_US)      /* consumers are looked at ten times a second: a hundred looks */
+#define SERVICE_SPAN_US (10u * SECOND_US)
 #define SERVICE_SPAN_MIN_US (3u * SECOND_US)
 #define SPAN_MAX_US (300u * SECOND_US)
 #define SILENCE 8.0              /* so many mean gaps without an event: it has stopped */
@@ -25,19 +27,16 @@ static const struct { unsigned first, count; uint64_t every_us; } rings[] = {
 
 /* ---- sampling -------------------------------------------------------------------------------------------------------- */
 
-void outlook_add(struct outlook *outlook, const struct outlook_sample *counts, uint32_t busy, uint32_t consumers)
+void outlook_add(struct outlook *outlook, const struct outlook_sample *counts, uint32_t busy, uint32_t consumers, uint64_t weight_us)
 {
     struct outlook_sample *last = &outlook->last, now = *counts;
     bool first = !last->at_us, moved = first || now.arrived != last->arrived || now.handled != last->handled || now.lost != last->lost;
-    uint64_t passed_us = first ? 0 : now.at_us - last->at_us;
-    /* Halfway between the two looks they may have changed. */
-    now.busy_us = last->busy_us + passed_us * (outlook->busy + busy) / 2;
-    now.consumer_us = last->consumer_us + passed_us * (outlook->consumers + consumers) / 2;
+    now.busy_us = last->busy_us + busy * weight_us;
+    now.consumer_us = last->consumer_us + consumers * weight_us;
     if (first || consumers != outlook->consumers)
         outlook->consumers_us = now.at_us;
     if (moved || busy)
         outlook->used_us = now.at_us;
-    outlook->busy = busy;
     outlook->consumers = consumers;
     *last = now;
     for (unsigned i = 0; i < RINGS; i++) {
@@ -68,7 +67,7 @@ static struct span span_from(const struct outlook *outlook, const struct outlook
 
 typedef bool is_enough(const struct span *span);
 
-static bool enough_served(const struct span *span) { return span->handled >= SERVICE_EVENTS; }
+static bool enough_served(const struct span *span) { return span->handled >= SERVICE_EVENTS && span->busy_seconds >= SERVICE_BUSY_S; }
 
 /* How well the difference of departures and arrivals is known, as a share of it: they come by chance. */
 static double error_of(const struct span *span)
@@ -206,7 +205,7 @@ struct outlook_numbers outlook_numbers(const struct outlook *outlook, uint64_t b
     if (span.consumer_seconds > 0)
         numbers.utilisation = span.busy_seconds / span.consumer_seconds;
     if ((choose(outlook, SERVICE_SPAN_US, SPAN_MAX_US, enough_served, &span) || choose(outlook, SERVICE_SPAN_MIN_US, SPAN_MAX_US, enough_served, &span)) &&
-        span.handled >= EVENTS_MIN && span.busy_seconds > 0)
+        span.handled >= EVENTS_MIN && span.busy_seconds >= SERVICE_BUSY_MIN_S)
         numbers.service_seconds = span.busy_seconds / span.handled;
     find_end(outlook, backlog, &numbers);
     if (target_s > 0 && utilisation > 0) {
@@ -218,19 +217,21 @@ struct outlook_numbers outlook_numbers(const struct outlook *outlook, uint64_t b
 
 bool outlook_age(const struct outlook *outlook, uint64_t seq, uint64_t *age_us, bool *at_least)
 {
-    const struct outlook_sample *by = NULL, *first = NULL;   /* the earliest that knew it, and the earliest there is */
+    const struct outlook_sample *by = NULL, *before = NULL;   /* the earliest that knew it, and the last one that did not */
     if (!outlook->last.at_us)
         return false;
     for (unsigned i = 0; i < OUTLOOK_SAMPLES; i++) {
         const struct outlook_sample *sample = &outlook->samples[i];
         if (!sample->at_us)
             continue;
-        if (!first || sample->at_us < first->at_us)
-            first = sample;
         if (sample->next_seq > seq && (!by || sample->at_us < by->at_us))
             by = sample;
+        if (sample->next_seq <= seq && (!before || sample->at_us > before->at_us))
+            before = sample;
     }
     *age_us = by ? outlook->last.at_us - by->at_us : 0;
-    *at_least = by && by == first;
+    *at_least = by && !before;
+    if (by && before && by->at_us > before->at_us)   /* as if they had come evenly between the two */
+        *age_us += (uint64_t)((double)(by->at_us - before->at_us) * (double)(by->next_seq - 1 - seq) / (double)(by->next_seq - before->next_seq));
     return true;
 }

@@ -32,13 +32,13 @@ struct outlook {
     struct outlook_sample samples[OUTLOOK_SAMPLES];   /* a ring for each distance */
     uint8_t place[4];            /* in each ring, of the next one */
     struct outlook_sample last;
-    uint32_t busy, consumers;    /* when `last` was taken */
+    uint32_t consumers;          /* when `last` was taken */
     uint64_t consumers_us;       /* since when there are so many */
     uint64_t used_us;            /* when something last moved */
 };
 
-/* What the queue counts now; what concerns consumers' time is added up here. */
-void outlook_add(struct outlook *outlook, const struct outlook_sample *counts, uint32_t busy, uint32_t consumers);
+/* What the queue counts now; what concerns consumers' time is added up here: so many of them hold something, and that stands for `weight_us` of time. */
+void outlook_add(struct outlook *outlook, const struct outlook_sample *counts, uint32_t busy, uint32_t consumers, uint64_t weight_us);
 
 struct outlook_numbers {
     double arrival_rate, settle_rate;      /* a second */

@@ -80,7 +80,7 @@ static void pass(struct play *play, double seconds)
         for (unsigned i = 0; i < play->consumers; i++)
             serve(play, i);
         if (play->counts.at_us % 100000 == 0)
-            outlook_add(&play->outlook, &play->counts, held(play), play->consumers);
+            outlook_add(&play->outlook, &play->counts, held(play), play->consumers, 100000);
     }
 }
 

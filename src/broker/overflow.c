@@ -95,6 +95,7 @@ void overflow_discard_rejected(struct shard *shard, struct queue *queue)
             rules->rejected[kept++] = seq;   /* a dead letter of another queue, which is not committed yet */
         if (!entry || unacked)
             continue;
+        queue->lost++;
         rules_leaves(queue, lane, seq, entry);
         shard_discard(shard, queue, lane, seq, slot, entry, false, DISCARD_MAXLEN);
     }

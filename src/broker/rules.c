@@ -136,6 +136,7 @@ void rules_ended(struct queue *queue, uint64_t seq)
 void rules_give_up(struct shard *shard, struct queue *queue, struct lane *lane, uint64_t seq, struct block_slot *slot, struct entry *entry,
                    enum discard_reason reason)
 {
+    queue->lost++;
     rules_leaves(queue, lane, seq, entry);
     if (queue->groups)
         groups_given_up(queue, seq);

@@ -29,6 +29,7 @@ struct shard *shard_new(const struct shard_config *config)
     shard->alarms = config->alarms;
     shard->account.pool = config->worker->chunks;
     shard->own.durable = true;
+    shard->observer.next_us = config->worker->broker->config.observes ? 0 : UINT64_MAX;
     return shard;
 }
 
@@ -49,6 +50,7 @@ void shard_free(struct shard *shard)
         filters_free(queue);
         rules_free(queue);
         dedup_free(queue);
+        observer_forget(shard, queue);
         if (queue->stream)
             stream_close(queue->stream);
         queue_deinit(queue, &shard->account, &shard->blocks);
@@ -193,6 +195,7 @@ void shard_queue_delete(struct shard *shard, uint64_t id)
     filters_free(queue);
     rules_free(queue);
     dedup_free(queue);
+    observer_forget(shard, queue);
     if (queue->stream)
         stream_delete(queue->stream);
     queue_deinit(queue, &shard->account, &shard->blocks);

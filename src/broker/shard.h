@@ -18,6 +18,7 @@
 #include "base/siphash.h"
 #include "broker/batch.h"
 #include "broker/group_index.h"
+#include "broker/observer.h"
 #include "broker/origins.h"
 #include "broker/queue.h"
 #include "broker/stage.h"
@@ -120,6 +121,7 @@ struct shard {
     uint32_t pending_first, pending_count, pending_capacity;
     uint32_t pending_open;           /* how many at its end wait for their slice */
 
+    struct observer observer;
     struct relay *relay;             /* NULL: nothing was ever relayed */
     struct origins origins;          /* of what other shards relayed to this one */
 

@@ -12,7 +12,8 @@ static const struct ctl_column queue_columns[] = {
     {"disk_writes", "zero", false}, {"consumers", NULL, false}, {"consumer_utilisation", NULL, false}, {"consumer_capacity", NULL, false}, {"memory", "zero", false}, {"slave_pids", "nothing", false},
     {"synchronised_slave_pids", "nothing", false}, {"state", NULL, false}, {"type", NULL, false},
     {"messages_deduplicated", NULL, false}, {"dedup_ids", NULL, false}, {"dedup_forgotten", NULL, false}, {"group_keys", NULL, false}, {"group_keys_held", NULL, false},
-    {"leader", "nothing", false}, {"members", "nothing", false}, {"online", "nothing", false},
+    {"arrival_rate", NULL, false}, {"settle_rate", NULL, false}, {"service_seconds", NULL, false}, {"utilisation", NULL, false}, {"backlog_end_seconds", NULL, false},
+    {"consumers_needed", NULL, false}, {"leader", "nothing", false}, {"members", "nothing", false}, {"online", "nothing", false},
     {"vhost", NULL, false}, {NULL, NULL, false},
 };
 

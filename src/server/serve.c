@@ -312,6 +312,7 @@ static int make_broker(struct server *server)
         .node = node,
         .alarms = &server->log.sink,
         .random = random,
+        .observes = true,
         .definitions = bytes_of(server->definitions, server->definitions_size),
     };
     server->broker = broker_new(&broker_config);
