@@ -185,7 +185,7 @@ static struct bytes source_arguments(const struct chain *chain, uint8_t *room, s
         retry_text(chain, text, sizeof(text));
         amqp_table_put_text(&writer, "x-retry-backoff", bytes_of_text(text));
     }
-    if (chain->features & CHAIN_GROUPS)
+    if ((chain->features & CHAIN_GROUPS) && !chain->regrouped)
         amqp_table_put_text(&writer, "x-group-key", bytes_of_text("k"));
     if (chain->features & CHAIN_GROUP_FAIR)
         amqp_table_put_bool(&writer, "x-group-fair", true);
@@ -643,6 +643,52 @@ static void linger(struct feature_client *client)
     feature_end(client->world->model, held.number, END_ACKED, client->index);
 }
 
+/* Cancels its consumer, keeping what it holds, or consumes again. */
+static void come_and_go(struct feature_client *client)
+{
+    struct amqp_value cancel[AMQP_BASIC_CANCEL_COUNT] = {[AMQP_BASIC_CANCEL_CONSUMER_TAG] = amqp_text("c")};
+    if (!client->consuming) {
+        consume(client, client->world->plan->chains[client->part.chain].source, false);
+        return;
+    }
+    ask(client, AMQP_BASIC_CANCEL, cancel);
+    client->consuming = false;
+}
+
+/* A policy says something else of the chain's groups. */
+static void regroup(struct feature_client *client)
+{
+    static const char *const definitions[] = {"{\"group-key\":\"k\"}", "{\"group-key\":\"k\",\"group-fair\":true}", "{\"group-key\":\"property:message-id\"}"};
+    const char *source = client->world->plan->chains[client->part.chain].source;
+    unsigned which = (unsigned)random_below(client->world->random, 4);
+    char body[256];
+    uint8_t frame[1024], *at;
+    if (which < 3)
+        snprintf(body, sizeof(body), "{\"command\":\"set_policy\",\"vhost\":\"/\",\"name\":\"%s\",\"pattern\":\"^%s$\",\"apply-to\":\"queues\",\"definition\":%s}", source, source,
+                 definitions[which]);
+    else
+        snprintf(body, sizeof(body), "{\"command\":\"clear_policy\",\"vhost\":\"/\",\"name\":\"%s\"}", source);
+    size_t size = amqp_publish_frame(frame, sizeof(frame), CHANNEL, (struct bytes){0}, bytes_of_text("amq.godwit.control"), false), length = strlen(body);
+    CHECK(size > 0);
+    at = amqp_content_header_write(frame + size, CHANNEL, length, bytes_of("\0\0", 2));
+    at = amqp_frame_begin(at, AMQP_FRAME_BODY, CHANNEL, (uint32_t)length);
+    memcpy(at, body, length);
+    at[length] = AMQP_FRAME_END;
+    stream_write(&client->link->to_session, frame, (size_t)(at + length + 1 - frame));
+}
+
+/* Consumers of groups do more than settle. */
+static void be_restless(struct feature_client *client)
+{
+    const struct chain *chain = &client->world->plan->chains[client->part.chain];
+    if (client->part.role != ROLE_CONSUMER || !(chain->features & CHAIN_GROUPS))
+        return;
+    if (!(chain->features & CHAIN_SINGLE_ACTIVE) && random_chance(client->world->random, 1, client->consuming ? 96 : 8))
+        come_and_go(client);
+    if (chain->regrouped && random_chance(client->world->random, 1, 10))
+        regroup(client);
+}
+
 static void act_calmly(struct feature_client *client)
 {
     if (client->world->lingering)
@@ -668,6 +714,7 @@ void feature_client_act(struct feature_client *client)
         drop(client, false);
         return;
     }
+    be_restless(client);
     for (unsigned burst = 1 + (unsigned)random_below(world->random, 12); burst > 0; burst--) {
         if (client->part.role == ROLE_PUBLISHER && client->unconfirmed_left < WINDOW)
             publish(client);

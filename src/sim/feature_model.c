@@ -119,7 +119,7 @@ void feature_deliver(struct feature_model *model, unsigned chain, unsigned clien
                    (uint64_t)(model->trace->now_us - message->known_us - message->ttl_ms * 1000ull));
     if (!leaving)
         check_single_active(model, chain, client, arrival->number);
-    if (!leaving && (of->features & CHAIN_GROUPS))
+    if (!leaving && (of->features & CHAIN_GROUPS) && !of->regrouped)
         groups_delivered(model, client, arrival->number);
     if (!leaving && (of->features & CHAIN_RETRY))
         retry_delivered(model, client, arrival);
@@ -235,7 +235,7 @@ static bool out_of_order(const struct chain *of, const struct feature_message *f
 {
     if ((of->features & CHAIN_PRIORITY) && first->priority != second->priority)
         return first->priority < second->priority;
-    if (of->features & CHAIN_GROUP_FAIR)
+    if ((of->features & CHAIN_GROUP_FAIR) || of->regrouped)
         return false;
     return !(of->features & CHAIN_DELAY) && first->transaction == second->transaction && first->stream == second->stream && first->order > second->order;
 }
@@ -247,7 +247,7 @@ static void check_source(struct feature_model *model, const struct chain *of, co
         if (i > 0 && out_of_order(of, feature_message(model, numbers[i - 1]), message))
             trace_fail(model->trace, "priority order", "%s gives message %" PRIu64 " before %" PRIu64, of->source, numbers[i - 1], numbers[i]);
     }
-    if (of->features & CHAIN_GROUPS)
+    if ((of->features & CHAIN_GROUPS) && !of->regrouped)
         groups_found(model, (unsigned)(of - model->plan->chains), numbers, count);
     if ((of->features & CHAIN_DROP_HEAD) && count > of->max_length)
         trace_fail(model->trace, "overflow", "%s has %u messages, its length is %u", of->source, count, of->max_length);

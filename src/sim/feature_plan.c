@@ -31,6 +31,7 @@ static void draw_groups(struct chain *chain, unsigned only, uint64_t seed)
     if ((!only || (only & CHAIN_GROUP_FAIR)) && random_chance(&random, 1, 3))
         chain->features |= CHAIN_GROUP_FAIR;
     chain->keys = (uint8_t)random_between(&random, 1, GROUP_KEYS_MAX - 1);
+    chain->regrouped = !(chain->features & CHAIN_GROUP_FAIR) && random_chance(&random, 1, 4);
 }
 
 /* Retries too. */

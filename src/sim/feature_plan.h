@@ -45,6 +45,7 @@ struct chain {
     uint32_t half_ms, half_limit;        /* CHAIN_HALF: x-check-after, x-check-limit */
     uint8_t max_priority;
     uint8_t keys;                /* CHAIN_GROUPS, CHAIN_FILTER: from 1; 0 is none */
+    bool regrouped;              /* a policy gives it groups, other ones, and none, again and again */
     uint8_t retry_steps;         /* CHAIN_RETRY: so many of the times below, or 0: from the first to the second of them, with a multiplier and jitter */
     bool classic;                /* though it has a delivery limit */
     uint32_t retry_ms[RETRY_STEPS_MAX];
