@@ -497,7 +497,7 @@ static struct bytes make_properties(struct feature_client *client, uint64_t numb
         if (message->key && number % 2 && (client->world->plan->chains[message->chain].features & CHAIN_GROUPS))
             amqp_table_put_int(&writer, "k", message->key);
         else if (message->key)   /* a number and its text are the same key */
-            amqp_table_put_text(&writer, "k", bytes_of("01234567" + message->key, 1));
+            amqp_table_put_text(&writer, "k", bytes_of(&"01234567"[message->key], 1));
         if (message->id)
             amqp_table_put_int(&writer, "id", (int32_t)message->id);
         if (message->transaction)
