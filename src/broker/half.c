@@ -233,12 +233,13 @@ static uint64_t enter_decision(struct shard *shard, struct queue *queue, const s
                                uint64_t now_ms, bool *refused)
 {
     struct half_transaction *transaction = half_index_find(&queue->half->index, said->id);
-    if (!transaction || (transaction->state != HALF_OPEN && (transaction->commits != commits || transaction->state == HALF_DECIDING))) {
+    bool decided = transaction && transaction->state != HALF_OPEN, gives_up = decided && transaction->state == HALF_DECIDING && transaction->given_up;
+    if (!transaction || (decided && (transaction->commits != commits || gives_up))) {
         *refused = true;
         return 0;
     }
-    if (transaction->state != HALF_OPEN)
-        return 0;   /* it was said before, and is in the log */
+    if (decided)
+        return 0;   /* it was said before: that is in the log, or on its way there before this, which is confirmed after it */
     transaction->commits = commits;
     transaction->state = HALF_DECIDING;
     transaction->decided_ms = now_ms;
@@ -303,6 +304,7 @@ void half_decided(struct shard *shard, uint64_t id, uint64_t number, bool ok)
     } else {   /* nobody was told that it is decided */
         throw_away(half, transaction->decision);
         transaction->decision = 0;
+        transaction->given_up = false;
         transaction->state = HALF_OPEN;
         CHECK(half_index_watch(&half->index, transaction));
     }
@@ -406,6 +408,7 @@ static bool check(struct shard *shard, struct queue *queue, struct half_transact
         if (!seq)
             return false;
         transaction->decision = seq;
+        transaction->given_up = true;
         transaction->decided_ms = shard->worker->wall_us / 1000;
         transaction->state = HALF_DECIDING;
         shard_own_pending(shard, PENDING_GIVEN_UP, queue->id, transaction->number);

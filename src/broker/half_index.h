@@ -22,7 +22,7 @@ struct half_transaction {
     uint64_t number;
     struct bytes id;
     enum half_state state;
-    bool commits;
+    bool commits, given_up;              /* given_up: the broker decided it */
     uint32_t checks, limit;              /* check-backs so far, and at most */
     uint64_t after_ms;
     struct bytes check_queue;            /* in memory of its own */

@@ -269,3 +269,61 @@ def test_many_transactions_side_by_side(connect, name):
     for number in range(4):
         assert [i for which, i in came if which == number] == list(range(1, 50, 2))
     channel.queue_delete(queue)
+
+
+def test_permissions_are_asked_for_when_it_is_published(broker, connect, name, expect_close):
+    user, queue = name("user"), name("q")
+    broker.control("add_user", user, "secret")
+    broker.control("set_permissions", user, "^$", "^amq.direct$", "^$")
+    admin = connect().channel()
+    admin.queue_declare(queue, exclusive=True)
+    admin.queue_bind(queue, "amq.direct", queue)
+
+    def channel():
+        mine = connect(credentials=pika.PlainCredentials(user, "secret")).channel()
+        mine.confirm_delivery()
+        return mine
+
+    channel().basic_publish("amq.direct", queue, b"", half(name("t")))
+    expect_close(403, "access to exchange 'amq.fanout' in vhost '/' refused")(channel().basic_publish, "amq.fanout", queue, b"", half(name("t")))
+    expect_close(403, "access to exchange 'amq.default' in vhost '/' refused")(channel().basic_publish, "amq.direct", queue, b"", half(name("t"), x_check_queue="asks"))
+    expect_close(403, "access to exchange 'amq.godwit.transactions' in vhost '/' refused")(channel().basic_publish, DECISIONS, "commit", b"", half(name("t")))
+    broker.control("delete_user", user)
+
+
+def test_a_vhost_of_its_own(own_broker, connect_to, name):
+    broker = own_broker()
+    broker.control("add_vhost", "shop")
+    broker.control("set_permissions", "-p", "shop", "guest", ".*", ".*", ".*")
+
+    def channel():
+        mine = connect_to(broker, virtual_host="shop").channel()
+        mine.confirm_delivery()
+        return mine
+
+    channel().queue_declare("q", durable=True)
+    channel().basic_publish("", "q", b"here", half("t"))
+    other = connect_to(broker).channel()
+    other.confirm_delivery()
+    assert not decide(other, "commit", "t")   # ids are those of a virtual host
+    broker.kill()
+    broker.start()
+    assert decide(channel(), "commit", "t")
+    assert come(channel(), "q", 1)[0][0] == b"here"
+    broker.control("delete_vhost", "shop")
+    broker.control("add_vhost", "shop")
+    broker.control("set_permissions", "-p", "shop", "guest", ".*", ".*", ".*")
+    assert not decide(channel(), "commit", "t")
+    broker.kill()
+    broker.start()
+    assert not decide(channel(), "rollback", "t")
+
+
+def test_a_full_queue_gets_it_when_there_is_room(confirming, name):
+    queue, transaction = name("q"), name("t")
+    confirming.queue_declare(queue, durable=True, arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
+    for i in range(3):
+        confirming.basic_publish("", queue, b"%d" % i, half(transaction))
+    assert decide(confirming, "commit", transaction)
+    assert sorted(body for body, _, _ in come(confirming, queue, 3, limit_s=20)) == [b"0", b"1", b"2"]
+    confirming.queue_delete(queue)
