@@ -114,8 +114,11 @@ static bool is_empty(const struct block_slot *slot)
 static void load_from(struct groups *groups, uint64_t number)
 {
     struct lane *lane = &groups->queue->lane;
+    const struct block_slot *first = lane_slot(lane, number);
     for (uint64_t end = number + LOADS_AHEAD; number < end && number < lane->end_block; number++)
         shard_load_block(groups->shard, groups->queue, lane_slot(lane, number), number);
+    if (!first->loading)
+        shard_timer(groups->shard, groups->queue, groups->shard->worker->now_us + NO_MEMORY_US);
 }
 
 /* False: out of memory. */
