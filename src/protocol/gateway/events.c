@@ -227,6 +227,8 @@ static void publish_data(struct task *task)
             return;
         }
     }
+    if (!id[0] && !task_idempotency_key(task, id))
+        return;
     if (!id[0])
         new_id(task, id);
     event_put(&event, "specversion", bytes_of_text("1.0"));
@@ -278,7 +280,7 @@ static const char *text_member(const json_t *root, const char *name, const char 
 
 void events_publish_plainly(struct task *task)
 {
-    char id[ID_SIZE], why[EVENT_WHY_MAX];
+    char id[SHORT] = "", why[EVENT_WHY_MAX];
     struct cloud_event event = {.content_type = bytes_of_text("application/json"), .data = bytes_of_text("null")};
     json_t *root = read_json(task);
     if (!root)
@@ -287,8 +289,8 @@ void events_publish_plainly(struct task *task)
     const char *subject = text_member(root, "subject", "");
     if (!json_is_object(root) || !type || !type[0] || !source || !said || !subject) {
         task_problem(task, 400, "The body must be a JSON object with the texts event_type and, if at all, source, id and subject.");
-    } else {
-        if (!said[0])
+    } else if (said[0] || task_idempotency_key(task, id)) {
+        if (!said[0] && !id[0])
             new_id(task, id);
         json_slice_member(bytes_of(task->body, task->size), "data", &event.data);
         event_put(&event, "specversion", bytes_of_text("1.0"));

@@ -99,6 +99,26 @@ bool task_number(struct task *task, const char *name, uint64_t most, uint64_t *v
     return false;
 }
 
+bool task_idempotency_key(struct task *task, char room[IDEMPOTENCY_KEY_SIZE])
+{
+    struct bytes key;
+    room[0] = 0;
+    if (!http_field_find(&task->call->request, "idempotency-key", &key))
+        return true;
+    if (key.size >= 2 && key.data[0] == '"' && key.data[key.size - 1] == '"')
+        key = bytes_of(key.data + 1, key.size - 2);
+    bool good = key.size > 0 && key.size < IDEMPOTENCY_KEY_SIZE;
+    for (size_t i = 0; good && i < key.size; i++)
+        good = key.data[i] >= ' ' && key.data[i] < 127 && key.data[i] != '"' && key.data[i] != '\\';
+    if (!good) {
+        task_problem(task, 400, "The Idempotency-Key must be a text of 1 to 255 visible characters.");
+        return false;
+    }
+    memcpy(room, key.data, key.size);
+    room[key.size] = 0;
+    return true;
+}
+
 bool task_duration(struct task *task, const char *name, uint64_t most_ms, uint64_t *ms)
 {
     static const struct { const char *suffix; uint64_t ms; } units[] = {{"", 1000}, {"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}};

@@ -105,13 +105,28 @@ static bool read_text(struct task *task, struct amqp_properties *properties, con
     return true;
 }
 
+/* A request that may be repeated says so by its key, which is the message's id. */
+static bool read_key(struct task *task, struct amqp_properties *properties, char room[SHORT])
+{
+    if (properties->flags & AMQP_MESSAGE_ID)
+        return true;
+    if (!task_idempotency_key(task, room))
+        return false;
+    if (room[0]) {
+        properties->flags |= AMQP_MESSAGE_ID;
+        properties->message_id = bytes_of_text(room);
+    }
+    return true;
+}
+
 static bool read_texts(struct task *task, struct amqp_properties *properties, struct texts *texts)
 {
     return read_text(task, properties, "correlation_id", texts->correlation_id, AMQP_CORRELATION_ID, &properties->correlation_id) &&
            read_text(task, properties, "reply_to", texts->reply_to, AMQP_REPLY_TO, &properties->reply_to) &&
            read_text(task, properties, "message_id", texts->message_id, AMQP_MESSAGE_ID, &properties->message_id) &&
            read_text(task, properties, "type", texts->type, AMQP_TYPE, &properties->type) &&
-           read_text(task, properties, "app_id", texts->app_id, AMQP_APP_ID, &properties->app_id);
+           read_text(task, properties, "app_id", texts->app_id, AMQP_APP_ID, &properties->app_id) &&
+           read_key(task, properties, texts->message_id);
 }
 
 static bool read_numbers(struct task *task, struct amqp_properties *properties, struct texts *texts)

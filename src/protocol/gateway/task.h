@@ -102,6 +102,9 @@ bool task_parameter(struct task *task, const char *name, char *room, size_t size
 bool task_boolean(struct task *task, const char *name, bool *value);
 bool task_number(struct task *task, const char *name, uint64_t most, uint64_t *value);
 
+/* The value of the header Idempotency-Key, with or without its quotes (a string of RFC 8941), with a zero behind it; empty: there is none. False: the call was answered. */
+#define IDEMPOTENCY_KEY_SIZE 256u
+bool task_idempotency_key(struct task *task, char room[IDEMPOTENCY_KEY_SIZE]);
 /* The same of a duration: "30s", "500ms", "2m", "1h", or seconds. */
 bool task_duration(struct task *task, const char *name, uint64_t most_ms, uint64_t *ms);
 
