@@ -301,13 +301,11 @@ static __attribute__((noinline)) enum publish_result begin_half(const struct cli
     return lay_out(worker, publish, &route, now_ms(worker));
 }
 
-/* Lays it out if it has to do with transactions; -1: it has not. */
+/* One that has to do with transactions is laid out; -1: it goes its way like any other. */
 static __attribute__((noinline)) int try_half(const struct client *client, struct publish *publish, const struct route *found)
 {
     struct half_said said;
     char why[256];
-    if (!found->decides && !half_is_asked(publish->properties))
-        return -1;
     const struct half_asked asked = {publish->exchange, publish->routing_key, publish->properties, publish->body_size};
     if (half_judge(&asked, &said, why, sizeof(why)) == HALF_BAD)
         return PUBLISH_BAD_TRANSACTION;
@@ -325,7 +323,7 @@ static inline enum publish_result begin(const struct client *client, struct publ
     publish->place.marks = 0;
     bool asks = asks_by_itself(publish);
     if (UNLIKELY(found->asks || asks)) {
-        int half = try_half(client, publish, found);
+        int half = found->decides || (asks && half_is_asked(publish->properties)) ? try_half(client, publish, found) : -1;
         if (half >= 0)
             return (enum publish_result)half;
         publish->persistent |= found->keeps;
