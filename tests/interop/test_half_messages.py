@@ -4,6 +4,7 @@ import time
 
 import pika
 import pytest
+import requests
 
 pytestmark = pytest.mark.godwit_only("RabbitMQ has no half messages")
 
@@ -327,3 +328,21 @@ def test_a_full_queue_gets_it_when_there_is_room(confirming, name):
     assert decide(confirming, "commit", transaction)
     assert sorted(body for body, _, _ in come(confirming, queue, 3, limit_s=20)) == [b"0", b"1", b"2"]
     confirming.queue_delete(queue)
+
+
+def test_http_publishes_and_decides(broker, channel, name):
+    queue, transaction = name("q"), name("t")
+    channel.queue_declare(queue, exclusive=True)
+    url = f"http://127.0.0.1:{broker.http_port}"
+    mine = {"Message-x-transaction": transaction}
+
+    def tell(decision):
+        return requests.post(f"{url}/exchanges/{DECISIONS}/messages", params={"routing_key": decision}, data=b"", headers=mine).status_code
+
+    assert requests.post(f"{url}/queues/{queue}/messages", data=b"by HTTP", headers=mine).status_code == 201
+    assert is_empty(channel, queue)
+    assert tell("commit") == 201 and tell("commit") == 201
+    assert tell("rollback") == 503
+    assert come(channel, queue, 1)[0][0] == b"by HTTP"
+    wrong = requests.post(f"{url}/queues/{queue}/messages", data=b"", headers={"Message-x-transaction": ""})
+    assert (wrong.status_code, wrong.json()["detail"]) == (422, "PRECONDITION_FAILED - invalid header 'x-transaction': a text of 1 to 255 bytes is needed")

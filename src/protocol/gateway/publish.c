@@ -46,6 +46,19 @@ enum publish_result publish_message(struct task *task, const struct outgoing *ou
     return result;
 }
 
+static void refuse_transaction(struct task *task, const struct outgoing *outgoing)
+{
+    size_t size = amqp_properties_size(outgoing->properties);
+    uint8_t *room = malloc(size);
+    char why[400] = "what the message says of a transaction is wrong";
+    const struct publish publish = {.exchange = outgoing->exchange, .routing_key = outgoing->routing_key, .body_size = outgoing->body.size,
+                                    .properties = bytes_of(room, room ? amqp_properties_encode(outgoing->properties, room, size) : 0)};
+    if (room)
+        client_publish_fault(&publish, why, sizeof(why));
+    free(room);
+    task_problem(task, 422, "PRECONDITION_FAILED - %s", why);
+}
+
 void publish_refuse(struct task *task, enum publish_result result, const struct outgoing *outgoing)
 {
     const struct member *member = task->member;
@@ -70,6 +83,13 @@ void publish_refuse(struct task *task, enum publish_result result, const struct 
         break;
     case PUBLISH_BAD_DELAY:
         task_problem(task, 422, "PRECONDITION_FAILED - the message's x-delay or x-deliver-at lies too far ahead");
+        break;
+    case PUBLISH_BAD_TRANSACTION:
+        refuse_transaction(task, outgoing);
+        break;
+    case PUBLISH_CHECK_REFUSED:
+        task_problem(task, 403, "ACCESS_REFUSED - access to exchange 'amq.default' in vhost '%.*s' refused for user '%.*s', who wants to be asked at a queue",
+                     TEXT(member->vhost), TEXT(member->client.user));
         break;
     case PUBLISH_REFUSED:
         task_problem(task, 503, "The message could not be stored: storage has failed or is full.");
