@@ -14,6 +14,22 @@
 
 #define TEXT(x) bytes_of_text(x)
 
+/* ---- memory that runs out ---------------------------------------------------------------------------------------------- */
+
+static int allocations_left = -1;   /* -1: as many as one likes */
+
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t count, size_t size);
+void *__real_realloc(void *old, size_t size);
+void *__wrap_malloc(size_t size);
+void *__wrap_calloc(size_t count, size_t size);
+void *__wrap_realloc(void *old, size_t size);
+
+static bool fails(void) { return allocations_left >= 0 && allocations_left-- == 0; }
+void *__wrap_malloc(size_t size) { return fails() ? NULL : __real_malloc(size); }
+void *__wrap_calloc(size_t count, size_t size) { return fails() ? NULL : __real_calloc(count, size); }
+void *__wrap_realloc(void *old, size_t size) { return fails() ? NULL : __real_realloc(old, size); }
+
 /* ---- a broker to play with ------------------------------------------------------------------------------------------ */
 
 struct play {
@@ -308,13 +324,46 @@ static void without_a_backoff_nothing_waits_any_more(void **state)
     end(play);
 }
 
+/* A return that there is no memory for is not counted, or does not wait; the message is there in any case. */
+static void without_memory_it_comes_back_at_once(void **state)
+{
+    (void)state;
+    bool waits = false;
+    for (int left = 0; !waits; left++) {
+        struct play *play = begin();
+        declare(play, "1h", -1);
+        publish(play, "m", true);
+        assert_non_null(get(play));
+        struct queue *queue = queue_of(play);
+        struct lane *lane = queue_head_lane(queue);
+        uint64_t seq = lane->next_seq - 1;
+        struct block_slot *slot;
+        bool unacked = false;
+        struct entry *entry = lane_entry_at(lane, seq, &slot, &unacked);
+        assert_true(entry && unacked);
+        allocations_left = left;
+        enum return_verdict verdict = returns_count(play->test.workers[0]->shards[0], queue, entry, seq, SETTLE_REQUEUE);
+        waits = allocations_left >= 0;   /* there was enough for everything */
+        allocations_left = -1;
+        assert_true(left > 0 || verdict == RETURN_READY);
+        assert_int_equal(verdict == RETURN_WAITS, retry_held(queue));
+        if (verdict == RETURN_READY)
+            lane_requeue(lane, seq, slot, entry, true);
+        wait_hours(play, 1.1);
+        const struct test_event *event = get(play);
+        assert_non_null(event);
+        assert_string_equal(event->body, "m");
+        end(play);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(it_waits_and_is_in_its_old_place), cmocka_unit_test(every_reason_is_told_and_what_nobody_saw_is_none),
         cmocka_unit_test(once_too_often_is_the_end), cmocka_unit_test(a_restart_shortens_nothing),
         cmocka_unit_test(a_message_that_does_not_last_leaves_nothing), cmocka_unit_test(a_purge_takes_what_waits),
-        cmocka_unit_test(without_a_backoff_nothing_waits_any_more),
+        cmocka_unit_test(without_a_backoff_nothing_waits_any_more), cmocka_unit_test(without_memory_it_comes_back_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
