@@ -124,7 +124,7 @@ static void declare(struct fixture *f, struct session *session, const char *kind
 }
 
 /* BATCH publishes, one after the other. */
-static size_t make_batch(uint8_t *at, const char *kind, unsigned long number)
+static size_t make_batch(uint8_t *at, const char *kind, uint8_t **ids)
 {
     bool persistent = strcmp(kind, "persistent") == 0 || acknowledges(kind), priority = strcmp(kind, "priority") == 0;
     uint8_t *begin = at, properties[64], room[64];
@@ -140,19 +140,30 @@ static size_t make_batch(uint8_t *at, const char *kind, unsigned long number)
             values.flags |= AMQP_HEADERS;
         }
         if (has_ids(kind)) {
-            snprintf(id, sizeof(id), "%08lx-0000-4000-8000-%012x", strcmp(kind, "dedup") == 0 ? number : number / 2, i);
+            snprintf(id, sizeof(id), "%08x-0000-4000-8000-%012x", 0, i);
             values.message_id = bytes_of_text(id);
             values.flags |= AMQP_MESSAGE_ID;
         }
         size_t size = amqp_properties_encode(&values, properties, sizeof(properties));
         at += amqp_publish_frame(at, ROOM, 1, bytes_of_text(""), bytes_of_text("hot"), false);
         at = amqp_content_header_write(at, 1, 16, bytes_of(properties, size));
+        ids[i] = has_ids(kind) ? at - 1 - strlen(id) : NULL;   /* the last property, before the frame's end */
         at = amqp_frame_begin(at, AMQP_FRAME_BODY, 1, 16);
         memset(at, 'x', 16);
         at[16] = AMQP_FRAME_END;
         at += 17;
     }
     return (size_t)(at - begin);
+}
+
+/* The first 8 digits of every id say which batch it is of. */
+static void number_ids(uint8_t **ids, uint32_t number)
+{
+    uint8_t digits[8];
+    for (unsigned i = 0; i < 8; i++)
+        digits[i] = (uint8_t)"0123456789abcdef"[number >> (28 - 4 * i) & 15];
+    for (unsigned i = 0; i < BATCH; i++)
+        memcpy(ids[i], digits, 8);
 }
 
 int main(int argc, char **argv)
@@ -166,10 +177,11 @@ int main(int argc, char **argv)
     open_broker(&f);
     struct session *publisher = connect(&f), *consumer = connect(&f);
     declare(&f, consumer, argv[2]);
-    size_t size = make_batch(batch, argv[2], 0);
+    uint8_t *ids[BATCH];
+    size_t size = make_batch(batch, argv[2], ids);
     for (long left = atol(argv[1]); left > 0; left -= BATCH) {
         if (has_ids(argv[2]))
-            size = make_batch(batch, argv[2], (unsigned long)left / BATCH);
+            number_ids(ids, strcmp(argv[2], "dedup") == 0 ? (uint32_t)left / BATCH : (uint32_t)left / BATCH / 2);
         session_feed(publisher, bytes_of(batch, size), f.now_us);
         for (unsigned i = 0; i < 2; i++)
             turn(&f, consumer);
