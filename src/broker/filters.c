@@ -522,6 +522,9 @@ void filters_serve(struct shard *shard, struct queue *queue)
     int each = STEPS_A_TURN / (int)(filters->count + 1), left = STEPS_A_TURN;
     if (each < STEPS_LEAST)
         each = STEPS_LEAST;
+    const struct queue_totals totals = queue_totals(queue);
+    if (UNLIKELY(filters->summaries.count && !totals.ready && !totals.unacked))
+        sweep(queue);
     filters->everything_dry = false;
     for (struct filter *filter = filters->first; filter; filter = filter->next)
         filter->dry = false;
