@@ -1,7 +1,7 @@
 /* Messages through a session, a shard and a session, without a socket, a disk or a clock: for counting what a message costs. Prints nothing; count it with
  * bench/instructions.
  *
- *   hot_path MESSAGES plain|persistent|ack|ttl|priority|header|group|group-fair|dedup|dedup-again|retry
+ *   hot_path MESSAGES plain|persistent|ack|ttl|priority|header|group|group-fair|dedup|dedup-again|retry|delay
  */
 #include "broker/broker.h"
 #include "broker/worker.h"
@@ -92,10 +92,11 @@ static struct session *connect(struct fixture *f)
 }
 
 /* Persistent, keyed, and acknowledged. */
+static bool is_delayed(const char *kind) { return strcmp(kind, "delay") == 0; }
 static bool has_header(const char *kind) { return strncmp(kind, "group", 5) == 0 || strcmp(kind, "header") == 0; }
 /* The same with ids: all new ones, or every message twice. */
 static bool has_ids(const char *kind) { return strncmp(kind, "dedup", 5) == 0; }
-static bool acknowledges(const char *kind) { return strcmp(kind, "ack") == 0 || strcmp(kind, "retry") == 0 || has_header(kind) || has_ids(kind); }
+static bool acknowledges(const char *kind) { return strcmp(kind, "ack") == 0 || strcmp(kind, "retry") == 0 || is_delayed(kind) || has_header(kind) || has_ids(kind); }
 
 static void declare(struct fixture *f, struct session *session, const char *kind)
 {
@@ -139,6 +140,13 @@ static size_t make_batch(uint8_t *at, const char *kind, uint8_t **ids)
             CHECK(amqp_table_finish(&writer, &values.headers));
             values.flags |= AMQP_HEADERS;
         }
+        if (is_delayed(kind)) {
+            struct amqp_table_writer writer;
+            amqp_table_begin(&writer, room, sizeof(room));
+            amqp_table_put_int(&writer, "x-delay", 1);
+            CHECK(amqp_table_finish(&writer, &values.headers));
+            values.flags |= AMQP_HEADERS;
+        }
         if (has_ids(kind)) {
             snprintf(id, sizeof(id), "%08x-0000-4000-8000-%012x", 0, i);
             values.message_id = bytes_of_text(id);
@@ -171,7 +179,7 @@ int main(int argc, char **argv)
     static uint8_t batch[ROOM];
     struct fixture f;
     if (argc != 3) {
-        fprintf(stderr, "usage: hot_path MESSAGES plain|persistent|ack|ttl|priority|header|group|group-fair|dedup|dedup-again|retry\n");
+        fprintf(stderr, "usage: hot_path MESSAGES plain|persistent|ack|ttl|priority|header|group|group-fair|dedup|dedup-again|retry|delay\n");
         return 2;
     }
     open_broker(&f);

@@ -23,7 +23,7 @@ struct settings {
     struct visit_settings visit;
     const char *scenario, *exchange_type, *prefix, *sync_floor, *arguments;
     uint64_t publishers, consumers, queues, size, confirms, ack_every, prefetch, rate, messages, duration_ms, warmup_ms,
-        drain_timeout_ms, count, pid, idle, priorities, expiration_ms;
+        drain_timeout_ms, count, pid, idle, priorities, expiration_ms, delay_ms;
     bool persistent, manual_ack, verify, json, keep, reuse, echo_floor;
 };
 
@@ -48,6 +48,7 @@ static const struct option options[] = {
     {0, OPTION_TEXT, "arguments", "KEY=VALUE,…", "declare the queues with these: numbers, true and false, or text", PLACE(arguments), 0, 0},
     {0, OPTION_NUMBER, "priorities", "N", "messages have the priorities 0 to N-1 in turn", PLACE(priorities), 1, 256},
     {0, OPTION_DURATION, "expiration", "TIME", "messages expire after so long", PLACE(expiration_ms), 1, 0},
+    {0, OPTION_DURATION, "delay", "TIME", "messages are due so long after they were published (x-delay)", PLACE(delay_ms), 1, 0},
     {'s', OPTION_NUMBER, "size", "BYTES", "of a body (default: 16); latency needs 16, verification 8", PLACE(size), 0, 256u << 20},
     {'p', OPTION_FLAG, "persistent", NULL, "persistent messages in durable queues", PLACE(persistent), 0, 0},
     {'c', OPTION_NUMBER, "confirms", "WINDOW", "wait for confirms, with so many messages under way per publisher", PLACE(confirms), 1, 1u << 24},
@@ -124,6 +125,7 @@ static void make_plan(const struct settings *settings, struct bench_plan *plan)
     plan->pid = (int64_t)settings->pid;
     plan->priorities = (uint32_t)settings->priorities;
     plan->expiration_ms = settings->expiration_ms;
+    plan->delay_ms = settings->delay_ms;
 }
 
 static bool measure_floors(struct console *console, const struct settings *settings, struct bench_floors *floors)

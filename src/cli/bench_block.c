@@ -13,8 +13,9 @@
 static size_t encode(struct bench_block *block, const struct bench_plan *plan, uint32_t frame_max, struct bytes exchange,
                      struct bytes key, uint8_t *at, size_t room)
 {
-    uint8_t properties[64];
+    uint8_t properties[128], headers[64];
     char expiration[32];
+    struct amqp_table_writer writer;
     struct amqp_properties values = {.flags = AMQP_DELIVERY_MODE, .delivery_mode = plan->persistent ? 2 : 1};
     if (plan->priorities)
         values.flags |= AMQP_PRIORITY;
@@ -23,10 +24,17 @@ static size_t encode(struct bench_block *block, const struct bench_plan *plan, u
         values.flags |= AMQP_EXPIRATION;
         values.expiration = bytes_of_text(expiration);
     }
+    if (plan->delay_ms) {
+        amqp_table_begin(&writer, headers, sizeof headers);
+        amqp_table_put_int(&writer, "x-delay", (int64_t)plan->delay_ms);
+        CHECK(amqp_table_finish(&writer, &values.headers));
+        values.flags |= AMQP_HEADERS;
+    }
     size_t size = amqp_properties_encode(&values, properties, sizeof properties);
     uint8_t *begin = at;
     at += amqp_publish_frame(at, room, BENCH_CHANNEL, exchange, key, false);
-    block->priority_place = (size_t)(at - begin) + AMQP_FRAME_HEADER_SIZE + AMQP_CONTENT_HEADER_SIZE + 3;   /* behind the flags and the delivery mode */
+    size_t headers_size = plan->delay_ms ? 4 + values.headers.size : 0;
+    block->priority_place = (size_t)(at - begin) + AMQP_FRAME_HEADER_SIZE + AMQP_CONTENT_HEADER_SIZE + 2 + headers_size + 1;   /* behind flags, headers and delivery mode */
     at = amqp_content_header_write(at, BENCH_CHANNEL, plan->size, bytes_of(properties, size));
     block->body_place = (size_t)(at - begin) + AMQP_FRAME_HEADER_SIZE;
     for (uint64_t offset = 0; offset < plan->size; offset += size) {

@@ -46,6 +46,7 @@ struct bench_plan {
     int64_t pid;                      /* of the broker; 0: not known */
     uint32_t priorities;              /* 0: messages have none */
     uint64_t expiration_ms;           /* 0: they do not expire */
+    uint64_t delay_ms;                /* x-delay; 0: they do not say it */
     uint8_t arguments[1024];          /* of the queues, a table's bytes without their size … */
     uint32_t arguments_size;          /* … which is this */
     bool is_stream;                   /* x-queue-type is stream: each consumer gets everything, from the first message on */

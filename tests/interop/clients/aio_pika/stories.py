@@ -1,5 +1,6 @@
 """aio-pika (Debian's python3-aio-pika): asyncio, on a codec of its own (aiormq and pamqp)."""
 import asyncio
+import time
 
 import aio_pika
 import aiormq.exceptions
@@ -348,16 +349,36 @@ def half_messages():
                     await send(channel, queue, f"{transaction} {number}", headers=headers)
             same(await queue.get(fail=False), None)
             await decisions.publish(aio_pika.Message(b"", headers={"x-transaction": f"{queue.name}-first"}), "commit")
-            async with questions.iterator(no_ack=True) as iterator:
-                async for question in iterator:
-                    same(question.correlation_id, f"{queue.name}-second")
-                    await decisions.publish(aio_pika.Message(b"", correlation_id=question.correlation_id), "commit")
-                    break
+            while (question := await questions.get(no_ack=True, fail=False)) is None:
+                await asyncio.sleep(0.05)
+            same(question.correlation_id, f"{queue.name}-second")
+            await decisions.publish(aio_pika.Message(b"", correlation_id=question.correlation_id), "commit")
             bodies = []
             while len(bodies) < 40:
                 if (message := await queue.get(no_ack=True, fail=False)) is not None:
                     bodies.append(message.body.decode())
             same(bodies, [f"{transaction} {number}" for transaction in ("first", "second") for number in range(20)])
+    asyncio.run(asyncio.wait_for(run(), 30))
+
+
+@story
+def scheduled_messages():
+    """What says x-delay or x-deliver-at comes when it is due, in the order of its time, and never before."""
+    async def run():
+        async with await aio_pika.connect_robust(URL) as connection:
+            if "Godwit" not in str(connection.transport.connection.server_properties.get("copyright")):
+                return
+            channel = await connection.channel(publisher_confirms=True)
+            queue, inbox = await declare(channel), asyncio.Queue()
+            await queue.consume(inbox.put, no_ack=True)
+            due = {"at once": time.time(), "soon": time.time() + 0.3, "later": time.time() + 0.9}
+            await send(channel, queue, "later", headers={"x-deliver-at": int(due["later"] * 1000) + 1})
+            await send(channel, queue, "soon", headers={"x-delay": 301})
+            await send(channel, queue, "at once")
+            for expected in ("at once", "soon", "later"):
+                message = await inbox.get()
+                same(message.body.decode(), expected)
+                assert time.time() >= due[expected], f"{expected} came {due[expected] - time.time():.3f} s too early"
     asyncio.run(asyncio.wait_for(run(), 30))
 
 
