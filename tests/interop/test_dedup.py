@@ -167,6 +167,36 @@ def test_scheduled_messages_are_known_from_when_they_come(channel, name):
     channel.queue_delete(queue)
 
 
+def test_transactions_in_two_steps_are_judged_when_they_are_committed(channel, name, eventually):
+    queue, transactions = name("q"), [name("t") for _ in range(3)]
+    channel.queue_declare(queue, durable=True, arguments=WINDOW)
+    channel.confirm_delivery()
+    for transaction in transactions:
+        for message_id in ("a", transaction):
+            channel.basic_publish("", queue, transaction.encode(), with_id(message_id, headers={"x-transaction": transaction}))
+    for transaction, decision in zip(transactions, ("rollback", "commit", "commit")):
+        channel.basic_publish("amq.godwit.transactions", decision, b"", pika.BasicProperties(headers={"x-transaction": transaction}))
+    eventually(lambda: channel.queue_declare(queue, passive=True).method.message_count == 3)
+    time.sleep(0.2)
+    first, second = (transaction.encode() for transaction in transactions[1:])
+    assert everything(channel, queue) == [first, first, second]   # of the last one, only what has an id of its own
+    channel.queue_delete(queue)
+
+
+def test_what_waits_for_its_retry_is_known(channel, name):
+    queue = name("q")
+    channel.queue_declare(queue, durable=True, arguments={**WINDOW, "x-retry-backoff": "300ms", "x-group-key": "customer"})
+    channel.confirm_delivery()
+    channel.basic_publish("", queue, b"first", with_id("a", headers={"customer": 1}))
+    method, _, _ = channel.basic_get(queue)
+    channel.basic_reject(method.delivery_tag, requeue=True)
+    channel.basic_publish("", queue, b"second", with_id("a", headers={"customer": 1}))
+    assert everything(channel, queue) == []
+    time.sleep(0.4)
+    assert everything(channel, queue) == [b"first"]
+    channel.queue_delete(queue)
+
+
 @pytest.mark.parametrize("arguments, text", [
     ({"x-dedup-window": 0}, "invalid arg 'x-dedup-window' for queue '{q}' in vhost '/': {value_zero,0}"),
     ({"x-dedup-window": -1}, "{value_negative,-1}"),
