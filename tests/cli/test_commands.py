@@ -72,6 +72,16 @@ def test_json_of_bytes_that_are_no_text(godwit, queue):
     assert base64.b64decode(message["body_base64"]) == b"\xff\x00\xfe"
 
 
+def test_consume_takes_what_a_filter_wants(godwit, queue):
+    for region, body in (("eu", "1"), ("us", "2"), ("eu", "3")):
+        assert godwit("publish", queue, "--header", f"region={region}", body).code == 0
+    assert godwit("consume", queue, "--filter", "region = 'eu'", "--count", "2").out == b"1\n3\n"
+    assert godwit("consume", queue, "--filter", "region = 'eu'", "--count", "1", "--timeout", "200ms").code == 4
+    refused = godwit("consume", queue, "--filter", "region =")
+    assert refused.code == 1 and "at character 9: something is missing at the end" in refused.err
+    assert godwit("consume", queue, "--count", "1").out == b"2\n"
+
+
 def test_consume_ends_when_nothing_comes(godwit, queue):
     godwit("publish", queue, "one")
     begin = time.monotonic()
