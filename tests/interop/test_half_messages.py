@@ -147,11 +147,11 @@ def test_a_silent_producer_is_asked_and_then_it_is_rolled_back(confirming, name)
     begin = time.time()
     confirming.basic_publish("", queue, b"silent", half(transaction, x_check_after=200, x_check_limit=3, x_check_queue=asks))
     came = come(confirming, asks, 3)
-    assert 0.6 <= time.time() - begin < 1.2
+    assert 0.6 <= time.time() - begin < 5
     assert [properties.headers["x-check-count"] for _, properties, _ in came] == [1, 2, 3]
     assert {properties.correlation_id for _, properties, _ in came} == {properties.headers["x-transaction"] for _, properties, _ in came} == {transaction}
     assert came[0][1].headers["x-transaction-messages"] == 1
-    time.sleep(0.4)
+    time.sleep(1)
     assert not decide(confirming, "commit", transaction)
     assert is_empty(confirming, queue) and is_empty(confirming, asks)
 
