@@ -1,7 +1,7 @@
 /* Messages through a session, a shard and a session, without a socket, a disk or a clock: for counting what a message costs. Prints nothing; count it with
  * bench/instructions.
  *
- *   hot_path MESSAGES plain|persistent|ack|ttl|priority|header|group|group-fair|dedup|dedup-again|retry|delay
+ *   hot_path MESSAGES plain|persistent|ack|ttl|priority|header|group|group-fair|dedup|dedup-again|retry|delay|half
  */
 #include "broker/broker.h"
 #include "broker/worker.h"
@@ -96,7 +96,9 @@ static bool is_delayed(const char *kind) { return strcmp(kind, "delay") == 0; }
 static bool has_header(const char *kind) { return strncmp(kind, "group", 5) == 0 || strcmp(kind, "header") == 0; }
 /* The same with ids: all new ones, or every message twice. */
 static bool has_ids(const char *kind) { return strncmp(kind, "dedup", 5) == 0; }
-static bool acknowledges(const char *kind) { return strcmp(kind, "ack") == 0 || strcmp(kind, "retry") == 0 || is_delayed(kind) || has_header(kind) || has_ids(kind); }
+/* The same in transactions of a batch, each committed. */
+static bool is_half(const char *kind) { return strcmp(kind, "half") == 0; }
+static bool acknowledges(const char *kind) { return is_half(kind) || strcmp(kind, "ack") == 0 || strcmp(kind, "retry") == 0 || is_delayed(kind) || has_header(kind) || has_ids(kind); }
 
 static void declare(struct fixture *f, struct session *session, const char *kind)
 {
@@ -124,6 +126,29 @@ static void declare(struct fixture *f, struct session *session, const char *kind
     say(f, session, 1, AMQP_BASIC_CONSUME, consume);
 }
 
+/* The header of a transaction, whose id are 8 digits at the end. */
+static struct bytes transaction_header(uint8_t *room, size_t size)
+{
+    struct amqp_table_writer writer;
+    struct bytes table;
+    amqp_table_begin(&writer, room, size);
+    amqp_table_put_text(&writer, "x-transaction", bytes_of_text("00000000"));
+    CHECK(amqp_table_finish(&writer, &table));
+    return table;
+}
+
+/* What ends the batch's transaction; *id is where its digits lie. */
+static uint8_t *write_commit(uint8_t *at, uint8_t **id)
+{
+    uint8_t properties[64], room[64];
+    struct amqp_properties values = {.flags = AMQP_HEADERS, .headers = transaction_header(room, sizeof(room))};
+    size_t size = amqp_properties_encode(&values, properties, sizeof(properties));
+    at += amqp_publish_frame(at, ROOM, 1, bytes_of_text("amq.godwit.transactions"), bytes_of_text("commit"), false);
+    at = amqp_content_header_write(at, 1, 0, bytes_of(properties, size));
+    *id = at - 1 - 8;
+    return at;
+}
+
 /* BATCH publishes, one after the other. */
 static size_t make_batch(uint8_t *at, const char *kind, uint8_t **ids)
 {
@@ -132,6 +157,10 @@ static size_t make_batch(uint8_t *at, const char *kind, uint8_t **ids)
     char key[16], id[64];
     for (unsigned i = 0; i < BATCH; i++) {
         struct amqp_properties values = {.flags = AMQP_DELIVERY_MODE | (priority ? AMQP_PRIORITY : 0), .delivery_mode = persistent ? 2 : 1, .priority = (uint8_t)(i % 11)};
+        if (is_half(kind)) {
+            values.headers = transaction_header(room, sizeof(room));
+            values.flags |= AMQP_HEADERS;
+        }
         if (has_header(kind)) {
             struct amqp_table_writer writer;
             snprintf(key, sizeof(key), "tenant-%u", i % 50);
@@ -155,22 +184,23 @@ static size_t make_batch(uint8_t *at, const char *kind, uint8_t **ids)
         size_t size = amqp_properties_encode(&values, properties, sizeof(properties));
         at += amqp_publish_frame(at, ROOM, 1, bytes_of_text(""), bytes_of_text("hot"), false);
         at = amqp_content_header_write(at, 1, 16, bytes_of(properties, size));
-        ids[i] = has_ids(kind) ? at - 1 - strlen(id) : NULL;   /* the last property, before the frame's end */
+        /* The last property, before the frame's end; behind the headers is the delivery mode. */
+        ids[i] = has_ids(kind) ? at - 1 - strlen(id) : is_half(kind) ? at - 2 - 8 : NULL;
         at = amqp_frame_begin(at, AMQP_FRAME_BODY, 1, 16);
         memset(at, 'x', 16);
         at[16] = AMQP_FRAME_END;
         at += 17;
     }
-    return (size_t)(at - begin);
+    return (size_t)((is_half(kind) ? write_commit(at, &ids[BATCH]) : at) - begin);
 }
 
 /* The first 8 digits of every id say which batch it is of. */
-static void number_ids(uint8_t **ids, uint32_t number)
+static void number_ids(uint8_t **ids, unsigned count, uint32_t number)
 {
     uint8_t digits[8];
     for (unsigned i = 0; i < 8; i++)
         digits[i] = (uint8_t)"0123456789abcdef"[number >> (28 - 4 * i) & 15];
-    for (unsigned i = 0; i < BATCH; i++)
+    for (unsigned i = 0; i < count; i++)
         memcpy(ids[i], digits, 8);
 }
 
@@ -179,19 +209,21 @@ int main(int argc, char **argv)
     static uint8_t batch[ROOM];
     struct fixture f;
     if (argc != 3) {
-        fprintf(stderr, "usage: hot_path MESSAGES plain|persistent|ack|ttl|priority|header|group|group-fair|dedup|dedup-again|retry|delay\n");
+        fprintf(stderr, "usage: hot_path MESSAGES plain|persistent|ack|ttl|priority|header|group|group-fair|dedup|dedup-again|retry|delay|half\n");
         return 2;
     }
     open_broker(&f);
     struct session *publisher = connect(&f), *consumer = connect(&f);
     declare(&f, consumer, argv[2]);
-    uint8_t *ids[BATCH];
+    uint8_t *ids[BATCH + 1];
     size_t size = make_batch(batch, argv[2], ids);
     for (long left = atol(argv[1]); left > 0; left -= BATCH) {
+        if (is_half(argv[2]))
+            number_ids(ids, BATCH + 1, (uint32_t)left / BATCH);
         if (has_ids(argv[2]))
-            number_ids(ids, strcmp(argv[2], "dedup") == 0 ? (uint32_t)left / BATCH : (uint32_t)left / BATCH / 2);
+            number_ids(ids, BATCH, strcmp(argv[2], "dedup") == 0 ? (uint32_t)left / BATCH : (uint32_t)left / BATCH / 2);
         session_feed(publisher, bytes_of(batch, size), f.now_us);
-        for (unsigned i = 0; i < 2; i++)
+        for (unsigned i = 0; i < (is_half(argv[2]) ? 6 : 2); i++)
             turn(&f, consumer);
         if (acknowledges(argv[2])) {
             uint8_t ack[AMQP_ACK_FRAME_SIZE];

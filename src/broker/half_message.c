@@ -39,43 +39,53 @@ static bool complain(char *why, size_t room, const char *format, ...)
     return false;
 }
 
-/* The id in the header. False: `why` says what is wrong with it. */
-static bool read_id(struct bytes headers, struct half_said *said, char *why, size_t room)
+/* The headers that are looked at, found in one pass; the type of one that is not there is 0. */
+enum header { HEADER_ID, HEADER_AFTER, HEADER_LIMIT, HEADER_QUEUE, HEADER_DELAY, HEADER_DELIVER_AT, HEADER_COUNT, HEADERS };
+
+static void find_headers(struct bytes table, struct amqp_field found[HEADERS])
 {
+    static const char *const names[HEADERS] = {ID_HEADER, "x-check-after", "x-check-limit", "x-check-queue", "x-delay", "x-deliver-at", "x-check-count"};
     struct amqp_field field;
-    if (!amqp_table_find(headers, ID_HEADER, &field))
+    for (unsigned i = 0; i < HEADERS; i++)
+        found[i] = (struct amqp_field){0};
+    while (amqp_table_next(&table, &field) == WIRE_OK) {
+        if (field.name.size < 7 || field.name.data[0] != 'x' || field.name.data[1] != '-')
+            continue;
+        for (unsigned i = 0; i < HEADERS; i++)
+            if (!found[i].type && bytes_equal(field.name, bytes_of_text(names[i])))
+                found[i] = field;
+    }
+}
+
+/* The id in the header. False: `why` says what is wrong with it. */
+static bool read_id(const struct amqp_field *field, struct half_said *said, char *why, size_t room)
+{
+    if (!field->type)
         return true;
-    if (!is_text(&field) || !field.bytes.size || field.bytes.size > HALF_ID_MAX)
+    if (!is_text(field) || !field->bytes.size || field->bytes.size > HALF_ID_MAX)
         return complain(why, room, "invalid header '" ID_HEADER "': a text of 1 to %u bytes is needed", HALF_ID_MAX);
-    said->id = field.bytes;
+    said->id = field->bytes;
     return true;
 }
 
-static bool read_options(const struct amqp_properties *properties, struct half_said *said, char *why, size_t room)
+static bool read_options(const struct amqp_properties *properties, const struct amqp_field headers[HEADERS], struct half_said *said, char *why, size_t room)
 {
-    struct amqp_field field;
-    if (amqp_table_find(properties->headers, "x-check-after", &field)) {
-        if (!amqp_field_is_integer(&field) || field.integer < 1 || (uint64_t)field.integer > HALF_AFTER_MAX_MS)
-            return complain(why, room, "invalid header 'x-check-after': a number of milliseconds from 1 to %u is needed", HALF_AFTER_MAX_MS);
-        said->check_after_ms = (uint64_t)field.integer;
-        said->says_after = true;
-    }
-    if (amqp_table_find(properties->headers, "x-check-limit", &field)) {
-        if (!amqp_field_is_integer(&field) || field.integer < 0 || field.integer > HALF_LIMIT_MAX)
-            return complain(why, room, "invalid header 'x-check-limit': a number from 0 to %u is needed", HALF_LIMIT_MAX);
-        said->check_limit = (uint32_t)field.integer;
-        said->says_limit = true;
-    }
-    if (amqp_table_find(properties->headers, "x-check-queue", &field)) {
-        if (!is_text(&field) || !field.bytes.size || field.bytes.size > UINT8_MAX)
-            return complain(why, room, "invalid header 'x-check-queue': the name of a queue is needed");
-        said->check_queue = field.bytes;
-    } else if (properties->flags & AMQP_REPLY_TO) {
-        said->check_queue = properties->reply_to;
-    }
-    if (amqp_table_find(properties->headers, "x-delay", &field) || amqp_table_find(properties->headers, "x-deliver-at", &field))
-        return complain(why, room, "invalid header '%.*s': a message of a transaction is routed when that is committed", (int)field.name.size,
-                        (const char *)field.name.data);
+    const struct amqp_field *after = &headers[HEADER_AFTER], *limit = &headers[HEADER_LIMIT], *queue = &headers[HEADER_QUEUE];
+    if (after->type && (!amqp_field_is_integer(after) || after->integer < 1 || (uint64_t)after->integer > HALF_AFTER_MAX_MS))
+        return complain(why, room, "invalid header 'x-check-after': a number of milliseconds from 1 to %u is needed", HALF_AFTER_MAX_MS);
+    if (limit->type && (!amqp_field_is_integer(limit) || limit->integer < 0 || limit->integer > HALF_LIMIT_MAX))
+        return complain(why, room, "invalid header 'x-check-limit': a number from 0 to %u is needed", HALF_LIMIT_MAX);
+    if (queue->type && (!is_text(queue) || !queue->bytes.size || queue->bytes.size > UINT8_MAX))
+        return complain(why, room, "invalid header 'x-check-queue': the name of a queue is needed");
+    if (headers[HEADER_DELAY].type || headers[HEADER_DELIVER_AT].type)
+        return complain(why, room, "invalid header '%s': a message of a transaction is routed when that is committed", headers[HEADER_DELAY].type ? "x-delay" : "x-deliver-at");
+    said->says_after = after->type;
+    said->says_limit = limit->type;
+    if (said->says_after)
+        said->check_after_ms = (uint64_t)after->integer;
+    if (said->says_limit)
+        said->check_limit = (uint32_t)limit->integer;
+    said->check_queue = queue->type ? queue->bytes : properties->flags & AMQP_REPLY_TO ? properties->reply_to : (struct bytes){0};
     return true;
 }
 
@@ -85,10 +95,9 @@ static void complain_of_key(struct bytes routing_key, char *why, size_t room)
              (const char *)routing_key.data);
 }
 
-static enum half_kind read_decision(struct bytes routing_key, const struct amqp_properties *properties, uint64_t body_size, struct half_said *said, char *why,
-                                    size_t room)
+static enum half_kind read_decision(struct bytes routing_key, const struct amqp_properties *properties, const struct amqp_field *count, uint64_t body_size,
+                                    struct half_said *said, char *why, size_t room)
 {
-    struct amqp_field field;
     enum half_kind kind = bytes_equal(routing_key, bytes_of_text("commit"))     ? HALF_COMMIT
                           : bytes_equal(routing_key, bytes_of_text("rollback")) ? HALF_ROLLBACK
                           : bytes_equal(routing_key, bytes_of_text("check"))    ? HALF_NOTE
@@ -107,23 +116,25 @@ static enum half_kind read_decision(struct bytes routing_key, const struct amqp_
         complain(why, room, "a decision has a body of at most %u bytes", HALF_BODY_MAX);
         return HALF_BAD;
     }
-    if (kind == HALF_NOTE && amqp_table_find(properties->headers, "x-check-count", &field) && amqp_field_is_integer(&field) && field.integer > 0)
-        said->checks = (uint32_t)field.integer;
+    if (kind == HALF_NOTE && amqp_field_is_integer(count) && count->integer > 0)
+        said->checks = (uint32_t)count->integer;
     return kind;
 }
 
 enum half_kind half_read(struct bytes exchange, struct bytes routing_key, struct bytes properties, uint64_t body_size, struct half_said *said, char *why, size_t room)
 {
     struct amqp_properties decoded = {0};
+    struct amqp_field headers[HEADERS];
     *said = (struct half_said){.check_after_ms = HALF_AFTER_DEFAULT_MS, .check_limit = HALF_LIMIT_DEFAULT};
     headers_of(properties, &decoded);
-    if (!read_id(decoded.headers, said, why, room))
+    find_headers(decoded.headers, headers);
+    if (!read_id(&headers[HEADER_ID], said, why, room))
         return HALF_BAD;
     if (bytes_equal(exchange, bytes_of_text(HALF_EXCHANGE)))
-        return read_decision(routing_key, &decoded, body_size, said, why, room);
+        return read_decision(routing_key, &decoded, &headers[HEADER_COUNT], body_size, said, why, room);
     if (!said->id.size)
         return HALF_NONE;
-    return read_options(&decoded, said, why, room) ? HALF_MESSAGE : HALF_BAD;
+    return read_options(&decoded, headers, said, why, room) ? HALF_MESSAGE : HALF_BAD;
 }
 
 enum half_kind half_judge(const struct half_asked *asked, struct half_said *said, char *why, size_t room)
