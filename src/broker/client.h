@@ -74,6 +74,7 @@ enum request_kind {
     REQUEST_CLOSE,               /* of another connection, `name`, for the reason in `source` */
     REQUEST_CHANGE,              /* what administrators do: `change`, see administration.c. The asker has seen to it that the user may */
     REQUEST_CONTROL,             /* `arguments` is JSON, `source` the user who asks; the answer's text is JSON, its code 0 in any case; see control.h */
+    REQUEST_INSPECT,             /* what becomes of such a one at a queue, `name`: `arguments` is the same JSON; see inspect.h. Not for sessions */
 };
 
 enum request_flags {
@@ -147,6 +148,7 @@ struct client_channel {
 
 struct client_consumer {
     uint16_t channel;
+    uint32_t number;             /* the session's own */
     struct bytes tag;
     uint64_t queue;              /* its id */
     bool ack_required;
@@ -154,11 +156,19 @@ struct client_consumer {
     struct bytes arguments;
 };
 
-/* Either function may be NULL. */
+/* A delivery that is not settled yet. */
+struct client_held {
+    uint16_t channel;
+    uint64_t delivery_tag, queue, seq;
+    uint64_t held_ms;            /* for at least so long; 0: not known to be longer */
+};
+
+/* Any function may be NULL. */
 struct client_listener {
     void *owner;
     void (*channel)(void *owner, const struct client_channel *channel);
     void (*consumer)(void *owner, const struct client_consumer *consumer);
+    void (*held)(void *owner, const struct client_held *held);
 };
 
 /* Embedded in the session; fields are the worker's but for ops. */

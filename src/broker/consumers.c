@@ -5,7 +5,9 @@
 #include "broker/arguments.h"
 #include "broker/filters.h"
 #include "broker/groups.h"
+#include "broker/inspect.h"
 #include "broker/retry.h"
+#include "broker/rules.h"
 #include "broker/schedule.h"
 #include "broker/stream.h"
 #include "broker/worker_internal.h"
@@ -675,6 +677,7 @@ void shard_request(struct shard *shard, const struct command_request *request)
     case REQUEST_GET: request_get(shard, queue, request); break;
     case REQUEST_QUEUE_PURGE: request_purge(shard, queue, request); break;
     case REQUEST_QUEUE_DELETE: request_delete(shard, queue, request); break;
+    case REQUEST_INSPECT: inspect_request(shard, queue, request); break;
     case REQUEST_QUEUE_DECLARE: {
         struct command_answer *answer = answer_client(shard, request->client, request->serial, REQUEST_QUEUE_DECLARE, request->channel, request->tag);
         answer->messages = (uint32_t)queue_totals(queue).ready;

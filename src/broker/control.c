@@ -273,14 +273,18 @@ static void answer_now(struct control *control)
     writer_deinit(&writer);
 }
 
-/* purge_queue, delete_queue: as clients do it, but in the vhost that the command names. */
-static struct command_request *request_at_queue(struct control *control)
+/* purge_queue, delete_queue: as clients do it, but in the vhost that the command names. Those that have a function of their own, which says whether the user may: inspections. */
+static struct command_request *request_at_queue(struct control *control, const struct control_verb *verb)
 {
     struct bytes name;
     const struct vhost *vhost = control_vhost(control);
     bool deletes = bytes_equal(control_optional(control, "command"), bytes_of_text("delete_queue"));
-    if (!vhost || !control_text(control, "name", &name))
+    if (!vhost || (!verb->run && !control_text(control, "name", &name)))
         return NULL;
+    if (verb->run) {
+        verb->run(control);
+        return control->error ? NULL : control_inspection(control, vhost);
+    }
     if (!topology_queue(vhost, name)) {
         control_fail(control, deletes ? "no_such_queue" : "refused", deletes ? "Queue not found" : "not_found");
         return NULL;
@@ -309,7 +313,7 @@ enum control_next control_begin(struct worker *worker, const struct command_requ
             next = CONTROL_TO_MASTER;
         else if (verb->place == CONTROL_WORKERS)
             next = CONTROL_TO_WORKERS;
-        else if ((*queued = request_at_queue(&control)))
+        else if ((*queued = request_at_queue(&control, verb)))
             next = CONTROL_TO_QUEUE;
     }
     if (next == CONTROL_ANSWERED)
@@ -420,7 +424,7 @@ char *control_convert(const struct command_answer *answer, size_t *size)
     writer_init(&writer);
     if (answer->code) {
         write_error(&writer, answer->code == 404 ? "not_found" : answer->code == 541 || answer->code == 506 ? "internal_error" : "refused", text);
-    } else if (answer->kind == REQUEST_CONTROL) {
+    } else if (answer->kind == REQUEST_CONTROL || answer->kind == REQUEST_INSPECT) {
         writer_json(&writer, text.size ? text : bytes_of(answer->bytes, answer->name_size));
     } else {
         writer_open(&writer, '{');

@@ -44,8 +44,9 @@ struct control_verb {
     const char *name;
     enum control_right right;
     enum control_place place;
+    /* CONTROL_QUEUE: says whether the user may, and the command becomes an inspection (inspect.h); NULL: it becomes a request that clients make too. */
     void (*run)(struct control *control);
-    /* CONTROL_WORKERS: makes the answer of the rows that all workers wrote, separated by commas; NULL: an array of them. CONTROL_QUEUE: not used. */
+    /* CONTROL_WORKERS: makes the answer of the rows that all workers wrote, separated by commas; NULL: an array of them. */
     void (*join)(struct control *control, struct bytes rows);
     bool large;                        /* its request may be as long as definitions are */
 };
@@ -198,6 +199,13 @@ void control_list_consumers(struct control *control);
 
 /* control_transactions.c */
 void control_list_transactions(struct control *control);
+
+/* control_inside.c */
+void control_inside_reads(struct control *control);
+void control_list_holders(struct control *control);
+void control_list_holders_join(struct control *control, struct bytes rows);
+/* The command as a request for its queue, or for that of a delayed exchange; free() it. NULL: it has failed. */
+struct command_request *control_inspection(struct control *control, const struct vhost *vhost);
 
 /* definitions_export.c, definitions_import.c */
 void control_export_definitions(struct control *control);

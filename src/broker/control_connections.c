@@ -257,7 +257,7 @@ static void ask_clients(struct telling *telling, void (*channel)(void *, const s
         if (!client || !client->ops->describe || client->id == telling->control->request->client)
             continue;
         telling->client = client;
-        client->ops->describe(client, &(struct client_listener){telling, channel, consumer});
+        client->ops->describe(client, &(struct client_listener){.owner = telling, .channel = channel, .consumer = consumer});
     }
 }
 

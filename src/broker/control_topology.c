@@ -4,6 +4,7 @@
 #include "broker/dedup.h"
 #include "broker/groups.h"
 #include "broker/retry.h"
+#include "broker/schedule.h"
 #include "broker/table_json.h"
 
 #include <math.h>
@@ -36,6 +37,7 @@ QUEUE_FIELD(typed_arguments, control_write_typed_table(writer, row->entry->argum
 QUEUE_FIELD(messages, writer_integer(writer, (int64_t)(row->totals.ready + row->totals.unacked)))
 QUEUE_FIELD(messages_ready, writer_integer(writer, (int64_t)(row->totals.ready - retry_loose(row->queue))))
 QUEUE_FIELD(messages_unacknowledged, writer_integer(writer, (int64_t)(row->totals.unacked - retry_held(row->queue))))
+QUEUE_FIELD(messages_scheduled, writer_integer(writer, (int64_t)schedule_count(row->queue)))
 QUEUE_FIELD(messages_retrying, writer_integer(writer, (int64_t)(retry_loose(row->queue) + retry_held(row->queue))))
 QUEUE_FIELD(message_bytes, writer_integer(writer, (int64_t)row->totals.ready_bytes))
 QUEUE_FIELD(consumers, writer_integer(writer, row->queue->consumer_count))
@@ -122,7 +124,7 @@ static const struct control_field queue_fields[] = {
     {"name", queue_name}, {"vhost", queue_vhost}, {"durable", queue_durable}, {"auto_delete", queue_auto_delete}, {"exclusive", queue_exclusive},
     {"arguments", queue_arguments}, {"typed_arguments", queue_typed_arguments}, {"type", queue_type}, {"state", queue_state}, {"messages", queue_messages},
     {"messages_ready", queue_messages_ready}, {"messages_unacknowledged", queue_messages_unacknowledged},
-    {"messages_retrying", queue_messages_retrying}, {"message_bytes", queue_message_bytes},
+    {"messages_scheduled", queue_messages_scheduled}, {"messages_retrying", queue_messages_retrying}, {"message_bytes", queue_message_bytes},
     {"message_bytes_ready", queue_message_bytes}, {"consumers", queue_consumers}, {"consumer_capacity", queue_consumer_capacity},
     {"consumer_utilisation", queue_consumer_capacity}, {"pid", queue_pid}, {"owner_pid", queue_owner}, {"policy", queue_policy},
     {"operator_policy", queue_operator_policy}, {"effective_policy_definition", queue_effective_policy}, {"messages_deduplicated", queue_messages_deduplicated},

@@ -1,6 +1,7 @@
 #include "broker/pending.h"
 
 #include "broker/half.h"
+#include "broker/inspect.h"
 #include "broker/relay.h"
 #include "broker/worker_internal.h"
 
@@ -122,6 +123,7 @@ static void conclude(struct shard *shard, const struct pending_confirm *pending,
     case PENDING_SETTLED: relay_settled(shard, pending->count, ok); break;
     case PENDING_DECIDED:
     case PENDING_GIVEN_UP: half_decided(shard, pending->first, pending->count, ok); break;
+    case PENDING_INSPECTED: inspect_committed(shard, pending->first, ok); break;
     }
 }
 

@@ -244,7 +244,7 @@ static void begin_at_queue(struct worker *worker, const struct command_request *
         request_refuse(worker, request, 404, "NOT_FOUND - no queue '%.*s' in vhost '%.*s'", TEXT(name), TEXT(request_vhost_name(worker, request)));
         return;
     }
-    if (queue->owner && queue->owner != request->client) {
+    if (queue->owner && queue->owner != request->client && request->kind != REQUEST_INSPECT) {
         request_refuse(worker, request, 405, RESOURCE_LOCKED_FORMAT, TEXT(name), TEXT(vhost->name));
         return;
     }

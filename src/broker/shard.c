@@ -4,6 +4,7 @@
 #include "broker/dedup.h"
 #include "broker/filters.h"
 #include "broker/groups.h"
+#include "broker/inspect.h"
 #include "broker/pending.h"
 #include "broker/relay.h"
 #include "broker/rules.h"
@@ -63,6 +64,7 @@ void shard_free(struct shard *shard)
     stage_drop(&shard->own, shard->worker->chunks);
     timers_deinit(&shard->timers);
     relay_free(shard->relay);
+    inspect_free_all(shard);
     origins_deinit(&shard->origins);
     free(shard->consumers);
     free(shard->pending);
@@ -434,6 +436,8 @@ uint64_t shard_deadline(const struct shard *shard)
         deadline = now + 500000;
     if (UNLIKELY(shard->relay != NULL) && relay_deadline(shard) < deadline)
         deadline = relay_deadline(shard);
+    if (UNLIKELY(shard->inspects != NULL) && inspect_deadline(shard) < deadline)
+        deadline = inspect_deadline(shard);
     return deadline;
 }
 

@@ -27,6 +27,7 @@
 #include "store/segment.h"
 
 struct filter;
+struct inspect;
 struct shard;
 struct topology_change;
 struct worker;
@@ -81,6 +82,7 @@ enum pending_kind {
     PENDING_MOVED,       /* `first` is a serial of the relay */
     PENDING_SETTLED,     /* `count` messages */
     PENDING_GIVEN_UP,    /* … or the broker did: as PENDING_DECIDED */
+    PENDING_INSPECTED,   /* `first` is the number of an inspection, see inspect.h */
 };
 
 /* Credit that is kept back from a publisher while a queue is congested. */
@@ -124,6 +126,8 @@ struct shard {
     struct observer observer;
     struct relay *relay;             /* NULL: nothing was ever relayed */
     struct origins origins;          /* of what other shards relayed to this one */
+    struct inspect *inspects;        /* what is being looked at or sorted out, see inspect.h */
+    uint64_t next_inspect;
 
     struct withheld *withheld;
     uint32_t withheld_count, withheld_capacity;

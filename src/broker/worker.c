@@ -1,5 +1,6 @@
 #include "broker/control.h"
 #include "broker/firehose.h"
+#include "broker/inspect.h"
 #include "broker/permissions.h"
 #include "broker/relay.h"
 #include "broker/worker_internal.h"
@@ -562,7 +563,7 @@ static bool post_all(struct worker *worker)
 static bool has_awakened(const struct worker *worker)
 {
     for (unsigned i = 0; i < worker->broker->shards; i++)
-        if (worker->shards[i] && (worker->shards[i]->dirty || (worker->shards[i]->relay && relay_is_due(worker->shards[i]))))
+        if (worker->shards[i] && (worker->shards[i]->dirty || (worker->shards[i]->relay && relay_is_due(worker->shards[i])) || inspect_is_due(worker->shards[i])))
             return true;
     return worker->master && master_is_due(worker->master);
 }
@@ -601,6 +602,9 @@ bool worker_turn(struct worker *worker, uint64_t now_us)
         for (unsigned i = 0; i < worker->broker->shards; i++)
             if (worker->shards[i] && UNLIKELY(worker->shards[i]->relay != NULL))
                 relay_turn(worker->shards[i]);
+        for (unsigned i = 0; i < worker->broker->shards; i++)
+            if (worker->shards[i] && UNLIKELY(worker->shards[i]->inspects != NULL))
+                inspect_turn(worker->shards[i]);
         tell_turned(worker);
         acknowledge_changes(worker);
         if (worker->master)

@@ -5,7 +5,7 @@ static const struct ctl_column queue_columns[] = {
     {"name", NULL, false}, {"messages", NULL, false}, {"durable", NULL, false}, {"auto_delete", NULL, false}, {"arguments", "typed_arguments", false}, {"policy", NULL, false},
     {"operator_policy", NULL, false}, {"effective_policy_definition", NULL, true}, {"pid", NULL, false}, {"owner_pid", NULL, false}, {"exclusive", NULL, false},
     {"exclusive_consumer_pid", "nothing", false}, {"exclusive_consumer_tag", "nothing", false}, {"messages_ready", NULL, false}, {"messages_unacknowledged", NULL, false},
-    {"messages_retrying", NULL, false},
+    {"messages_retrying", NULL, false}, {"messages_scheduled", NULL, false},
     {"messages_ready_ram", "messages_ready", false}, {"messages_unacknowledged_ram", "messages_unacknowledged", false}, {"messages_ram", "messages", false},
     {"messages_persistent", "messages", false}, {"message_bytes", NULL, false}, {"message_bytes_ready", NULL, false}, {"message_bytes_unacknowledged", "zero", false},
     {"message_bytes_ram", "message_bytes", false}, {"message_bytes_persistent", "message_bytes", false}, {"head_message_timestamp", "nothing", false}, {"disk_reads", "zero", false},

@@ -464,7 +464,7 @@ void consume_describe(const struct session *session, const struct client_listene
         if (!consumer || !consumer->answered || consumer->cancelling || consumer->reply_to)
             continue;
         listener->consumer(listener->owner, &(struct client_consumer){
-            .channel = consumer->channel_number, .tag = bytes_of(consumer->tag, consumer->tag_size), .queue = consumer->queue, .ack_required = !consumer->no_ack,
+            .channel = consumer->channel_number, .number = consumer->number, .tag = bytes_of(consumer->tag, consumer->tag_size), .queue = consumer->queue, .ack_required = !consumer->no_ack,
             .prefetch = consumer->prefetch, .arguments = bytes_of(consumer->tag + consumer->tag_size, consumer->arguments_size)});
     }
 }

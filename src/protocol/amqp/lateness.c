@@ -123,3 +123,29 @@ void lateness_check(struct session *session)
     }
     session->lateness_due_us = session->now_us + pause_for(looking.shortest_ms);
 }
+
+/* ---- lists ------------------------------------------------------------------------------------------------------------- */
+
+/* A note says that what lies below it had been delivered by then. */
+static uint64_t held_ms(const struct channel *channel, uint64_t tag)
+{
+    const struct lateness *lateness = &channel->lateness;
+    for (uint32_t i = 0; i < lateness->count; i++)
+        if (tag < lateness->marks[i].tag)
+            return (channel->session->now_us - lateness->marks[i].at_us) / 1000;
+    return 0;
+}
+
+void lateness_describe(const struct channel *channel, const struct client_listener *listener)
+{
+    const struct unacked *unacked = &channel->unacked;
+    for (uint32_t place = unacked->first; place < unacked->first + unacked->count; place++) {
+        const struct unacked_block *block = unacked->blocks[place];
+        for (uint64_t bits = block->held | block->parked; bits; bits &= bits - 1) {
+            unsigned index = (unsigned)__builtin_ctzll(bits);
+            uint64_t tag = block->number * UNACKED_BLOCK + index;
+            listener->held(listener->owner, &(struct client_held){.channel = channel->number, .delivery_tag = tag, .queue = block->entries[index].queue,
+                                                                  .seq = block->entries[index].seq, .held_ms = held_ms(channel, tag)});
+        }
+    }
+}

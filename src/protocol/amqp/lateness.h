@@ -12,6 +12,9 @@ void lateness_arm(struct session *session, uint64_t queue);
 /* Notes, and closes the channels that hold a delivery for too long. */
 void lateness_check(struct session *session);
 
+/* Tells the listener what the channel holds, and since when at the latest. */
+void lateness_describe(const struct channel *channel, const struct client_listener *listener);
+
 void lateness_deinit(struct lateness *lateness);
 
 #endif

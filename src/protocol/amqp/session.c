@@ -190,6 +190,8 @@ static void on_describe(struct client *client, const struct client_listener *lis
         channel_describe(session, listener);
     if (listener->consumer)
         consume_describe(session, listener);
+    for (uint32_t i = 0; listener->held && i < session->channel_count; i++)
+        lateness_describe(session->channels[i], listener);
 }
 
 static const struct client_ops ops = {

@@ -1,0 +1,299 @@
+/* godwit queue: single messages of a queue, looked at, counted off and sorted out while others use it. */
+#include "cli/commands.h"
+
+#include "cli/visit.h"
+#include "client/control.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define CELL 120                  /* bytes of a cell of a table */
+#define PAGE 1000                 /* messages that one request is about at most */
+
+struct settings {
+    struct visit_settings visit;
+    const char *from, *id, *filter;
+    struct option_list headers;
+    uint64_t limit, body;
+    bool all, exchange, json;
+};
+
+static const struct option options[] = {
+    VISIT_OPTIONS(settings, visit),
+    {0, OPTION_TEXT, "from", "POSITION", "browse, scheduled: begin there", offsetof(struct settings, from), 0, 0},
+    {'n', OPTION_NUMBER, "limit", "N", "no more than so many messages (default: browse and scheduled 100, otherwise all that fit)", offsetof(struct settings, limit), 1, 0},
+    {0, OPTION_TEXT, "id", "ID", "messages with this message-id", offsetof(struct settings, id), 0, 0},
+    {'H', OPTION_LIST, "header", "NAME=VALUE", "messages with this header; may be repeated", offsetof(struct settings, headers), 0, 0},
+    {'f', OPTION_TEXT, "filter", "CONDITION", "messages for which this is true: type = 'order' AND weight > 10", offsetof(struct settings, filter), 0, 0},
+    {0, OPTION_FLAG, "all", NULL, "delete, cancel: all messages are meant", offsetof(struct settings, all), 0, 0},
+    {'b', OPTION_NUMBER, "body", "BYTES", "browse, scheduled: show so many bytes of the bodies (default: 0)", offsetof(struct settings, body), 0, 131072},
+    {0, OPTION_FLAG, "exchange", NULL, "scheduled, cancel: what is named is an exchange of type x-delayed-message", offsetof(struct settings, exchange), 0, 0},
+    {'j', OPTION_FLAG, "json", NULL, "print the broker's JSON", offsetof(struct settings, json), 0, 0},
+};
+
+enum kind { KIND_BROWSE, KIND_SCHEDULED, KIND_HOLDERS, KIND_DELETE, KIND_CANCEL, KIND_COUNT };
+enum takes { TAKES_PICK = 1, TAKES_POSITIONS = 2 };
+
+static const struct row {
+    const char *name, *command;
+    const char *done;             /* the field of the answer that counts, NULL: it lists */
+    unsigned takes;
+} rows[KIND_COUNT] = {
+    [KIND_BROWSE] = {"browse", "queue_browse", NULL, TAKES_PICK},
+    [KIND_SCHEDULED] = {"scheduled", "queue_browse", NULL, TAKES_PICK},
+    [KIND_HOLDERS] = {"holders", "queue_holders", NULL, 0},
+    [KIND_DELETE] = {"delete", "queue_delete_messages", "deleted", TAKES_PICK | TAKES_POSITIONS},
+    [KIND_CANCEL] = {"cancel", "queue_cancel", "cancelled", TAKES_PICK | TAKES_POSITIONS},
+};
+
+static const char *word(size_t index) { return index < KIND_COUNT ? rows[index].name : NULL; }
+
+/* ---- asking --------------------------------------------------------------------------------------------------------- */
+
+struct asking {
+    struct visit *visit;
+    const struct settings *settings;
+    const struct row *row;
+    json_t *request;
+};
+
+/* A header's value as it was typed; the broker compares texts, numbers and booleans with it. False: it is no NAME=VALUE. */
+static bool put_header(json_t *headers, const char *item)
+{
+    const char *equals = strchr(item, '=');
+    char name[256];
+    if (!equals || equals == item || (size_t)(equals - item) >= sizeof(name))
+        return false;
+    memcpy(name, item, (size_t)(equals - item));
+    name[equals - item] = 0;
+    return json_object_set_new(headers, name, json_string(equals + 1)) == 0;
+}
+
+/* Exit code; then a complaint was made. */
+static int make_request(struct asking *asking, const char *vhost, char **operands, int count)
+{
+    const struct settings *settings = asking->settings;
+    json_t *request = asking->request = json_pack("{s:s, s:s}", "command", asking->row->command, "vhost", vhost);
+    json_object_set_new(request, settings->exchange ? "exchange" : "name", json_string(operands[0]));
+    if (asking->row == &rows[KIND_SCHEDULED])
+        json_object_set_new(request, "state", json_string("scheduled"));
+    if (settings->id)
+        json_object_set_new(request, "id", json_string(settings->id));
+    if (settings->filter)
+        json_object_set_new(request, "filter", json_string(settings->filter));
+    if (settings->from)
+        json_object_set_new(request, "from", json_string(settings->from));
+    if (settings->all)
+        json_object_set_new(request, "all", json_true());
+    if (settings->body)
+        json_object_set_new(request, "body", json_integer((json_int_t)settings->body));
+    json_t *headers = settings->headers.count ? json_object() : NULL, *positions = count > 1 ? json_array() : NULL;
+    for (size_t i = 0; i < settings->headers.count; i++)
+        if (!put_header(headers, settings->headers.items[i])) {
+            console_complain(&asking->visit->console, "--header: '%s' is not of the form NAME=VALUE", settings->headers.items[i]);
+            json_decref(headers);
+            return EXIT_USAGE;
+        }
+    for (int i = 1; i < count; i++)
+        json_array_append_new(positions, json_string(operands[i]));
+    if (headers)
+        json_object_set_new(request, "headers", headers);
+    if (positions)
+        json_object_set_new(request, "positions", positions);
+    return EXIT_DONE;
+}
+
+/* What the broker says to the request, of which *ok is a part; json_decref the answer. NULL: a complaint was made. */
+static json_t *ask(struct asking *asking, json_t **ok)
+{
+    struct bytes answer;
+    char *text = json_dumps(asking->request, JSON_COMPACT);
+    if (!text) {
+        console_complain(&asking->visit->console, "out of memory");
+        return NULL;
+    }
+    enum gw_err err = remote_control(asking->visit->remote, bytes_of_text(text), CONTROL_TIMEOUT_MS, &answer);
+    free(text);
+    if (err) {
+        visit_failed(asking->visit);
+        return NULL;
+    }
+    json_t *json = json_loadb((const char *)answer.data, answer.size, JSON_ALLOW_NUL, NULL);
+    *ok = json_object_get(json, "ok");
+    if (*ok)
+        return json;
+    const char *refusal = json_string_value(json_object_get(json_object_get(json, "error"), "text"));
+    console_complain(&asking->visit->console, "%s", refusal ? refusal : "the broker's answer makes no sense");
+    json_decref(json);
+    return NULL;
+}
+
+/* ---- tables --------------------------------------------------------------------------------------------------------- */
+
+/* A cell's text: a name must not steer the terminal. */
+static const char *cell(const json_t *value, char text[CELL])
+{
+    char *dumped = json_is_string(value) || !value || json_is_null(value) ? NULL : json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
+    snprintf(text, CELL, "%s", json_is_string(value) ? json_string_value(value) : dumped ? dumped : "-");
+    free(dumped);
+    for (char *p = text; *p; p++)
+        if ((unsigned char)*p < 0x20 || *p == 0x7f)
+            *p = '?';
+    return *text ? text : "-";
+}
+
+/* Milliseconds since 1970 as a local time. */
+static json_t *time_of(const json_t *ms)
+{
+    char text[40];
+    struct tm tm;
+    if (!json_is_integer(ms))
+        return json_null();
+    time_t seconds = (time_t)(json_integer_value(ms) / 1000);
+    if (!localtime_r(&seconds, &tm))
+        return json_null();
+    size_t size = strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S", &tm);
+    snprintf(text + size, sizeof(text) - size, ".%03d", (int)(json_integer_value(ms) % 1000));
+    return json_string(text);
+}
+
+static void print_message(const json_t *message, bool with_body)
+{
+    char position[CELL], state[CELL], due[CELL], id[CELL], key[CELL], size[CELL], body[CELL];
+    const json_t *due_ms = json_object_get(message, "due"), *text = json_object_get(message, "body");
+    json_t *time = time_of(due_ms ? due_ms : json_object_get(message, "arrived"));
+    printf("%-14s %-10s %-24s %-20s %-20s %8s", cell(json_object_get(message, "position"), position), cell(json_object_get(message, "state"), state), cell(time, due),
+           cell(json_object_get(json_object_get(message, "properties"), "message_id"), id), cell(json_object_get(message, "routing_key"), key),
+           cell(json_object_get(message, "body_size"), size));
+    printf(with_body ? "  %s\n" : "\n", cell(text ? text : json_object_get(message, "body_base64"), body));
+    json_decref(time);
+}
+
+static void print_holder(const json_t *holder)
+{
+    char position[CELL], connection[CELL], channel[CELL], tag[CELL], user[CELL], held[CELL];
+    printf("%-14s %-34s %-34s %-28s %-10s %10s\n", cell(json_object_get(holder, "position"), position), cell(json_object_get(holder, "connection"), connection),
+           cell(json_object_get(holder, "channel"), channel), cell(json_object_get(holder, "consumer_tag"), tag), cell(json_object_get(holder, "user"), user),
+           cell(json_object_get(holder, "held_ms"), held));
+}
+
+/* ---- what is done --------------------------------------------------------------------------------------------------- */
+
+static void print_heads(const struct asking *asking)
+{
+    if (asking->settings->json)
+        return;
+    if (asking->row == &rows[KIND_HOLDERS])
+        printf("%-14s %-34s %-34s %-28s %-10s %10s\n", "POSITION", "CONNECTION", "CHANNEL", "CONSUMER", "USER", "HELD MS");
+    else
+        printf("%-14s %-10s %-24s %-20s %-20s %8s%s\n", "POSITION", "STATE", asking->row == &rows[KIND_SCHEDULED] ? "DUE" : "ARRIVED OR DUE", "MESSAGE-ID", "ROUTING KEY", "SIZE",
+               asking->settings->body ? "  BODY" : "");
+}
+
+/* Prints the rows; takes none of them. */
+static void print_rows(const struct asking *asking, const json_t *list)
+{
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *row = json_array_get(list, i);
+        if (asking->settings->json) {
+            json_dumpf(row, stdout, JSON_COMPACT);
+            putchar('\n');
+        } else if (asking->row == &rows[KIND_HOLDERS]) {
+            print_holder(row);
+        } else {
+            print_message(row, asking->settings->body);
+        }
+    }
+}
+
+/* Asks until nothing is left, or the limit is reached: each answer says where the next request goes on. */
+static int go_through(struct asking *asking)
+{
+    const struct row *row = asking->row;
+    uint64_t left = asking->settings->limit ? asking->settings->limit : row->done ? UINT64_MAX : 100, done = 0;
+    json_t *answer, *ok;
+    for (bool more = true, first = true; more && left && !visit_interrupted(asking->visit);) {
+        json_object_set_new(asking->request, "limit", json_integer((json_int_t)(left < PAGE ? left : PAGE)));
+        if (!(answer = ask(asking, &ok)))
+            return EXIT_FAILED;
+        const json_t *list = json_is_array(ok) ? ok : json_object_get(ok, "messages");
+        json_t *next = json_object_get(ok, "next");
+        uint64_t count = row->done ? (uint64_t)json_integer_value(json_object_get(ok, row->done)) : json_array_size(list);
+        if (first && !row->done)
+            print_heads(asking);
+        first = false;
+        print_rows(asking, list);
+        done += count;
+        left -= count < left ? count : left;
+        more = json_is_string(next);
+        json_object_set(asking->request, "from", more ? next : json_null());
+        json_decref(answer);
+    }
+    if (row->done && asking->settings->json)
+        printf("{\"%s\":%llu}\n", row->done, (unsigned long long)done);
+    else if (row->done)
+        printf("%llu messages %s\n", (unsigned long long)done, row->done);
+    if (fflush(stdout) == EOF) {
+        console_complain(&asking->visit->console, "cannot write to stdout");
+        return EXIT_FAILED;
+    }
+    return EXIT_DONE;
+}
+
+static int visit_queue(const struct command *command, struct asking *asking, char **operands, int count)
+{
+    const struct settings *settings = asking->settings;
+    struct uri uri;
+    int code = visit_open(asking->visit, command, &settings->visit, &(struct remote_events){0});
+    if (code)
+        return code;
+    code = visit_uri(&asking->visit->console, &settings->visit, &uri);
+    if (!code)
+        code = make_request(asking, uri.vhost, operands, count);
+    if (!code)
+        code = go_through(asking);
+    json_decref(asking->request);
+    visit_close(asking->visit);
+    return code;
+}
+
+static int run(const struct command *command, const void *given, char **operands, int operand_count)
+{
+    const struct settings *settings = given;
+    struct visit visit;
+    struct asking asking = {.visit = &visit, .settings = settings};
+    for (unsigned i = 0; i < KIND_COUNT; i++)
+        if (strcmp(operands[0], rows[i].name) == 0)
+            asking.row = &rows[i];
+    console_init(&visit.console, command->name);
+    bool picks = settings->id || settings->filter || settings->headers.count;
+    if (!asking.row)
+        console_complain(&visit.console, "'%s' is nothing that can be done with a queue: browse, scheduled, holders, delete or cancel", operands[0]);
+    else if (operand_count > 2 && !(asking.row->takes & TAKES_POSITIONS))
+        console_complain(&visit.console, "one word too many: '%s'", operands[2]);
+    else if (asking.row->done && operand_count < 3 && !picks && !settings->all)
+        console_complain(&visit.console, "say which messages: by their positions, --id, --header or --filter, or --all");
+    else
+        return visit_queue(command, &asking, operands + 1, operand_count - 1);
+    return EXIT_USAGE;
+}
+
+const struct command queue_command = {
+    .name = "queue",
+    .operands = "WHAT QUEUE [POSITION...]",
+    .summary = "look at single messages of a queue, delete them, cancel what is scheduled",
+    .text = "WHAT is one of\n"
+            "  browse      list the messages with their states; none is consumed\n"
+            "  scheduled   list those that are not due yet\n"
+            "  holders     list who holds which unacknowledged message\n"
+            "  delete      delete messages that are ready or scheduled\n"
+            "  cancel      delete messages that are scheduled, and no others",
+    .table = {options, sizeof options / sizeof options[0]},
+    .operands_min = 2,
+    .operands_max = OPERANDS_ANY,
+    .settings_size = sizeof(struct settings),
+    .word = word,
+    .run = run,
+};

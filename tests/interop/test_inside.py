@@ -1,0 +1,141 @@
+"""godwit queue: single messages are looked at, counted off and deleted while consumers go on."""
+import json
+import subprocess
+import time
+
+import pika
+import pytest
+
+from support.broker import godwit_binary
+
+pytestmark = pytest.mark.godwit_only("RabbitMQ does not let anybody look without taking")
+
+
+def queue_command(broker, *arguments, fails=False):
+    result = subprocess.run([godwit_binary(), "queue", "--uri", f"amqp://guest:guest@127.0.0.1:{broker.port}/", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            timeout=60)
+    assert bool(result.returncode) == fails, (result.returncode, result.stdout, result.stderr)
+    return result.stderr if fails else result.stdout
+
+
+def rows(broker, *arguments):
+    return [json.loads(line) for line in queue_command(broker, *arguments, "--json").splitlines()]
+
+
+def fill(channel, queue, count, **more):
+    channel.queue_declare(queue, durable=True, **more)
+    channel.confirm_delivery()
+    for i in range(count):
+        channel.basic_publish("", queue, b"body %d" % i, pika.BasicProperties(message_id=f"m{i}", delivery_mode=2, headers={"n": i, "half": i % 2 == 1, "kind": "odd" if i % 2 else "even"},
+                                                                              priority=i % 3 if more else None))
+
+
+def ids(found):
+    return [row["properties"]["message_id"] for row in found]
+
+
+def test_looking_changes_nothing(broker, channel, name):
+    queue = name("q")
+    fill(channel, queue, 10)
+    assert ids(rows(broker, "browse", queue)) == [f"m{i}" for i in range(10)]
+    assert ids(rows(broker, "browse", queue, "--header", "kind=odd", "--header", "half=true")) == ["m1", "m3", "m5", "m7", "m9"]
+    assert ids(rows(broker, "browse", queue, "--filter", "n BETWEEN 3 AND 5", "--header", "n=4")) == ["m4"]
+    assert rows(broker, "browse", queue, "--id", "m7", "--body", "4")[0]["body"] == "body"
+    assert ids(rows(broker, "browse", queue, "--limit", "3")) == ["m0", "m1", "m2"]
+    for i in range(10):
+        method, properties, body = channel.basic_get(queue, auto_ack=True)
+        assert (method.redelivered, properties.message_id, body) == (False, f"m{i}", b"body %d" % i)
+    channel.queue_delete(queue)
+
+
+def test_priorities_come_in_their_order(broker, channel, name):
+    queue = name("q")
+    fill(channel, queue, 6, arguments={"x-max-priority": 5})
+    found = rows(broker, "browse", queue)
+    assert ids(found) == ["m2", "m5", "m1", "m4", "m0", "m3"]
+    assert [row["position"].split("/")[0] for row in found[:4]] == ["2", "2", "1", "1"]
+    assert ids(rows(broker, "browse", queue, "--from", found[3]["position"])) == ["m4", "m0", "m3"]
+    assert queue_command(broker, "delete", queue, found[0]["position"], found[4]["position"]) == "2 messages deleted\n"
+    assert [channel.basic_get(queue, auto_ack=True)[1].message_id for _ in range(4)] == ["m5", "m1", "m4", "m3"]
+    channel.queue_delete(queue)
+
+
+def test_a_backlog_on_disk_is_read_through(own_broker, connect_to, name):
+    broker, queue = own_broker(godwit=["--memory-limit", "1M"]), name("q")
+    channel = connect_to(broker).channel()
+    channel.queue_declare(queue, durable=True)
+    for i in range(20000):
+        channel.basic_publish("", queue, b"x" * 500, pika.BasicProperties(message_id=f"m{i}", delivery_mode=2, headers={"n": i}))
+    channel.queue_declare(queue, passive=True)
+    assert ids(rows(broker, "browse", queue, "--filter", "n IN (5, 9999, 19999)")) == ["m5", "m9999", "m19999"]
+    assert len(rows(broker, "browse", queue, "--limit", "20000")) == 20000
+    assert queue_command(broker, "delete", queue, "--filter", "n >= 10") == "19990 messages deleted\n"
+    assert channel.queue_declare(queue, passive=True).method.message_count == 10
+
+
+def test_holders(broker, connect_to, channel, name, eventually):
+    queue = name("q")
+    fill(channel, queue, 5)
+    other = connect_to(broker)
+    holding = other.channel()
+    holding.basic_qos(prefetch_count=2)
+    holding.basic_consume(queue, lambda *_: None, consumer_tag="worker")
+    other.process_data_events(0.1)
+    channel.basic_get(queue)
+    assert eventually(lambda: len(rows(broker, "holders", queue)) == 3)
+    found = rows(broker, "holders", queue)
+    assert [row["consumer_tag"] for row in found] == ["worker", "worker", None]
+    assert found[0]["connection"] == found[1]["connection"] != found[2]["connection"] and found[0]["delivery_tag"] == 1 and found[0]["user"] == "guest"
+    states = rows(broker, "browse", queue)
+    assert [row["state"] for row in states] == ["unacked"] * 3 + ["ready"] * 2
+    assert queue_command(broker, "delete", queue, "--all") == "2 messages deleted\n"
+    other.close()
+    assert eventually(lambda: channel.queue_declare(queue, passive=True).method.message_count == 2)
+    channel.queue_delete(queue)
+
+
+def test_what_was_deleted_or_cancelled_is_gone_after_a_kill(own_broker, connect_to, name):
+    broker, queue = own_broker(), name("q")
+    channel = connect_to(broker).channel()
+    fill(channel, queue, 20)
+    for i in range(4):
+        channel.basic_publish("", queue, b"later", pika.BasicProperties(message_id=f"late{i}", headers={"x-delay": 1500 + i}))
+    late = rows(broker, "scheduled", queue)
+    assert ids(late) == ["late0", "late1", "late2", "late3"] and all(row["state"] == "scheduled" for row in late)
+    assert abs(late[0]["due"] / 1000 - time.time() - 1.5) < 1.4
+    assert broker.control("list_queues", "name", "messages_scheduled").split()[-1] == "4"
+    assert queue_command(broker, "cancel", queue, late[1]["position"], "256") == "1 messages cancelled\n"
+    assert queue_command(broker, "cancel", queue, "--id", "late3") == "1 messages cancelled\n"
+    assert queue_command(broker, "delete", queue, "--filter", "n < 15") == "15 messages deleted\n"
+    broker.kill()
+    broker.start()
+    channel = connect_to(broker).channel()
+    time.sleep(1.8)
+    left = []
+    while (message := channel.basic_get(queue, auto_ack=True))[0]:
+        left.append(message[1].message_id)
+    assert left == ["m15", "m16", "m17", "m18", "m19", "late0", "late2"]
+
+
+def test_delayed_exchanges_show_what_they_hold(broker, channel, name):
+    exchange, queue = name("x"), name("q")
+    channel.exchange_declare(exchange, "x-delayed-message", arguments={"x-delayed-type": "direct"})
+    channel.queue_declare(queue, exclusive=True)
+    channel.queue_bind(queue, exchange, "k")
+    channel.confirm_delivery()
+    channel.basic_publish(exchange, "k", b"later", pika.BasicProperties(message_id="later", headers={"x-delay": 60000}))
+    assert ids(rows(broker, "scheduled", exchange, "--exchange")) == ["later"]
+    assert queue_command(broker, "cancel", exchange, "--exchange", "--all") == "1 messages cancelled\n"
+    assert rows(broker, "scheduled", exchange, "--exchange") == []
+    channel.exchange_delete(exchange)
+
+
+def test_refusals(broker, channel, name):
+    queue = name("q")
+    channel.queue_declare(queue, durable=True, arguments={"x-queue-type": "stream"})
+    assert "a stream is not inspected" in queue_command(broker, "browse", queue, fails=True)
+    channel.queue_delete(queue)
+    assert "no queue" in queue_command(broker, "browse", queue, fails=True)
+    assert "say which messages" in queue_command(broker, "delete", queue, fails=True)
+    assert "is nothing that can be done" in queue_command(broker, "fold", queue, fails=True)
+    assert "is not of the form" in queue_command(broker, "browse", queue, "--header", "x", fails=True)
