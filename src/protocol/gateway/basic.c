@@ -35,6 +35,20 @@ bool base64_decode(struct bytes text, uint8_t *room, struct bytes *out)
     return true;
 }
 
+void base64_encode(struct bytes in, char *at)
+{
+    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    for (size_t i = 0; i < in.size; i += 3) {
+        size_t left = in.size - i;
+        uint32_t bits = (uint32_t)in.data[i] << 16 | (left > 1 ? (uint32_t)in.data[i + 1] << 8 : 0) | (left > 2 ? in.data[i + 2] : 0);
+        *at++ = letters[bits >> 18];
+        *at++ = letters[bits >> 12 & 63];
+        *at++ = left > 1 ? letters[bits >> 6 & 63] : '=';
+        *at++ = left > 2 ? letters[bits & 63] : '=';
+    }
+    *at = 0;
+}
+
 bool basic_read(struct bytes authorization, uint8_t room[BASIC_MAX], struct bytes *user, struct bytes *password)
 {
     struct bytes pair;

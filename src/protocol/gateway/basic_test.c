@@ -18,6 +18,9 @@ static void base64_is_decoded(void **state)
     for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         assert_true(base64_decode(bytes_of_text(cases[i].text), room, &out));
         assert_true(bytes_equal(out, bytes_of_text(cases[i].is)));
+        char text[32];
+        base64_encode(out, text);
+        assert_string_equal(text, cases[i].text);
     }
     for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
         assert_false(base64_decode(bytes_of_text(bad[i]), room, &out));

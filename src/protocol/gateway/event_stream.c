@@ -2,7 +2,9 @@
 
 #include "broker/selector.h"
 #include "broker/worker.h"
+#include "protocol/gateway/basic.h"
 #include "protocol/gateway/cloud_event.h"
+#include "protocol/gateway/websocket.h"
 #include "protocol/gateway/work.h"
 #include "store/stream_message.h"
 
@@ -24,15 +26,25 @@ struct listener {
     uint64_t expected;               /* the next offset; UINT64_MAX: any */
     struct selector *selector;       /* NULL: none */
     bool begun;
+    struct websocket *websocket;     /* NULL: server-sent events */
+    struct ahead *ahead;             /* NULL: what was sent counts as taken */
     uint16_t types_size;
     uint8_t types[];                 /* patterns, each behind its size */
+};
+
+/* What was delivered and not settled yet, where the peer says what it has taken. */
+struct ahead {
+    struct { uint64_t offset; uint32_t bytes; bool sent; } items[PREFETCH];
+    unsigned first, count;
+    uint64_t acknowledged;           /* up to this offset */
+    bool any;                        /* something was */
 };
 
 /* An event as it is sent, of a queue and an offset: most listeners want the same one at the same time. */
 struct rendered {
     uint64_t queue, offset;
     uint8_t *bytes;
-    size_t size;
+    size_t size, json_at;            /* "data: " ends there; the JSON ends two bytes before the end */
 };
 
 struct listeners {
@@ -125,23 +137,6 @@ static void put_missing(json_t *event, const struct message *message, const stru
         json_object_set_new(event, "type", text_value(message->routing_key));
 }
 
-static char *base64_encode(struct bytes in)
-{
-    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    char *text = malloc((in.size + 2) / 3 * 4 + 1), *at = text;
-    for (size_t i = 0; text && i < in.size; i += 3) {
-        size_t left = in.size - i;
-        uint32_t bits = (uint32_t)in.data[i] << 16 | (left > 1 ? (uint32_t)in.data[i + 1] << 8 : 0) | (left > 2 ? in.data[i + 2] : 0);
-        *at++ = letters[bits >> 18];
-        *at++ = letters[bits >> 12 & 63];
-        *at++ = left > 1 ? letters[bits >> 6 & 63] : '=';
-        *at++ = left > 2 ? letters[bits & 63] : '=';
-    }
-    if (text)
-        *at = 0;
-    return text;
-}
-
 /* JSON as JSON, text as text, anything else as base64. */
 static void put_data(json_t *event, const struct message *message, struct bytes type)
 {
@@ -157,9 +152,11 @@ static void put_data(json_t *event, const struct message *message, struct bytes 
         json_object_set_new(event, "data", data);
         return;
     }
-    char *text = base64_encode(body);
-    if (text)
+    char *text = malloc(base64_size(body.size));
+    if (text) {
+        base64_encode(body, text);
         json_object_set_new(event, "data_base64", json_string(text));
+    }
     free(text);
 }
 
@@ -194,8 +191,9 @@ static const struct rendered *render(struct gateway_hall *hall, uint64_t queue, 
     uint8_t *bytes = json ? malloc(room) : NULL;
     if (bytes) {
         free(rendered->bytes);
-        *rendered = (struct rendered){.queue = queue, .offset = offset, .bytes = bytes,
-                                      .size = (size_t)snprintf((char *)bytes, room, "id: %" PRIu64 "\ndata: %s\n\n", offset, json)};
+        int head = snprintf((char *)bytes, room, "id: %" PRIu64 "\ndata: ", offset);
+        *rendered = (struct rendered){.queue = queue, .offset = offset, .bytes = bytes, .json_at = (size_t)head,
+                                      .size = (size_t)head + (size_t)snprintf((char *)bytes + head, room - (size_t)head, "%s\n\n", json)};
     }
     free(json);
     return bytes ? rendered : NULL;
@@ -217,10 +215,27 @@ static void say(struct task *task, struct bytes bytes)
     http_stream_write(task->call, bytes);
 }
 
+/* Of what is ahead of the peer: how much of it counts as taken, from the oldest on. */
+static void take_acknowledged(struct listener *listener)
+{
+    struct ahead *ahead = listener->ahead;
+    while (ahead->count) {
+        unsigned at = ahead->first % PREFETCH;
+        if (ahead->items[at].sent && !(ahead->any && ahead->items[at].offset <= ahead->acknowledged))
+            return;
+        listener->owed++;
+        listener->owed_bytes += ahead->items[at].bytes;
+        ahead->first++;
+        ahead->count--;
+    }
+}
+
 /* What it has taken is settled, so that more may come; unless too much waits for its peer. */
 static void settle(struct task *task)
 {
     struct listener *listener = task->listener;
+    if (listener->ahead)
+        take_acknowledged(listener);
     if (!listener->owed || http_stream_waiting(task->call) > WAITING_MAX)
         return;
     client_settle(&task->member->client, listener->queue, SETTLE_ACK, listener->owed_seq, listener->owed, NULL);
@@ -228,11 +243,55 @@ static void settle(struct task *task)
     listener->owed = listener->owed_bytes = 0;
 }
 
+/* {"id": 7, "event": {…}}. False: out of memory. */
+static bool say_message(struct task *task, const struct rendered *rendered)
+{
+    size_t json_size = rendered->size - 2 - rendered->json_at, room = json_size + 64;
+    char *text = malloc(room);
+    if (!text)
+        return false;
+    int size = snprintf(text, room, "{\"id\":%" PRIu64 ",\"event\":%.*s}", rendered->offset, (int)json_size, (const char *)rendered->bytes + rendered->json_at);
+    bool said = websocket_say(task->listener->websocket, bytes_of(text, (size_t)size));
+    free(text);
+    return said;
+}
+
+static bool say_event(struct task *task, const struct rendered *rendered)
+{
+    if (rendered && task->listener->websocket)
+        return say_message(task, rendered);
+    if (rendered)
+        say(task, bytes_of(rendered->bytes, rendered->size));
+    return rendered;
+}
+
 static void tell_gap(struct task *task, uint64_t from, uint64_t to)
 {
     char text[GAP_SIZE];
-    int size = snprintf(text, sizeof(text), "event: gap\nid: %" PRIu64 "\ndata: {\"from\":%" PRIu64 ",\"to\":%" PRIu64 "}\n\n", to, from, to);
-    say(task, bytes_of(text, (size_t)size));
+    bool as_message = task->listener->websocket;
+    int size = as_message ? snprintf(text, sizeof(text), "{\"id\":%" PRIu64 ",\"gap\":{\"from\":%" PRIu64 ",\"to\":%" PRIu64 "}}", to, from, to)
+                          : snprintf(text, sizeof(text), "event: gap\nid: %" PRIu64 "\ndata: {\"from\":%" PRIu64 ",\"to\":%" PRIu64 "}\n\n", to, from, to);
+    if (as_message)
+        websocket_say(task->listener->websocket, bytes_of(text, (size_t)size));
+    else
+        say(task, bytes_of(text, (size_t)size));
+}
+
+/* Counts what was delivered as owed, now or when the peer says so. */
+static void owe(struct listener *listener, const struct delivery *delivery, bool sent)
+{
+    uint32_t bytes = (uint32_t)delivery->content.size + DELIVERY_OVERHEAD;
+    struct ahead *ahead = listener->ahead;
+    listener->owed_seq = delivery->seq;
+    if (ahead && ahead->count < PREFETCH) {
+        unsigned at = (ahead->first + ahead->count++) % PREFETCH;
+        ahead->items[at].offset = delivery->added_value;
+        ahead->items[at].bytes = bytes;
+        ahead->items[at].sent = sent;
+        return;
+    }
+    listener->owed++;
+    listener->owed_bytes += bytes;
 }
 
 void listener_delivered(struct task *task, const struct delivery *delivery)
@@ -242,20 +301,15 @@ void listener_delivered(struct task *task, const struct delivery *delivery)
     uint64_t offset = delivery->added_value;
     listener->queue = delivery->queue;
     listener->handle = delivery->handle;
-    listener->owed++;
-    listener->owed_bytes += (uint32_t)delivery->content.size + DELIVERY_OVERHEAD;
-    listener->owed_seq = delivery->seq;
     bool known = delivery->is_record ? stream_message_read(delivery->content, &message) : message_read(delivery->content, &message);
+    bool wanted = known && wants_type(listener, message.routing_key) && (!listener->selector || selector_matches(listener->selector, &message));
+    owe(listener, delivery, wanted);
     if (listener->expected != UINT64_MAX && offset > listener->expected)
         tell_gap(task, listener->expected, offset - 1);
     listener->expected = offset + 1;
-    if (known && wants_type(listener, message.routing_key) && (!listener->selector || selector_matches(listener->selector, &message))) {
-        const struct rendered *rendered = render(task->gateway->hall, delivery->queue, offset, &message);
-        if (!rendered) {   /* it comes back and asks for what it did not get */
-            http_call_abort(task->call);
-            return;
-        }
-        say(task, bytes_of(rendered->bytes, rendered->size));
+    if (wanted && !say_event(task, render(task->gateway->hall, delivery->queue, offset, &message))) {
+        http_call_abort(task->call);   /* it comes back and asks for what it did not get */
+        return;
     }
     settle(task);
 }
@@ -266,12 +320,47 @@ void listener_drained(struct task *task)
         settle(task);
 }
 
-void listener_ended(struct task *task) { http_stream_end(task->call); }
+void listener_ended(struct task *task)
+{
+    if (task->listener->websocket)
+        websocket_close(task->listener->websocket, 1001, "The stream ends.");
+    else
+        http_stream_end(task->call);
+}
+
+/* {"ack": 7}: everything up to that id was taken. */
+static void heard(void *owner, const char *text, size_t size)
+{
+    struct task *task = owner;
+    json_t *root = json_loadb(text, size, JSON_REJECT_DUPLICATES, NULL), *ack = json_object_get(root, "ack");
+    struct ahead *ahead = task->listener->ahead;
+    bool good = json_is_integer(ack) && json_integer_value(ack) >= 0;
+    if (!good) {
+        websocket_close(task->listener->websocket, 1008, "Only {\"ack\": id} is understood.");
+    } else if (ahead && (!ahead->any || (uint64_t)json_integer_value(ack) > ahead->acknowledged)) {
+        ahead->any = true;
+        ahead->acknowledged = (uint64_t)json_integer_value(ack);
+    }
+    json_decref(root);
+    if (good)
+        settle(task);
+}
+
+void listener_heard(struct task *task, struct bytes piece)
+{
+    if (task->listener->websocket)
+        websocket_feed(task->listener->websocket, piece);
+}
 
 void listener_beat(struct task *task)
 {
-    if (task->listener->begun && task->gateway->now_us >= task->listener->beat_us)
+    bool due = task->listener->begun && task->gateway->now_us >= task->listener->beat_us;
+    if (due && task->listener->websocket) {
+        task->listener->beat_us = task->gateway->now_us + LISTENER_BEAT_US;
+        websocket_ping(task->listener->websocket);
+    } else if (due) {
         say(task, bytes_of_text(":\n\n"));
+    }
     if (task->listener->beat_us < task->gateway->beat_us)
         task->gateway->beat_us = task->listener->beat_us;
 }
@@ -289,16 +378,37 @@ void listener_free(struct task *task)
     if (listener->handle && task->member && !task->member->is_gone)
         listener_cancel(task->member, listener->queue, listener->handle);
     selector_free(listener->selector);
+    websocket_free(listener->websocket);
+    free(listener->ahead);
     free(listener);
     task->listener = NULL;
 }
 
 /* ---- GET /events -------------------------------------------------------------------------------------------------------- */
 
-static void consumed(struct task *task, const struct reply *reply)
+/* The answer begins. False: it was another one. */
+static bool begin(struct task *task)
 {
     struct listener *listener = task->listener;
     static const struct http_field fields[] = {{{(const uint8_t *)"cache-control", 13}, {(const uint8_t *)"no-cache", 8}}};
+    task->state = TASK_ANSWERED;
+    if (websocket_wanted(task->call)) {
+        struct websocket *websocket = websocket_accept(task->call, heard, task);
+        if (websocket)   /* otherwise the task was answered, and may be gone */
+            listener->websocket = websocket;
+        return websocket;
+    }
+    http_stream_begin(task->call, &(struct http_answer){.status = 200, .type = "text/event-stream", .fields = fields, .field_count = 1});
+    say(task, bytes_of_text("retry: 3000\n\n"));
+    if (!task->call->is_head)
+        return true;
+    http_stream_end(task->call);
+    return false;
+}
+
+static void consumed(struct task *task, const struct reply *reply)
+{
+    struct listener *listener = task->listener;
     if (reply->code == 404 && !task->declared) {
         events_declare(task);
         return;
@@ -309,18 +419,28 @@ static void consumed(struct task *task, const struct reply *reply)
     }
     listener->queue = reply->queue;
     listener->handle = reply->handle;
-    if (listener->begun)
+    if (!begin(task))
         return;
     listener->begun = true;
-    task->state = TASK_ANSWERED;
-    http_stream_begin(task->call, &(struct http_answer){.status = 200, .type = "text/event-stream", .fields = fields, .field_count = 1});
-    if (!task->call->is_head)
-        http_call_forget_head(task->call);
-    say(task, bytes_of_text("retry: 3000\n\n"));
-    if (task->call->is_head)
-        http_stream_end(task->call);
-    else if (listener->beat_us < task->gateway->beat_us)
+    listener->beat_us = task->gateway->now_us + LISTENER_BEAT_US;
+    if (listener->beat_us < task->gateway->beat_us)
         task->gateway->beat_us = listener->beat_us;
+    http_call_forget_head(task->call);
+}
+
+/* Of a WebSocket: does it say what it has taken? False: the task was answered. */
+static bool read_ahead(struct task *task, bool *acks)
+{
+    char text[8];
+    bool bad;
+    *acks = false;
+    if (!task_parameter(task, "ack", text, sizeof(text), &bad))
+        return !bad;
+    *acks = strcmp(text, "manual") == 0;
+    if ((*acks && websocket_wanted(task->call)) || strcmp(text, "auto") == 0)
+        return true;
+    task_problem(task, 400, "The parameter ack must be auto, or manual for a WebSocket.");
+    return false;
 }
 
 /* All parameters `type`, which may be lists with commas. False: the task was answered. */
@@ -406,17 +526,23 @@ void events_listen(struct task *task)
     struct amqp_table_writer writer;
     struct bytes arguments;
     uint64_t expected;
+    bool acks;
     amqp_table_begin(&writer, room, sizeof(room));
-    if (!read_types(task, types, &types_size) || !put_offset(task, &writer, &expected) || !read_filter(task, &selector))
+    if (!read_ahead(task, &acks) || !read_types(task, types, &types_size) || !put_offset(task, &writer, &expected) || !read_filter(task, &selector))
         return;
     listener_free(task);   /* the second time, once the stream was declared */
     task->listener = amqp_table_finish(&writer, &arguments) ? calloc(1, sizeof(*task->listener) + types_size) : NULL;
-    if (!task->listener) {
+    struct ahead *ahead = acks ? calloc(1, sizeof(*ahead)) : NULL;
+    if (!task->listener || (acks && !ahead)) {
+        free(task->listener);
+        task->listener = NULL;
+        free(ahead);
         selector_free(selector);
         task_problem(task, 503, "There is too little memory.");
         return;
     }
     task->listener->selector = selector;
+    task->listener->ahead = ahead;
     task->listener->expected = expected;
     task->listener->types_size = types_size;
     memcpy(task->listener->types, types, types_size);

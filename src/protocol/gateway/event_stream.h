@@ -1,4 +1,4 @@
-/* Server-sent events (the HTML standard, section 9.2): listeners to the stream `events` of their vhost. */
+/* Events as they happen, as server-sent events (the HTML standard, section 9.2) or messages of a WebSocket: listeners to the stream `events` of their vhost. */
 #ifndef PROTOCOL_GATEWAY_EVENT_STREAM_H
 #define PROTOCOL_GATEWAY_EVENT_STREAM_H
 
@@ -9,6 +9,8 @@ struct listener;
 
 /* Of a task that has a listener: what its member's client is told, and what its connection is. */
 void listener_delivered(struct task *task, const struct delivery *delivery);
+/* What its peer sends behind a handshake. */
+void listener_heard(struct task *task, struct bytes piece);
 void listener_drained(struct task *task);
 void listener_ended(struct task *task);
 void listener_beat(struct task *task);

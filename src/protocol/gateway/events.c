@@ -189,6 +189,10 @@ static void publish_batch(struct task *task)
     if (!root)
         return;
     bool good = judge_batch(task, root);
+    if (!good) {   /* the task was answered, and may be gone */
+        json_decref(root);
+        return;
+    }
     struct bytes rest = json_slice_open(bytes_of(task->body, task->size)), text;
     task->events = 0;
     for (size_t i = 0; good && json_slice_next(&rest, &text); i++) {
@@ -196,7 +200,8 @@ static void publish_batch(struct task *task)
         char why[EVENT_WHY_MAX];
         good = event_read_json(&event, json_array_get(root, i), text, why) && publish_event(task, &event);
         event_deinit(&event);
-        task->events++;
+        if (good)
+            task->events++;
     }
     if (good)
         publish_done(task, batch_confirmed);

@@ -248,8 +248,11 @@ static void body(struct http_call *call, struct bytes piece)
 {
     struct task *task = call->context;
     uint64_t most = task->gateway->hall->config->max_message_size;
-    if (task->state != TASK_COMING)
+    if (task->state != TASK_COMING) {
+        if (task->listener)
+            listener_heard(task, piece);
         return;
+    }
     if (!(task->resource->flags & RESOURCE_BODY))
         most = 0;
     if (task->size + piece.size > most) {

@@ -24,7 +24,7 @@ enum publish_result publish_message(struct task *task, const struct outgoing *ou
         return PUBLISH_NO_MEMORY;
     struct publish publish = {
         .channel = 1, .persistent = outgoing->properties->delivery_mode == 2, .mandatory = outgoing->mandatory, .whole = true, .confirm_tag = member->next_tag,
-        .exchange = outgoing->exchange, .routing_key = outgoing->routing_key, .body_size = outgoing->body.size,
+        .exchange = outgoing->exchange.size ? outgoing->exchange : bytes_of_text(""), .routing_key = outgoing->routing_key, .body_size = outgoing->body.size,
         .properties = bytes_of(room, amqp_properties_encode(outgoing->properties, room, size))};
     enum publish_result result = client_publish_begin(&member->client, &publish);
     if (result == PUBLISH_ROUTED || (result == PUBLISH_UNROUTABLE && publish.chunk)) {

@@ -34,6 +34,7 @@ static const struct resource_parameter of_listen[] = {
     {"type", "string", "events of these types only: patterns such as order.*, separated by commas; * is one word, # any number of them"},
     {"filter", "string", "events for which this condition is true, such as cloudEvents_tenant = 'a'"},
     {"last_event_id", "string", "goes on after that event; the header Last-Event-ID says the same"},
+    {"ack", "string", "of a WebSocket: manual: no more than 32 events are sent ahead of {\"ack\": id}; default: auto"},
     {"from", "string", "where to begin otherwise: first, next (default), or a time ago such as 1h"},
     VHOST, {NULL, NULL, NULL}};
 static const struct resource_parameter of_vhost[] = {VHOST, {NULL, NULL, NULL}};
@@ -56,7 +57,7 @@ const struct resource resources[] = {
     {"GET", "/queues/{queue}/messages", RESOURCE_MESSAGE, reception_get, "Takes a message out of a queue, or waits for one; the header Godwit-Token names it until it is settled",
      of_get, NULL, "200 204 404 501 503"},
     {"DELETE", "/queues/{queue}/messages/{token}", 0, reception_settle, "Settles a message that was taken", of_settle, NULL, "204 404 503"},
-    {"GET", "/events", RESOURCE_STREAM, events_listen, "Sends events as they happen, as server-sent events", of_listen, NULL, "200 404 422 503"},
+    {"GET", "/events", RESOURCE_STREAM, events_listen, "Sends events as they happen, as server-sent events, or on a WebSocket when its handshake asks for it", of_listen, NULL, "200 404 422 503"},
     {"POST", "/events", RESOURCE_BODY | RESOURCE_PUBLISHES, events_publish,
      "Publishes a CloudEvent (structured, binary), a batch of them, or any body as the data of one", of_events, NULL, "201 413 422 503"},
     {"POST", "/event/publish", RESOURCE_BODY | RESOURCE_PUBLISHES, events_publish_plainly,

@@ -108,7 +108,7 @@ bool task_idempotency_key(struct task *task, char room[IDEMPOTENCY_KEY_SIZE]);
 /* The same of a duration: "30s", "500ms", "2m", "1h", or seconds. */
 bool task_duration(struct task *task, const char *name, uint64_t most_ms, uint64_t *ms);
 
-/* Answers with this status and JSON. */
+/* Answers with this status and JSON. A task that was answered, here and below, may be gone. */
 void task_answer(struct task *task, unsigned status, const char *json);
 __attribute__((format(printf, 3, 4)))
 void task_problem(struct task *task, unsigned status, const char *format, ...);

@@ -33,6 +33,7 @@ enum http_call_state {
     HTTP_ANSWERED = 2,               /* the head of an answer has left for the peer */
     HTTP_ENDED = 4,                  /* the whole answer has */
     HTTP_CONTINUE = 8,               /* the peer waits for leave to send the body */
+    HTTP_RAW = 16,                   /* upgraded: what comes and leaves is another protocol's */
 };
 
 struct http_service {
@@ -64,6 +65,11 @@ void http_stream_begin(struct http_call *call, const struct http_answer *answer)
 void http_stream_write(struct http_call *call, struct bytes piece);
 void http_stream_end(struct http_call *call);
 size_t http_stream_waiting(const struct http_call *call);
+
+/* Another protocol from here on (101, whose fields say which): what the peer sends is given to `body`, and http_stream_write sends bytes as they are until http_stream_end,
+ * which closes the connection. Of whole requests of HTTP/1.1 alone. */
+bool http_may_upgrade(const struct http_call *call);
+void http_upgrade(struct http_call *call, const struct http_answer *answer);
 
 /* The answer will never be whole: HTTP/2's stream is reset, HTTP/1's connection closed. */
 void http_call_abort(struct http_call *call);

@@ -213,6 +213,13 @@ static size_t feed_all(struct http_session *session, struct bytes in)
     while (taken < in.size && !session->dead) {
         struct http_call *call = session->calls;
         struct bytes rest = bytes_of(in.data + taken, in.size - taken);
+        if (call && (call->state & HTTP_RAW)) {
+            session->service->body(call, rest);
+            taken = in.size;
+            if (!session->dead)
+                settled(session, call);
+            break;
+        }
         if (call && (call->state & HTTP_COMPLETE)) {   /* its answer is awaited */
             session->held = true;
             return taken;
@@ -305,6 +312,13 @@ static void h1_answer(struct http_call *call, const struct http_answer *answer, 
     }
     if (whole && !bodiless)
         at += sprintf((char *)at, "content-length: %zu\r\n", answer->body.size);
+    if (call->state & HTTP_RAW) {
+        h1->keep = false;
+        at = put(at, bytes_of_text("connection: Upgrade\r\n\r\n"));
+        output_wrote(&session->output, at);
+        http_session_dirty(session);
+        return;
+    }
     if (!whole) {
         h1->streaming = call->request.minor > 0;
         h1->keep &= h1->streaming;

@@ -124,6 +124,19 @@ void http_stream_begin(struct http_call *call, const struct http_answer *answer)
         call->session->transport->answer(call, answer, false);
 }
 
+bool http_may_upgrade(const struct http_call *call)
+{
+    return call->session->transport == &http_transport_1 && call->request.minor && bytes_equal(call->request.method, bytes_of_text("GET")) &&
+           (call->state & (HTTP_COMPLETE | HTTP_ANSWERED)) == HTTP_COMPLETE;
+}
+
+void http_upgrade(struct http_call *call, const struct http_answer *answer)
+{
+    CHECK(http_may_upgrade(call));
+    call->state |= HTTP_RAW;
+    call->session->transport->answer(call, answer, false);
+}
+
 void http_stream_write(struct http_call *call, struct bytes piece)
 {
     if ((call->state & HTTP_ANSWERED) && !(call->state & HTTP_ENDED) && piece.size && !call->is_head)
