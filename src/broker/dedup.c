@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #define SLACK_MS 60000u         /* an id is kept so much longer than its window: what arrived within it may have been long on its way */
+#define TIDY_MAX 64u            /* trims at a time */
 #define WARN_US 60000000u       /* between two warnings of a queue */
 
 /* ---- lifecycle ------------------------------------------------------------------------------------------------------- */
@@ -140,6 +141,19 @@ void dedup_admitted(struct shard *shard, struct queue *queue, const struct dedup
     if (UNLIKELY(early)) {
         dedup->forgotten += early;
         warn(shard, queue);
+    }
+}
+
+void dedup_tidy(struct shard *shard, struct queue *queue)
+{
+    uint64_t now_ms = shard->worker->wall_us / 1000;
+    if (!dedup_wanted(queue))
+        return;
+    for (unsigned i = 0; i < TIDY_MAX && id_window_count(&queue->dedup->ids); i++) {
+        uint64_t count = id_window_count(&queue->dedup->ids);
+        id_window_trim(&queue->dedup->ids, before(now_ms, queue->settings->dedup_window_ms + SLACK_MS), UINT64_MAX, UINT64_MAX);
+        if (id_window_count(&queue->dedup->ids) == count)
+            return;
     }
 }
 

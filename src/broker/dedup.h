@@ -46,6 +46,9 @@ void dedup_free(struct queue *queue);
 bool dedup_is_duplicate(struct shard *shard, struct queue *queue, const uint8_t *record, const struct content *content, struct dedup_look *look);
 void dedup_admitted(struct shard *shard, struct queue *queue, const struct dedup_look *look);
 
+/* Forgets ids whose window is long over, a bounded number: for a queue to which nothing comes any more. */
+void dedup_tidy(struct shard *shard, struct queue *queue);
+
 /* The message with that content is not in the queue after all. */
 void dedup_take_back(struct shard *shard, struct queue *queue, struct bytes content);
 /* The same for the publish records of a slice that was not logged, and for one record, whose publishes may lie in a transaction. */

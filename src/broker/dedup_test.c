@@ -238,6 +238,24 @@ static void what_the_log_did_not_take_may_come_again(void **state)
     test_disk_free(play.disk);
 }
 
+static void ids_go_when_their_window_is_over_though_nothing_comes(void **state)
+{
+    (void)state;
+    struct play play = {.disk = test_disk_new(5)};
+    open_play(&play);
+    declare(&play, 0, 0, NULL, NULL);
+    publish_all(&play, 0, 3000, 10);
+    struct shard *shard = play.test.workers[0]->shards[0];
+    dedup_tidy(shard, queue_of(&play));
+    assert_int_equal(id_window_count(&queue_of(&play)->dedup->ids), 3000);
+    shard->worker->wall_us += (WINDOW_MS + 61000) * 1000ull;
+    dedup_tidy(shard, queue_of(&play));
+    assert_int_equal(id_window_count(&queue_of(&play)->dedup->ids), 0);
+    assert_int_equal(queue_of(&play)->dedup->forgotten, 0);
+    stop(&play);
+    test_disk_free(play.disk);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -245,6 +263,7 @@ int main(void)
         cmocka_unit_test(the_same_ids_are_forgotten_after_a_restart_as_before),
         cmocka_unit_test(what_is_refused_for_a_dead_letter_may_come_again),
         cmocka_unit_test(what_the_log_did_not_take_may_come_again),
+        cmocka_unit_test(ids_go_when_their_window_is_over_though_nothing_comes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

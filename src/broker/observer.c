@@ -1,5 +1,6 @@
 #include "broker/observer.h"
 
+#include "broker/dedup.h"
 #include "broker/stream.h"
 #include "broker/worker_internal.h"
 #include "store/message.h"
@@ -57,6 +58,8 @@ static void look_at(struct shard *shard, struct queue *queue, uint64_t weight_us
 {
     struct observer *observer = &shard->observer;
     uint64_t now_us = shard->worker->now_us;
+    if (queue->dedup)
+        dedup_tidy(shard, queue);
     if (!queue->outlook) {
         if (observer->observed == OBSERVED_MAX || !is_used(queue) || (queue->settings && (queue->settings->flags & SETTINGS_DELAYED)))
             return;
