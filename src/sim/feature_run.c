@@ -176,6 +176,9 @@ static void linger(struct feature_run *run)
     while (more && !run->trace->failed) {
         rest(run, false, feature_due_us(&run->model) + 1000000u);
         more = false;
+        for (unsigned i = 0; i < run->broker.worker_count; i++)   /* none of them has something to do of which it does not know yet */
+            more |= sim_broker_turn(&run->broker, i);
+        more |= !sim_broker_at_rest(&run->broker);
         for (unsigned i = 0; i < run->plan.client_count; i++)
             more |= feature_client_waits(&run->clients[i]) && run->clients[i].held_count;
     }
