@@ -6,6 +6,7 @@
 #include "broker/worker_internal.h"
 
 #define RELEASED_MAX 4096u   /* messages at a time, so that others have their turn */
+#define CAPACITY_KEPT 1024u  /* of the times of an empty queue */
 
 /* ---- in -------------------------------------------------------------------------------------------------------------- */
 
@@ -120,6 +121,8 @@ void retry_look(struct shard *shard, struct queue *queue)
         if (returned)
             release(queue, returned);
     }
+    if (!first && rules->due.capacity > CAPACITY_KEPT)
+        delay_deinit(&rules->due);
     if (!first)
         return;
     uint64_t at_us = first->at_ms * 1000;

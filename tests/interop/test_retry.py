@@ -120,6 +120,21 @@ def test_a_rejection_without_requeue_does_not_wait(channel, name):
     assert headers["x-death"][0]["reason"] == "rejected" and "x-delivery-count" not in headers
 
 
+@pytest.mark.parametrize("how", ["rejected", "expired"])
+def test_however_it_dies_its_past_is_told(channel, name, how):
+    queue, dead = name("q"), name("dead")
+    channel.queue_declare(dead, exclusive=True)
+    more = {"x_message_ttl": 150} if how == "expired" else {}
+    declare(channel, queue, durable=False, x_retry_backoff=[10, "300ms"], x_dead_letter_exchange="", x_dead_letter_routing_key=dead, **more)
+    channel.basic_publish("", queue, b"work")
+    channel.basic_reject(get(channel, queue)[0].delivery_tag, requeue=True)
+    method = get(channel, queue)[0]
+    channel.basic_reject(method.delivery_tag, requeue=how == "expired")   # it waits for longer than it lives
+    _, headers, _, _ = get(channel, dead)
+    assert headers["x-death"][0]["reason"] == how
+    assert (headers["x-delivery-count"], headers["x-retry-reason"]) == (1 + (how == "expired"), "rejected")
+
+
 def test_others_go_ahead_and_it_comes_before_what_is_behind_it(channel, name):
     queue = name("q")
     declare(channel, queue, durable=False, x_retry_backoff=[200])
