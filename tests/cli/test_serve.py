@@ -19,7 +19,7 @@ def serve():
     """Runs godwit serve to its end and answers (exit code, stderr); for starts that fail."""
 
     def run(*arguments, environment=None, cwd=None, timeout_s=20):
-        done = subprocess.run([godwit_binary(), "serve", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        done = subprocess.run([godwit_binary(), "serve", "--http-port", "0", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                               env={**os.environ, **(environment or {})}, cwd=cwd, timeout=timeout_s, stdin=subprocess.DEVNULL)
         return done.returncode, done.stderr.decode()
     return run
