@@ -134,7 +134,7 @@ def test_unreadable_directory(serve):
     directory = tempfile.mkdtemp(prefix="unreadable-")
     try:
         os.chmod(directory, 0)
-        command = [godwit_binary(), "serve", "--data-dir", directory, "--amqp-port", str(free_port())]
+        command = [godwit_binary(), "serve", "--data-dir", directory, "--http-port", "0", "--amqp-port", str(free_port())]
         if os.geteuid() == 0:
             program = shutil.copy(godwit_binary(), "/tmp/godwit-as-nobody")
             os.chmod(program, 0o755)
