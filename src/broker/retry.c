@@ -6,7 +6,7 @@
 #include "broker/worker_internal.h"
 
 #define RELEASED_MAX 4096u   /* messages at a time, so that others have their turn */
-#define CAPACITY_KEPT 1024u  /* of the times of an empty queue */
+#define CAPACITY_KEPT 1024u  /* of the times of a queue in which nothing waits */
 
 /* ---- in -------------------------------------------------------------------------------------------------------------- */
 
