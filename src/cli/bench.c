@@ -23,7 +23,7 @@ struct settings {
     struct visit_settings visit;
     const char *scenario, *exchange_type, *prefix, *sync_floor, *arguments;
     uint64_t publishers, consumers, queues, size, confirms, ack_every, prefetch, rate, messages, duration_ms, warmup_ms,
-        drain_timeout_ms, count, pid, idle, priorities, expiration_ms, delay_ms;
+        drain_timeout_ms, count, pid, idle, priorities, expiration_ms, delay_ms, group_keys;
     bool persistent, manual_ack, verify, json, keep, reuse, echo_floor;
 };
 
@@ -49,6 +49,7 @@ static const struct option options[] = {
     {0, OPTION_NUMBER, "priorities", "N", "messages have the priorities 0 to N-1 in turn", PLACE(priorities), 1, 256},
     {0, OPTION_DURATION, "expiration", "TIME", "messages expire after so long", PLACE(expiration_ms), 1, 0},
     {0, OPTION_DURATION, "delay", "TIME", "messages are due so long after they were published (x-delay)", PLACE(delay_ms), 1, 0},
+    {0, OPTION_NUMBER, "group-keys", "N", "messages name in their header 'group' one of so many keys, in turn", PLACE(group_keys), 1, 1u << 20},
     {'s', OPTION_NUMBER, "size", "BYTES", "of a body (default: 16); latency needs 16, verification 8", PLACE(size), 0, 256u << 20},
     {'p', OPTION_FLAG, "persistent", NULL, "persistent messages in durable queues", PLACE(persistent), 0, 0},
     {'c', OPTION_NUMBER, "confirms", "WINDOW", "wait for confirms, with so many messages under way per publisher", PLACE(confirms), 1, 1u << 24},
@@ -90,8 +91,8 @@ static int check(struct console *console, const struct settings *settings)
         return usage(console, "--verify needs --size 8 or more, room for a message's number");
     if (settings->manual_ack && settings->prefetch && settings->prefetch < settings->ack_every)
         return usage(console, "--prefetch below --ack-every would stop the broker before the first acknowledgement");
-    if (settings->verify && settings->priorities > 1)
-        return usage(console, "--verify cannot tell what priorities reorder");
+    if (settings->verify && (settings->priorities > 1 || settings->group_keys > 1))
+        return usage(console, "--verify cannot tell what priorities and groups reorder");
     if (strlen(settings->prefix) > BENCH_PREFIX_MAX)
         return usage(console, "--prefix is longer than 200 bytes");
     if (strcmp(settings->exchange_type, "fanout") == 0 && settings->consumers > 0 && settings->publishers == 0)
@@ -126,6 +127,7 @@ static void make_plan(const struct settings *settings, struct bench_plan *plan)
     plan->priorities = (uint32_t)settings->priorities;
     plan->expiration_ms = settings->expiration_ms;
     plan->delay_ms = settings->delay_ms;
+    plan->group_keys = (uint32_t)settings->group_keys;
 }
 
 static bool measure_floors(struct console *console, const struct settings *settings, struct bench_floors *floors)

@@ -24,17 +24,22 @@ static size_t encode(struct bench_block *block, const struct bench_plan *plan, u
         values.flags |= AMQP_EXPIRATION;
         values.expiration = bytes_of_text(expiration);
     }
-    if (plan->delay_ms) {
+    if (plan->delay_ms || plan->group_keys) {
         amqp_table_begin(&writer, headers, sizeof headers);
-        amqp_table_put_int(&writer, "x-delay", (int64_t)plan->delay_ms);
+        if (plan->delay_ms)
+            amqp_table_put_int(&writer, "x-delay", (int64_t)plan->delay_ms);
+        if (plan->group_keys)
+            amqp_table_put_int(&writer, "group", 0);
         CHECK(amqp_table_finish(&writer, &values.headers));
         values.flags |= AMQP_HEADERS;
     }
     size_t size = amqp_properties_encode(&values, properties, sizeof properties);
     uint8_t *begin = at;
     at += amqp_publish_frame(at, room, BENCH_CHANNEL, exchange, key, false);
-    size_t headers_size = plan->delay_ms ? 4 + values.headers.size : 0;
-    block->priority_place = (size_t)(at - begin) + AMQP_FRAME_HEADER_SIZE + AMQP_CONTENT_HEADER_SIZE + 2 + headers_size + 1;   /* behind flags, headers and delivery mode */
+    size_t headers_size = values.headers.size ? 4 + values.headers.size : 0;
+    size_t headers_end = (size_t)(at - begin) + AMQP_FRAME_HEADER_SIZE + AMQP_CONTENT_HEADER_SIZE + 2 + headers_size;
+    block->group_place = headers_end - 4;   /* the last of the headers */
+    block->priority_place = headers_end + 1;   /* behind flags, headers and delivery mode */
     at = amqp_content_header_write(at, BENCH_CHANNEL, plan->size, bytes_of(properties, size));
     block->body_place = (size_t)(at - begin) + AMQP_FRAME_HEADER_SIZE;
     for (uint64_t offset = 0; offset < plan->size; offset += size) {
@@ -77,6 +82,8 @@ enum gw_err bench_block_init(struct bench_block *block, const struct bench_plan 
         memcpy(block->data + i * block->stride, message, block->stride);
     for (size_t i = 0; plan->priorities && i < block->count; i++)
         block->data[i * block->stride + block->priority_place] = (uint8_t)(i % plan->priorities);
+    for (size_t i = 0; plan->group_keys && i < block->count; i++)
+        store_be32(block->data + i * block->stride + block->group_place, (uint32_t)i % plan->group_keys);
     free(message);
     return GW_OK;
 

@@ -10,6 +10,7 @@ struct bench_block {
     size_t stride;             /* bytes of one message with all its frames */
     size_t count;              /* messages that the block has room for */
     size_t key_place;          /* of the routing key's digits in a message; 0: none to patch */
+    size_t group_place;        /* of the 4 bytes of the header 'group', where there is one */
     size_t priority_place;     /* of the priority's octet, where messages have one */
     size_t body_place;         /* of the body's first byte */
     size_t head_size;          /* bytes of the body that are patched: 0, 8 or 16 */

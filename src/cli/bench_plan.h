@@ -47,6 +47,7 @@ struct bench_plan {
     uint32_t priorities;              /* 0: messages have none */
     uint64_t expiration_ms;           /* 0: they do not expire */
     uint64_t delay_ms;                /* x-delay; 0: they do not say it */
+    uint32_t group_keys;              /* values of the header 'group'; 0: there is none */
     uint8_t arguments[1024];          /* of the queues, a table's bytes without their size … */
     uint32_t arguments_size;          /* … which is this */
     bool is_stream;                   /* x-queue-type is stream: each consumer gets everything, from the first message on */
