@@ -84,6 +84,8 @@ enum return_verdict returns_count(struct shard *shard, struct queue *queue, stru
     struct returned *returned = returned_of(queue, seq);
     if (!returned)
         return RETURN_READY;   /* without memory it is counted the next time */
+    queue->rules->loose -= returned->state == RETURNED_LOOSE;   /* it was due, and nobody had looked yet */
+    returned->state = RETURNED_READY;
     returned->count++;
     returned->reason = (uint8_t)reason_of(kind);
     returned->due_ms = 0;
