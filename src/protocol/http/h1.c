@@ -16,7 +16,7 @@ struct h1 {
     llhttp_t parser;
     struct http_head look;
     struct http_field *fields;       /* of the head being parsed; they lie behind its bytes */
-    unsigned field_count;
+    unsigned field_count, field_room;
     struct bytes method, target;
     bool whole, busy;                /* the request is; in feed: calls are ended by it */
     bool in_body;                    /* what the parser calls a field now is a trailer, which nobody wants */
@@ -45,7 +45,7 @@ static int on_field(llhttp_t *parser, const char *at, size_t size)
     struct h1 *h1 = state_of(parser);
     if (h1->in_body)
         return 0;
-    if (h1->field_count == HTTP_FIELDS_MAX) {
+    if (h1->field_count == h1->field_room) {
         h1->why = "The request has more than 128 headers.";
         return -1;
     }
@@ -139,12 +139,14 @@ static struct http_call *begin(struct http_session *session, struct bytes in)
     struct http_call *call = http_call_new(session);
     if (!call)
         return NULL;
-    call->head = malloc(fields_at + HTTP_FIELDS_MAX * sizeof(struct http_field));
+    unsigned fields = h1->look.fields < HTTP_FIELDS_MAX ? h1->look.fields : HTTP_FIELDS_MAX;
+    call->head = malloc(fields_at + fields * sizeof(struct http_field));
     if (!call->head)
         return NULL;
     memcpy(call->head, in.data, size);
     h1->fields = (struct http_field *)(call->head + fields_at);
     h1->field_count = 0;
+    h1->field_room = fields;
     h1->whole = h1->in_body = false;
     h1->why = NULL;
     h1->method = h1->target = (struct bytes){0};
@@ -283,6 +285,24 @@ static uint8_t *put(uint8_t *at, struct bytes bytes)
     return at + bytes.size;
 }
 
+static uint8_t *put_number(uint8_t *at, uint64_t number)
+{
+    uint8_t digits[20], *digit = digits + sizeof(digits);
+    do
+        *--digit = (uint8_t)('0' + number % 10);
+    while (number /= 10);
+    return put(at, bytes_of(digit, (size_t)(digits + sizeof(digits) - digit)));
+}
+
+/* Behind a line that has no end yet. */
+static uint8_t *put_field(uint8_t *at, const char *name, const char *value)
+{
+    at = put(at, bytes_of_text("\r\n"));
+    at = put(at, bytes_of_text(name));
+    at = put(at, bytes_of_text(": "));
+    return put(at, bytes_of_text(value));
+}
+
 static void h1_answer(struct http_call *call, const struct http_answer *answer, bool whole)
 {
     struct http_session *session = call->session;
@@ -299,19 +319,26 @@ static void h1_answer(struct http_call *call, const struct http_answer *answer, 
     call->state |= HTTP_ANSWERED;
     if (must_close(call) || session->draining)
         h1->keep = false;
-    char date[30];
-    http_date(session->wall_ms, date);
-    at += sprintf((char *)at, "HTTP/1.1 %u %s\r\nserver: %s\r\ndate: %s\r\n", answer->status, http_reason(answer->status), session->config->server, date);
+    at = put(at, bytes_of_text("HTTP/1.1 "));
+    at = put_number(at, answer->status);
+    *at++ = ' ';
+    at = put(at, bytes_of_text(http_reason(answer->status)));
+    at = put_field(at, "server", session->config->server);
+    at = put_field(at, "date", http_session_date(session));
     if (answer->type)
-        at += sprintf((char *)at, "content-type: %s\r\n", answer->type);
+        at = put_field(at, "content-type", answer->type);
+    at = put(at, bytes_of_text("\r\n"));
     for (unsigned i = 0; i < answer->field_count; i++) {
         at = put(at, answer->fields[i].name);
         at = put(at, bytes_of_text(": "));
         at = put(at, answer->fields[i].value);
         at = put(at, bytes_of_text("\r\n"));
     }
-    if (whole && !bodiless)
-        at += sprintf((char *)at, "content-length: %zu\r\n", answer->body.size);
+    if (whole && !bodiless) {
+        at = put(at, bytes_of_text("content-length: "));
+        at = put_number(at, answer->body.size);
+        at = put(at, bytes_of_text("\r\n"));
+    }
     if (call->state & HTTP_RAW) {
         h1->keep = false;
         at = put(at, bytes_of_text("connection: Upgrade\r\n\r\n"));

@@ -256,15 +256,14 @@ static void h2_answer(struct http_call *call, const struct http_answer *answer, 
     struct http_session *session = call->session;
     nghttp2_nv fields[ANSWER_FIELDS_MAX + 5];
     size_t count = 0;
-    char status[12], length[24], date[30];
+    char status[12], length[24];
     snprintf(status, sizeof(status), "%u", answer->status);
     snprintf(length, sizeof(length), "%zu", answer->body.size);
-    http_date(session->wall_ms, date);
     CHECK(answer->field_count <= ANSWER_FIELDS_MAX);
     bool bodiless = call->is_head || answer->status < 200 || answer->status == 204 || answer->status == 304;
     fields[count++] = pair(bytes_of_text(":status"), bytes_of_text(status));
     fields[count++] = pair(bytes_of_text("server"), bytes_of_text(session->config->server));
-    fields[count++] = pair(bytes_of_text("date"), bytes_of_text(date));
+    fields[count++] = pair(bytes_of_text("date"), bytes_of_text(http_session_date(session)));
     if (answer->type)
         fields[count++] = pair(bytes_of_text("content-type"), bytes_of_text(answer->type));
     if (is_whole && (!bodiless || call->is_head))

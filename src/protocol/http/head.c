@@ -100,6 +100,7 @@ static enum http_head_state judge(struct bytes lines, size_t size, struct http_h
     struct framing framing = {0};
     unsigned status = 400;
     bool first = true;
+    head->fields = 0;
     while (lines.size > 2) {   /* the empty line is left out */
         const uint8_t *end = memchr(lines.data, '\n', lines.size);
         struct bytes line = bytes_of(lines.data, (size_t)(end - lines.data));
@@ -112,6 +113,7 @@ static enum http_head_state judge(struct bytes lines, size_t size, struct http_h
         const char *why = first ? request_line(line, &framing, &status) : field_line(line, &framing, &status);
         if (why)
             return bad(head, status, why);
+        head->fields += !first;
         first = false;
     }
     if (framing.hosts > 1 || (!framing.hosts && !framing.old))

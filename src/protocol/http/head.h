@@ -16,6 +16,7 @@ enum http_head_state { HTTP_HEAD_MORE, HTTP_HEAD_WHOLE, HTTP_HEAD_BAD };
 
 struct http_head {
     size_t size;             /* WHOLE: bytes of it, the empty line included */
+    unsigned fields;         /* WHOLE: lines behind the first */
     size_t seen;             /* MORE: bytes that need not be looked at again when more has come; 0 at first */
     unsigned status;         /* BAD: 400, 431, 501 or 505 … */
     const char *why;         /* … and a sentence that says why */

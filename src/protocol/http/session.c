@@ -344,6 +344,15 @@ void http_date(uint64_t wall_ms, char text[30])
              (unsigned)(second / 3600) % 100, (unsigned)(second / 60 % 60), (unsigned)(second % 60));
 }
 
+const char *http_session_date(struct http_session *session)
+{
+    if (!session->date[0] || session->dated_s != session->wall_ms / 1000) {
+        session->dated_s = session->wall_ms / 1000;
+        http_date(session->wall_ms, session->date);
+    }
+    return session->date;
+}
+
 const char *http_reason(unsigned status)
 {
     static const struct { unsigned status; const char *reason; } reasons[] = {

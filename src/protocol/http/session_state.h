@@ -33,6 +33,8 @@ struct http_session {
     uint64_t idle_us;                /* since when no request is under way; 0: one is */
     uint64_t head_us;                /* since when a request's head is on its way; 0: none is */
     uint64_t wall_ms;
+    uint64_t dated_s;                /* of what second `date` is; 0: of none */
+    char date[30];
     struct http_call *calls;
     unsigned call_count;
     bool told_dirty, draining, dead; /* dead: nothing more is read; it is finished once the output has left */
@@ -58,6 +60,9 @@ void http_session_die(struct http_session *session);
 
 /* Copies bytes to the output. */
 void http_session_say(struct http_session *session, struct bytes bytes);
+
+/* The date as the time of day is now. */
+const char *http_session_date(struct http_session *session);
 
 /* "Sun, 06 Nov 1994 08:49:37 GMT" (RFC 9110 section 5.6.7), in 30 bytes. */
 void http_date(uint64_t wall_ms, char text[30]);
