@@ -15,6 +15,7 @@ struct config {
     char *log;                /* "file" or "memory" */
     char *disk;               /* "auto" or "threads" */
     char *definitions;        /* --load-definitions: a file; NULL: none */
+    char *http_origins;       /* NULL: none */
     char *http;               /* "on" or "off" */
     char *log_level;          /* "info", "warning" or "error" */
     uint64_t amqp_port, http_port;

@@ -41,6 +41,7 @@ struct server {
     struct config config;
     struct log_lines log;
     struct door doors[DOOR_COUNT];
+    uint16_t taken_port;   /* of HTTP, which is off because of that; 0: it is not */
     struct directory *directory;
     struct broker *broker;
     struct session_config session_config;
@@ -115,6 +116,7 @@ static void set_protocol_config(struct server *server)
     server->session_config.version = GODWIT_VERSION;
     server->gateway_config = gateway_config_default;
     server->gateway_config.max_message_size = config->max_message_size;
+    server->gateway_config.origins = config->http_origins;
 }
 
 /* ---- Listening ---- */
@@ -149,7 +151,7 @@ static int probe_addresses(struct server *server, struct door *door)
         }
         if (err == GW_ERR_EXISTS && door == &server->doors[DOOR_HTTP] && server->config.http_port_is_default) {
             /* Nor is a port that nobody asked for. */
-            alarm_raise(&server->log.sink, ALARM_WARNING, "HTTP is off: another program listens on port %u; choose another one with --http-port", port);
+            server->taken_port = port;
             list->count = 0;
             return 0;
         }
@@ -454,6 +456,8 @@ static int serve(struct server *server)
     bool keeps = strcmp(server->config.log, "file") == 0;
     alarm_raise(&server->log.sink, ALARM_INFO, "godwit %s: data directory %s, %u reactors, %s", GODWIT_VERSION, data_dir(&server->config),
                 server->count, !keeps ? "keeping nothing" : disk_uses_uring(server->disks[0]) ? "writing with io_uring" : "writing with threads");
+    if (server->taken_port)
+        alarm_raise(&server->log.sink, ALARM_WARNING, "HTTP is off: another program listens on port %u; choose another one with --http-port", server->taken_port);
     int code = listen_everywhere(server);
     if (code == 0 && signals_open(reactor_loop(server->services[0].reactor), on_stop_signal, server, &server->signals) != GW_OK) {
         complain("out of file descriptors");

@@ -310,3 +310,28 @@ def test_a_request_that_is_repeated_counts_once(url, channel, name):
         assert answer.json() == {"success": True, "id": "e"}
         assert requests.post(f"{url}/events", params={"type": "repeated"}, data="x", headers={"Idempotency-Key": "f"}).json() == {"id": "f"}
     assert [channel.basic_get(queue, auto_ack=True)[2] for _ in range(3)] == [b"null", b"x", None]
+
+
+def test_pages_of_other_origins(url, own_broker):
+    """What a browser sends for a page, and what it has to see in the answer to let the page read it."""
+    foreign = requests.get(f"{url}/health", headers={"Origin": "https://app.example"})
+    assert foreign.status_code == 200 and not [name for name in foreign.headers if name.lower().startswith("access-control")]
+    broker = own_broker(godwit=["--http-origins", "https://app.example, http://localhost:3000"])
+    here = f"http://127.0.0.1:{broker.http_port}"
+    for origin, trusted in (("https://app.example", True), ("http://localhost:3000", True), ("https://evil.example", False), ("https://app.example.evil", False)):
+        headers = {"Origin": origin, "Sec-Fetch-Site": "cross-site"}
+        answer = requests.post(f"{here}/event/publish", json={"event_type": "x"}, headers=headers)
+        assert answer.status_code == (200 if trusted else 401)
+        assert answer.headers.get("access-control-allow-origin") == (origin if trusted else None)
+        asked = requests.options(f"{here}/event/publish", headers={**headers, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,content-type"})
+        assert asked.status_code == 204 and asked.headers["allow"] == "POST"
+        assert asked.headers.get("access-control-allow-methods") == ("POST" if trusted else None)
+        assert asked.headers.get("access-control-allow-headers") == ("authorization,content-type" if trusted else None)
+    broker = own_broker(godwit=["--http-origins", "*"])
+    here = f"http://127.0.0.1:{broker.http_port}"
+    anybody = {"Origin": "https://evil.example"}
+    assert requests.get(f"{here}/health", headers=anybody).headers["access-control-allow-origin"] == "*"
+    assert requests.post(f"{here}/event/publish", json={"event_type": "x"}, headers=anybody).status_code == 401
+    assert requests.post(f"{here}/event/publish", json={"event_type": "x"}, headers=anybody, auth=("guest", "guest")).status_code == 200
+    with httpx.Client(http1=False, http2=True) as client:
+        assert client.get(f"{here}/nothing", headers=anybody).headers["access-control-allow-origin"] == "*"

@@ -393,7 +393,7 @@ static bool begin(struct task *task)
     static const struct http_field fields[] = {{{(const uint8_t *)"cache-control", 13}, {(const uint8_t *)"no-cache", 8}}};
     task->state = TASK_ANSWERED;
     if (websocket_wanted(task->call)) {
-        struct websocket *websocket = websocket_accept(task->call, heard, task);
+        struct websocket *websocket = websocket_accept(task->call, task->gateway->hall->config->origins, heard, task);
         if (websocket)   /* otherwise the task was answered, and may be gone */
             listener->websocket = websocket;
         return websocket;

@@ -2,6 +2,7 @@
 
 #include "broker/worker.h"
 #include "protocol/gateway/event_stream.h"
+#include "protocol/gateway/origin.h"
 #include "protocol/gateway/reception.h"
 #include "protocol/gateway/task.h"
 #include "protocol/gateway/work.h"
@@ -186,8 +187,7 @@ static void answer_unserved(struct http_call *call, const char *allow)
     if (!allow)
         http_problem(call, 404, "There is no such resource; /openapi.json says what there is.");
     else if (bytes_equal(call->request.method, bytes_of_text("OPTIONS")))
-        http_answer(call, &(struct http_answer){.status = 204, .field_count = 1,
-                                                .fields = &(struct http_field){bytes_of_text("allow"), bytes_of_text(allow)}});
+        origin_answer_preflight(call, allow);
     else
         http_problem_method(call, allow);
 }
@@ -198,6 +198,7 @@ static void begun(struct http_call *call)
     struct bytes names[NAMES_MAX] = {{0}};
     char methods[64];
     const char *allow;
+    origin_allow(call, origin_of(&call->request, gateway->hall->config->origins));
     const struct resource *resource = resource_find(call->request.method, call->request.path, names, methods, &allow);
     if (!resource) {
         answer_unserved(call, allow);

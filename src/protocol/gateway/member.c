@@ -4,6 +4,7 @@
 #include "protocol/amqp/table.h"
 #include "protocol/gateway/basic.h"
 #include "protocol/gateway/event_stream.h"
+#include "protocol/gateway/origin.h"
 #include "protocol/http/problem.h"
 
 #include <stdio.h>
@@ -171,12 +172,10 @@ static bool may_be_guest(const struct gateway *gateway, const struct http_reques
     struct bytes value;
     if (!gateway->from_loopback || !is_local_host(request->authority))
         return false;
-    if (http_field_find(request, "sec-fetch-site", &value) && !http_name_is(value, "none") && !http_name_is(value, "same-origin"))
-        return false;
-    if (!http_field_find(request, "origin", &value))
-        return true;
-    return value.size == 7 + request->authority.size && http_name_is(bytes_of(value.data, 7), "http://") &&
-           bytes_equal(bytes_of(value.data + 7, value.size - 7), request->authority);
+    enum origin origin = origin_of(request, gateway->hall->config->origins);
+    if (origin != ORIGIN_NONE)
+        return origin == ORIGIN_ALLOWED;
+    return !http_field_find(request, "sec-fetch-site", &value) || http_name_is(value, "none") || http_name_is(value, "same-origin");
 }
 
 static struct bytes keep(uint8_t **at, struct bytes bytes)

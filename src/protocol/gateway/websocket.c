@@ -1,6 +1,7 @@
 #include "protocol/gateway/websocket.h"
 
 #include "protocol/gateway/basic.h"
+#include "protocol/gateway/origin.h"
 #include "protocol/http/problem.h"
 
 #include <openssl/evp.h>
@@ -71,22 +72,6 @@ bool websocket_wanted(const struct http_call *call)
     return http_field_has(&call->request, "upgrade", "websocket") && http_field_has(&call->request, "connection", "upgrade");
 }
 
-/* A page of somebody else's must not speak for a user whose password the browser remembers. */
-static bool is_foreign(const struct http_request *request)
-{
-    static const char *const schemes[] = {"http://", "https://"};
-    struct bytes origin;
-    if (!http_field_find(request, "origin", &origin))
-        return false;
-    for (unsigned i = 0; i < 2; i++) {
-        size_t size = strlen(schemes[i]);
-        if (origin.size > size && http_name_is(bytes_of(origin.data, size), schemes[i]) &&
-            bytes_equal(bytes_of(origin.data + size, origin.size - size), request->authority))
-            return false;
-    }
-    return true;
-}
-
 static bool accept_key(struct bytes key, char accept[29])
 {
     uint8_t text[KEY_SIZE + sizeof(GUID)], digest[EVP_MAX_MD_SIZE], decoded[KEY_SIZE];
@@ -117,7 +102,7 @@ static struct websocket *websocket_new(struct http_call *call, void (*heard)(voi
     return websocket;
 }
 
-struct websocket *websocket_accept(struct http_call *call, void (*heard)(void *owner, const char *text, size_t size), void *owner)
+struct websocket *websocket_accept(struct http_call *call, const char *origins, void (*heard)(void *owner, const char *text, size_t size), void *owner)
 {
     const struct http_request *request = &call->request;
     struct bytes key = {0}, version = {0};
@@ -133,7 +118,8 @@ struct websocket *websocket_accept(struct http_call *call, void (*heard)(void *o
         http_problem(call, 400, "WebSocket needs HTTP/1.1, a GET and a Sec-WebSocket-Key of 16 bytes.");
         return NULL;
     }
-    if (is_foreign(request)) {
+    /* A page of somebody else's must not speak for a user whose password the browser remembers. */
+    if (origin_of(request, origins) > ORIGIN_ALLOWED) {
         http_problem(call, 403, "A page of another origin may not listen.");
         return NULL;
     }

@@ -11,8 +11,9 @@ struct websocket;
 /* Does the request ask for it? */
 bool websocket_wanted(const struct http_call *call);
 
-/* Answers with the handshake; `heard` is called with each text that the peer sends (a zero behind it), `owner` borrowed. NULL: the call was answered with what is wrong. */
-struct websocket *websocket_accept(struct http_call *call, void (*heard)(void *owner, const char *text, size_t size), void *owner);
+/* Answers with the handshake, unless it comes from a page of another origin than `origins` (see origin.h); `heard` is called with each text that the peer sends (a zero
+ * behind it), `owner` borrowed. NULL: the call was answered with what is wrong. */
+struct websocket *websocket_accept(struct http_call *call, const char *origins, void (*heard)(void *owner, const char *text, size_t size), void *owner);
 void websocket_free(struct websocket *websocket);
 
 /* What the peer has sent. The call may be over after it, and what belongs to it freed. */

@@ -12,10 +12,14 @@
 
 struct http_session;
 
+#define HTTP_EXTRA_MAX 3u
+
 struct http_call {
     struct http_session *session;
     struct http_request request;     /* until `gone`, or http_call_forget_head */
     void *context;                   /* the service's */
+    struct http_field extra[HTTP_EXTRA_MAX];   /* the service's: of whatever is answered; they lie in what lasts until the answer begins */
+    unsigned extra_count;
 
     /* the transport's own: */
     struct http_call *next, *previous;

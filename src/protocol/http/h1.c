@@ -303,12 +303,25 @@ static uint8_t *put_field(uint8_t *at, const char *name, const char *value)
     return put(at, bytes_of_text(value));
 }
 
+static uint8_t *put_fields(uint8_t *at, const struct http_field *fields, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        at = put(at, fields[i].name);
+        at = put(at, bytes_of_text(": "));
+        at = put(at, fields[i].value);
+        at = put(at, bytes_of_text("\r\n"));
+    }
+    return at;
+}
+
 static void h1_answer(struct http_call *call, const struct http_answer *answer, bool whole)
 {
     struct http_session *session = call->session;
     struct h1 *h1 = session->h1;
     bool bodiless = answer->status < 200 || answer->status == 204 || answer->status == 304;
     size_t size = LINE_ROOM + strlen(session->config->server) + (answer->type ? strlen(answer->type) : 0) + (whole ? answer->body.size : 0);
+    for (unsigned i = 0; i < call->extra_count; i++)
+        size += call->extra[i].name.size + call->extra[i].value.size + 4;
     for (unsigned i = 0; i < answer->field_count; i++)
         size += answer->fields[i].name.size + answer->fields[i].value.size + 4;
     uint8_t *begin = output_room(&session->output, size), *at = begin;
@@ -328,12 +341,8 @@ static void h1_answer(struct http_call *call, const struct http_answer *answer, 
     if (answer->type)
         at = put_field(at, "content-type", answer->type);
     at = put(at, bytes_of_text("\r\n"));
-    for (unsigned i = 0; i < answer->field_count; i++) {
-        at = put(at, answer->fields[i].name);
-        at = put(at, bytes_of_text(": "));
-        at = put(at, answer->fields[i].value);
-        at = put(at, bytes_of_text("\r\n"));
-    }
+    at = put_fields(at, call->extra, call->extra_count);
+    at = put_fields(at, answer->fields, answer->field_count);
     if (whole && !bodiless) {
         at = put(at, bytes_of_text("content-length: "));
         at = put_number(at, answer->body.size);

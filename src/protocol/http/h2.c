@@ -254,7 +254,7 @@ static void h2_abort(struct http_call *call)
 static void h2_answer(struct http_call *call, const struct http_answer *answer, bool is_whole)
 {
     struct http_session *session = call->session;
-    nghttp2_nv fields[ANSWER_FIELDS_MAX + 5];
+    nghttp2_nv fields[ANSWER_FIELDS_MAX + HTTP_EXTRA_MAX + 5];
     size_t count = 0;
     char status[12], length[24];
     snprintf(status, sizeof(status), "%u", answer->status);
@@ -268,6 +268,8 @@ static void h2_answer(struct http_call *call, const struct http_answer *answer, 
         fields[count++] = pair(bytes_of_text("content-type"), bytes_of_text(answer->type));
     if (is_whole && (!bodiless || call->is_head))
         fields[count++] = pair(bytes_of_text("content-length"), bytes_of_text(length));
+    for (unsigned i = 0; i < call->extra_count; i++)
+        fields[count++] = pair(call->extra[i].name, call->extra[i].value);
     for (unsigned i = 0; i < answer->field_count; i++)
         fields[count++] = pair(answer->fields[i].name, answer->fields[i].value);
     call->state |= HTTP_ANSWERED | (is_whole ? HTTP_ENDED : 0);
