@@ -57,6 +57,15 @@ static const struct queue_entry *readable_queue(struct control *control)
 
 void control_inside_reads(struct control *control) { readable_queue(control); }
 
+/* To the queue "target". */
+void control_inside_sends(struct control *control)
+{
+    const struct queue_entry *queue = readable_queue(control);
+    struct bytes target;
+    if (queue && control_text(control, "target", &target))
+        demand(control, queue->vhost, ACCESS_WRITE, "queue", target);
+}
+
 struct command_request *control_inspection(struct control *control, const struct vhost *vhost)
 {
     const struct queue_entry *queue = queue_of(control, vhost);

@@ -1,9 +1,11 @@
 #include "broker/inspect.h"
 
+#include "broker/access.h"
 #include "broker/content_json.h"
 #include "broker/json_read.h"
 #include "broker/pick.h"
 #include "broker/relay.h"
+#include "broker/replay.h"
 #include "broker/retry.h"
 #include "broker/walk.h"
 #include "broker/worker_internal.h"
@@ -21,9 +23,11 @@
 #define RETRY_US 10000u                  /* a block that could not even be asked for is asked for again */
 #define WAITS_MAX 500u                   /* times, before a block that does not come is given up */
 
-enum inspect_kind { INSPECT_BROWSE, INSPECT_DELETE, INSPECT_CANCEL };
-static const char *const commands[] = {[INSPECT_BROWSE] = "queue_browse", [INSPECT_DELETE] = "queue_delete_messages", [INSPECT_CANCEL] = "queue_cancel"};
-static const char *const dones[] = {[INSPECT_DELETE] = "deleted", [INSPECT_CANCEL] = "cancelled"};
+enum inspect_kind { INSPECT_BROWSE, INSPECT_DELETE, INSPECT_CANCEL, INSPECT_MOVE, INSPECT_COPY, INSPECT_REPLAY };
+static const char *const commands[] = {[INSPECT_BROWSE] = "queue_browse", [INSPECT_DELETE] = "queue_delete_messages", [INSPECT_CANCEL] = "queue_cancel",
+                                       [INSPECT_MOVE] = "queue_move",     [INSPECT_COPY] = "queue_copy",              [INSPECT_REPLAY] = "queue_replay"};
+static const char *const dones[] = {[INSPECT_DELETE] = "deleted", [INSPECT_CANCEL] = "cancelled", [INSPECT_MOVE] = "moved", [INSPECT_COPY] = "copied", [INSPECT_REPLAY] = "replayed"};
+static const enum discard_reason reasons[] = {[INSPECT_MOVE] = DISCARD_MOVED, [INSPECT_COPY] = DISCARD_COPIED, [INSPECT_REPLAY] = DISCARD_REPLAYED};
 
 enum inspect_state {
     INSPECT_WALKS,           /* it can go on at once */
@@ -34,7 +38,7 @@ enum inspect_state {
 struct inspect {
     struct inspect *next;
     uint64_t id, queue;
-    struct command_request *asker;       /* whom to answer: the request without its texts */
+    struct command_request *asker;       /* whom to answer: the request without its arguments */
     enum inspect_kind kind;
     enum inspect_state state;
     json_t *arguments;
@@ -43,6 +47,9 @@ struct inspect {
     bool named;                          /* the walk goes to positions that the request names */
     struct writer rows;
     uint64_t limit, body_max, done, scanned;
+    uint64_t target;                     /* the queue that messages are moved or copied to */
+    uint64_t sent, refused, nowhere;     /* given to the relay; not taken by where they were sent; no dead letters, or of queues that are gone or not the user's */
+    uint64_t under_way;
     uint32_t logging;                    /* parts of what was done that are not committed yet */
     unsigned waits;
     const char *error;                   /* its code; NULL: none so far */
@@ -128,7 +135,20 @@ static unsigned lanes_of(const struct inspect *inspect)
     return inspect->kind == INSPECT_BROWSE && !state.size ? WALK_READY | WALK_SCHEDULED : WALK_READY;
 }
 
-static void read_request(struct inspect *inspect, const struct queue *queue, const struct command_request *request)
+static void find_target(struct shard *shard, struct inspect *inspect)
+{
+    const struct queue_entry *source = topology_queue_by_id(&shard->worker->topology, inspect->queue);
+    struct bytes name = text_of(inspect, "target");
+    const struct queue_entry *target = source ? topology_queue(source->vhost, name) : NULL;
+    if (!target || (target->flags & TOPOLOGY_HIDDEN))
+        fail(inspect, "not_found", "NOT_FOUND - there is no queue '%.*s' to send messages to", (int)(name.size < 256 ? name.size : 256), (const char *)name.data);
+    else if (target == source)
+        fail(inspect, "refused", "PRECONDITION_FAILED - the messages are in queue '%.*s' already", (int)name.size, (const char *)name.data);
+    else
+        inspect->target = target->id;
+}
+
+static void read_request(struct shard *shard, struct inspect *inspect, const struct queue *queue, const struct command_request *request)
 {
     static const struct json_limits limits = {1u << 20, 100000};
     char why[400];
@@ -142,8 +162,12 @@ static void read_request(struct inspect *inspect, const struct queue *queue, con
             inspect->kind = i;
     inspect->limit = number_of(inspect, "limit", inspect->kind == INSPECT_BROWSE ? 100 : LIMIT_MAX, LIMIT_MAX);
     inspect->body_max = number_of(inspect, "body", 0, BODY_MAX);
+    if (inspect->kind == INSPECT_MOVE || inspect->kind == INSPECT_COPY)
+        find_target(shard, inspect);
     const json_t *positions = json_object_get(inspect->arguments, "positions");
     bool picks = json_object_get(inspect->arguments, "id") || json_object_get(inspect->arguments, "headers") || json_object_get(inspect->arguments, "filter");
+    if (inspect->error)
+        return;
     if (inspect->kind != INSPECT_BROWSE && !positions && !picks && !json_is_true(json_object_get(inspect->arguments, "all"))) {
         fail(inspect, "bad_argument", "say which messages: by 'positions', 'id', 'headers' or 'filter', or \"all\": true");
         return;
@@ -175,17 +199,18 @@ void inspect_request(struct shard *shard, struct queue *queue, const struct comm
         request_refuse(shard->worker, request, 540, "NOT_IMPLEMENTED - a stream is not inspected: consume it from an offset");
         return;
     }
-    struct inspect *inspect = count_of(shard) < INSPECTIONS_MAX ? calloc(1, sizeof(*inspect) + sizeof(*request)) : NULL;
+    size_t size = sizeof(*request) + request->name_size + request->source_size;
+    struct inspect *inspect = count_of(shard) < INSPECTIONS_MAX ? calloc(1, sizeof(*inspect) + size) : NULL;
     if (!inspect) {
         request_refuse(shard->worker, request, 506, "RESOURCE_ERROR - too many queues are being inspected at once");
         return;
     }
-    inspect->asker = memcpy(inspect + 1, request, sizeof(*request));
+    inspect->asker = memcpy(inspect + 1, request, size);
     inspect->queue = queue->id;
     inspect->id = ++shard->next_inspect;
     writer_init(&inspect->rows);
     writer_open(&inspect->rows, '[');
-    read_request(inspect, queue, request);
+    read_request(shard, inspect, queue, request);
     struct inspect **end = &shard->inspects;
     while (*end)
         end = &(*end)->next;
@@ -211,6 +236,10 @@ static void answer(struct shard *shard, struct inspect *inspect)
             writer_put_json(&writer, "messages", rows);
         else
             writer.failed = true;
+        if (inspect->kind >= INSPECT_MOVE)
+            writer_put_integer(&writer, "refused", (int64_t)inspect->refused);
+        if (inspect->kind == INSPECT_REPLAY)
+            writer_put_integer(&writer, "nowhere", (int64_t)inspect->nowhere);
         writer_put_integer(&writer, "scanned", (int64_t)inspect->scanned);
         writer_key(&writer, bytes_of_text("next"));
         if (inspect->named)
@@ -284,6 +313,42 @@ static bool take_out(struct shard *shard, struct queue *queue, struct inspect *i
     return true;
 }
 
+/* Where a dead letter goes back to; 0: nowhere. */
+static uint64_t replay_target(struct shard *shard, const struct inspect *inspect, const struct message *message)
+{
+    const struct topology *topology = &shard->worker->topology;
+    const struct queue_entry *source = topology_queue_by_id(topology, inspect->queue);
+    struct bytes name = request_source(inspect->asker);
+    const struct user *user = topology_user(topology, name);
+    struct replay replay;
+    if (!source || !user || !replay_of(message->properties, &replay))
+        return 0;
+    const struct queue_entry *target = topology_queue(source->vhost, replay.queue);
+    if (!target || target == source || (target->flags & TOPOLOGY_HIDDEN))
+        return 0;
+    bool may = user_is_tagged(user, "administrator") || access_allows(topology_access(source->vhost, name), ACCESS_WRITE, target->name);
+    return may ? target->id : 0;
+}
+
+/* Gives the message to the relay. False: that has no room now. */
+static bool send_on(struct shard *shard, struct queue *queue, struct inspect *inspect, const struct walk_place *place, const struct message *message)
+{
+    uint64_t target = inspect->kind == INSPECT_REPLAY ? replay_target(shard, inspect, message) : inspect->target;
+    if (!target) {
+        inspect->nowhere++;
+        return true;
+    }
+    if (!relay_has_room(shard, queue)) {
+        inspect->state = INSPECT_WAITS;
+        return false;
+    }
+    rules_leaves(queue, place->lane, place->seq, place->entry);
+    relay_send_to(shard, queue, place->lane, place->seq, place->slot, place->entry, reasons[inspect->kind], target, inspect->id);
+    inspect->sent++;
+    inspect->under_way++;
+    return true;
+}
+
 /* False: the walk stays where it is. */
 static bool visit(struct shard *shard, struct queue *queue, struct inspect *inspect, const struct walk_place *place)
 {
@@ -296,6 +361,8 @@ static bool visit(struct shard *shard, struct queue *queue, struct inspect *insp
         write_row(shard, queue, inspect, place, &message);
     else if (place->unacked || (inspect->kind == INSPECT_CANCEL && seq_level(place->seq) != LEVEL_SCHEDULED))
         return true;   /* somebody has it, or it is not the kind that is meant */
+    else if (inspect->kind >= INSPECT_MOVE)
+        return seq_level(place->seq) == LEVEL_SCHEDULED || send_on(shard, queue, inspect, place, &message);
     else if (!take_out(shard, queue, inspect, place))
         return false;
     inspect->done++;
@@ -306,7 +373,7 @@ static bool visit(struct shard *shard, struct queue *queue, struct inspect *insp
 
 static bool has_enough(const struct inspect *inspect)
 {
-    return inspect->done >= inspect->limit || inspect->scanned >= SCAN_MAX || inspect->rows.size >= ANSWER_MAX;
+    return (inspect->kind >= INSPECT_MOVE ? inspect->sent : inspect->done) >= inspect->limit || inspect->scanned >= SCAN_MAX || inspect->rows.size >= ANSWER_MAX;
 }
 
 static void step(struct shard *shard, struct queue *queue, struct inspect *inspect)
@@ -331,7 +398,7 @@ static void step(struct shard *shard, struct queue *queue, struct inspect *inspe
     }
     if (inspect->waits > WAITS_MAX)
         fail(inspect, "internal_error", "a part of the queue cannot be read from the disk");
-    if (inspect->done == before || inspect->kind == INSPECT_BROWSE)
+    if (inspect->done == before || inspect->kind == INSPECT_BROWSE || inspect->kind >= INSPECT_MOVE)
         return;
     shard_mark_dirty(shard, queue);
     if (shard->settle || shard->own.count) {
@@ -339,6 +406,8 @@ static void step(struct shard *shard, struct queue *queue, struct inspect *inspe
         shard_own_pending(shard, PENDING_INSPECTED, inspect->id, 0);
     }
 }
+
+static bool is_over(const struct inspect *inspect) { return inspect->state == INSPECT_ENDS && !inspect->logging && !inspect->under_way; }
 
 void inspect_turn(struct shard *shard)
 {
@@ -351,7 +420,7 @@ void inspect_turn(struct shard *shard)
             inspect->state = INSPECT_WALKS;
         if (inspect->state == INSPECT_WALKS)
             step(shard, queue, inspect);
-        if (inspect->state != INSPECT_ENDS || inspect->logging) {
+        if (!is_over(inspect)) {
             at = &inspect->next;
             continue;
         }
@@ -364,7 +433,7 @@ void inspect_turn(struct shard *shard)
 bool inspect_is_due(const struct shard *shard)
 {
     for (const struct inspect *inspect = shard->inspects; inspect; inspect = inspect->next)
-        if (inspect->state == INSPECT_WALKS || (inspect->state == INSPECT_ENDS && !inspect->logging))
+        if (inspect->state == INSPECT_WALKS || is_over(inspect))
             return true;
     return false;
 }
@@ -384,5 +453,17 @@ void inspect_committed(struct shard *shard, uint64_t id, bool ok)
             inspect->logging--;
             if (!ok)
                 fail(inspect, "refused", "the log has not taken what was done: after a restart some of the messages may be there again");
+        }
+}
+
+void inspect_sent(struct shard *shard, uint64_t id, bool arrived)
+{
+    for (struct inspect *inspect = shard->inspects; inspect; inspect = inspect->next)
+        if (inspect->id == id) {
+            inspect->under_way--;
+            inspect->done += arrived;
+            inspect->refused += !arrived;
+            if (!arrived)
+                inspect->state = INSPECT_ENDS;   /* that queue is full or gone: the others would fare no better */
         }
 }

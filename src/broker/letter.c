@@ -4,6 +4,7 @@
 #include "broker/delay.h"
 #include "broker/delayed.h"
 #include "broker/half_message.h"
+#include "broker/replay.h"
 #include "protocol/amqp/properties.h"
 
 #include <stdlib.h>
@@ -66,11 +67,30 @@ static enum gw_err make_committed(struct letter *letter, const struct message *m
     return err == GW_ERR_INVALID ? GW_OK : err;
 }
 
+/* What somebody sends to another queue is as it was published; a dead letter that goes back, as it was when it first died. It begins to live anew. */
+static enum gw_err make_sent(struct letter *letter, const struct message *message, bool goes_back)
+{
+    struct bytes expiration;
+    struct replay replay;
+    letter->sent = true;
+    letter->expires = amqp_properties_get(message->properties, AMQP_EXPIRATION, &expiration);
+    if (!goes_back || !replay_of(message->properties, &replay))
+        return GW_OK;
+    letter->name = replay.exchange;
+    letter->routing_key = replay.routing_key;
+    enum gw_err err = replay_properties(message->properties, &letter->properties);
+    if (!err)
+        letter->own = (uint8_t *)(uintptr_t)letter->properties.data;
+    return err == GW_ERR_INVALID ? GW_OK : err;
+}
+
 enum gw_err letter_make(struct letter *letter, const struct message *message, const struct queue_entry *queue, enum discard_reason reason,
                         const struct returned *returned, uint64_t wall_us)
 {
     *letter = (struct letter){.name = message->exchange, .routing_key = message->routing_key, .properties = message->properties, .body = message->body,
                               .persistent = true};
+    if (reason >= DISCARD_MOVED)
+        return make_sent(letter, message, reason == DISCARD_REPLAYED);
     if (reason == DISCARD_COMMITTED)
         return make_committed(letter, message, queue);
     return reason == DISCARD_DUE ? make_due(letter, message, queue) : make_dead(letter, message, queue, reason, returned, wall_us);

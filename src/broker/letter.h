@@ -12,6 +12,7 @@ struct letter {
     struct bytes routing_key, properties, body;   /* they point into the message that it was made of, into the topology, or into `own` */
     uint8_t *own;                    /* properties that were made for it; NULL: none */
     bool stays;                      /* it was only waiting for its time: it goes on in its own queue */
+    bool sent;                       /* by somebody, to one queue that has it or not */
     bool waits;                      /* for room, where a queue that it goes to is full */
     bool expires;                    /* by itself: it needs a stamp */
     bool persistent;                 /* false: it need not outlive a restart where it goes, though it did where it was */

@@ -3,6 +3,9 @@
 
 #include "broker/death.h"
 #include "broker/delay.h"
+#include "broker/filters.h"
+#include "broker/groups.h"
+#include "broker/inspect.h"
 #include "broker/letter.h"
 #include "broker/retry.h"
 #include "broker/worker_internal.h"
@@ -35,6 +38,8 @@ struct relayed {
     uint8_t reason;
     uint8_t reads;                    /* how often its content was asked of the disk */
     bool parked;                      /* not counted as under way */
+    bool arrived;                     /* where it was sent to, for good */
+    uint64_t inspection;              /* who sends it, and is to be told; 0: nobody */
     uint32_t count;
     struct step *steps;               /* by shard; NULL: not decided yet */
 };
@@ -207,9 +212,13 @@ static void finish(struct shard *shard, struct relayed *message)
         queue->relayed--;
     count_active(relay, message, true);
     map_remove(&relay->messages, message->serial);
+    if (message->inspection)
+        inspect_sent(shard, message->inspection, message->arrived);
     free(message->steps);
     free(message);
 }
+
+static void show_again(struct shard *shard, const struct relayed *message);
 
 static void park(struct shard *shard, struct relayed *message)
 {
@@ -217,6 +226,11 @@ static void park(struct shard *shard, struct relayed *message)
     bool begun = false;
     for (uint32_t i = 0; i < message->count; i++)
         begun |= message->steps[i].done;
+    if (!begun && message->reason >= DISCARD_MOVED) {   /* who sends it may try again */
+        show_again(shard, message);
+        finish(shard, message);
+        return;
+    }
     if (!begun) {   /* nobody has it: it may go another way next time */
         free(message->steps);
         message->steps = NULL;
@@ -243,6 +257,20 @@ void relay_take(struct shard *shard, struct queue *queue, struct lane *lane, uin
     append(&shard->relay->waiting, message);
 }
 
+void relay_send_to(struct shard *shard, struct queue *queue, struct lane *lane, uint64_t seq, struct block_slot *slot, struct entry *entry, enum discard_reason reason, uint64_t target,
+                   uint64_t inspection)
+{
+    struct relayed *message = message_new(shard, queue, seq, entry->size, reason);
+    struct step *step = calloc(1, sizeof(*step));
+    CHECK(message && step);
+    step->target.queue = target;
+    message->steps = step;
+    message->count = 1;
+    message->inspection = inspection;
+    lane_hold(lane, seq, slot, entry, RELAY_HOLDER);
+    append(&shard->relay->waiting, message);
+}
+
 /* ---- where to ------------------------------------------------------------------------------------------------------- */
 
 /* A place in a queue, with what lies there. */
@@ -263,6 +291,53 @@ static bool find_place(struct shard *shard, uint64_t queue, uint64_t seq, struct
     return place->entry && unacked && place->entry->holder == RELAY_HOLDER;
 }
 
+/* It is ready again where it was. */
+static void show_again(struct shard *shard, const struct relayed *message)
+{
+    struct place place;
+    if (!find_place(shard, message->queue, message->seq, &place))
+        return;
+    rules_returned(place.queue, place.lane, message->seq, place.entry);
+    lane_requeue(place.lane, message->seq, place.slot, place.entry, false);
+    if (place.queue->groups)
+        groups_returned(place.queue, message->seq, place.entry);
+    queue_occupied(place.queue, seq_level(message->seq));
+    if (filters_apply(place.queue))
+        filters_returned(place.queue, message->seq, place.entry);
+    shard_mark_dirty(shard, place.queue);
+}
+
+/* The steps from `first` on that lie in one shard end here. */
+static uint32_t group_end(const struct relayed *message, uint32_t first)
+{
+    uint32_t end = first + 1;
+    while (end < message->count && queue_id_shard(message->steps[end].target.queue) == queue_id_shard(message->steps[first].target.queue))
+        end++;
+    return end;
+}
+
+static void forget_elsewhere(struct shard *shard, const struct relayed *message)
+{
+    for (uint32_t first = 0; first < message->count; first = group_end(message, first)) {
+        unsigned to = queue_id_shard(message->steps[first].target.queue);
+        if (to == shard->index)
+            continue;
+        struct command_forget *command = worker_command(shard->worker, worker_of_shard(shard->worker, to), COMMAND_FORGET, sizeof(*command), NULL);
+        command->queue = message->queue;
+        command->seq = message->seq;
+        command->shard = (uint16_t)to;
+    }
+}
+
+/* What was copied stays. */
+static void end_copy(struct shard *shard, struct relayed *message)
+{
+    show_again(shard, message);
+    forget_elsewhere(shard, message);
+    message->arrived = true;
+    finish(shard, message);
+}
+
 static bool is_done_with(const struct relayed *message, unsigned shard)
 {
     for (uint32_t i = 0; i < message->count; i++)
@@ -276,15 +351,6 @@ static void done_with(struct relayed *message, unsigned shard)
     for (uint32_t i = 0; i < message->count; i++)
         if (queue_id_shard(message->steps[i].target.queue) == shard)
             message->steps[i].done = true;
-}
-
-/* The steps from `first` on that lie in one shard end here. */
-static uint32_t group_end(const struct relayed *message, uint32_t first)
-{
-    uint32_t end = first + 1;
-    while (end < message->count && queue_id_shard(message->steps[end].target.queue) == queue_id_shard(message->steps[first].target.queue))
-        end++;
-    return end;
 }
 
 /* The queues that the letter goes to, without those in which it would run in a circle that nobody had a hand in. */
@@ -354,19 +420,6 @@ static uint64_t stamp_for(struct shard *shard, const struct relayed *message, co
 
 /* ---- settling ------------------------------------------------------------------------------------------------------ */
 
-static void forget_elsewhere(struct shard *shard, const struct relayed *message)
-{
-    for (uint32_t first = 0; first < message->count; first = group_end(message, first)) {
-        unsigned to = queue_id_shard(message->steps[first].target.queue);
-        if (to == shard->index)
-            continue;
-        struct command_forget *command = worker_command(shard->worker, worker_of_shard(shard->worker, to), COMMAND_FORGET, sizeof(*command), NULL);
-        command->queue = message->queue;
-        command->seq = message->seq;
-        command->shard = (uint16_t)to;
-    }
-}
-
 /* It is safe wherever it went: it leaves its old place, and once that is on disk the others may forget where it came from. */
 static void settle(struct shard *shard, struct relayed *message)
 {
@@ -374,6 +427,10 @@ static void settle(struct shard *shard, struct relayed *message)
     if (!find_place(shard, message->queue, message->seq, &place)) {   /* its queue was deleted */
         forget_elsewhere(shard, message);
         finish(shard, message);
+        return;
+    }
+    if (message->reason == DISCARD_COPIED) {
+        end_copy(shard, message);
         return;
     }
     if (!shard_log_settle(shard, message->queue, message->seq, 1)) {
@@ -393,6 +450,7 @@ void relay_settled(struct shard *shard, uint64_t count, bool ok)
         struct relayed *message = take_first(&shard->relay->settling);
         if (ok)
             forget_elsewhere(shard, message);
+        message->arrived = ok;
         finish(shard, message);
     }
 }
@@ -438,7 +496,7 @@ static bool send(struct shard *shard, const struct relayed *message, const struc
     }
     letter_write(letter, at, arrived_ms);
     record_begin(record, (uint32_t)size, type, (uint16_t)count, durable ? crc32c(0, at, content) : 0);
-    record[9] = letter->stays ? RECORD_FLAG_MOVED : 0;
+    record[9] = letter->stays || letter->sent ? RECORD_FLAG_MOVED : 0;
     struct command_relay *command = worker_command(worker, worker_of_shard(worker, to), COMMAND_RELAY, sizeof(*command), stage->chunk);
     command->serial = message->serial;
     command->chunk = stage->chunk;
@@ -500,7 +558,7 @@ static uint8_t *enqueue_here(struct shard *shard, struct relayed *message, const
         store_le64(at, message->steps[i].target.queue);
     letter_write(letter, at, arrived_ms);
     record_begin(record, (uint32_t)size, RECORD_PUBLISH, (uint16_t)(end - first), crc32c(0, at, content));
-    record[9] = letter->stays ? RECORD_FLAG_MOVED : 0;
+    record[9] = letter->stays || letter->sent ? RECORD_FLAG_MOVED : 0;
     relay_enqueue(shard, record, stage->chunk, true);
     stage_advance(stage, size);
     for (uint32_t i = first; i < end; i++) {
@@ -527,14 +585,24 @@ static bool is_placed_here(struct shard *shard, const struct relayed *message)
     return placed;
 }
 
-/* The queues in this shard get it in the same record that settles it. False: the log takes nothing now. */
+static void write_settle(uint8_t *settle, const struct relayed *message)
+{
+    store_le64(settle + RECORD_HEADER_SIZE, message->queue);
+    store_le64(settle + RECORD_HEADER_SIZE + 8, message->seq);
+    store_le64(settle + RECORD_HEADER_SIZE + 16, 1);
+    record_begin(settle, RECORD_HEADER_SIZE + SETTLE_TARGET_SIZE, RECORD_SETTLE, 1, 0);
+    record_seal(settle);
+}
+
+/* The queues in this shard get it in the same record that settles it, unless it is copied. False: the log takes nothing now. */
 static bool move(struct shard *shard, struct relayed *message, const struct letter *letter, bool insists)
 {
     uint64_t dropped = shard->dedup.dropped;
     uint8_t *publish = log_state(shard->log) ? NULL : enqueue_here(shard, message, letter);
     if (!publish || (insists && !is_placed_here(shard, message) && shard->dedup.dropped == dropped))
         return false;   /* or they are full */
-    uint32_t publish_size = load_le32(publish), settle_size = RECORD_HEADER_SIZE + SETTLE_TARGET_SIZE;
+    bool stays = message->reason == DISCARD_COPIED;
+    uint32_t publish_size = load_le32(publish), settle_size = stays ? 0 : RECORD_HEADER_SIZE + SETTLE_TARGET_SIZE;
     uint32_t size = RECORD_HEADER_SIZE + publish_size + settle_size;
     uint8_t *record = shard_own_room(shard, size);
     if (!record) {
@@ -542,12 +610,8 @@ static bool move(struct shard *shard, struct relayed *message, const struct lett
         return false;
     }
     memcpy(record + RECORD_HEADER_SIZE, publish, publish_size);
-    uint8_t *settle = record + RECORD_HEADER_SIZE + publish_size;
-    store_le64(settle + RECORD_HEADER_SIZE, message->queue);
-    store_le64(settle + RECORD_HEADER_SIZE + 8, message->seq);
-    store_le64(settle + RECORD_HEADER_SIZE + 16, 1);
-    record_begin(settle, settle_size, RECORD_SETTLE, 1, 0);
-    record_seal(settle);
+    if (!stays)
+        write_settle(record + RECORD_HEADER_SIZE + publish_size, message);
     record_begin(record, size, RECORD_TRANSACTION, 0, crc32c(0, record + RECORD_HEADER_SIZE, publish_size + settle_size));
     record_seal(record);
     shard_own_made(shard, size);
@@ -565,6 +629,11 @@ void relay_moved(struct shard *shard, uint64_t serial, bool ok)
         park(shard, message);
         return;
     }
+    if (message->reason == DISCARD_COPIED) {
+        end_copy(shard, message);
+        return;
+    }
+    message->arrived = true;
     if (find_place(shard, message->queue, message->seq, &place)) {
         rules_ended(place.queue, message->seq);
         shard_remove(shard, place.lane, message->seq, place.slot, place.entry, true);
@@ -588,7 +657,7 @@ static bool fetch(struct shard *shard, struct relayed *message, const struct pla
 
 static void go_on_with_letter(struct shard *shard, struct relayed *message, const struct letter *letter, const struct place *place)
 {
-    bool insists = letter->stays || (place->queue->settings && (place->queue->settings->flags & SETTINGS_AT_LEAST_ONCE));
+    bool insists = letter->stays || letter->sent || (place->queue->settings && (place->queue->settings->flags & SETTINGS_AT_LEAST_ONCE));
     if (!message->steps && (letter->stays ? stays(message) : letter->exchange ? decide(shard, message, letter) : GW_OK)) {
         free(message->steps);
         message->steps = NULL;
@@ -600,7 +669,7 @@ static void go_on_with_letter(struct shard *shard, struct relayed *message, cons
             park(shard, message);
         else
             drop(shard, message, place);
-    } else if (!outlives(shard, message, place->queue->durable && (place->entry->flags & ENTRY_PERSISTENT) && letter->persistent)) {
+    } else if (!letter->sent && !outlives(shard, message, place->queue->durable && (place->entry->flags & ENTRY_PERSISTENT) && letter->persistent)) {
         hand_over(shard, message, letter, place);
     } else if (!send_elsewhere(shard, message, letter, insists || letter->waits) || bug_enabled(BUG_DEATH_UNCONFIRMED)) {
         if (is_done_with(message, shard->index))

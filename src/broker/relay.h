@@ -40,6 +40,11 @@ bool relay_has_room(struct shard *shard, struct queue *queue);
 void relay_take(struct shard *shard, struct queue *queue, struct lane *lane, uint64_t seq, struct block_slot *slot, struct entry *entry, bool unacked,
                 enum discard_reason reason);
 
+/* The same for a ready message that goes to the one queue `target`: reason DISCARD_MOVED and those behind it. The inspection (inspect.h) is told of its end; where that queue
+ * does not take it, it is ready again in its old place. */
+void relay_send_to(struct shard *shard, struct queue *queue, struct lane *lane, uint64_t seq, struct block_slot *slot, struct entry *entry, enum discard_reason reason, uint64_t target,
+                   uint64_t inspection);
+
 /* Sends on what waits, a bounded number. */
 void relay_turn(struct shard *shard);
 /* Is there something that relay_turn could do at once? And when must it be called at the latest? */

@@ -244,7 +244,7 @@ static enum gw_err reconcile_one(struct broker *broker, struct shard *known_by, 
     struct shard *shard = source < broker->shards ? broker->workers[source % broker->config.workers]->shards[source] : NULL;
     bool there = false;
     enum gw_err err = shard ? pass_over_number(shard, origin) : GW_OK;
-    if (!err && shard)
+    if (!err && shard && origin->reason != DISCARD_COPIED)   /* what was copied is here, and stays where it is */
         err = is_there(shard, origin, &there);
     if (!err && there)
         return relay_resume(shard, origin, known_by->index);

@@ -214,6 +214,9 @@ enum discard_reason {
     DISCARD_REJECTED, DISCARD_EXPIRED, DISCARD_MAXLEN, DISCARD_DELIVERY_LIMIT,
     DISCARD_DUE,         /* it was only waiting for its time: see schedule.h */
     DISCARD_COMMITTED,   /* it was only waiting for its transaction: see half.h */
+    DISCARD_MOVED,       /* somebody sends it to another queue, see inspect.h; this one and those below */
+    DISCARD_COPIED,      /* it stays, too */
+    DISCARD_REPLAYED,    /* a dead letter goes back, see replay.h */
 };
 
 /* The same for one that nobody has taken in: where the queue has a dead-letter exchange it goes on there. */

@@ -3,6 +3,7 @@
 
 #include "cli/visit.h"
 #include "client/control.h"
+#include "client/dial.h"
 
 #include <jansson.h>
 #include <stdlib.h>
@@ -16,7 +17,7 @@ struct settings {
     struct visit_settings visit;
     const char *from, *id, *filter;
     struct option_list headers;
-    uint64_t limit, body;
+    uint64_t limit, body, rate;
     bool all, exchange, json;
 };
 
@@ -27,14 +28,15 @@ static const struct option options[] = {
     {0, OPTION_TEXT, "id", "ID", "messages with this message-id", offsetof(struct settings, id), 0, 0},
     {'H', OPTION_LIST, "header", "NAME=VALUE", "messages with this header; may be repeated", offsetof(struct settings, headers), 0, 0},
     {'f', OPTION_TEXT, "filter", "CONDITION", "messages for which this is true: type = 'order' AND weight > 10", offsetof(struct settings, filter), 0, 0},
+    {'r', OPTION_NUMBER, "rate", "N", "move, copy, replay: no more than so many messages a second", offsetof(struct settings, rate), 1, 1000000},
     {0, OPTION_FLAG, "all", NULL, "delete, cancel: all messages are meant", offsetof(struct settings, all), 0, 0},
     {'b', OPTION_NUMBER, "body", "BYTES", "browse, scheduled: show so many bytes of the bodies (default: 0)", offsetof(struct settings, body), 0, 131072},
     {0, OPTION_FLAG, "exchange", NULL, "scheduled, cancel: what is named is an exchange of type x-delayed-message", offsetof(struct settings, exchange), 0, 0},
     {'j', OPTION_FLAG, "json", NULL, "print the broker's JSON", offsetof(struct settings, json), 0, 0},
 };
 
-enum kind { KIND_BROWSE, KIND_SCHEDULED, KIND_HOLDERS, KIND_DELETE, KIND_CANCEL, KIND_COUNT };
-enum takes { TAKES_PICK = 1, TAKES_POSITIONS = 2 };
+enum kind { KIND_BROWSE, KIND_SCHEDULED, KIND_HOLDERS, KIND_DELETE, KIND_CANCEL, KIND_MOVE, KIND_COPY, KIND_REPLAY, KIND_COUNT };
+enum takes { TAKES_PICK = 1, TAKES_POSITIONS = 2, TAKES_TARGET = 4, TAKES_ALL = 8 /* without being told */ };
 
 static const struct row {
     const char *name, *command;
@@ -46,6 +48,9 @@ static const struct row {
     [KIND_HOLDERS] = {"holders", "queue_holders", NULL, 0},
     [KIND_DELETE] = {"delete", "queue_delete_messages", "deleted", TAKES_PICK | TAKES_POSITIONS},
     [KIND_CANCEL] = {"cancel", "queue_cancel", "cancelled", TAKES_PICK | TAKES_POSITIONS},
+    [KIND_MOVE] = {"move", "queue_move", "moved", TAKES_PICK | TAKES_TARGET | TAKES_ALL},
+    [KIND_COPY] = {"copy", "queue_copy", "copied", TAKES_PICK | TAKES_TARGET | TAKES_ALL},
+    [KIND_REPLAY] = {"replay", "queue_replay", "replayed", TAKES_PICK | TAKES_ALL},
 };
 
 static const char *word(size_t index) { return index < KIND_COUNT ? rows[index].name : NULL; }
@@ -85,19 +90,21 @@ static int make_request(struct asking *asking, const char *vhost, char **operand
         json_object_set_new(request, "filter", json_string(settings->filter));
     if (settings->from)
         json_object_set_new(request, "from", json_string(settings->from));
-    if (settings->all)
+    if (settings->all || (asking->row->takes & TAKES_ALL))
         json_object_set_new(request, "all", json_true());
     if (settings->body)
         json_object_set_new(request, "body", json_integer((json_int_t)settings->body));
-    json_t *headers = settings->headers.count ? json_object() : NULL, *positions = count > 1 ? json_array() : NULL;
+    json_t *headers = settings->headers.count ? json_object() : NULL, *positions = count > 1 && (asking->row->takes & TAKES_POSITIONS) ? json_array() : NULL;
     for (size_t i = 0; i < settings->headers.count; i++)
         if (!put_header(headers, settings->headers.items[i])) {
             console_complain(&asking->visit->console, "--header: '%s' is not of the form NAME=VALUE", settings->headers.items[i]);
             json_decref(headers);
             return EXIT_USAGE;
         }
-    for (int i = 1; i < count; i++)
+    for (int i = 1; i < count && positions; i++)
         json_array_append_new(positions, json_string(operands[i]));
+    if (asking->row->takes & TAKES_TARGET)
+        json_object_set_new(request, "target", json_string(operands[1]));
     if (headers)
         json_object_set_new(request, "headers", headers);
     if (positions)
@@ -208,14 +215,22 @@ static void print_rows(const struct asking *asking, const json_t *list)
     }
 }
 
+static void keep_to_rate(uint64_t rate, uint64_t done, uint64_t started_ms)
+{
+    uint64_t due_ms = rate ? done * 1000 / rate : 0, now_ms = dial_now_ms() - started_ms;
+    if (due_ms > now_ms)
+        nanosleep(&(struct timespec){.tv_sec = (time_t)((due_ms - now_ms) / 1000), .tv_nsec = (long)((due_ms - now_ms) % 1000 * 1000000)}, NULL);
+}
+
 /* Asks until nothing is left, or the limit is reached: each answer says where the next request goes on. */
 static int go_through(struct asking *asking)
 {
     const struct row *row = asking->row;
+    uint64_t started_ms = dial_now_ms(), refused = 0, nowhere = 0, page = asking->settings->rate && asking->settings->rate < 10 * PAGE ? asking->settings->rate / 10 + 1 : PAGE;
     uint64_t left = asking->settings->limit ? asking->settings->limit : row->done ? UINT64_MAX : 100, done = 0;
     json_t *answer, *ok;
     for (bool more = true, first = true; more && left && !visit_interrupted(asking->visit);) {
-        json_object_set_new(asking->request, "limit", json_integer((json_int_t)(left < PAGE ? left : PAGE)));
+        json_object_set_new(asking->request, "limit", json_integer((json_int_t)(left < page ? left : page)));
         if (!(answer = ask(asking, &ok)))
             return EXIT_FAILED;
         const json_t *list = json_is_array(ok) ? ok : json_object_get(ok, "messages");
@@ -227,10 +242,17 @@ static int go_through(struct asking *asking)
         print_rows(asking, list);
         done += count;
         left -= count < left ? count : left;
-        more = json_is_string(next);
+        refused += (uint64_t)json_integer_value(json_object_get(ok, "refused"));
+        nowhere += (uint64_t)json_integer_value(json_object_get(ok, "nowhere"));
+        more = json_is_string(next) && !refused;
         json_object_set(asking->request, "from", more ? next : json_null());
         json_decref(answer);
+        keep_to_rate(asking->settings->rate, done, started_ms);
     }
+    if (nowhere)
+        console_complain(&asking->visit->console, "%llu messages stay: they are no dead letters, or their queues are gone or may not be written to", (unsigned long long)nowhere);
+    if (refused)
+        console_complain(&asking->visit->console, "%llu messages stay: the queue that they were sent to does not take them", (unsigned long long)refused);
     if (row->done && asking->settings->json)
         printf("{\"%s\":%llu}\n", row->done, (unsigned long long)done);
     else if (row->done)
@@ -239,7 +261,7 @@ static int go_through(struct asking *asking)
         console_complain(&asking->visit->console, "cannot write to stdout");
         return EXIT_FAILED;
     }
-    return EXIT_DONE;
+    return refused ? EXIT_FAILED : EXIT_DONE;
 }
 
 static int visit_queue(const struct command *command, struct asking *asking, char **operands, int count)
@@ -268,12 +290,15 @@ static int run(const struct command *command, const void *given, char **operands
         if (strcmp(operands[0], rows[i].name) == 0)
             asking.row = &rows[i];
     console_init(&visit.console, command->name);
+    int words = asking.row && (asking.row->takes & TAKES_TARGET) ? 3 : 2;
     bool picks = settings->id || settings->filter || settings->headers.count;
     if (!asking.row)
-        console_complain(&visit.console, "'%s' is nothing that can be done with a queue: browse, scheduled, holders, delete or cancel", operands[0]);
-    else if (operand_count > 2 && !(asking.row->takes & TAKES_POSITIONS))
-        console_complain(&visit.console, "one word too many: '%s'", operands[2]);
-    else if (asking.row->done && operand_count < 3 && !picks && !settings->all)
+        console_complain(&visit.console, "'%s' is nothing that can be done with a queue: browse, scheduled, holders, delete, cancel, move, copy or replay", operands[0]);
+    else if ((asking.row->takes & TAKES_TARGET) && operand_count < 3)
+        console_complain(&visit.console, "which queue is to have the messages?");
+    else if (operand_count > words && !(asking.row->takes & TAKES_POSITIONS))
+        console_complain(&visit.console, "one word too many: '%s'", operands[words]);
+    else if (asking.row->done && !(asking.row->takes & TAKES_ALL) && operand_count < 3 && !picks && !settings->all)
         console_complain(&visit.console, "say which messages: by their positions, --id, --header or --filter, or --all");
     else
         return visit_queue(command, &asking, operands + 1, operand_count - 1);
@@ -282,14 +307,17 @@ static int run(const struct command *command, const void *given, char **operands
 
 const struct command queue_command = {
     .name = "queue",
-    .operands = "WHAT QUEUE [POSITION...]",
-    .summary = "look at single messages of a queue, delete them, cancel what is scheduled",
+    .operands = "WHAT QUEUE [TARGET|POSITION...]",
+    .summary = "look at single messages of a queue, delete, move, copy or replay them",
     .text = "WHAT is one of\n"
             "  browse      list the messages with their states; none is consumed\n"
             "  scheduled   list those that are not due yet\n"
             "  holders     list who holds which unacknowledged message\n"
             "  delete      delete messages that are ready or scheduled\n"
-            "  cancel      delete messages that are scheduled, and no others",
+            "  cancel      delete messages that are scheduled, and no others\n"
+            "  move        send ready messages to the queue TARGET, each exactly once\n"
+            "  copy        the same, and they stay\n"
+            "  replay      send dead letters back to the queues in which they died first",
     .table = {options, sizeof options / sizeof options[0]},
     .operands_min = 2,
     .operands_max = OPERANDS_ANY,

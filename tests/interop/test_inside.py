@@ -139,3 +139,107 @@ def test_refusals(broker, channel, name):
     assert "say which messages" in queue_command(broker, "delete", queue, fails=True)
     assert "is nothing that can be done" in queue_command(broker, "fold", queue, fails=True)
     assert "is not of the form" in queue_command(broker, "browse", queue, "--header", "x", fails=True)
+
+
+def taken(channel, queue):
+    found = []
+    while (message := channel.basic_get(queue, auto_ack=True))[0]:
+        found.append(message)
+    return found
+
+
+def test_messages_are_moved_and_copied_as_they_were(broker, channel, name):
+    # Queues lie in different shards, most of them.
+    queue, targets = name("q"), [name(f"t{i}") for i in range(6)]
+    fill(channel, queue, 300)
+    for i, target in enumerate(targets):
+        channel.queue_declare(target, durable=True)
+        assert queue_command(broker, "copy", queue, target, "--filter", "kind = 'odd'", "--limit", "10") == "10 messages copied\n"
+        assert queue_command(broker, "move", queue, target, "--filter", f"n BETWEEN {i * 50} AND {i * 50 + 49}") == "50 messages moved\n"
+        came = taken(channel, target)
+        assert [message[1].message_id for message in came[10:]] == [f"m{n}" for n in range(i * 50, i * 50 + 50)]
+        method, properties, body = came[10]
+        assert (method.redelivered, method.exchange, method.routing_key, properties.headers["n"], body) == (False, "", queue, i * 50, b"body %d" % (i * 50))
+        channel.queue_delete(target)
+    assert channel.queue_declare(queue, passive=True).method.message_count == 0
+    channel.queue_delete(queue)
+
+
+def test_what_is_copied_stays_in_its_order(broker, channel, name):
+    queue, target = name("q"), name("t")
+    fill(channel, queue, 50)
+    channel.queue_declare(target, durable=True)
+    for _ in range(2):
+        assert queue_command(broker, "copy", queue, target) == "50 messages copied\n"
+    assert [message[1].message_id for message in taken(channel, target)] == [f"m{n}" for n in range(50)] * 2
+    came = taken(channel, queue)
+    assert [message[1].message_id for message in came] == [f"m{n}" for n in range(50)] and not any(message[0].redelivered for message in came)
+    channel.queue_delete(queue)
+    channel.queue_delete(target)
+
+
+def test_dead_letters_are_replayed(broker, channel, name):
+    dead, works = name("dead"), [name(f"work{i}") for i in range(3)]
+    exchange = name("x")
+    channel.exchange_declare(exchange, "topic")
+    channel.queue_declare(dead, durable=True)
+    channel.confirm_delivery()
+    for i, work in enumerate(works):
+        channel.queue_declare(work, durable=True, arguments={"x-dead-letter-exchange": "", "x-dead-letter-routing-key": dead, "x-dedup-window": 600000})
+        channel.queue_bind(work, exchange, f"order.{i}")
+        for n in range(5):
+            channel.basic_publish(exchange, f"order.{i}", b"body", pika.BasicProperties(message_id=f"{i}.{n}", delivery_mode=2))
+        for _ in range(5):
+            channel.basic_reject(channel.basic_get(work)[0].delivery_tag, requeue=False)
+    channel.basic_publish("", dead, b"alive", pika.BasicProperties(message_id="alive"))
+    for again in (1, 2):
+        while channel.queue_declare(dead, passive=True).method.message_count < 16:
+            time.sleep(0.01)
+        begin = time.time()
+        assert queue_command(broker, "replay", dead, "--rate", "50") == "15 messages replayed\n"
+        assert time.time() - begin > 0.25
+        for i, work in enumerate(works):
+            for n in range(5):
+                method, properties, _ = channel.basic_get(work)
+                assert (properties.message_id, method.exchange, method.routing_key) == (f"{i}.{n}", exchange, f"order.{i}")
+                assert properties.headers["x-replayed"] == again and properties.headers["x-death"][0]["count"] == again
+                channel.basic_reject(method.delivery_tag, requeue=False)
+    for queue in (dead, *works):
+        channel.queue_delete(queue)
+    channel.exchange_delete(exchange)
+
+
+def test_a_full_queue_takes_nothing(broker, channel, name):
+    queue, target = name("q"), name("t")
+    fill(channel, queue, 20)
+    fill(channel, target, 5, arguments={"x-max-length": 5, "x-overflow": "reject-publish"})
+    assert "does not take them" in queue_command(broker, "move", queue, target, fails=True)
+    assert channel.queue_declare(target, passive=True).method.message_count == 5
+    came = taken(channel, queue)
+    assert [message[1].message_id for message in came] == [f"m{n}" for n in range(20)] and not any(message[0].redelivered for message in came)
+    assert "already" in queue_command(broker, "move", queue, queue, fails=True)
+    assert "there is no queue" in queue_command(broker, "move", queue, "nowhere", fails=True)
+    channel.queue_delete(queue)
+    channel.queue_delete(target)
+
+
+def test_a_kill_in_the_middle_leaves_each_message_in_one_place(own_broker, connect_to, name):
+    broker, queue, targets = own_broker(), name("q"), [name(f"t{i}") for i in range(3)]
+    channel = connect_to(broker).channel()
+    fill(channel, queue, 3000)
+    for target in targets:
+        channel.queue_declare(target, durable=True)
+    moving = [subprocess.Popen([godwit_binary(), "queue", "--uri", f"amqp://guest:guest@127.0.0.1:{broker.port}/", "move", queue, target, "--filter", f"n >= {i * 1000} AND n < {i * 1000 + 1000}"],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for i, target in enumerate(targets)]
+    time.sleep(0.05)
+    broker.kill()
+    for process in moving:
+        process.wait(60)
+    broker.start()
+    channel = connect_to(broker).channel()
+    found = []
+    end = time.time() + 10
+    while len(found) < 3000 and time.time() < end:
+        for each in (queue, *targets):
+            found += [message[1].message_id for message in taken(channel, each)]
+    assert sorted(found) == sorted(f"m{n}" for n in range(3000))
