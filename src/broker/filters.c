@@ -164,20 +164,24 @@ static void note_back(struct filter *filter, uint64_t seq)
     back_push(filter, back_key(seq));
 }
 
-/* Does the filter want it? Its content is in memory. */
-static bool is_wanted(const struct filter *filter, const struct entry *entry)
+/* Does the filter want it? Its content is in memory. That takes more than one step where both are long. */
+static bool is_wanted(const struct filter *filter, const struct entry *entry, int *steps)
 {
     struct message message;
     if (bug_enabled(BUG_FILTER_IGNORED))
         return true;
-    return message_read(bytes_of(entry->chunk->data + entry->offset, entry->size), &message) && selector_matches(filter->selector, &message);
+    if (!message_read(bytes_of(entry->chunk->data + entry->offset, entry->size), &message))
+        return false;
+    *steps -= (int)selector_cost(filter->selector, &message) - 1;
+    return selector_matches(filter->selector, &message);
 }
 
 void filters_returned(struct queue *queue, uint64_t seq, const struct entry *entry)
 {
     unsigned level = seq_level(seq);
+    int steps = STEPS_A_TURN;   /* after so many it is looked at when it is needed */
     for (struct filter *filter = queue->filters->first; filter; filter = filter->next)
-        if (level < filter->cursor_count && seq < filter->cursors[level] && (!entry->chunk || is_wanted(filter, entry)) && !bug_enabled(BUG_FILTER_RETURN_MISSED))
+        if (level < filter->cursor_count && seq < filter->cursors[level] && (!entry->chunk || steps-- <= 0 || is_wanted(filter, entry, &steps)) && !bug_enabled(BUG_FILTER_RETURN_MISSED))
             note_back(filter, seq);
 }
 
@@ -352,7 +356,7 @@ static enum looked look_back(struct look *look, unsigned level)
             if (expiry_forbids(look->shard, look->queue, lane, seq, entry)) {
                 if (!give_up(look, lane, seq, slot, entry))
                     return LOOKED_WAITS;
-            } else if (is_wanted(filter, entry) && !retry_forbids(look->shard, look->queue, lane, seq, slot, entry)) {
+            } else if (is_wanted(filter, entry, &look->steps) && !retry_forbids(look->shard, look->queue, lane, seq, slot, entry)) {
                 look->found = (struct found){lane, seq, slot, entry};
                 return LOOKED_FOUND;
             }
@@ -382,7 +386,7 @@ static enum looked look_at_block(struct look *look, struct lane *lane, uint64_t 
             slot = lane_slot(lane, number);
             if (!slot || slot->block != block)
                 return LOOKED_NOTHING;   /* it was the block's last */
-        } else if (is_wanted(look->filter, entry) && !retry_forbids(look->shard, look->queue, lane, seq, slot, entry)) {
+        } else if (is_wanted(look->filter, entry, &look->steps) && !retry_forbids(look->shard, look->queue, lane, seq, slot, entry)) {
             look->found = (struct found){lane, seq, slot, entry};
             return LOOKED_FOUND;
         }

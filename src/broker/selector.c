@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define WORK_OF_ONE 65536u   /* bytes of a message's properties times bytes of a selector */
+
 /* ---- the tree -------------------------------------------------------------------------------------------------------- */
 
 enum node_kind {
@@ -33,6 +35,7 @@ struct selector {
     uint16_t root, count, room;
     struct node *nodes;              /* from 1 */
     uint8_t *own;                    /* the text, whose quotes are undone in place; or the table */
+    size_t size;                     /* of that, bytes */
 };
 
 /* ---- values ---------------------------------------------------------------------------------------------------------- */
@@ -470,6 +473,7 @@ static struct selector *selector_new(struct bytes text)
     }
     if (text.size)
         memcpy(selector->own, text.data, text.size);
+    selector->size = text.size;
     return selector;
 }
 
@@ -782,6 +786,11 @@ bool selector_matches(const struct selector *selector, const struct message *mes
     subject.decoded = false;
     struct value value = evaluate(&subject, selector->root);
     return value.kind == VALUE_BOOL && value.whole;
+}
+
+unsigned selector_cost(const struct selector *selector, const struct message *message)
+{
+    return 1 + (unsigned)(message->properties.size * selector->size / WORK_OF_ONE);
 }
 
 /* ---- terms ------------------------------------------------------------------------------------------------------------- */

@@ -33,6 +33,8 @@ enum gw_err selector_of_field(const struct amqp_field *field, struct selector **
 void selector_free(struct selector *selector);
 
 bool selector_matches(const struct selector *selector, const struct message *message);
+/* How much work that may be, at worst; 1 for what is usual: long patterns and names are looked for in long texts and tables. */
+unsigned selector_cost(const struct selector *selector, const struct message *message);
 
 /* What every message that it selects must have: hashes of headers with the texts they are equal to. Answers how many there are (up to SELECTOR_TERMS_MAX); 0: nothing can be said. */
 unsigned selector_terms(const struct selector *selector, uint64_t hashes[SELECTOR_TERMS_MAX]);

@@ -91,6 +91,7 @@ struct stream_cursor {
     uint64_t *hashes;               /* of the values; each with the bytes in `values` */
     struct bytes *values;
     struct selector *selector;      /* x-filter, asked of what the above lets through; NULL: none */
+    uint64_t steps;                 /* taken for it in the turn under way */
 };
 
 /* ---- stream.c ---- */

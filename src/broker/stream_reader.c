@@ -290,7 +290,10 @@ static bool is_wanted(struct stream_cursor *cursor, const struct message *messag
     cursor->from_ms = INT64_MIN;
     if (cursor->filter_count && !value_is_wanted(cursor, message))
         return false;
-    return !cursor->selector || bug_enabled(BUG_FILTER_IGNORED) || selector_matches(cursor->selector, message);
+    if (!cursor->selector || bug_enabled(BUG_FILTER_IGNORED))
+        return true;
+    cursor->steps += selector_cost(cursor->selector, message) - 1;
+    return selector_matches(cursor->selector, message);
 }
 
 /* False: no memory for the command; nothing happened. */
@@ -401,7 +404,7 @@ static bool has_share(const struct stream *stream, const struct consumer *consum
 static void serve_consumer(struct stream *stream, struct consumer *consumer)
 {
     struct stream_cursor *cursor = consumer->cursor;
-    unsigned steps = 0;
+    cursor->steps = 0;
     while (consumer_may_get_more(consumer) && has_share(stream, consumer) && cursor->offset < stream->next) {
         if (cursor->offset < stream->first) {   /* retention was faster */
             stream_cursor_leave(cursor);
@@ -413,7 +416,7 @@ static void serve_consumer(struct stream *stream, struct consumer *consumer)
                                                                   : (cursor->offset = stream_tail_begin(stream), true);
         if (!served)
             return;
-        if (++steps == STEPS_A_TURN) {   /* of those that want few there may be many: others have their turn */
+        if (++cursor->steps >= STEPS_A_TURN) {   /* of those that want few there may be many: others have their turn */
             shard_timer(stream->shard, stream->queue, stream->shard->worker->now_us);
             return;
         }
