@@ -1,6 +1,7 @@
 #include "broker/selector.h"
 
 #include "base/map.h"
+#include "broker/like.h"
 #include "protocol/amqp/properties.h"
 
 #include <math.h>
@@ -86,6 +87,7 @@ struct parser {
     double real;
     const uint8_t *token_at;
     unsigned depth;
+    size_t slow;                     /* bytes of patterns that take long to find */
     enum gw_err err;
     char *why;
     size_t room;
@@ -394,6 +396,9 @@ static uint16_t parse_like(struct parser *parser, uint16_t left)
         like.escape = parser->text.data[0];
         advance(parser);
     }
+    parser->slow += like_slow_bytes(like.text, like.escape);
+    if (parser->slow > SELECTOR_SLOW_MAX)
+        return fail(parser, GW_ERR_LIMIT, "what follows a %% in patterns has more than %u bytes with _ or escapes in them", SELECTOR_SLOW_MAX);
     return make(parser, like);
 }
 
@@ -664,35 +669,6 @@ static struct value calculate(enum node_kind kind, const struct value *a, const 
     return real_of(kind == NODE_ADD ? x + y : kind == NODE_SUBTRACT ? x - y : kind == NODE_MULTIPLY ? x * y : x / y);
 }
 
-/* SQL's patterns: % is any run of characters, _ is one. Goes back to the last % only, so it takes no longer than text times pattern. A character of UTF-8 may have several bytes. */
-static bool like(struct bytes text, struct bytes pattern, uint8_t escape)
-{
-    size_t t = 0, p = 0, star = SIZE_MAX, from = 0;
-    while (t < text.size) {
-        bool escaped = escape && p + 1 < pattern.size && pattern.data[p] == escape;
-        uint8_t c = p < pattern.size ? pattern.data[p + escaped] : 0;
-        if (p < pattern.size && !escaped && c == '%') {
-            star = p++;
-            from = t;
-        } else if (p < pattern.size && !escaped && c == '_') {
-            for (t++; t < text.size && (text.data[t] & 0xC0) == 0x80; t++)
-                ;
-            p++;
-        } else if (p < pattern.size && c == text.data[t]) {
-            t++;
-            p += 1 + escaped;
-        } else if (star != SIZE_MAX) {
-            p = star + 1;
-            t = ++from;
-        } else {
-            return false;
-        }
-    }
-    while (p < pattern.size && pattern.data[p] == '%' && pattern.data[p] != escape)
-        p++;
-    return p == pattern.size;
-}
-
 static struct value evaluate(struct subject *subject, uint16_t at);
 
 static struct value join(struct subject *subject, const struct node *node)
@@ -744,7 +720,7 @@ static struct value evaluate_more(struct subject *subject, const struct node *no
     case NODE_IS_NULL: value = truth(evaluate(subject, node->first).kind == VALUE_UNKNOWN); break;
     default:
         value = evaluate(subject, node->first);
-        value = value.kind == VALUE_TEXT ? truth(like(value.text, node->text, node->escape)) : unknown;
+        value = value.kind == VALUE_TEXT ? truth(like_matches(value.text, node->text, node->escape)) : unknown;
     }
     return node->inverted ? invert(value) : value;
 }

@@ -18,6 +18,7 @@
 
 #define SELECTOR_SIZE_MAX 4096u     /* bytes of text, or of a table */
 #define SELECTOR_DEPTH_MAX 32u      /* parentheses and operators in each other */
+#define SELECTOR_SLOW_MAX 256u      /* bytes of all patterns' runs behind a % that have a _ or an escape, see like.h */
 #define SELECTOR_TERMS_MAX 8u
 
 struct amqp_field;

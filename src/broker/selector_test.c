@@ -119,6 +119,13 @@ static void depth_and_size_are_bounded(void **state)
         memcpy(text + i * 4, "NOT ", 4);
     assert_int_equal(selector_compile(bytes_of(text, 4000), &selector, why, sizeof(why)), GW_ERR_LIMIT);
     assert_int_equal(selector_compile(bytes_of(text, SELECTOR_SIZE_MAX + 1), &selector, why, sizeof(why)), GW_ERR_LIMIT);
+    memset(text, 'a', SELECTOR_SIZE_MAX);   /* a long run that is slow to find */
+    memcpy(text, "h LIKE '%_", 10);
+    text[10 + SELECTOR_SLOW_MAX] = '\'';
+    assert_int_equal(selector_compile(bytes_of(text, 11 + SELECTOR_SLOW_MAX), &selector, why, sizeof(why)), GW_ERR_LIMIT);
+    text[9] = 'a';
+    assert_int_equal(selector_compile(bytes_of(text, 11 + SELECTOR_SLOW_MAX), &selector, why, sizeof(why)), GW_OK);
+    selector_free(selector);
     size_t size = 0;
     for (; size + 8 < SELECTOR_SIZE_MAX; size += 7)
         memcpy(text + size, "a=1 OR ", 7);
