@@ -9,7 +9,8 @@
 #include <stdlib.h>
 
 #define LOOK_US 100000u
-#define QUEUES_A_TURN 1024u
+#define QUEUES_A_TURN 4096u
+#define PAUSE_US 5000u           /* between two parts of a look: with a million queues, too, others have their turn */
 #define UNUSED_US 300000000u
 #define BLOCKS_MAX 4096u         /* that are looked through for the oldest that is held */
 
@@ -109,6 +110,8 @@ void observer_look(struct shard *shard)
         }
         look_at(shard, queue, observer->weight_us);
     }
+    observer->next_us = shard->worker->now_us + PAUSE_US;
+    observer->weight_us = 0;   /* the rest is looked at when something has happened: that says nothing of the time before */
 }
 
 /* ---- telling --------------------------------------------------------------------------------------------------------- */

@@ -1,5 +1,6 @@
 /* Looks at the shard's queues ten times a second, for what outlook.h says of them. A queue that has consumers or messages is observed, and five minutes longer; at most
- * OBSERVED_MAX a shard. With very many queues a look takes several turns, and comes less often.
+ * OBSERVED_MAX a shard. With more queues than that a look takes several turns, and how long their consumers take is told
+ * of the first of them alone.
  *
  * How long consumers take can be told only from looks at times that have nothing to do with what they do: one at a random time in each tenth of a second. Nobody is
  * woken up for it. A turn begins by looking on behalf of those times that have passed since the one before it: nothing has changed since then. */
