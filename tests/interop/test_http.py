@@ -335,3 +335,14 @@ def test_pages_of_other_origins(url, own_broker):
     assert requests.post(f"{here}/event/publish", json={"event_type": "x"}, headers=anybody, auth=("guest", "guest")).status_code == 200
     with httpx.Client(http1=False, http2=True) as client:
         assert client.get(f"{here}/nothing", headers=anybody).headers["access-control-allow-origin"] == "*"
+
+
+def test_half_messages(url, channel, queue):
+    """What a message says of its transaction is judged as it is of AMQP's."""
+    where = f"{url}/queues/{queue}/messages"
+    assert requests.post(where, data="half", headers={"Message-X-Transaction": "http-1"}).json() == {"routed": True}
+    assert channel.basic_get(queue)[0] is None
+    commit = requests.post(f"{url}/exchanges/amq.godwit.transactions/messages", params={"routing_key": "commit"}, headers={"Message-X-Transaction": "http-1"})
+    assert commit.status_code in (200, 201), commit.text
+    wrong = requests.post(where, data="x", headers={"Message-X-Transaction": "http-2", "Message-X-Check-After": "soon"})
+    assert wrong.status_code == 422 and wrong.json()["detail"].startswith("PRECONDITION_FAILED - "), wrong.text

@@ -426,6 +426,8 @@ static void consumed(struct task *task, const struct reply *reply)
     if (listener->beat_us < task->gateway->beat_us)
         task->gateway->beat_us = listener->beat_us;
     http_call_forget_head(task->call);
+    free(task->texts);
+    task->texts = NULL;
 }
 
 /* Of a WebSocket: does it say what it has taken? False: the task was answered. */

@@ -124,9 +124,10 @@ static bool note(struct task *task, struct bytes id)
 {
     free(task->note);
     task->note = strndup((const char *)id.data, id.size);
-    if (!task->note)
-        task_problem(task, 503, "There is too little memory.");
-    return task->note;
+    if (task->note)
+        return true;
+    task_problem(task, 503, "There is too little memory.");
+    return false;
 }
 
 static void publish_one(struct task *task, const struct cloud_event *event, void (*confirmed)(struct task *task))

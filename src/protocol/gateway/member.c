@@ -25,7 +25,7 @@ static void refuse_all(struct member *member)
         if (task->listener && task->state == TASK_ANSWERED)
             listener_ended(task);
         else
-            task_refuse(task, member->refusal, bytes_of_text(member->why));
+            task_refuse(task, member->refusal, bytes_of_text(member->why ? member->why : ""));
     }
 }
 
@@ -33,7 +33,8 @@ static void lose(struct member *member, unsigned code, struct bytes text)
 {
     member->refusal = (uint16_t)code;
     member->is_gone = member->gateway->gone_members = true;
-    snprintf(member->why, sizeof(member->why), "%.*s", TEXT(text));
+    free(member->why);
+    member->why = strndup((const char *)text.data, text.size);
     refuse_all(member);
 }
 
@@ -239,6 +240,7 @@ void member_free(struct member *member)
     while (member->tasks)
         member_forget(member->tasks);
     client_detach(&member->client);
+    free(member->why);
     free(member);
 }
 
@@ -355,7 +357,7 @@ void member_begin(struct task *task)
     struct member *member = task->member;
     task->state = TASK_WAITING;
     if (member->is_gone)
-        task_refuse(task, member->refusal, bytes_of_text(member->why));
+        task_refuse(task, member->refusal, bytes_of_text(member->why ? member->why : ""));
     else if (member->is_open)
         attempt(task);
 }

@@ -59,7 +59,7 @@ struct member {
     const char *blocked;             /* what the broker lacks; NULL: nothing */
     bool is_open, is_gone;
     uint16_t refusal;                /* why it was not let in, or is gone … */
-    char why[256];                   /* … and in words */
+    char *why;                       /* … and in words; its own, NULL: there was no memory for them */
     uint32_t next_request;
     struct bytes vhost, authorization;   /* they lie behind it, as do the client's names */
 };
