@@ -639,9 +639,9 @@ enum gw_err topology_apply(struct topology *topology, const struct topology_chan
     case CHANGE_USER_DELETE: return delete_user(topology, change);
     case CHANGE_USER_LIMITS: return limit_user(topology, change);
     case CHANGE_PARAMETER_PUT:
-    case CHANGE_PARAMETER_DELETE: return change_parameters(topology, change);
+    case CHANGE_PARAMETER_DELETE: topology->parameters_version++; return change_parameters(topology, change);
     case CHANGE_VHOST_PUT: return put_vhost(topology, change);
-    case CHANGE_VHOST_DELETE: return delete_vhost(topology, change);
+    case CHANGE_VHOST_DELETE: topology->parameters_version++; return delete_vhost(topology, change);
     default: return apply_in_vhost(topology, topology_vhost_by_id(topology, change->vhost), change);
     }
 }

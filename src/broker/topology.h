@@ -87,6 +87,7 @@ struct topology {
     struct map vhosts_by_id, queues_by_id;
     uint64_t version;                      /* grows with every change: what was routed before may route otherwise now */
     struct parameter *parameters;          /* the global ones */
+    uint64_t parameters_version;           /* grows when a parameter may have changed */
     uint64_t visit;
     uint32_t exclusive_count;              /* queues with an owner */
     uint64_t next_queue;                   /* the next durable queue's number (id without its shard) */

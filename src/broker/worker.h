@@ -62,6 +62,12 @@ struct worker_letters {
 void worker_set_letters(struct worker *worker, const struct worker_letters *letters);
 void worker_send(struct worker *worker, unsigned to, struct bytes letter);
 
+/* Parameters (as set_parameter sets them) of a component, in all virtual hosts. What `each` gets is borrowed until it returns, *value until the next turn. The version is another one
+ * whenever something may have changed. Between turns. */
+uint64_t worker_parameters_version(const struct worker *worker);
+void worker_parameters(const struct worker *worker, struct bytes component, void (*each)(void *owner, struct bytes vhost, struct bytes name, struct bytes value), void *owner);
+bool worker_parameter(const struct worker *worker, struct bytes vhost, struct bytes component, struct bytes name, struct bytes *value);
+
 struct chunk_pool *worker_chunks(struct worker *worker);
 unsigned worker_index(const struct worker *worker);
 

@@ -14,6 +14,7 @@ struct config {
     char *listen;             /* addresses separated by commas */
     char *log;                /* "file" or "memory" */
     char *disk;               /* "auto" or "threads" */
+    char *webhook_networks;   /* that webhooks may be posted to; NULL: none */
     char *definitions;        /* --load-definitions: a file; NULL: none */
     char *http_origins;       /* NULL: none */
     char *http;               /* "on" or "off" */

@@ -10,6 +10,7 @@
 #include "server/log.h"
 #include "server/notify.h"
 #include "server/service.h"
+#include "server/webhooks.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -46,6 +47,7 @@ struct server {
     struct broker *broker;
     struct session_config session_config;
     struct gateway_config gateway_config;
+    struct webhook_networks networks;
     struct connection_budget budget;
     struct shutdown shutdown;
     struct service services[REACTORS_MAX];
@@ -180,6 +182,16 @@ static int find_addresses(struct server *server)
             return 1;
     }
     return 0;
+}
+
+static int read_networks(struct server *server)
+{
+    struct bytes wrong;
+    if (webhook_networks_read(&server->networks, server->config.webhook_networks, &server->doors[DOOR_HTTP].addresses, &wrong))
+        return 0;
+    complain("--webhook-networks takes up to %u addresses and networks such as 10.0.0.0/8 or fd00::/8, separated by commas; '%.*s' is none, or one too many", NETWORKS_MAX,
+             (int)wrong.size, (const char *)wrong.data);
+    return 2;
 }
 
 static int listen_everywhere(struct server *server)
@@ -333,6 +345,10 @@ static int make_broker(struct server *server)
         uint64_t seed;
         memcpy(&seed, random + 8, sizeof(seed));
         service_http_init(service, &server->gateway_config, seed + i);
+        if (!service_webhooks_init(service, &server->networks)) {
+            complain("out of memory");
+            return 1;
+        }
     }
     return 0;
 }
@@ -353,6 +369,8 @@ static int open_broker(struct server *server)
 static void unmake(struct server *server)
 {
     /* A process that opened nothing has nothing to forget, and one that could not open everything leaves the files as they are. */
+    for (unsigned i = 0; i < server->count; i++)
+        service_webhooks_free(&server->services[i]);
     broker_free(server->broker);
     for (unsigned i = 0; i < server->count; i++)
         hall_free(&server->services[i].http.hall);
@@ -439,8 +457,14 @@ static int serve(struct server *server)
     set_budget(server);
     set_protocol_config(server);
     int found = find_addresses(server);
+    if (found == 0)
+        found = read_networks(server);
     if (found != 0)
         return found;
+    if (!http_sender_prepare()) {
+        complain("libcurl cannot be used");
+        return 1;
+    }
     if (directory_open(data_dir(&server->config), text, sizeof(text), &server->directory) != GW_OK) {
         complain("%s", text);
         return 1;

@@ -1,6 +1,7 @@
 #include "server/service.h"
 
 #include "base/err.h"
+#include "bus/bus.h"
 #include "server/peer.h"
 
 #include <stdlib.h>
@@ -183,6 +184,7 @@ static void begin_stop(struct service *s, uint64_t now_us)
 {
     s->stopping = true;
     hall_stop(&s->http.hall, now_us);
+    bus_stop(s->bus);
     s->stop_us = now_us + FAREWELL_US;
     reactor_stop_accepting(s->reactor);
     for (struct peer *peer = s->peers; peer; peer = peer->next) {
@@ -233,6 +235,7 @@ uint64_t service_turn(void *service, uint64_t now_us)
     tick_due(s, now_us);
     tell_clock(s, now_us);
     hall_tick(&s->http.hall, now_us);
+    bus_tick(s->bus, now_us);
     bool more = worker_turn(s->worker, now_us);
     settle_dirty(s);
     for (unsigned to = 0; to < s->shutdown->count; to++) {
@@ -243,6 +246,9 @@ uint64_t service_turn(void *service, uint64_t now_us)
     if (next_us < deadline_us)
         deadline_us = next_us;
     next_us = hall_deadline(&s->http.hall);
+    if (next_us < deadline_us)
+        deadline_us = next_us;
+    next_us = bus_deadline(s->bus);
     if (next_us < deadline_us)
         deadline_us = next_us;
     if (s->stopping) {

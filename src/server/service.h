@@ -9,6 +9,9 @@
 #include "runtime/reactor.h"
 #include "server/wheel.h"
 
+struct bus;
+struct http_sender;
+struct ip_networks;
 struct service;
 
 /* Shared by all services of a program: how they end together. A reactor runs on until every one has closed its connections, since their
@@ -46,6 +49,12 @@ struct service {
         struct http_host host;
         struct gateway_hall hall;
     } http;
+    struct bus *bus;                             /* see webhooks.h */
+    struct webhook_sender {
+        struct reactor *reactor;
+        const struct ip_networks *networks;
+        struct http_sender *sender;
+    } senders[2];
 };
 
 void service_init(struct service *service, unsigned index, struct shutdown *shutdown);

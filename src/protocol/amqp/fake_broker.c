@@ -46,6 +46,23 @@ struct chunk_pool *worker_chunks(struct worker *worker) { return worker->chunks;
 uint64_t worker_now(const struct worker *worker) { return worker->now_us; }
 unsigned worker_index(const struct worker *worker) { (void)worker; return 0; }
 void worker_send(struct worker *worker, unsigned to, struct bytes letter) { (void)worker, (void)to, (void)letter; }
+uint64_t worker_parameters_version(const struct worker *worker)
+{
+    (void)worker;
+    return 0;
+}
+
+void worker_parameters(const struct worker *worker, struct bytes component, void (*each)(void *owner, struct bytes vhost, struct bytes name, struct bytes value), void *owner)
+{
+    (void)worker, (void)component, (void)each, (void)owner;
+}
+
+bool worker_parameter(const struct worker *worker, struct bytes vhost, struct bytes component, struct bytes name, struct bytes *value)
+{
+    (void)worker, (void)vhost, (void)component, (void)name, (void)value;
+    return false;
+}
+
 uint64_t worker_wall_us(const struct worker *worker) { return worker->now_us; }
 
 void client_time(struct client *client, uint64_t now_us)

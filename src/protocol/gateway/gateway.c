@@ -4,6 +4,7 @@
 #include "protocol/gateway/event_stream.h"
 #include "protocol/gateway/origin.h"
 #include "protocol/gateway/reception.h"
+#include "protocol/gateway/subscriptions.h"
 #include "protocol/gateway/task.h"
 #include "protocol/gateway/work.h"
 #include "protocol/http/problem.h"
@@ -156,6 +157,7 @@ static void gone(struct http_call *call)
     listener_free(task);
     member_forget(task);
     reception_leave(task);
+    subscriptions_leave(task);
     body_free(task);
     free(task->texts);
     free(task->note);

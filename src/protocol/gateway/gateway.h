@@ -12,7 +12,9 @@
 
 #include "protocol/http/session.h"
 
+struct bus;
 struct gateway;
+struct ip_networks;
 struct worker;
 
 /* What the connections of one reactor share, borrowed for their lives. */
@@ -32,6 +34,8 @@ struct gateway_hall {
     struct reception *reception;     /* what is received and not settled yet, see reception.h; NULL: nothing ever was */
     unsigned workers;                /* halls that there are; this one has its worker's index */
     struct listeners *listeners;     /* see event_stream.h; NULL: there was none */
+    struct bus *bus;                 /* what drains subscriptions here; NULL: nothing does */
+    const struct ip_networks *networks;   /* which sinks may be connected to: of all subscriptions, and of those made on this machine; NULL: any */
     bool stopping;
     uint64_t seed, next_id;          /* of the ids that events get: a number that no other hall has, and how many there were */
 };

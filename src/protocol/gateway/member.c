@@ -168,7 +168,7 @@ static bool is_local_host(struct bytes host)
 }
 
 /* One who does not say who he is may be guest, as anybody on this machine can say; but not a page of somebody else's that a browser on this machine shows. */
-static bool may_be_guest(const struct gateway *gateway, const struct http_request *request)
+bool request_is_local(const struct gateway *gateway, const struct http_request *request)
 {
     struct bytes value;
     if (!gateway->from_loopback || !is_local_host(request->authority))
@@ -301,7 +301,7 @@ struct member *member_for(struct gateway *gateway, struct http_call *call, struc
             http_problem(call, 401, "The Authorization header must be Basic, with a user and a password.");
             return NULL;
         }
-    } else if (!may_be_guest(gateway, request)) {
+    } else if (!request_is_local(gateway, request)) {
         http_problem(call, 401, "Say who you are: the Authorization header is missing.");
         return NULL;
     }

@@ -4,6 +4,7 @@
 #include "broker/worker.h"
 #include "protocol/amqp/table.h"
 #include "protocol/gateway/event_stream.h"
+#include "protocol/gateway/subscriptions.h"
 #include "protocol/gateway/work.h"
 
 #include <stdio.h>
@@ -73,7 +74,6 @@ struct letter {
     uint8_t outcome;                 /* enum settle_kind of an ask, enum ask_answer of an answer */
     uint8_t user_size, vhost_size, queue_size;
 };
-enum letter_kind { LETTER_ASK, LETTER_ANSWER };
 enum ask_answer { ASK_DONE, ASK_UNKNOWN, ASK_FAILED };
 
 static struct holder *holder_of(struct client *client) { return (struct holder *)client; }
@@ -539,7 +539,6 @@ static void refuse_token(struct task *task)
 void reception_settle(struct task *task)
 {
     struct gateway_hall *hall = task->gateway->hall;
-    struct reception *reception = reception_of(hall);
     struct bytes user = task->member->client.user, vhost = task->member->vhost, queue = task->names[0];
     enum settle_kind outcome;
     unsigned worker;
@@ -551,11 +550,11 @@ void reception_settle(struct task *task)
         refuse_token(task);
         return;
     }
-    if (!reception || map_put(&reception->asks, reception->next_ask + 1, task) != GW_OK) {
+    if (!reception_expect(task)) {
         task_problem(task, 503, "The broker stops, or there is too little memory.");
         return;
     }
-    task->ask = letter.ask = ++reception->next_ask;
+    letter.ask = task->ask;
     letter.outcome = (uint8_t)outcome;
     letter.user_size = (uint8_t)user.size;
     letter.vhost_size = (uint8_t)vhost.size;
@@ -565,6 +564,26 @@ void reception_settle(struct task *task)
     keep(&at, vhost);
     keep(&at, queue);
     worker_send(hall->worker, worker, bytes_of(room, (size_t)(at - room)));
+}
+
+bool reception_expect(struct task *task)
+{
+    struct reception *reception = reception_of(task->gateway->hall);
+    if (!reception || map_put(&reception->asks, reception->next_ask + 1, task) != GW_OK)
+        return false;
+    task->ask = ++reception->next_ask;
+    return true;
+}
+
+struct task *reception_expected(struct gateway_hall *hall, uint64_t ask)
+{
+    struct task *task = hall->reception ? map_remove(&hall->reception->asks, ask) : NULL;
+    if (task) {
+        task->ask = 0;
+        task->gateway->now_us = worker_now(hall->worker);
+        http_session_clock(task->gateway->http, worker_wall_us(hall->worker) / 1000);
+    }
+    return task;
 }
 
 /* ---- letters ----------------------------------------------------------------------------------------------------------- */
@@ -603,11 +622,9 @@ static enum ask_answer settle(struct reception *reception, unsigned from, const 
 
 static void answered(struct reception *reception, const struct letter *letter)
 {
-    struct task *task = map_remove(&reception->asks, letter->ask);
+    struct task *task = reception_expected(reception->hall, letter->ask);
     if (!task)
         return;
-    task->ask = 0;
-    http_session_clock(task->gateway->http, worker_wall_us(reception->hall->worker) / 1000);
     if (letter->outcome == ASK_DONE)
         task_answer(task, 204, NULL);
     else if (letter->outcome == ASK_UNKNOWN)
@@ -622,6 +639,10 @@ void hall_letter(void *owner, unsigned from, struct bytes bytes)
     struct reception *reception = reception_of(hall);
     struct letter letter;
     memcpy(&letter, bytes.data, sizeof(letter));
+    if (letter.kind == LETTER_LOOK || letter.kind == LETTER_LOOKED) {
+        subscriptions_letter(hall, from, bytes);
+        return;
+    }
     if (letter.kind == LETTER_ANSWER) {
         if (hall->reception)
             answered(hall->reception, &letter);

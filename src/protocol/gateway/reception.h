@@ -13,6 +13,13 @@
 /* The task's peer wants no message any more, or is gone. */
 void reception_leave(struct task *task);
 
+/* A task waits for another hall's letter: task->ask is what that has to name. False: it cannot. The second: whom a letter that names it is for; NULL: it is gone. */
+bool reception_expect(struct task *task);
+struct task *reception_expected(struct gateway_hall *hall, uint64_t ask);
+
+/* What a letter from hall to hall is; it is the byte behind 16 others, and no letter is shorter than 24. */
+enum letter_kind { LETTER_ASK, LETTER_ANSWER, LETTER_LOOK, LETTER_LOOKED /* subscriptions.c */ };
+
 /* ---- reception_message.c ---- */
 
 /* Answers with the message. False: out of memory, nothing was answered. */

@@ -62,6 +62,16 @@ const struct resource resources[] = {
      "Publishes a CloudEvent (structured, binary), a batch of them, or any body as the data of one", of_events, NULL, "201 413 422 503"},
     {"POST", "/event/publish", RESOURCE_BODY | RESOURCE_PUBLISHES, events_publish_plainly,
      "Publishes {\"event_type\": …, \"data\": …} as an event; source, id and subject may be said, too", of_vhost, "application/json", "200 413 422 503"},
+    {"POST", "/event/subscribe", RESOURCE_BODY, subscriptions_make_plainly, "Has events of a type ({\"event_type\": …, \"callback\": …}) posted to a URL", of_vhost,
+     "application/json", "200 404 409 413 422 503"},
+    {"POST", "/subscriptions", RESOURCE_BODY, subscriptions_make, "Makes a subscription: types, sink, and perhaps source, filters and config", of_vhost, "application/json",
+     "201 404 409 413 422 503"},
+    {"GET", "/subscriptions", 0, subscriptions_list, "The user's subscriptions; an administrator's are all", of_vhost, NULL, "200 503"},
+    {"GET", "/subscriptions/{id}", 0, subscriptions_get, "A subscription, and how it goes with it", of_vhost, NULL, "200 404 503"},
+    {"PATCH", "/subscriptions/{id}", RESOURCE_BODY, subscriptions_change, "Changes what the body names, as a JSON merge patch: sink, types, source, filters, paused, config", of_vhost,
+     "application/merge-patch+json", "200 404 413 422 503"},
+    {"DELETE", "/subscriptions/{id}", 0, subscriptions_remove, "Removes a subscription, with the events that wait for it", of_vhost, NULL, "204 404 503"},
+    {"GET", "/subscriptions/{id}/attempts", 0, subscriptions_attempts, "The last attempts to post to its sink, newest first", of_vhost, NULL, "200 404 503"},
 };
 const unsigned resource_count = sizeof(resources) / sizeof(resources[0]);
 

@@ -34,6 +34,7 @@ struct task {
     bool published;                  /* all that it publishes: `confirmed` may be called */
     void (*confirmed)(struct task *task);   /* all have come */
 
+    struct subscribing *subscribing; /* what is being put; NULL: nothing */
     struct poll *poll;               /* a message is being waited for */
     uint64_t ask;                    /* another hall is; 0: none */
 
@@ -92,6 +93,9 @@ void member_forget(struct task *task);
 void member_begin(struct task *task);
 /* Asks the broker for something; `replied` is called with the answer, unless the task is gone by then. Answers the request's tag. */
 uint32_t member_ask(struct task *task, struct request *request, void (*replied)(struct task *task, const struct reply *reply));
+
+/* Does the request come from this machine, from somebody who is not somebody else's page in a browser here? */
+bool request_is_local(const struct gateway *gateway, const struct http_request *request);
 
 /* ---- gateway.c ---- */
 

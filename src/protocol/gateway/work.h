@@ -22,4 +22,12 @@ void events_listen(struct task *task);
 /* Declares the bus of the task's vhost, then has the task done again. */
 void events_declare(struct task *task);
 
+void subscriptions_make(struct task *task);
+void subscriptions_make_plainly(struct task *task);
+void subscriptions_list(struct task *task);
+void subscriptions_get(struct task *task);
+void subscriptions_attempts(struct task *task);
+void subscriptions_change(struct task *task);
+void subscriptions_remove(struct task *task);
+
 #endif

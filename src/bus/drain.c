@@ -1,0 +1,503 @@
+#include "bus/drain.h"
+
+#include "base/map.h"
+#include "broker/topology_change.h"
+#include "protocol/amqp/properties.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define REOPEN_US 5000000u
+#define CONSUMER 1u
+#define CHANNEL 1u
+#define SECOND_US 1000000u
+#define SLOW_MAX_S 86400u
+#define BREAKER_MAX_S 60u
+
+static struct drain *drain_of(struct client *client) { return (struct drain *)client; }
+
+/* ---- hooks ------------------------------------------------------------------------------------------------------------ */
+
+static uint64_t key_of(const struct drain *drain, struct bytes content)
+{
+    const char *order = drain->subscription.order;
+    char name[SUBSCRIPTION_ID_MAX + 16];
+    struct message message;
+    struct bytes headers;
+    struct amqp_field field;
+    if (!drain->is_valid || !order)
+        return 0;
+    if (strcmp(order, "*") == 0)
+        return 1;
+    snprintf(name, sizeof(name), "cloudEvents_%s", order);
+    if (!message_read(content, &message) || !amqp_properties_get(message.properties, AMQP_HEADERS, &headers) || !amqp_table_find(headers, name, &field))
+        return 0;
+    struct bytes value = field.type == 'S' ? field.bytes : bytes_of(&field.integer, sizeof(field.integer));
+    return bytes_hash(value, field.type) | 1;
+}
+
+static struct hook *hook_new(struct drain *drain, const struct delivery *delivery)
+{
+    struct hook *hook = calloc(1, sizeof(*hook));
+    if (!hook)
+        return NULL;
+    uint64_t count = delivery->added == DELIVERY_ADDS_RETRY || delivery->added == DELIVERY_ADDS_COUNT ? delivery->added_value & ((1ull << DELIVERY_REASON_SHIFT) - 1) : 0;
+    hook->drain = drain;
+    hook->chunk = chunk_retain(delivery->chunk);
+    hook->content = delivery->content;
+    hook->seq = delivery->seq;
+    hook->attempt = count + 1;
+    hook->key = key_of(drain, delivery->content);
+    hook->previous = drain->last;
+    if (drain->last)
+        drain->last->next = hook;
+    else
+        drain->first = hook;
+    drain->last = hook;
+    drain->waiting++;
+    return hook;
+}
+
+/* Its message is settled: the drain may have another one. */
+static void hook_over(struct hook *hook, enum settle_kind kind)
+{
+    struct drain *drain = hook->drain;
+    if (hook->under_way)
+        drain->under_way--;
+    else
+        drain->waiting--;
+    client_settle(&drain->client, drain->queue, kind, hook->seq, 1, NULL);
+    client_credit(&drain->client, drain->queue, drain->handle, (uint32_t)hook->content.size + DELIVERY_OVERHEAD);
+    client_release(&drain->client, hook->chunk);
+    if (hook->next)
+        hook->next->previous = hook->previous;
+    else
+        drain->last = hook->previous;
+    if (hook->previous)
+        hook->previous->next = hook->next;
+    else
+        drain->first = hook->next;
+    free(hook);
+}
+
+static void note(struct drain *drain, const struct hook *hook, const struct outgoing_result *result)
+{
+    struct attempt *attempt = &drain->attempts[drain->attempt_count++ % ATTEMPTS_KEPT];
+    *attempt = (struct attempt){.wall_us = worker_wall_us(bus_worker(drain->bus)), .duration_us = result->duration_us, .number = (uint32_t)hook->attempt,
+                                .status = result->status, .outcome = result->outcome};
+    snprintf(attempt->id, sizeof(attempt->id), "%.*s", (int)sizeof(attempt->id) - 1, hook->id);
+    snprintf(attempt->why, sizeof(attempt->why), "%.*s", (int)sizeof(attempt->why) - 1, result->why);
+}
+
+/* How many may be under way now. */
+static unsigned gate(const struct drain *drain, uint64_t now_us)
+{
+    const struct subscription *s = &drain->subscription;
+    if (!drain->is_valid || !drain->consuming || drain->broken || drain->ending || s->paused || s->ended || now_us < drain->slow_until_us || now_us < drain->open_until_us)
+        return 0;
+    return drain->failures >= BREAKER_FAILURES ? 1 : drain->window < s->concurrency ? drain->window : s->concurrency;
+}
+
+static void hook_done(struct outgoing *outgoing, const struct outgoing_result *result);
+
+static bool hook_send(struct hook *hook)
+{
+    struct drain *drain = hook->drain;
+    struct outgoing_sender *sender = bus_sender(drain->bus, drain->subscription.local);
+    struct hook_request request;
+    struct message message;
+    char otherwise[64];
+    snprintf(otherwise, sizeof(otherwise), "%" PRIx64 "-%" PRIx64, drain->queue, hook->seq);
+    if (!message_read(hook->content, &message) ||
+        !hook_request_init(&request, &message, &drain->subscription, otherwise, hook->attempt, worker_wall_us(bus_worker(drain->bus)) / SECOND_US))
+        return false;
+    memcpy(hook->id, request.id, sizeof(hook->id));
+    hook->outgoing.done = hook_done;
+    const struct outgoing_request posted = {.url = drain->subscription.sink, .headers = request.headers, .header_count = request.count, .body = request.body,
+                                            .timeout_ms = drain->subscription.timeout_ms};
+    hook->under_way = sender->begin(sender, &hook->outgoing, &posted);
+    hook_request_deinit(&request);
+    if (hook->under_way) {
+        drain->waiting--;
+        drain->under_way++;
+    }
+    return hook->under_way;
+}
+
+/* Is there one of its key before it? */
+static bool has_to_wait(const struct hook *hook)
+{
+    const struct hook *before = hook->key ? hook->previous : NULL;
+    while (before && before->key != hook->key)
+        before = before->previous;
+    return before;
+}
+
+/* One of the key goes back: those behind it go back, too, so that they do not overtake it. */
+static void give_back_those_behind(struct drain *drain, uint64_t key)
+{
+    for (struct hook *hook = drain->first, *next; hook && key; hook = next) {
+        next = hook->next;
+        if (hook->key == key && !hook->under_way)
+            hook_over(hook, SETTLE_UNDELIVERED);
+    }
+}
+
+static void pump(struct drain *drain, uint64_t now_us)
+{
+    unsigned most = gate(drain, now_us);
+    for (struct hook *hook = drain->first; hook && drain->waiting && drain->under_way < most; hook = hook->next) {
+        if (!hook->under_way && !has_to_wait(hook) && !hook_send(hook)) {
+            bus_due(drain->bus, now_us + SECOND_US / 10);   /* memory is short */
+            return;
+        }
+    }
+}
+
+/* ---- what became of it -------------------------------------------------------------------------------------------------- */
+
+static void went_well(struct drain *drain)
+{
+    drain->delivered++;
+    drain->failures = 0;
+    drain->opened = 0;
+    if (drain->window < drain->subscription.concurrency && ++drain->successes >= drain->window) {
+        drain->window++;
+        drain->successes = 0;
+    }
+}
+
+static void went_wrong(struct drain *drain, uint64_t now_us)
+{
+    drain->refused++;
+    if (++drain->failures < BREAKER_FAILURES)
+        return;
+    uint64_t wait_s = drain->opened < 6 ? 1ull << drain->opened : BREAKER_MAX_S;
+    if (now_us < drain->open_until_us)
+        return;   /* one of those that were under way when it opened */
+    drain->opened++;
+    drain->open_until_us = now_us + wait_s * SECOND_US;
+    bus_due(drain->bus, drain->open_until_us);
+}
+
+static void slow_down(struct drain *drain, const struct outgoing_result *result, uint64_t now_us)
+{
+    uint64_t wait_s = result->retry_after_s == OUTGOING_NO_TIME ? 1 : result->retry_after_s < SLOW_MAX_S ? result->retry_after_s : SLOW_MAX_S;
+    uint64_t until_us = now_us + (wait_s ? wait_s * SECOND_US : SECOND_US / 10);
+    if (until_us > drain->slow_until_us)
+        drain->slow_until_us = until_us;
+    drain->window = drain->window > 1 ? drain->window / 2 : 1;
+    drain->successes = 0;
+    bus_due(drain->bus, drain->slow_until_us);
+}
+
+/* The sink wants no more: its queue gets no more events, and everybody may read why. */
+static void end(struct drain *drain)
+{
+    const struct subscription *s = &drain->subscription;
+    char queue[SUBSCRIPTION_QUEUE_MAX];
+    json_t *root = drain->ending ? NULL : json_copy(s->root);
+    if (!root || json_object_set_new(root, "ended", json_string("The sink answered 410 Gone."))) {
+        json_decref(root);
+        return;
+    }
+    char *text = json_dumps(root, JSON_COMPACT);
+    json_decref(root);
+    if (!text)
+        return;
+    drain->ending = true;
+    subscription_queue(s->id, false, queue);
+    for (unsigned i = 0; i < s->type_count; i++)
+        client_request(&drain->client, &(struct request){.kind = REQUEST_QUEUE_UNBIND, .flags = REQUEST_TRUSTED, .channel = CHANNEL, .name = bytes_of_text(queue),
+                                                         .source = bytes_of_text("events"), .routing_key = bytes_of_text(s->types[i])});
+    const struct topology_change change = {.kind = CHANGE_PARAMETER_PUT, .name = bytes_of_text(s->id), .source = bytes_of_text(SUBSCRIPTION_COMPONENT),
+                                           .arguments = bytes_of_text(text)};
+    client_request(&drain->client, &(struct request){.kind = REQUEST_CHANGE, .flags = REQUEST_TRUSTED, .channel = CHANNEL, .change = &change});
+    free(text);
+}
+
+static void hook_done(struct outgoing *outgoing, const struct outgoing_result *result)
+{
+    struct hook *hook = (struct hook *)outgoing;
+    struct drain *drain = hook->drain;
+    uint64_t now_us = bus_now(drain->bus);
+    note(drain, hook, result);
+    if (result->status >= 200 && result->status < 300) {
+        went_well(drain);
+        hook_over(hook, SETTLE_ACK);
+    } else if (result->status == 429 || result->status == 410 || (result->status == 503 && result->retry_after_s != OUTGOING_NO_TIME)) {
+        hook->under_way = false;
+        drain->under_way--;
+        drain->waiting++;
+        if (result->status == 410)
+            end(drain);
+        else
+            slow_down(drain, result, now_us);
+    } else {
+        uint64_t key = hook->key;
+        went_wrong(drain, now_us);
+        hook_over(hook, SETTLE_REQUEUE);
+        give_back_those_behind(drain, key);
+    }
+    pump(drain, now_us);
+}
+
+/* ---- what the broker says ------------------------------------------------------------------------------------------------ */
+
+static void break_off(struct drain *drain, struct bytes why)
+{
+    snprintf(drain->why, sizeof(drain->why), "%.*s", (int)(why.size < sizeof(drain->why) ? why.size : sizeof(drain->why) - 1), (const char *)why.data);
+    drain->broken = true;
+    bus_due(drain->bus, 0);
+}
+
+static void on_replied(struct client *client, const struct reply *reply)
+{
+    struct drain *drain = drain_of(client);
+    char queue[SUBSCRIPTION_QUEUE_MAX];
+    if (reply->kind == REQUEST_CHANGE || reply->kind == REQUEST_QUEUE_UNBIND) {
+        if (reply->kind == REQUEST_CHANGE)
+            drain->ending = false;   /* by now the subscription itself says so; or it could not be said, and is said again when the next event is answered like that */
+        return;
+    }
+    if (reply->code) {
+        break_off(drain, reply->text);
+    } else if (reply->kind == REQUEST_OPEN) {
+        subscription_queue(drain->subscription.id, false, queue);
+        client_request(client, &(struct request){.kind = REQUEST_CONSUME, .channel = CHANNEL, .tag = CONSUMER, .name = bytes_of_text(queue), .prefetch = drain->prefetch});
+    } else if (reply->kind == REQUEST_CONSUME) {
+        drain->queue = reply->queue;
+        drain->handle = reply->handle;
+        drain->consuming = true;
+        drain->why[0] = 0;
+    }
+}
+
+static void on_delivered(struct client *client, const struct delivery *delivery)
+{
+    struct drain *drain = drain_of(client);
+    struct message message;
+    /* The first ones may come with the answer to the request. */
+    drain->queue = delivery->queue;
+    drain->handle = delivery->handle;
+    drain->consuming = true;
+    if (drain->is_valid && drain->subscription.selector && (!message_read(delivery->content, &message) || !selector_matches(drain->subscription.selector, &message))) {
+        drain->passed_over++;
+        client_settle(client, delivery->queue, SETTLE_ACK, delivery->seq, 1, NULL);
+        client_credit(client, delivery->queue, delivery->handle, (uint32_t)delivery->content.size + DELIVERY_OVERHEAD);
+        return;
+    }
+    if (drain->broken || !hook_new(drain, delivery)) {
+        client_settle(client, delivery->queue, SETTLE_UNDELIVERED, delivery->seq, 1, NULL);
+        break_off(drain, bytes_of_text("There is too little memory."));
+        return;
+    }
+    bus_due(drain->bus, 0);
+}
+
+static void on_cancelled(struct client *client, uint16_t channel, uint32_t consumer)
+{
+    (void)channel, (void)consumer;
+    break_off(drain_of(client), bytes_of_text("The subscription's queue was deleted."));
+}
+
+static void on_closed(struct client *client, uint16_t code, struct bytes text)
+{
+    (void)code;
+    break_off(drain_of(client), text);
+}
+
+static void on_confirmed(struct client *client, uint16_t channel, uint64_t first, uint64_t count, bool accepted)
+{
+    (void)client, (void)channel, (void)first, (void)count, (void)accepted;
+}
+
+static void on_resumed(struct client *client) { (void)client; }
+static void on_blocked(struct client *client, const char *reason) { (void)client, (void)reason; }
+static void on_turned(struct client *client) { (void)client; }
+
+static const struct client_ops ops = {
+    .deliver = on_delivered, .replied = on_replied, .confirmed = on_confirmed, .cancelled = on_cancelled, .resumed = on_resumed, .blocked = on_blocked,
+    .closed = on_closed, .turned = on_turned,
+};
+
+/* ---- opening and closing ------------------------------------------------------------------------------------------------- */
+
+static void open_drain(struct drain *drain)
+{
+    uint8_t room[256];
+    struct amqp_table_writer writer;
+    struct bytes facts;
+    const struct subscription *s = &drain->subscription;
+    drain->broken = drain->ending = false;
+    if (client_attach(bus_worker(drain->bus), &drain->client, &ops) != GW_OK) {
+        break_off(drain, bytes_of_text("There are too many connections."));
+        return;
+    }
+    drain->attached = true;
+    drain->prefetch = drain->window = s->concurrency;
+    snprintf(drain->name, sizeof(drain->name), "webhook %s", s->id);
+    drain->client.user = bytes_of_text(s->owner);
+    drain->client.name = bytes_of_text(drain->name);
+    amqp_table_begin(&writer, room, sizeof(room));
+    amqp_table_put_text(&writer, "name", drain->client.name);
+    amqp_table_put_text(&writer, "protocol", bytes_of_text("webhook"));
+    if (!amqp_table_finish(&writer, &facts))
+        facts = (struct bytes){0};
+    client_request(&drain->client, &(struct request){.kind = REQUEST_OPEN, .name = drain->vhost, .source = drain->client.user, .arguments = facts});
+}
+
+static void close_drain(struct drain *drain)
+{
+    struct outgoing_sender *sender = bus_sender(drain->bus, drain->subscription.local);
+    for (struct hook *hook; (hook = drain->first);) {
+        if (hook->under_way)
+            sender->cancel(sender, &hook->outgoing);
+        hook_over(hook, SETTLE_UNDELIVERED);
+    }
+    if (drain->attached)
+        client_detach(&drain->client);
+    drain->attached = drain->consuming = drain->broken = false;
+}
+
+struct drain *drain_new(struct bus *bus, struct bytes vhost, struct bytes id)
+{
+    struct drain *drain = calloc(1, sizeof(*drain));
+    if (!drain || !(drain->texts = malloc(vhost.size + id.size + 1))) {
+        free(drain);
+        return NULL;
+    }
+    memcpy(drain->texts, vhost.data, vhost.size);
+    memcpy(drain->texts + vhost.size, id.data, id.size);
+    drain->bus = bus;
+    drain->vhost = bytes_of(drain->texts, vhost.size);
+    drain->id = bytes_of(drain->texts + vhost.size, id.size);
+    return drain;
+}
+
+void drain_free(struct drain *drain)
+{
+    close_drain(drain);
+    if (drain->is_valid)
+        subscription_deinit(&drain->subscription);
+    free((void *)(uintptr_t)drain->value.data);
+    free(drain->texts);
+    free(drain);
+}
+
+void drain_follow(struct drain *drain, struct bytes value)
+{
+    if (drain->value.data && bytes_equal(drain->value, value))
+        return;
+    uint8_t *copy = malloc(value.size + 1);
+    json_t *root = copy ? json_loadb((const char *)value.data, value.size, JSON_REJECT_DUPLICATES, NULL) : NULL;
+    struct subscription next;
+    char why[SUBSCRIPTION_WHY_MAX] = "The parameter is no JSON, or there is too little memory.";
+    bool valid = root && subscription_read(&next, root, why);
+    if (valid && !bytes_equal(bytes_of_text(next.id), drain->id)) {
+        subscription_deinit(&next);
+        snprintf(why, sizeof(why), "The subscription's id is not the parameter's name.");
+        valid = false;
+    }
+    json_decref(root);
+    /* What is under way was sent by the old one's sender. */
+    bool same = valid && drain->is_valid && strcmp(next.owner, drain->subscription.owner) == 0 && next.concurrency == drain->prefetch && next.local == drain->subscription.local;
+    if (!same)
+        close_drain(drain);
+    if (drain->is_valid)
+        subscription_deinit(&drain->subscription);
+    free((void *)(uintptr_t)drain->value.data);
+    drain->value = copy ? bytes_of(memcpy(copy, value.data, value.size), value.size) : (struct bytes){0};
+    drain->is_valid = valid;
+    drain->why[0] = 0;
+    if (valid)
+        drain->subscription = next;
+    else
+        snprintf(drain->why, sizeof(drain->why), "%s", why);
+    if (same) {
+        drain->client.user = bytes_of_text(drain->subscription.owner);
+        drain->ending = false;
+    }
+    drain->retry_us = drain->open_until_us = drain->slow_until_us = 0;
+    drain->failures = 0;
+}
+
+uint64_t drain_tick(struct drain *drain, uint64_t now_us)
+{
+    if (drain->broken) {
+        close_drain(drain);
+        drain->retry_us = now_us + REOPEN_US;
+    }
+    if (!drain->is_valid)
+        return DRAIN_NEVER;
+    if (!drain->attached) {
+        if (now_us < drain->retry_us)
+            return drain->retry_us;
+        open_drain(drain);
+        if (!drain->attached) {
+            drain->broken = false;
+            return drain->retry_us = now_us + REOPEN_US;
+        }
+    }
+    pump(drain, now_us);
+    uint64_t due_us = drain->slow_until_us > drain->open_until_us ? drain->slow_until_us : drain->open_until_us;
+    return due_us > now_us ? due_us : DRAIN_NEVER;
+}
+
+/* ---- what there is to say ------------------------------------------------------------------------------------------------- */
+
+static const char *state_of(const struct drain *drain, uint64_t now_us)
+{
+    const struct subscription *s = &drain->subscription;
+    if (!drain->is_valid)
+        return "invalid";
+    if (s->ended)
+        return "ended";
+    if (!drain->consuming)
+        return drain->why[0] ? "failed" : "starting";
+    if (s->paused)
+        return "paused";
+    if (now_us < drain->slow_until_us)
+        return "slowed";
+    return drain->failures >= BREAKER_FAILURES ? "unreachable" : drain->failures ? "failing" : "active";
+}
+
+static const char *outcome_name(enum outgoing_outcome outcome)
+{
+    static const char *const names[OUTGOING_OUTCOMES] = {"answered", "forbidden", "unresolved", "unreachable", "timed out", "broken", "untrusted"};
+    return names[outcome];
+}
+
+static json_t *attempt_json(const struct attempt *attempt)
+{
+    json_t *made = json_pack("{s:s, s:I, s:I, s:I, s:s}", "event", attempt->id, "attempt", (json_int_t)attempt->number, "time_ms", (json_int_t)(attempt->wall_us / 1000),
+                             "duration_us", (json_int_t)attempt->duration_us, "outcome", outcome_name(attempt->outcome));
+    if (made && attempt->status)
+        json_object_set_new(made, "status", json_integer(attempt->status));
+    if (made && attempt->why[0])
+        json_object_set_new(made, "why", json_string(attempt->why));
+    return made;
+}
+
+char *drain_describe(const struct drain *drain, bool attempts, uint64_t now_us)
+{
+    json_t *root = json_pack("{s:s, s:I, s:I, s:I, s:i, s:i}", "state", state_of(drain, now_us), "delivered", (json_int_t)drain->delivered, "refused",
+                             (json_int_t)drain->refused, "passed_over", (json_int_t)drain->passed_over, "under_way", (int)drain->under_way, "waiting", (int)drain->waiting);
+    if (!root)
+        return NULL;
+    if (drain->why[0])
+        json_object_set_new(root, "why", json_string(drain->why));
+    uint64_t kept = drain->attempt_count < ATTEMPTS_KEPT ? drain->attempt_count : ATTEMPTS_KEPT;
+    if (kept)
+        json_object_set_new(root, "last", attempt_json(&drain->attempts[(drain->attempt_count - 1) % ATTEMPTS_KEPT]));
+    if (attempts) {
+        json_t *list = json_array();
+        for (uint64_t i = 0; i < kept; i++)
+            json_array_append_new(list, attempt_json(&drain->attempts[(drain->attempt_count - 1 - i) % ATTEMPTS_KEPT]));
+        json_object_set_new(root, "attempts", list);
+    }
+    char *text = json_dumps(root, JSON_COMPACT);
+    json_decref(root);
+    return text;
+}

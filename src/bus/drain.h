@@ -1,0 +1,82 @@
+/* One subscription's drain: a consumer of its queue, and the hooks under way. For the files of this folder.
+ *
+ *   order     the queue's groups see to it that events of a key come in order; here the first of them is posted alone, and when it fails, the others go back to come behind it
+ *   window    how many may be under way: from one, when the sink has said 429, to the subscription's concurrency
+ *   slow      nothing is posted until the sink's Retry-After has passed (429, 503); what it said that of is posted again, and that costs it no attempt
+ *   breaker   after BREAKER_FAILURES failures in a row nothing is posted for a while (1 s, then twice as long each time, a minute at most), then one to see how it goes */
+#ifndef BUS_DRAIN_H
+#define BUS_DRAIN_H
+
+#include "broker/client.h"
+#include "bus/bus.h"
+#include "bus/hook_request.h"
+#include "io/outgoing.h"
+
+#define DRAIN_NEVER UINT64_MAX
+#define ATTEMPTS_KEPT 50u
+#define BREAKER_FAILURES 5u
+
+struct attempt {
+    uint64_t wall_us, duration_us;
+    uint32_t number;
+    unsigned status;
+    enum outgoing_outcome outcome;
+    char id[64];                     /* of the event, as much of it as fits */
+    char why[80];
+};
+
+struct hook {
+    struct outgoing outgoing;        /* first */
+    struct drain *drain;
+    struct hook *next, *previous;
+    struct chunk *chunk;             /* what `content` lies in */
+    struct bytes content;
+    uint64_t seq, attempt;
+    uint64_t key;                    /* events with the same one are posted one after the other; 0: none */
+    bool under_way;
+    char id[HOOK_ID_MAX];
+};
+
+struct drain {
+    struct client client;            /* first */
+    struct bus *bus;
+    struct drain *next;
+    struct bytes vhost, id, value;   /* the parameter; they lie in `texts` */
+    char *texts;
+    bool is_seen;
+    struct subscription subscription;
+    bool is_valid;                   /* the subscription was understood */
+    bool attached, consuming, broken, ending;
+    uint64_t queue;
+    uint32_t handle, prefetch;
+    struct hook *first, *last;
+    unsigned waiting, under_way, window, successes;
+    unsigned failures;               /* in a row */
+    uint64_t opened;                 /* how often the breaker did since something went well */
+    uint64_t slow_until_us, open_until_us, retry_us;
+    uint64_t delivered, refused, passed_over;
+    struct attempt attempts[ATTEMPTS_KEPT];
+    uint64_t attempt_count;
+    char name[SUBSCRIPTION_QUEUE_MAX + 16];
+    char why[SUBSCRIPTION_WHY_MAX];
+};
+
+/* NULL: out of memory. */
+struct drain *drain_new(struct bus *bus, struct bytes vhost, struct bytes id);
+void drain_free(struct drain *drain);
+
+/* What the parameter says now. */
+void drain_follow(struct drain *drain, struct bytes value);
+
+/* Does what is due, between turns of the worker's; answers when there is something again. */
+uint64_t drain_tick(struct drain *drain, uint64_t now_us);
+
+char *drain_describe(const struct drain *drain, bool attempts, uint64_t now_us);
+
+/* ---- bus.c ---- */
+struct outgoing_sender *bus_sender(const struct bus *bus, bool local);
+struct worker *bus_worker(const struct bus *bus);
+void bus_due(struct bus *bus, uint64_t at_us);
+uint64_t bus_now(const struct bus *bus);
+
+#endif

@@ -1,0 +1,25 @@
+/* An event as a webhook: the headers that a message is posted with, in CloudEvents' binary mode (HTTP protocol binding 1.0.2, section 3.1), signed as Standard Webhooks has it. The
+ * body is the message's. */
+#ifndef BUS_HOOK_REQUEST_H
+#define BUS_HOOK_REQUEST_H
+
+#include "bus/subscription.h"
+#include "store/message.h"
+
+#define HOOK_HEADERS_MAX 96u
+#define HOOK_ID_MAX 256u
+
+struct hook_request {
+    const char *headers[HOOK_HEADERS_MAX];
+    unsigned count;
+    char id[HOOK_ID_MAX];            /* of the event, with a zero behind it */
+    struct bytes body;               /* the message's */
+    char *room;                      /* what the headers lie in */
+};
+
+/* `attempt`: from 1. What no CloudEvent says of itself is made up of the message's properties, and of `otherwise` where there is no id. False: out of memory. */
+bool hook_request_init(struct hook_request *request, const struct message *message, const struct subscription *subscription, const char *otherwise, uint64_t attempt,
+                       uint64_t now_s);
+void hook_request_deinit(struct hook_request *request);
+
+#endif

@@ -1,0 +1,51 @@
+/* What sends an HTTP request for somebody and says how it went: the reactor's curl, or the simulator. */
+#ifndef IO_OUTGOING_H
+#define IO_OUTGOING_H
+
+#include "base/bytes.h"
+
+enum outgoing_outcome {
+    OUTGOING_ANSWERED,               /* `status` says what */
+    OUTGOING_FORBIDDEN,              /* the host has no address that may be connected to */
+    OUTGOING_UNRESOLVED,             /* the host has no address */
+    OUTGOING_UNREACHABLE,            /* nobody takes the connection */
+    OUTGOING_TIMED_OUT,
+    OUTGOING_BROKEN,                 /* what came is no HTTP, or ended half-way */
+    OUTGOING_UNTRUSTED,              /* the peer's certificate is not good */
+    OUTGOING_OUTCOMES
+};
+
+#define OUTGOING_WHY_MAX 160u
+#define OUTGOING_NO_TIME UINT64_MAX
+
+struct outgoing_result {
+    enum outgoing_outcome outcome;
+    unsigned status;                 /* 0: there was no answer */
+    uint64_t retry_after_s;          /* what the answer says, in seconds; OUTGOING_NO_TIME: nothing */
+    uint64_t duration_us;
+    char why[OUTGOING_WHY_MAX];      /* a sentence; empty: the status says it all */
+};
+
+/* A request of the asker's, who embeds it. */
+struct outgoing {
+    void (*done)(struct outgoing *outgoing, const struct outgoing_result *result);
+    void *transport;                 /* the sender's; NULL: it is not under way */
+};
+
+/* Borrowed until `begin` returns, but for the body, which is borrowed until `done` or `cancel`. */
+struct outgoing_request {
+    const char *url;
+    const char *const *headers;      /* "name: value" */
+    unsigned header_count;
+    struct bytes body;
+    uint64_t timeout_ms;
+};
+
+struct outgoing_sender {
+    /* Posts it; `done` is called later, not from inside, and outside of any turn of the broker's. False: there is too little memory. */
+    bool (*begin)(struct outgoing_sender *sender, struct outgoing *outgoing, const struct outgoing_request *request);
+    /* `done` is not called any more. */
+    void (*cancel)(struct outgoing_sender *sender, struct outgoing *outgoing);
+};
+
+#endif

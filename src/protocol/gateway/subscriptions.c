@@ -1,0 +1,564 @@
+#include "protocol/gateway/subscriptions.h"
+
+#include "broker/topology_change.h"
+#include "broker/worker.h"
+#include "bus/bus.h"
+#include "bus/subscription.h"
+#include "protocol/amqp/table.h"
+#include "protocol/gateway/reception.h"
+#include "protocol/gateway/work.h"
+
+#include <jansson.h>
+#include <openssl/rand.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define SECRET_SIZE 32u              /* bytes of one that is made here */
+#define BODY_MAX 65536u
+
+/* A subscription that is being put, step by step. */
+struct subscribing {
+    struct subscription subscription;
+    bool is_new, is_plain;
+    unsigned step;
+    json_t *old_types;               /* those that it had; NULL: none */
+    void (*done)(struct task *task);
+};
+
+enum { STEP_DEAD_QUEUE, STEP_QUEUE, STEP_KEEP, STEP_BIND };
+
+void subscriptions_leave(struct task *task)
+{
+    struct subscribing *subscribing = task->subscribing;
+    if (!subscribing)
+        return;
+    task->subscribing = NULL;
+    subscription_deinit(&subscribing->subscription);
+    json_decref(subscribing->old_types);
+    free(subscribing);
+}
+
+/* ---- what is there ------------------------------------------------------------------------------------------------------ */
+
+static struct bytes component(void) { return bytes_of_text(SUBSCRIPTION_COMPONENT); }
+
+static bool is_his(const struct task *task, const json_t *root)
+{
+    const char *owner = json_string_value(json_object_get(root, "owner"));
+    return (owner && bytes_equal(bytes_of_text(owner), task->member->client.user)) || client_is_tagged(&task->member->client, "administrator");
+}
+
+/* The subscription that the path names. NULL: the task was answered. */
+static json_t *find(struct task *task)
+{
+    struct bytes value;
+    json_t *root = NULL;
+    if (worker_parameter(task->gateway->hall->worker, task->member->vhost, component(), task->names[0], &value))
+        root = json_loadb((const char *)value.data, value.size, 0, NULL);
+    if (root && is_his(task, root))
+        return root;
+    json_decref(root);
+    task_problem(task, 404, "There is no such subscription, or it is somebody else's.");
+    return NULL;
+}
+
+/* As it is shown: without its secrets. Takes the root. */
+static json_t *shown(json_t *root)
+{
+    json_t *made = json_deep_copy(root);
+    json_object_del(json_object_get(made, "config"), "secrets");
+    json_decref(root);
+    return made;
+}
+
+static void answer_json(struct task *task, unsigned status, json_t *answer)
+{
+    char *text = answer ? json_dumps(answer, JSON_COMPACT) : NULL;
+    json_decref(answer);
+    if (text)
+        task_answer(task, status, text);
+    else
+        task_problem(task, 503, "There is too little memory.");
+    free(text);
+}
+
+/* The body, which must be an object. NULL: the task was answered. */
+static json_t *read_object(struct task *task)
+{
+    json_error_t error;
+    if (task->size > BODY_MAX) {
+        task_problem(task, 413, "A subscription is not longer than %u bytes.", BODY_MAX);
+        return NULL;
+    }
+    json_t *root = json_loadb(task->body ? (const char *)task->body : "", task->size, JSON_REJECT_DUPLICATES, &error);
+    if (json_is_object(root))
+        return root;
+    if (root)
+        task_problem(task, 400, "The body must be a JSON object.");
+    else
+        task_problem(task, 400, "The body is no JSON that is understood: line %d, column %d: %s", error.line, error.column, error.text);
+    json_decref(root);
+    return NULL;
+}
+
+/* ---- putting one, step by step -------------------------------------------------------------------------------------------- */
+
+static void take_step(struct task *task);
+
+/* A new one that could not be made whole leaves nothing behind. */
+static void clean_up(struct task *task, const struct subscription *s)
+{
+    char queue[SUBSCRIPTION_QUEUE_MAX];
+    const struct topology_change change = {.kind = CHANGE_PARAMETER_DELETE, .name = bytes_of_text(s->id), .source = component()};
+    member_ask(task, &(struct request){.kind = REQUEST_CHANGE, .change = &change}, NULL);
+    for (unsigned dead = 0; dead < 2; dead++) {
+        subscription_queue(s->id, dead, queue);
+        member_ask(task, &(struct request){.kind = REQUEST_QUEUE_DELETE, .flags = REQUEST_TRUSTED, .name = bytes_of_text(queue)}, NULL);
+    }
+}
+
+static void step_done(struct task *task, const struct reply *reply)
+{
+    struct subscribing *subscribing = task->subscribing;
+    if (reply->code == 404 && subscribing->step >= STEP_BIND && !task->declared) {
+        events_declare(task);   /* the first thing that is said of events here */
+        return;
+    }
+    if (reply->code) {
+        if (subscribing->is_new && subscribing->step > STEP_QUEUE)
+            clean_up(task, &subscribing->subscription);
+        task_refuse(task, reply->code, reply->text);
+        return;
+    }
+    subscribing->step++;
+    take_step(task);
+}
+
+static void declare_queue(struct task *task, const struct subscription *s, bool dead)
+{
+    char queue[SUBSCRIPTION_QUEUE_MAX], dead_queue[SUBSCRIPTION_QUEUE_MAX], key[SUBSCRIPTION_ID_MAX + 16];
+    uint8_t room[2048];
+    struct amqp_table_writer writer;
+    struct bytes arguments = {0};
+    subscription_queue(s->id, dead, queue);
+    subscription_queue(s->id, true, dead_queue);
+    if (!dead) {
+        amqp_table_begin(&writer, room, sizeof(room));
+        amqp_table_put_text(&writer, "x-retry-backoff", bytes_of_text(s->retry));
+        amqp_table_put_long(&writer, "x-delivery-limit", s->attempts - 1);
+        amqp_table_put_text(&writer, "x-dead-letter-exchange", bytes_of_text(""));
+        amqp_table_put_text(&writer, "x-dead-letter-routing-key", bytes_of_text(dead_queue));
+        /* All events are of one version: with that as the key they are one group. */
+        snprintf(key, sizeof(key), "cloudEvents_%s", s->order && strcmp(s->order, "*") != 0 ? s->order : "specversion");
+        if (s->order)
+            amqp_table_put_text(&writer, "x-group-key", bytes_of_text(key));
+        CHECK(amqp_table_finish(&writer, &arguments));
+    }
+    member_ask(task, &(struct request){.kind = REQUEST_QUEUE_DECLARE, .flags = REQUEST_DURABLE, .name = bytes_of_text(queue), .arguments = arguments}, step_done);
+}
+
+static void keep(struct task *task, const struct subscription *s)
+{
+    char *text = json_dumps(s->root, JSON_COMPACT);
+    if (!text) {
+        task_problem(task, 503, "There is too little memory.");
+        return;
+    }
+    const struct topology_change change = {.kind = CHANGE_PARAMETER_PUT, .name = bytes_of_text(s->id), .source = component(), .arguments = bytes_of_text(text)};
+    member_ask(task, &(struct request){.kind = REQUEST_CHANGE, .change = &change}, step_done);
+    free(text);
+}
+
+static bool has_type(const struct subscription *s, const char *type)
+{
+    for (unsigned i = 0; i < s->type_count; i++)
+        if (strcmp(s->types[i], type) == 0)
+            return true;
+    return false;
+}
+
+static void take_step(struct task *task)
+{
+    struct subscribing *subscribing = task->subscribing;
+    const struct subscription *s = &subscribing->subscription;
+    char queue[SUBSCRIPTION_QUEUE_MAX];
+    struct request request = {.kind = REQUEST_QUEUE_BIND, .source = bytes_of_text(EVENTS_NAME)};
+    subscription_queue(s->id, false, queue);
+    request.name = bytes_of_text(queue);
+    if (subscribing->step <= STEP_QUEUE) {
+        declare_queue(task, s, subscribing->step == STEP_DEAD_QUEUE);
+        return;
+    }
+    if (subscribing->step == STEP_KEEP) {
+        keep(task, s);
+        return;
+    }
+    unsigned at = subscribing->step - STEP_BIND;
+    if (at < s->type_count) {
+        request.routing_key = bytes_of_text(s->types[at]);
+        member_ask(task, &request, step_done);
+        return;
+    }
+    for (at -= s->type_count; at < json_array_size(subscribing->old_types); at++) {
+        const char *type = json_string_value(json_array_get(subscribing->old_types, at));
+        if (type && !has_type(s, type)) {
+            request.kind = REQUEST_QUEUE_UNBIND;
+            request.routing_key = bytes_of_text(type);
+            subscribing->step = STEP_BIND + s->type_count + at;
+            member_ask(task, &request, step_done);
+            return;
+        }
+    }
+    subscribing->done(task);
+}
+
+/* Takes the root and the old types. */
+static void put(struct task *task, json_t *root, json_t *old_types, bool is_plain, void (*done)(struct task *task))
+{
+    const struct gateway_hall *hall = task->gateway->hall;
+    struct subscribing *subscribing = calloc(1, sizeof(*subscribing));
+    char why[SUBSCRIPTION_WHY_MAX] = "There is too little memory.";
+    bool good = subscribing && subscription_read(&subscribing->subscription, root, why);
+    json_decref(root);
+    if (!good) {
+        free(subscribing);
+        json_decref(old_types);
+        task_problem(task, 422, "%s", why);
+        return;
+    }
+    subscribing->is_new = !old_types;
+    subscribing->old_types = old_types;
+    subscribing->is_plain = is_plain;
+    subscribing->done = done;
+    task->subscribing = subscribing;
+    const struct subscription *s = &subscribing->subscription;
+    const char *refusal = s->url.is_address && hall->networks ? ip_address_refusal(&s->url.address, &hall->networks[s->local]) : NULL;
+    if (refusal)
+        task_problem(task, 422, "The sink's address %s is %s, and may not be connected to; webhook_networks in the broker's configuration says which may.", s->url.host, refusal);
+    else
+        take_step(task);
+}
+
+/* ---- making one ------------------------------------------------------------------------------------------------------------ */
+
+static bool put_id(json_t *root)
+{
+    uint8_t random[12];
+    char id[32] = "s";
+    if (json_object_get(root, "id"))
+        return true;
+    if (RAND_bytes(random, sizeof(random)) != 1)
+        return false;
+    for (unsigned i = 0; i < sizeof(random); i++)
+        snprintf(id + 1 + 2 * i, 3, "%02x", random[i]);
+    return json_object_set_new(root, "id", json_string(id)) == 0;
+}
+
+/* Without a word about secrets one is made; an empty array of them means that nothing is to be signed. */
+static bool put_secret(json_t *root)
+{
+    uint8_t key[SECRET_SIZE];
+    char text[SECRET_TEXT_MAX];
+    json_t *config = json_object_get(root, "config");
+    if (!config) {
+        json_object_set_new(root, "config", json_object());
+        config = json_object_get(root, "config");
+    }
+    if (!json_is_object(config) || json_object_get(config, "secrets"))
+        return true;
+    if (RAND_bytes(key, sizeof(key)) != 1)
+        return false;
+    webhook_secret_write(key, sizeof(key), text);
+    return json_object_set_new(config, "secrets", json_pack("[s]", text)) == 0;
+}
+
+/* Takes the root. */
+static void make(struct task *task, json_t *root, bool is_plain, void (*done)(struct task *task))
+{
+    static const char *const kept[] = {"owner", "ended", "local"};
+    struct bytes user = task->member->client.user, value;
+    for (unsigned i = 0; i < 3; i++)
+        json_object_del(root, kept[i]);
+    json_object_set_new(root, "owner", json_stringn((const char *)user.data, user.size));
+    if (request_is_local(task->gateway, &task->call->request))
+        json_object_set_new(root, "local", json_true());
+    bool made = put_id(root) && put_secret(root);
+    const char *id = json_string_value(json_object_get(root, "id"));
+    if (!made) {
+        json_decref(root);
+        task_problem(task, 503, "There is too little memory, or randomness.");
+    } else if (id && worker_parameter(task->gateway->hall->worker, task->member->vhost, component(), bytes_of_text(id), &value)) {
+        task_problem(task, 409, "There is a subscription '%s' already.", id);
+        json_decref(root);
+    } else {
+        put(task, root, NULL, is_plain, done);
+    }
+}
+
+static void made(struct task *task)
+{
+    json_t *root = task->subscribing->subscription.root;
+    answer_json(task, 201, json_incref(root));
+}
+
+static void made_plainly(struct task *task)
+{
+    const struct subscription *s = &task->subscribing->subscription;
+    const json_t *secret = json_array_get(json_object_get(json_object_get(s->root, "config"), "secrets"), 0);
+    json_t *answer = json_pack("{s:b, s:s}", "success", 1, "id", s->id);
+    if (secret)
+        json_object_set(answer, "secret", (json_t *)(uintptr_t)secret);
+    answer_json(task, 200, answer);
+}
+
+void subscriptions_make(struct task *task)
+{
+    json_t *root = NULL;
+    if (task->subscribing) {   /* once more, now that there is a bus */
+        task->subscribing->step = STEP_DEAD_QUEUE;
+        take_step(task);
+    } else if ((root = read_object(task))) {
+        make(task, root, false, made);
+    }
+}
+
+void subscriptions_make_plainly(struct task *task)
+{
+    if (task->subscribing) {
+        subscriptions_make(task);
+        return;
+    }
+    json_t *body = read_object(task);
+    if (!body)
+        return;
+    const char *type = json_string_value(json_object_get(body, "event_type")), *callback = json_string_value(json_object_get(body, "callback"));
+    if (!type || !callback) {
+        task_problem(task, 400, "The body must be a JSON object with the texts event_type and callback; id and config may be there, too.");
+        json_decref(body);
+        return;
+    }
+    json_t *root = json_pack("{s:[s], s:s}", "types", type, "sink", callback);
+    static const char *const further[] = {"id", "config"};
+    for (unsigned i = 0; root && i < 2; i++)
+        if (json_object_get(body, further[i]))
+            json_object_set(root, further[i], json_object_get(body, further[i]));
+    json_decref(body);
+    if (root)
+        make(task, root, true, made_plainly);
+    else
+        task_problem(task, 503, "There is too little memory.");
+}
+
+/* ---- changing one ------------------------------------------------------------------------------------------------------------ */
+
+static void changed(struct task *task)
+{
+    json_t *root = task->subscribing->subscription.root;
+    answer_json(task, 200, shown(json_incref(root)));
+}
+
+/* JSON merge patch (RFC 7396), of the members that may be changed. */
+static const char *merge(json_t *root, const json_t *patch)
+{
+    static const char *const free_ones[] = {"sink", "types", "source", "filters", "paused", "config"};
+    const char *name, *inner;
+    json_t *value, *one;
+    json_object_foreach((json_t *)(uintptr_t)patch, name, value) {
+        bool known = false;
+        for (unsigned i = 0; i < 6; i++)
+            known |= strcmp(name, free_ones[i]) == 0;
+        if (!known)
+            return name;
+        json_t *config = strcmp(name, "config") == 0 && json_is_object(value) ? json_object_get(root, name) : NULL;
+        if (!config && json_is_null(value))
+            json_object_del(root, name);
+        else if (!config)
+            json_object_set(root, name, value);
+        else
+            json_object_foreach(value, inner, one) {
+                if (strcmp(inner, "retry") == 0 || strcmp(inner, "attempts") == 0 || strcmp(inner, "order") == 0)
+                    return inner;
+                if (json_is_null(one))
+                    json_object_del(config, inner);
+                else
+                    json_object_set(config, inner, one);
+            }
+    }
+    return NULL;
+}
+
+void subscriptions_change(struct task *task)
+{
+    if (task->subscribing) {
+        task->subscribing->step = STEP_DEAD_QUEUE;
+        take_step(task);
+        return;
+    }
+    json_t *patch = read_object(task), *found = patch ? find(task) : NULL, *root = json_deep_copy(found);
+    json_t *old_types = json_incref(json_object_get(found, "types"));
+    json_decref(found);
+    if (!root) {
+        if (found)
+            task_problem(task, 503, "There is too little memory.");
+    } else {
+        const char *fixed = merge(root, patch);
+        if (fixed) {
+            task_problem(task, 422, "A subscription's %.60s cannot be changed.", fixed);
+        } else {
+            /* Whoever names a sink says whether it may be on this machine; an ended one begins anew. */
+            if (json_object_get(patch, "sink") && !request_is_local(task->gateway, &task->call->request))
+                json_object_del(root, "local");
+            else if (json_object_get(patch, "sink"))
+                json_object_set_new(root, "local", json_true());
+            if (json_object_get(patch, "sink") || json_is_false(json_object_get(patch, "paused")))
+                json_object_del(root, "ended");
+            put(task, json_incref(root), old_types ? json_incref(old_types) : json_array(), false, changed);
+        }
+    }
+    json_decref(root);
+    json_decref(old_types);
+    json_decref(patch);
+}
+
+/* ---- removing one ------------------------------------------------------------------------------------------------------------- */
+
+static void removed(struct task *task, const struct reply *reply)
+{
+    if (reply->code)
+        task_refuse(task, reply->code, reply->text);
+    else
+        task_answer(task, 204, NULL);
+}
+
+static void queue_removed(struct task *task, const struct reply *reply)
+{
+    char id[SUBSCRIPTION_ID_MAX + 1], queue[SUBSCRIPTION_QUEUE_MAX];
+    if (reply->code) {
+        task_refuse(task, reply->code, reply->text);
+        return;
+    }
+    snprintf(id, sizeof(id), "%.*s", (int)task->names[0].size, (const char *)task->names[0].data);
+    subscription_queue(id, true, queue);
+    member_ask(task, &(struct request){.kind = REQUEST_QUEUE_DELETE, .flags = REQUEST_TRUSTED, .name = bytes_of_text(queue)}, removed);
+}
+
+static void forgotten(struct task *task, const struct reply *reply)
+{
+    char id[SUBSCRIPTION_ID_MAX + 1], queue[SUBSCRIPTION_QUEUE_MAX];
+    if (reply->code) {
+        task_refuse(task, reply->code, reply->text);
+        return;
+    }
+    snprintf(id, sizeof(id), "%.*s", (int)task->names[0].size, (const char *)task->names[0].data);
+    subscription_queue(id, false, queue);
+    member_ask(task, &(struct request){.kind = REQUEST_QUEUE_DELETE, .flags = REQUEST_TRUSTED, .name = bytes_of_text(queue)}, queue_removed);
+}
+
+void subscriptions_remove(struct task *task)
+{
+    json_t *root = find(task);
+    if (!root)
+        return;
+    json_decref(root);
+    const struct topology_change change = {.kind = CHANGE_PARAMETER_DELETE, .name = task->names[0], .source = component()};
+    member_ask(task, &(struct request){.kind = REQUEST_CHANGE, .change = &change}, forgotten);
+}
+
+/* ---- looking at them ------------------------------------------------------------------------------------------------------------ */
+
+struct gathering {
+    struct task *task;
+    json_t *list;
+};
+
+static void gather(void *owner, struct bytes vhost, struct bytes id, struct bytes value)
+{
+    struct gathering *gathering = owner;
+    (void)id;
+    json_t *root = bytes_equal(vhost, gathering->task->member->vhost) ? json_loadb((const char *)value.data, value.size, 0, NULL) : NULL;
+    if (root && is_his(gathering->task, root))
+        json_array_append_new(gathering->list, shown(root));
+    else
+        json_decref(root);
+}
+
+void subscriptions_list(struct task *task)
+{
+    struct gathering gathering = {.task = task, .list = json_array()};
+    worker_parameters(task->gateway->hall->worker, component(), gather, &gathering);
+    answer_json(task, 200, gathering.list);
+}
+
+/* What halls say to one another: which subscription's status is wanted, and the text of it. Behind it: vhost and id of a question, JSON of an answer. */
+struct status_letter {
+    uint64_t ask, unused;
+    uint8_t kind;                    /* enum letter_kind */
+    uint8_t attempts, vhost_size, id_size;
+};
+
+static void ask_for_status(struct task *task, bool attempts)
+{
+    struct gateway_hall *hall = task->gateway->hall;
+    struct bytes vhost = task->member->vhost, id = task->names[0];
+    uint8_t room[sizeof(struct status_letter) + 2 * UINT8_MAX];
+    json_t *root = find(task);
+    if (!root)
+        return;
+    json_decref(root);
+    if (!reception_expect(task)) {
+        task_problem(task, 503, "The broker stops, or there is too little memory.");
+        return;
+    }
+    const struct status_letter letter = {.ask = task->ask, .kind = LETTER_LOOK, .attempts = attempts, .vhost_size = (uint8_t)vhost.size, .id_size = (uint8_t)id.size};
+    memcpy(room, &letter, sizeof(letter));
+    memcpy(room + sizeof(letter), vhost.data, vhost.size);
+    memcpy(room + sizeof(letter) + vhost.size, id.data, id.size);
+    worker_send(hall->worker, bus_place(vhost, id, hall->workers), bytes_of(room, sizeof(letter) + vhost.size + id.size));
+}
+
+void subscriptions_get(struct task *task) { ask_for_status(task, false); }
+void subscriptions_attempts(struct task *task) { ask_for_status(task, true); }
+
+static void answer_status(struct task *task, struct bytes text)
+{
+    json_t *status = json_loadb((const char *)text.data, text.size, 0, NULL), *root = find(task);
+    if (!root) {
+        json_decref(status);
+    } else if (json_object_get(status, "attempts")) {
+        answer_json(task, 200, json_incref(json_object_get(status, "attempts")));
+        json_decref(status);
+        json_decref(root);
+    } else {
+        json_t *answer = shown(root);
+        json_object_set_new(answer, "status", status ? status : json_null());
+        answer_json(task, 200, answer);
+    }
+}
+
+void subscriptions_letter(struct gateway_hall *hall, unsigned from, struct bytes bytes)
+{
+    struct status_letter letter;
+    memcpy(&letter, bytes.data, sizeof(letter));
+    const uint8_t *at = bytes.data + sizeof(letter);
+    if (letter.kind == LETTER_LOOKED) {
+        struct task *task = reception_expected(hall, letter.ask);
+        if (task)
+            answer_status(task, bytes_of(at, bytes.size - sizeof(letter)));
+        return;
+    }
+    struct bytes vhost = bytes_of(at, letter.vhost_size), id = bytes_of(at + letter.vhost_size, letter.id_size);
+    char *text = hall->bus ? bus_describe(hall->bus, vhost, id, letter.attempts) : NULL;
+    size_t size = text ? strlen(text) : 0;
+    uint8_t *room = malloc(sizeof(letter) + size);
+    const struct status_letter back = {.ask = letter.ask, .kind = LETTER_LOOKED};
+    if (!room) {
+        worker_send(hall->worker, from, bytes_of(&back, sizeof(back)));
+    } else {
+        memcpy(room, &back, sizeof(back));
+        if (size)
+            memcpy(room + sizeof(back), text, size);
+        worker_send(hall->worker, from, bytes_of(room, sizeof(back) + size));
+    }
+    free(room);
+    free(text);
+}

@@ -1,0 +1,308 @@
+#include "runtime/http_sender.h"
+
+#include "base/err.h"
+
+#include <curl/curl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/types.h>
+
+#define SPARE_MAX 64u                /* easy handles that are kept */
+#define CONNECT_TIMEOUT_MS 10000u
+#define CONNECTIONS_KEPT 256L
+
+struct http_sender {
+    struct outgoing_sender outgoing; /* first */
+    struct http_sender_config config;
+    CURLM *multi;
+    uv_timer_t *timer;
+    CURL *spare[SPARE_MAX];
+    unsigned spare_count, under_way;
+};
+
+/* One request under way. */
+struct transfer {
+    struct http_sender *sender;
+    struct outgoing *outgoing;
+    CURL *easy;
+    struct curl_slist *headers;
+    size_t head_size, body_size;
+    bool is_forbidden, is_long;
+    char why[OUTGOING_WHY_MAX];
+    char error[CURL_ERROR_SIZE];
+};
+
+/* A socket of curl's on the loop. */
+struct watch {
+    uv_poll_t poll;
+    struct http_sender *sender;
+    curl_socket_t socket;
+};
+
+bool http_sender_prepare(void) { return curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK; }
+struct outgoing_sender *http_sender_outgoing(struct http_sender *sender) { return &sender->outgoing; }
+
+/* ---- transfers -------------------------------------------------------------------------------------------------------- */
+
+static void transfer_free(struct transfer *transfer)
+{
+    struct http_sender *sender = transfer->sender;
+    curl_slist_free_all(transfer->headers);
+    if (sender->spare_count < SPARE_MAX) {
+        curl_easy_reset(transfer->easy);
+        sender->spare[sender->spare_count++] = transfer->easy;
+    } else {
+        curl_easy_cleanup(transfer->easy);
+    }
+    sender->under_way--;
+    free(transfer);
+}
+
+static curl_socket_t on_open_socket(void *owner, curlsocktype purpose, struct curl_sockaddr *address)
+{
+    struct transfer *transfer = owner;
+    const char *refusal = transfer->sender->config.refusal(transfer->sender->config.owner, &address->addr);
+    (void)purpose;
+    if (!refusal)
+        return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+    transfer->is_forbidden = true;
+    snprintf(transfer->why, sizeof(transfer->why), "The sink's address is %s, and may not be connected to.", refusal);
+    return CURL_SOCKET_BAD;
+}
+
+static size_t on_head(char *data, size_t size, size_t count, void *owner)
+{
+    struct transfer *transfer = owner;
+    (void)data;
+    transfer->head_size += size * count;
+    return transfer->head_size <= ANSWER_HEAD_MAX ? size * count : 0;
+}
+
+static size_t on_body(char *data, size_t size, size_t count, void *owner)
+{
+    struct transfer *transfer = owner;
+    (void)data;
+    transfer->body_size += size * count;
+    transfer->is_long = transfer->body_size > ANSWER_BODY_MAX;
+    return transfer->is_long ? 0 : size * count;
+}
+
+static enum outgoing_outcome outcome_of(const struct transfer *transfer, CURLcode code)
+{
+    switch (code) {
+    case CURLE_OK: return OUTGOING_ANSWERED;
+    case CURLE_WRITE_ERROR: return transfer->is_long ? OUTGOING_ANSWERED : OUTGOING_BROKEN;
+    case CURLE_COULDNT_RESOLVE_HOST: return OUTGOING_UNRESOLVED;
+    case CURLE_COULDNT_CONNECT: return transfer->is_forbidden ? OUTGOING_FORBIDDEN : OUTGOING_UNREACHABLE;
+    case CURLE_OPERATION_TIMEDOUT: return OUTGOING_TIMED_OUT;
+    case CURLE_PEER_FAILED_VERIFICATION:
+    case CURLE_SSL_CERTPROBLEM: return OUTGOING_UNTRUSTED;
+    default: return OUTGOING_BROKEN;
+    }
+}
+
+static void finish(struct transfer *transfer, CURLcode code)
+{
+    struct outgoing *outgoing = transfer->outgoing;
+    struct outgoing_result result = {.outcome = outcome_of(transfer, code), .retry_after_s = OUTGOING_NO_TIME};
+    curl_off_t retry_after_s = 0, duration_us = 0;
+    long status = 0;
+    curl_easy_getinfo(transfer->easy, CURLINFO_TOTAL_TIME_T, &duration_us);
+    result.duration_us = (uint64_t)duration_us;
+    if (result.outcome == OUTGOING_ANSWERED) {
+        curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &status);
+        curl_easy_getinfo(transfer->easy, CURLINFO_RETRY_AFTER, &retry_after_s);
+        result.status = (unsigned)status;
+        if (retry_after_s > 0)
+            result.retry_after_s = (uint64_t)retry_after_s;
+    } else if (transfer->is_forbidden) {
+        snprintf(result.why, sizeof(result.why), "%s", transfer->why);
+    } else {
+        snprintf(result.why, sizeof(result.why), "%.150s.", transfer->error[0] ? transfer->error : curl_easy_strerror(code));
+    }
+    curl_multi_remove_handle(transfer->sender->multi, transfer->easy);
+    transfer_free(transfer);
+    outgoing->transport = NULL;
+    outgoing->done(outgoing, &result);
+}
+
+static void look_at_messages(struct http_sender *sender)
+{
+    CURLMsg *message;
+    int left;
+    bool any = false;
+    while ((message = curl_multi_info_read(sender->multi, &left))) {
+        char *transfer;
+        if (message->msg != CURLMSG_DONE)
+            continue;
+        CURLcode code = message->data.result;
+        curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &transfer);
+        finish((struct transfer *)(void *)transfer, code);
+        any = true;
+    }
+    if (any)
+        sender->config.told(sender->config.owner);
+}
+
+/* ---- the loop ----------------------------------------------------------------------------------------------------------- */
+
+static void on_ready(uv_poll_t *poll, int status, int events)
+{
+    struct watch *watch = poll->data;
+    struct http_sender *sender = watch->sender;
+    int flags = status < 0 ? CURL_CSELECT_ERR : (events & UV_READABLE ? CURL_CSELECT_IN : 0) | (events & UV_WRITABLE ? CURL_CSELECT_OUT : 0);
+    int running;
+    curl_multi_socket_action(sender->multi, watch->socket, flags, &running);
+    look_at_messages(sender);
+}
+
+static void on_time(uv_timer_t *timer)
+{
+    struct http_sender *sender = timer->data;
+    int running;
+    curl_multi_socket_action(sender->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+    look_at_messages(sender);
+}
+
+static void on_watch_closed(uv_handle_t *handle) { free(handle->data); }
+static void on_timer_closed(uv_handle_t *handle) { free(handle); }
+
+static int on_socket(CURL *easy, curl_socket_t socket, int what, void *owner, void *known)
+{
+    struct http_sender *sender = owner;
+    struct watch *watch = known;
+    (void)easy;
+    if (what == CURL_POLL_REMOVE) {
+        if (watch) {
+            curl_multi_assign(sender->multi, socket, NULL);
+            uv_poll_stop(&watch->poll);
+            uv_close((uv_handle_t *)&watch->poll, on_watch_closed);
+        }
+        return 0;
+    }
+    if (!watch) {
+        watch = calloc(1, sizeof(*watch));
+        if (!watch || uv_poll_init_socket(sender->config.loop, &watch->poll, socket) != 0) {
+            free(watch);
+            return -1;
+        }
+        watch->poll.data = watch;
+        watch->sender = sender;
+        watch->socket = socket;
+        curl_multi_assign(sender->multi, socket, watch);
+    }
+    int events = (what != CURL_POLL_OUT ? UV_READABLE : 0) | (what != CURL_POLL_IN ? UV_WRITABLE : 0);
+    return uv_poll_start(&watch->poll, events, on_ready) == 0 ? 0 : -1;
+}
+
+static int on_timer(CURLM *multi, long timeout_ms, void *owner)
+{
+    struct http_sender *sender = owner;
+    (void)multi;
+    if (timeout_ms < 0)
+        uv_timer_stop(sender->timer);
+    else
+        uv_timer_start(sender->timer, on_time, (uint64_t)timeout_ms, 0);
+    return 0;
+}
+
+/* ---- beginning ------------------------------------------------------------------------------------------------------------ */
+
+static bool set_up(struct transfer *transfer, const struct outgoing_request *request)
+{
+    CURL *easy = transfer->easy;
+    uint64_t connect_ms = request->timeout_ms < CONNECT_TIMEOUT_MS ? request->timeout_ms : CONNECT_TIMEOUT_MS;
+    static const char *const unwanted[] = {"Expect:", "Accept:"};
+    for (unsigned i = 0; i < request->header_count + 2; i++) {
+        struct curl_slist *grown = curl_slist_append(transfer->headers, i < 2 ? unwanted[i] : request->headers[i - 2]);
+        if (!grown)
+            return false;
+        transfer->headers = grown;
+    }
+    bool fits = curl_easy_setopt(easy, CURLOPT_URL, request->url) == CURLE_OK;
+    curl_easy_setopt(easy, CURLOPT_PRIVATE, transfer);
+    curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, transfer->error);
+    curl_easy_setopt(easy, CURLOPT_HTTPHEADER, transfer->headers);
+    curl_easy_setopt(easy, CURLOPT_POST, 1L);
+    curl_easy_setopt(easy, CURLOPT_POSTFIELDS, request->body.size ? (const char *)request->body.data : "");
+    curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)request->body.size);
+    curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)request->timeout_ms);
+    curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)connect_ms);
+    curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_open_socket);
+    curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, transfer);
+    curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_head);
+    curl_easy_setopt(easy, CURLOPT_HEADERDATA, transfer);
+    curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
+    curl_easy_setopt(easy, CURLOPT_WRITEDATA, transfer);
+    curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
+    curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L);
+    curl_easy_setopt(easy, CURLOPT_DISALLOW_USERNAME_IN_URL, 1L);
+    curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+    /* Whatever is in the environment. */
+    return fits && curl_easy_setopt(easy, CURLOPT_PROXY, "") == CURLE_OK && curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https") == CURLE_OK;
+}
+
+static bool begin(struct outgoing_sender *outgoing_sender, struct outgoing *outgoing, const struct outgoing_request *request)
+{
+    struct http_sender *sender = (struct http_sender *)outgoing_sender;
+    struct transfer *transfer = calloc(1, sizeof(*transfer));
+    CURL *easy = !transfer ? NULL : sender->spare_count ? sender->spare[--sender->spare_count] : curl_easy_init();
+    if (!easy) {
+        free(transfer);
+        return false;
+    }
+    *transfer = (struct transfer){.sender = sender, .outgoing = outgoing, .easy = easy};
+    sender->under_way++;
+    if (!set_up(transfer, request) || curl_multi_add_handle(sender->multi, easy) != CURLM_OK) {
+        transfer_free(transfer);
+        return false;
+    }
+    outgoing->transport = transfer;
+    return true;
+}
+
+static void cancel(struct outgoing_sender *outgoing_sender, struct outgoing *outgoing)
+{
+    struct transfer *transfer = outgoing->transport;
+    (void)outgoing_sender;
+    if (!transfer)
+        return;
+    outgoing->transport = NULL;
+    curl_multi_remove_handle(transfer->sender->multi, transfer->easy);
+    transfer_free(transfer);
+}
+
+struct http_sender *http_sender_new(const struct http_sender_config *config)
+{
+    struct http_sender *sender = calloc(1, sizeof(*sender));
+    if (!sender)
+        return NULL;
+    *sender = (struct http_sender){.outgoing = {.begin = begin, .cancel = cancel}, .config = *config, .multi = curl_multi_init(), .timer = malloc(sizeof(*sender->timer))};
+    if (!sender->multi || !sender->timer || uv_timer_init(config->loop, sender->timer) != 0) {
+        if (sender->multi)
+            curl_multi_cleanup(sender->multi);
+        free(sender->timer);
+        free(sender);
+        return NULL;
+    }
+    sender->timer->data = sender;
+    curl_multi_setopt(sender->multi, CURLMOPT_SOCKETFUNCTION, on_socket);
+    curl_multi_setopt(sender->multi, CURLMOPT_SOCKETDATA, sender);
+    curl_multi_setopt(sender->multi, CURLMOPT_TIMERFUNCTION, on_timer);
+    curl_multi_setopt(sender->multi, CURLMOPT_TIMERDATA, sender);
+    curl_multi_setopt(sender->multi, CURLMOPT_MAXCONNECTS, CONNECTIONS_KEPT);
+    return sender;
+}
+
+void http_sender_free(struct http_sender *sender)
+{
+    if (!sender)
+        return;
+    CHECK(sender->under_way == 0);
+    for (unsigned i = 0; i < sender->spare_count; i++)
+        curl_easy_cleanup(sender->spare[i]);
+    curl_multi_cleanup(sender->multi);
+    uv_timer_stop(sender->timer);
+    uv_close((uv_handle_t *)sender->timer, on_timer_closed);
+    free(sender);
+}

@@ -1,0 +1,25 @@
+/* What posts webhooks: a reactor's bus, and its two senders, one of which may reach this machine. */
+#ifndef SERVER_WEBHOOKS_H
+#define SERVER_WEBHOOKS_H
+
+#include "protocol/webhook/reach.h"
+#include "runtime/http_sender.h"
+
+struct address_list;
+struct service;
+
+/* Which addresses may be connected to, by those two. */
+struct webhook_networks {
+    struct ip_networks items[2];
+};
+
+/* `text`: webhook_networks of the configuration; NULL: none. `listens`: who listens on this machine's own addresses alone has nobody else's subscriptions. False: *wrong is not
+ * understood. */
+bool webhook_networks_read(struct webhook_networks *networks, const char *text, const struct address_list *listens, struct bytes *wrong);
+
+/* Its reactor and worker are there. Networks are borrowed. False: out of memory. */
+bool service_webhooks_init(struct service *service, const struct webhook_networks *networks);
+/* Its bus is stopped, its reactor does not run any more. */
+void service_webhooks_free(struct service *service);
+
+#endif
