@@ -58,7 +58,9 @@
     BUG(RETRY_NOT_PARKED_AGAIN, "retry-not-parked-again", "after a restart what waits comes at once") \
     BUG(HALF_DECISION_LOST, "half-decision-lost", "what is decided of a transaction is confirmed and not kept") \
     BUG(HALF_LAST_LOST, "half-last-lost", "the last message of a committed transaction stays where it is") \
-    BUG(HALF_SILENT_COMMITTED, "half-silent-committed", "a transaction that nobody decides is committed in the end")
+    BUG(HALF_SILENT_COMMITTED, "half-silent-committed", "a transaction that nobody decides is committed in the end") \
+    BUG(SENT_UNSETTLED, "sent-unsettled", "a moved message is not noted to be gone from its old place") \
+    BUG(SENT_UNCONFIRMED, "sent-unconfirmed", "a moved message leaves its queue before the other shard has it")
 
 #define BUGS_OF_FEATURES BUG_PRIORITY_UPSIDE_DOWN   /* this one and those after it */
 

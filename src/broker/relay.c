@@ -601,7 +601,7 @@ static bool move(struct shard *shard, struct relayed *message, const struct lett
     uint8_t *publish = log_state(shard->log) ? NULL : enqueue_here(shard, message, letter);
     if (!publish || (insists && !is_placed_here(shard, message) && shard->dedup.dropped == dropped))
         return false;   /* or they are full */
-    bool stays = message->reason == DISCARD_COPIED;
+    bool stays = message->reason == DISCARD_COPIED || (letter->sent && bug_enabled(BUG_SENT_UNSETTLED));
     uint32_t publish_size = load_le32(publish), settle_size = stays ? 0 : RECORD_HEADER_SIZE + SETTLE_TARGET_SIZE;
     uint32_t size = RECORD_HEADER_SIZE + publish_size + settle_size;
     uint8_t *record = shard_own_room(shard, size);
@@ -671,7 +671,8 @@ static void go_on_with_letter(struct shard *shard, struct relayed *message, cons
             drop(shard, message, place);
     } else if (!letter->sent && !outlives(shard, message, place->queue->durable && (place->entry->flags & ENTRY_PERSISTENT) && letter->persistent)) {
         hand_over(shard, message, letter, place);
-    } else if (!send_elsewhere(shard, message, letter, insists || letter->waits) || bug_enabled(BUG_DEATH_UNCONFIRMED)) {
+    } else if (!send_elsewhere(shard, message, letter, insists || letter->waits) || bug_enabled(BUG_DEATH_UNCONFIRMED) ||
+               (letter->sent && bug_enabled(BUG_SENT_UNCONFIRMED))) {
         if (is_done_with(message, shard->index))
             settle(shard, message);
         else if (!move(shard, message, letter, insists || letter->waits))

@@ -655,19 +655,10 @@ static void come_and_go(struct feature_client *client)
     client->consuming = false;
 }
 
-/* A policy says something else of the chain's groups. */
-static void regroup(struct feature_client *client)
+/* A request whose answer nobody waits for. */
+static void send_control(struct feature_client *client, const char *body)
 {
-    static const char *const definitions[] = {"{\"group-key\":\"k\"}", "{\"group-key\":\"k\",\"group-fair\":true}", "{\"group-key\":\"property:message-id\"}"};
-    const char *source = client->world->plan->chains[client->part.chain].source;
-    unsigned which = (unsigned)random_below(client->world->random, 4);
-    char body[256];
     uint8_t frame[1024], *at;
-    if (which < 3)
-        snprintf(body, sizeof(body), "{\"command\":\"set_policy\",\"vhost\":\"/\",\"name\":\"%s\",\"pattern\":\"^%s$\",\"apply-to\":\"queues\",\"definition\":%s}", source, source,
-                 definitions[which]);
-    else
-        snprintf(body, sizeof(body), "{\"command\":\"clear_policy\",\"vhost\":\"/\",\"name\":\"%s\"}", source);
     size_t size = amqp_publish_frame(frame, sizeof(frame), CHANNEL, (struct bytes){0}, bytes_of_text("amq.godwit.control"), false), length = strlen(body);
     CHECK(size > 0);
     at = amqp_content_header_write(frame + size, CHANNEL, length, bytes_of("\0\0", 2));
@@ -677,10 +668,30 @@ static void regroup(struct feature_client *client)
     stream_write(&client->link->to_session, frame, (size_t)(at + length + 1 - frame));
 }
 
-/* Consumers of groups do more than settle. */
+/* A policy says something else of the chain's groups. */
+static void regroup(struct feature_client *client)
+{
+    static const char *const definitions[] = {"{\"group-key\":\"k\"}", "{\"group-key\":\"k\",\"group-fair\":true}", "{\"group-key\":\"property:message-id\"}"};
+    const char *source = client->world->plan->chains[client->part.chain].source;
+    unsigned which = (unsigned)random_below(client->world->random, 4);
+    char body[256];
+    if (which < 3)
+        snprintf(body, sizeof(body), "{\"command\":\"set_policy\",\"vhost\":\"/\",\"name\":\"%s\",\"pattern\":\"^%s$\",\"apply-to\":\"queues\",\"definition\":%s}", source, source,
+                 definitions[which]);
+    else
+        snprintf(body, sizeof(body), "{\"command\":\"clear_policy\",\"vhost\":\"/\",\"name\":\"%s\"}", source);
+    send_control(client, body);
+}
+
+/* Consumers of groups, and those who sort messages out, do more than settle. */
 static void be_restless(struct feature_client *client)
 {
     const struct chain *chain = &client->world->plan->chains[client->part.chain];
+    if (client->part.role == ROLE_CONSUMER && (chain->features & CHAIN_INSIDE) && random_chance(client->world->random, 1, 12)) {
+        char body[256];
+        inside_request(chain, client->world->random, body, sizeof(body));
+        send_control(client, body);
+    }
     if (client->part.role != ROLE_CONSUMER || !(chain->features & CHAIN_GROUPS))
         return;
     if (!(chain->features & CHAIN_SINGLE_ACTIVE) && random_chance(client->world->random, 1, client->consuming ? 96 : 8))

@@ -96,6 +96,8 @@ void feature_deliver(struct feature_model *model, unsigned chain, unsigned clien
         filters_delivered(model, client, arrival);
     if (of->features & CHAIN_STREAM)
         return;
+    if (of->features & CHAIN_INSIDE)
+        inside_delivered(message);
     if (message->sure)
         trace_fail(model->trace, "settled stays away", "message %" PRIu64 " of %s was %s for good", arrival->number, of->source,
                    message->end == END_ACKED ? "acknowledged" : "rejected");
@@ -157,6 +159,8 @@ void feature_deliver_dead(struct feature_model *model, unsigned chain, const str
         trace_fail(model->trace, "dead letters", "message %" PRIu64 " was taken from %s for good, and comes again", arrival->number, of->dead);
     if (message->sure && message->end == END_ACKED)
         trace_fail(model->trace, "settled stays away", "message %" PRIu64 " of %s was acknowledged for good, and is in %s", arrival->number, of->source, of->dead);
+    if (of->features & CHAIN_INSIDE)
+        return;   /* it need not have died */
     if (!arrival->has_death)
         trace_fail(model->trace, "dead letters", "message %" PRIu64 " is in %s without x-death", arrival->number, of->dead);
     else
@@ -244,7 +248,7 @@ static void check_source(struct feature_model *model, const struct chain *of, co
 {
     for (unsigned i = 0; i < count; i++) {
         const struct feature_message *message = feature_message(model, numbers[i]);
-        if (i > 0 && out_of_order(of, feature_message(model, numbers[i - 1]), message))
+        if (i > 0 && !(of->features & CHAIN_INSIDE) && out_of_order(of, feature_message(model, numbers[i - 1]), message))
             trace_fail(model->trace, "priority order", "%s gives message %" PRIu64 " before %" PRIu64, of->source, numbers[i - 1], numbers[i]);
     }
     if ((of->features & CHAIN_GROUPS) && !of->regrouped)
@@ -278,12 +282,13 @@ void feature_count_end(struct feature_model *model, unsigned chain)
         bool somewhere = message->here || message->there;
         if (message->here && message->there && !message->loose)
             trace_fail(model->trace, "never doubled", "message %" PRIu64 " is in %s and in %s", i + 1, of->source, of->dead);
-        if (message->dead && !message->buried && !message->there)
+        bool roams = of->features & CHAIN_INSIDE;
+        if (message->dead && !roams && !message->buried && !message->there)
             trace_fail(model->trace, "dead letters", "message %" PRIu64 " was in %s and is lost", i + 1, of->dead);
         bool dropped = ((of->features & CHAIN_DEDUP) && !message->seen_us) || !halves_must_be_there(model, message);   /* see feature_dedup.c, feature_half.c */
         if (message->answer == ANSWER_ACCEPTED && !dropped && message->end != END_ACKED && !message->buried && !somewhere)
             trace_fail(model->trace, "confirmed stays", "message %" PRIu64 " to %s was confirmed, and is neither there nor in %s", i + 1, of->source, of->dead);
-        if (message->sure && message->end == END_REJECTED && !message->buried && !message->there)
+        if (message->sure && !roams && message->end == END_REJECTED && !message->buried && !message->there)
             trace_fail(model->trace, "dead letters", "message %" PRIu64 " of %s was rejected and is not in %s", i + 1, of->source, of->dead);
     }
     if (of->features & CHAIN_DEDUP)

@@ -170,6 +170,13 @@ void halves_asked(struct feature_model *model, unsigned chain, uint32_t number, 
 void halves_quiet(struct feature_model *model);
 uint64_t halves_longest_us(const struct feature_plan *plan);
 
+/* ---- feature_inside.c: messages that somebody sorts out ---- */
+
+/* What somebody asks of the broker. */
+void inside_request(const struct chain *chain, struct random *random, char *text, size_t room);
+/* The message has come out of the source: it may have been elsewhere. */
+void inside_delivered(struct feature_message *message);
+
 /* ---- feature_filters.c: consumers that want some keys ---- */
 
 struct amqp_table_writer;

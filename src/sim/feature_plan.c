@@ -93,11 +93,20 @@ static void draw_half(struct chain *chain, unsigned only, uint64_t seed)
     chain->half_limit = (uint32_t)random_below(&random, 4);
 }
 
+/* Nor is one whose messages are sorted out by hand. */
+static void draw_inside(struct chain *chain, unsigned only, uint64_t seed)
+{
+    struct random random;
+    random_init(&random, seed);
+    if (only ? only & CHAIN_INSIDE : random_chance(&random, 1, 6))
+        chain->features = CHAIN_INSIDE;
+}
+
 /* The same for filters, which queues with groups refuse. */
 static void draw_filter(struct chain *chain, unsigned only, struct random *random)
 {
     bool wanted = only ? only & CHAIN_FILTER : random_chance(random, 1, 4);
-    if (!wanted || (chain->features & (CHAIN_GROUPS | CHAIN_HALF)))
+    if (!wanted || (chain->features & (CHAIN_GROUPS | CHAIN_HALF | CHAIN_INSIDE)))
         return;
     if (random_chance(random, 1, 2))
         chain->features &= CHAIN_STREAM | CHAIN_PRIORITY | CHAIN_DELAY;   /* in which it is known who gets what */
@@ -126,6 +135,8 @@ void feature_plan_make(struct feature_plan *plan, const struct sim_options *opti
         draw_dedup(&plan->chains[i], options->only, &apart);
     for (unsigned i = 0; i < plan->chain_count; i++)
         draw_half(&plan->chains[i], options->only, random_mix(seed + i) ^ 0x68616c66);
+    for (unsigned i = 0; i < plan->chain_count; i++)
+        draw_inside(&plan->chains[i], options->only, random_mix(seed + i) ^ 0x696e73696465);
     plan->client_count = (unsigned)random_between(&random, plan->chain_count + 1, FEATURE_CLIENTS_MAX - 1);
     for (unsigned i = 0; i < plan->client_count; i++) {
         enum feature_role role = i < plan->chain_count ? ROLE_PUBLISHER : random_chance(&random, 3, 5) ? ROLE_CONSUMER : random_chance(&random, 1, 2) ? ROLE_MOURNER : ROLE_PUBLISHER;

@@ -34,6 +34,7 @@ enum chain_features {
     CHAIN_RETRY = 4096,          /* x-retry-backoff */
     CHAIN_HALF = 8192,           /* most messages are of transactions; none of the others */
     CHAIN_FILTER = 16384,        /* consumers with x-filter, on the header "k" */
+    CHAIN_INSIDE = 32768,        /* somebody moves messages between source and dead queue, see feature_inside.c; none of the others */
 };
 
 struct chain {

@@ -22,7 +22,7 @@ void sim_options_usage(void)
            "  --nomem-at K      the Kth allocation fails (only in the program that was linked for it)\n"
            "  --log             the file log alone\n"
            "  --features        queues with arguments: expiry, lengths, dead letters, priorities, limits, delays, streams, groups, ids, retries, transactions, filters\n"
-           "  --only LIST       of these only: ttl,expiration,drop-head,reject-publish,priority,delivery-limit,single-active,delay,stream,groups,group-fair,dedup,retry,half,filter\n"
+           "  --only LIST       of these only: ttl,expiration,drop-head,reject-publish,priority,delivery-limit,single-active,delay,stream,groups,group-fair,dedup,retry,half,filter,inside\n"
            "  --planted         find every planted bug (needs a build with -Dplanted_bugs=true)\n"
            "  --bug NAME        plant one bug\n"
            "  --verbose         print every event\n");
@@ -55,7 +55,7 @@ static bool read_faults(const char *text, enum sim_fault_level *faults)
 
 /* The names of enum chain_features, in its order. */
 static const char *const feature_names[] = {"ttl", "expiration", "drop-head", "reject-publish", "priority", "delivery-limit", "single-active", "delay", "stream", "groups", "group-fair",
-                                            "dedup", "retry", "half", "filter"};
+                                            "dedup", "retry", "half", "filter", "inside"};
 #define FEATURE_NAMES (sizeof(feature_names) / sizeof(*feature_names))
 
 static bool read_only(const char *text, unsigned *features)
