@@ -488,6 +488,18 @@ static bool table_says(struct bytes table, const char *name, struct bytes text)
     return amqp_table_find(table, name, &field) && field.type == 'S' && bytes_equal(field.bytes, text);
 }
 
+bool death_was_in(struct bytes properties, struct bytes queue)
+{
+    struct bytes headers;
+    struct amqp_field deaths, death;
+    if (!amqp_properties_get(properties, AMQP_HEADERS, &headers) || !amqp_table_find(headers, "x-death", &deaths) || deaths.type != 'A')
+        return false;
+    while (amqp_array_next(&deaths.bytes, &death) == WIRE_OK)
+        if (death.type == 'F' && table_says(death.bytes, "queue", queue))
+            return true;
+    return false;
+}
+
 bool death_is_cycle(struct bytes properties, struct bytes queue)
 {
     struct amqp_properties decoded;

@@ -34,4 +34,7 @@ enum gw_err death_properties(const struct message *message, const struct death *
 /* Would a message with these properties, on its way into `queue`, come back to where it died before without anyone having rejected it since? */
 bool death_is_cycle(struct bytes properties, struct bytes queue);
 
+/* Did a message with these properties die in `queue` before? */
+bool death_was_in(struct bytes properties, struct bytes queue);
+
 #endif

@@ -1,6 +1,7 @@
 #include "broker/dedup.h"
 #include "base/bugs.h"
 
+#include "broker/death.h"
 #include "broker/worker_internal.h"
 #include "protocol/amqp/properties.h"
 #include "store/message.h"
@@ -90,6 +91,14 @@ static bool id_of(struct shard *shard, const struct queue_settings *settings, st
     return true;
 }
 
+bool dedup_comes_back(unsigned record_flags, struct bytes content, struct bytes name)
+{
+    struct message message;
+    if (record_flags & RECORD_FLAG_MOVED)
+        return true;
+    return (record_flags & RECORD_FLAG_LETTER) && message_read(content, &message) && message.properties.size > 2 && death_was_in(message.properties, name);
+}
+
 /* ---- entering -------------------------------------------------------------------------------------------------------- */
 
 static uint64_t before(uint64_t now_ms, uint64_t span_ms) { return now_ms > span_ms ? now_ms - span_ms : 0; }
@@ -162,8 +171,9 @@ void dedup_tidy(struct shard *shard, struct queue *queue)
 void dedup_take_back(struct shard *shard, struct queue *queue, struct bytes content)
 {
     struct hash128 hash;
-    uint64_t stamp_ms;
-    if (queue->dedup && dedup_wanted(queue) && id_of(shard, queue->settings, content, &hash, &stamp_ms))
+    uint64_t stamp_ms, at_ms;
+    if (queue->dedup && dedup_wanted(queue) && id_of(shard, queue->settings, content, &hash, &stamp_ms) && id_window_find(&queue->dedup->ids, hash, &at_ms) &&
+        at_ms == stamp_ms)   /* otherwise it is known from an earlier one */
         id_window_remove(&queue->dedup->ids, hash);
 }
 
@@ -205,11 +215,12 @@ enum gw_err dedup_restore_id(struct queue *queue, unsigned ring, struct hash128 
     return dedup ? id_window_add(&dedup->ids, ring, hash, at_ms) : GW_ERR_NOMEM;
 }
 
-enum gw_err dedup_restore(struct shard *shard, struct queue *queue, const struct queue_settings *settings, const struct record *record, uint64_t offset)
+enum gw_err dedup_restore(struct shard *shard, struct queue *queue, const struct queue_entry *entry, const struct record *record, uint64_t offset)
 {
+    const struct queue_settings *settings = entry ? entry->settings : NULL;
     struct hash128 hash;
     uint64_t stamp_ms;
-    if (bug_enabled(BUG_DEDUP_FORGOTTEN) || !settings || !(settings->flags & SETTINGS_DEDUP) || offset < shard->dedup.known_below || (record->flags & RECORD_FLAG_MOVED) ||
+    if (bug_enabled(BUG_DEDUP_FORGOTTEN) || !settings || !(settings->flags & SETTINGS_DEDUP) || offset < shard->dedup.known_below || dedup_comes_back(record->flags, record->content, entry->name) ||
         ((record->flags & RECORD_FLAG_DISCARDED) && settings->overflow == OVERFLOW_REJECT_PUBLISH_DLX) ||
         !id_of(shard, settings, record->content, &hash, &stamp_ms))
         return GW_OK;

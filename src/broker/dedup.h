@@ -16,6 +16,7 @@
 #include "broker/id_window.h"
 #include "broker/shard.h"
 
+struct queue_entry;
 struct record;
 
 /* What a queue remembers. */
@@ -42,6 +43,9 @@ static inline bool dedup_wanted(const struct queue *queue)
 void dedup_set(struct queue *queue);
 void dedup_free(struct queue *queue);
 
+/* Does the message of that record, which the broker makes, come back to where it was before? Then it is no duplicate of itself. `name`: the queue's. */
+bool dedup_comes_back(unsigned record_flags, struct bytes content, struct bytes name);
+
 /* Has the queue taken in the message of that record before? It is counted then. Otherwise `look` is for dedup_admitted, once it is in. */
 bool dedup_is_duplicate(struct shard *shard, struct queue *queue, const uint8_t *record, const struct content *content, struct dedup_look *look);
 void dedup_admitted(struct shard *shard, struct queue *queue, const struct dedup_look *look);
@@ -55,8 +59,8 @@ void dedup_take_back(struct shard *shard, struct queue *queue, struct bytes cont
 void dedup_take_back_slice(struct shard *shard, const struct command_slice *slice);
 void dedup_take_back_record(struct shard *shard, const uint8_t *record);
 
-/* Recovery: the queue has taken in the message of a record at that offset of the log. `settings`: what the queue's are as far as is known; may be NULL. */
-enum gw_err dedup_restore(struct shard *shard, struct queue *queue, const struct queue_settings *settings, const struct record *record, uint64_t offset);
+/* Recovery: the queue has taken in the message of a record at that offset of the log. `entry`: the queue as far as the topology is known by now; NULL: not at all. */
+enum gw_err dedup_restore(struct shard *shard, struct queue *queue, const struct queue_entry *entry, const struct record *record, uint64_t offset);
 /* What a snapshot knows. */
 enum gw_err dedup_restore_id(struct queue *queue, unsigned ring, struct hash128 hash, uint64_t at_ms);
 

@@ -194,14 +194,14 @@ static void what_is_refused_for_a_dead_letter_may_come_again(void **state)
 }
 
 /* The record of a publish as its shard has sealed it. */
-static uint32_t lay_out(struct play *play, uint8_t *record, unsigned id, uint64_t seq)
+static uint32_t lay_out(struct play *play, uint8_t *record, unsigned id, uint64_t seq, uint64_t stamp_ms)
 {
     uint8_t properties[64];
     char text[32];
     snprintf(text, sizeof(text), "id-%u", id);
     const struct amqp_properties values = {.flags = AMQP_MESSAGE_ID, .message_id = TEXT(text)};
     struct bytes encoded = bytes_of(properties, amqp_properties_encode(&values, properties, sizeof(properties)));
-    uint8_t *content = record + RECORD_HEADER_SIZE + PUBLISH_TARGET_SIZE, *end = message_begin(content, TEXT(""), TEXT("once"), encoded, 17);
+    uint8_t *content = record + RECORD_HEADER_SIZE + PUBLISH_TARGET_SIZE, *end = message_begin(content, TEXT(""), TEXT("once"), encoded, stamp_ms);
     store_le64(record + RECORD_HEADER_SIZE, queue_of(play)->id);
     store_le64(record + RECORD_HEADER_SIZE + 8, seq);
     record_begin(record, (uint32_t)(end - record), RECORD_PUBLISH, 1, 0);
@@ -214,21 +214,23 @@ static void what_the_log_did_not_take_may_come_again(void **state)
     struct play play = {.disk = test_disk_new(4)};
     open_play(&play);
     declare(&play, 0, 0, NULL, NULL);
+    uint64_t stamp_ms = play.test.workers[0]->wall_us / 1000;
     publish_all(&play, 0, 3, 10);
     struct shard *shard = play.test.workers[0]->shards[0];
     struct chunk *chunk = chunk_new(shard->worker->chunks, 4096);
     assert_non_null(chunk);
     /* A slice with the first one, which was let in, and a duplicate of the second. */
     uint8_t *at = chunk->data + BATCH_HEADER_SIZE;
-    at += lay_out(&play, at, 0, 256);
-    at += lay_out(&play, at, 1, 0);
-    const struct command_slice slice = {.chunk = chunk, .size = (uint32_t)(at - chunk->data), .count = 2};
+    at += lay_out(&play, at, 0, 256, stamp_ms);
+    at += lay_out(&play, at, 1, 0, stamp_ms);
+    at += lay_out(&play, at, 2, 300, stamp_ms + 5);   /* one that came back, say: the id is another's */
+    const struct command_slice slice = {.chunk = chunk, .size = (uint32_t)(at - chunk->data), .count = 3};
     dedup_take_back_slice(shard, &slice);
     publish_all(&play, 0, 3, 10);
     assert_int_equal(ready(&play), 4);
     /* The same in a transaction. */
     at = chunk->data;
-    uint32_t size = RECORD_HEADER_SIZE + lay_out(&play, at + RECORD_HEADER_SIZE, 2, 258);
+    uint32_t size = RECORD_HEADER_SIZE + lay_out(&play, at + RECORD_HEADER_SIZE, 2, 258, stamp_ms);
     record_begin(at, size, RECORD_TRANSACTION, 0, 0);
     dedup_take_back_record(shard, at);
     publish_all(&play, 0, 3, 10);

@@ -41,12 +41,18 @@ static inline uint64_t take_in(struct shard *shard, struct queue *queue, uint8_t
     return seq;
 }
 
+static bool comes_back(const struct shard *shard, const struct queue *queue, unsigned flags, const struct content *content)
+{
+    const struct queue_entry *entry = topology_queue_by_id(&shard->worker->topology, queue->id);
+    return dedup_comes_back(flags, bytes_of(content->chunk->data + content->offset, content->size), entry ? entry->name : (struct bytes){0});
+}
+
 /* The same for a queue that takes messages with the same id once. */
 static __attribute__((noinline)) uint64_t take_in_once(struct shard *shard, struct queue *queue, uint8_t *record, const struct content *content, uint64_t log_offset)
 {
     struct dedup_look look;
     bool discard;
-    if (record[9] & RECORD_FLAG_MOVED)
+    if (UNLIKELY(record[9] & (RECORD_FLAG_MOVED | RECORD_FLAG_LETTER)) && comes_back(shard, queue, record[9], content))
         return take_in(shard, queue, record, content, log_offset, &discard);
     if (dedup_is_duplicate(shard, queue, record, content, &look))
         return 0;

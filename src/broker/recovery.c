@@ -68,12 +68,11 @@ static void keep_id_used(struct shard *shard, uint64_t id)
         topology->next_queue = number + 1;
 }
 
-/* What the queue's settings are, as far as the topology is known by now. */
-static const struct queue_settings *settings_of(const struct shard *shard, uint64_t id)
+/* The queue as far as the topology is known by now. */
+static const struct queue_entry *entry_of(const struct shard *shard, uint64_t id)
 {
     const struct topology *topology = shard->index ? &shard->worker->topology : master_topology(shard->worker->master);
-    const struct queue_entry *entry = topology_queue_by_id(topology, id);
-    return entry ? entry->settings : NULL;
+    return topology_queue_by_id(topology, id);
 }
 
 static enum gw_err restore_publish(struct shard *shard, const struct record *record, struct chunk *chunk, uint64_t offset)
@@ -94,7 +93,7 @@ static enum gw_err restore_publish(struct shard *shard, const struct record *rec
             continue;
         enum gw_err err = restore_message(shard, queue, load_le64(target + 8), &content, offset);
         if (!err && !queue->stream)
-            err = dedup_restore(shard, queue, settings_of(shard, id), record, offset);
+            err = dedup_restore(shard, queue, entry_of(shard, id), record, offset);
         if (err)
             return err;
         expiry_note(queue, record->content);

@@ -467,6 +467,14 @@ static void drop(struct shard *shard, struct relayed *message, const struct plac
 
 /* ---- sending ------------------------------------------------------------------------------------------------------- */
 
+/* What its record says for queues that let in the same message once, see dedup.h. */
+static uint8_t flags_of(const struct relayed *message, const struct letter *letter)
+{
+    if (letter->stays || letter->sent)
+        return RECORD_FLAG_MOVED;
+    return message->reason <= DISCARD_DUE ? RECORD_FLAG_LETTER : 0;   /* what is due may have died before */
+}
+
 /* Lays out and sends one record for the steps [first, end), which lie in one shard. False: out of memory. */
 static bool send(struct shard *shard, const struct relayed *message, const struct letter *letter, uint32_t first, uint32_t end, bool durable, bool insists,
                  uint64_t arrived_ms)
@@ -496,7 +504,7 @@ static bool send(struct shard *shard, const struct relayed *message, const struc
     }
     letter_write(letter, at, arrived_ms);
     record_begin(record, (uint32_t)size, type, (uint16_t)count, durable ? crc32c(0, at, content) : 0);
-    record[9] = letter->stays || letter->sent ? RECORD_FLAG_MOVED : 0;
+    record[9] = flags_of(message, letter);
     struct command_relay *command = worker_command(worker, worker_of_shard(worker, to), COMMAND_RELAY, sizeof(*command), stage->chunk);
     command->serial = message->serial;
     command->chunk = stage->chunk;
@@ -558,7 +566,7 @@ static uint8_t *enqueue_here(struct shard *shard, struct relayed *message, const
         store_le64(at, message->steps[i].target.queue);
     letter_write(letter, at, arrived_ms);
     record_begin(record, (uint32_t)size, RECORD_PUBLISH, (uint16_t)(end - first), crc32c(0, at, content));
-    record[9] = letter->stays || letter->sent ? RECORD_FLAG_MOVED : 0;
+    record[9] = flags_of(message, letter);
     relay_enqueue(shard, record, stage->chunk, true);
     stage_advance(stage, size);
     for (uint32_t i = first; i < end; i++) {

@@ -65,6 +65,8 @@ enum record_type {
 #define RECORD_FLAG_MOVED 16u
 /* Of a publish: one of its queues was full and took it only to discard it. */
 #define RECORD_FLAG_DISCARDED 32u
+/* Of a publish that the broker makes of a dead letter: one of its queues may be where it died. */
+#define RECORD_FLAG_LETTER 64u
 
 /* A record's fields after decoding; head and content point into the record's bytes. */
 struct record {

@@ -154,6 +154,30 @@ def test_dead_letters_are_judged_too_and_leave_their_queue(channel, name, strate
     channel.queue_delete(dead)
 
 
+def test_a_dead_letter_that_comes_back_is_no_duplicate_of_itself(own_broker, connect_to, name, eventually):
+    broker, queue, waits = own_broker(), name("q"), name("waits")
+    channel = connect_to(broker).channel()
+    channel.queue_declare(queue, durable=True, arguments={**WINDOW, "x-dead-letter-exchange": "", "x-dead-letter-routing-key": waits})
+    channel.queue_declare(waits, durable=True, arguments={"x-message-ttl": 100, "x-dead-letter-exchange": "", "x-dead-letter-routing-key": queue})
+    channel.confirm_delivery()
+    channel.basic_publish("", queue, b"first", with_id("a"))
+    for attempt in range(3):
+        eventually(lambda: channel.queue_declare(queue, passive=True).method.message_count == 1)
+        method, properties, body = channel.basic_get(queue)
+        assert (body, len((properties.headers or {}).get("x-death", []))) == (b"first", 2 if attempt else 0)
+        channel.basic_reject(method.delivery_tag, requeue=False)
+        channel.basic_publish("", queue, b"second", with_id("a"))
+        if attempt == 1:
+            time.sleep(0.5)
+            broker.kill()
+            broker.start()
+            channel = connect_to(broker).channel()
+            channel.confirm_delivery()
+    eventually(lambda: channel.queue_declare(queue, passive=True).method.message_count == 1)
+    channel.basic_publish("", queue, b"third", with_id("a"))
+    assert everything(channel, queue) == [b"first"]
+
+
 def test_scheduled_messages_are_known_from_when_they_come(channel, name):
     queue = name("q")
     channel.queue_declare(queue, durable=True, arguments={"x-dedup-window": 2000})
