@@ -371,6 +371,8 @@ static void a_way_back_without_a_rejection_is_a_cycle(void **state)
     die(&built, "c", "rejected", "d");
     assert_false(death_is_cycle(built.properties, TEXT("a")));
     assert_false(death_is_cycle(built.properties, TEXT("c")));
+    assert_true(death_was_in(built.properties, TEXT("a")) && death_was_in(built.properties, TEXT("b")) && death_was_in(built.properties, TEXT("c")));
+    assert_false(death_was_in(built.properties, TEXT("d")) || death_was_in(built.properties, TEXT("")));
 }
 
 int main(void)

@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-COMMANDS = ["serve", "publish", "consume", "get", "queues", "exchanges", "bindings", "purge", "transactions", "bench", "sim"]
+COMMANDS = ["serve", "publish", "consume", "get", "queues", "exchanges", "bindings", "purge", "transactions", "outlook", "bench", "sim"]
 
 
 def test_help_lists_every_command(bare):
