@@ -1,6 +1,7 @@
 /* The commands that lie above this layer, as help and the shells' completion know them. What their options mean is read
  * where they are run; man_test proves that both name the same ones. */
 #include "cli/commands.h"
+#include "cli/receiver.h"
 
 #define ROW(letter, kind, name, argument, help) {letter, kind, name, argument, help, 0, 0, 0}
 
@@ -31,6 +32,24 @@ static const struct option serve_options[] = {
     ROW(0, OPTION_CHOICE, "log-level", "info|warning|error", "least important lines to write to stderr (default: info)"),
 };
 
+#define SINK(field) offsetof(struct receiver_settings, field)
+
+static const struct option sink_options[] = {
+    {'p', OPTION_NUMBER, "port", "PORT", "TCP port (default: 9000; 0: any free one)", SINK(port), 0, 65535},
+    {0, OPTION_TEXT, "listen", "ADDRESSES", "addresses to listen on, separated by commas (default: 127.0.0.1)", SINK(listen), 0, 0},
+    {'s', OPTION_LIST, "secret", "SECRET", "verify signatures with it (whsec_…); what is not genuine is answered with 401; may be repeated", SINK(secrets), 0, 0},
+    {'m', OPTION_CHOICE, "mode", "answer|hang|close|half|garbage|endless|redirect",
+     "answer with a status (default), never, by closing, with half an answer, with what is no HTTP, with a body that does not end, or with a redirect", SINK(mode), 0, 0},
+    {0, OPTION_NUMBER, "status", "N", "the status to answer with (default: 204)", SINK(status), 200, 599},
+    {0, OPTION_NUMBER, "first", "N", "behave so at the first N requests only, and answer 204 afterwards", SINK(first), 0, 0},
+    {0, OPTION_NUMBER, "retry-after", "SECONDS", "say so in answers that are no success", SINK(retry_after_s), 0, 1000000},
+    {0, OPTION_DURATION, "delay", "TIME", "wait before each answer", SINK(delay_ms), 0, 0},
+    {'n', OPTION_NUMBER, "count", "N", "end after N requests", SINK(count), 0, 0},
+    {'j', OPTION_FLAG, "json", NULL, "write a JSON object a line", SINK(json), 0, 0},
+};
+
+const struct receiver_settings receiver_defaults = {.port = 9000, .status = 204, .listen = "127.0.0.1", .mode = "answer"};
+
 static const struct option sim_options[] = {
     ROW(0, OPTION_NUMBER, "seed", "N", "one seed (default: 1)"),
     ROW(0, OPTION_TEXT, "seeds", "A..B", "all seeds from A to B"),
@@ -51,6 +70,18 @@ const struct command serve_command = {
     .operands = "",
     .summary = "run the broker",
     .table = {serve_options, sizeof serve_options / sizeof serve_options[0]},
+    .is_entry = true,
+};
+
+const struct command sink_command = {
+    .name = "sink",
+    .operands = "",
+    .summary = "receive webhooks, show them, and answer as badly as is wanted",
+    .text = "  godwit sink --secret whsec_...\n"
+            "  godwit sink --status 503 --first 3",
+    .table = {sink_options, sizeof sink_options / sizeof sink_options[0]},
+    .defaults = &receiver_defaults,
+    .settings_size = sizeof(struct receiver_settings),
     .is_entry = true,
 };
 

@@ -1,5 +1,6 @@
 /* godwit: the one place that sees everything. */
 #include "cli/program.h"
+#include "server/receiver.h"
 #include "server/serve.h"
 #include "sim/sim.h"
 
@@ -8,6 +9,7 @@ int main(int argc, char **argv)
     static const struct program_entry entries[] = {
         {"serve", serve_main},
         {"sim", sim_main},
+        {"sink", receiver_main},
     };
     return program_main(argc, argv, entries, sizeof(entries) / sizeof(entries[0]));
 }
