@@ -10,6 +10,7 @@ static const struct option serve_options[] = {
     ROW(0, OPTION_TEXT, "data-dir", "DIR", "where messages are kept; made if missing (default: /var/lib/godwit as root under a service manager, ./godwit-data otherwise)"),
     ROW(0, OPTION_NUMBER, "amqp-port", "PORT", "TCP port of AMQP 0-9-1 (default: 5672; 0: any free one)"),
     ROW(0, OPTION_NUMBER, "http-port", "PORT", "TCP port of HTTP (default: 15672, done without when another program has it; 0: any free one)"),
+    ROW(0, OPTION_CHOICE, "http-guest", "on|off", "a request by HTTP from this machine that says no user is guest (default: on; off behind a proxy)"),
     ROW(0, OPTION_TEXT, "http-origins", "ORIGINS", "pages of these origins may use HTTP, such as https://app.example, separated by commas; *: all (default: none but its own)"),
     ROW(0, OPTION_CHOICE, "http", "on|off", "listen for HTTP (default: on)"),
     ROW(0, OPTION_TEXT, "webhook-networks", "NETWORKS", "addresses and networks (10.0.0.0/8) that webhooks may be posted to beside the public internet, separated by commas"),

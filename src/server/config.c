@@ -37,6 +37,7 @@ static const struct key keys[] = {
     {"data_dir", KEY_TEXT, PLACE(data_dir), 0, 0, "DIR", NULL, "where messages are kept; made if missing. Default: /var/lib/godwit as root under a service manager, ./godwit-data otherwise"},
     {"amqp_port", KEY_NUMBER, PLACE(amqp_port), 0, 65535, "PORT", "5672", "TCP port of AMQP 0-9-1; 0: any free one"},
     {"http_port", KEY_NUMBER, PLACE(http_port), 0, 65535, "PORT", "15672", "TCP port of HTTP; 0: any free one. The default one is done without when another program has it"},
+    {"http_guest", KEY_CHOICE, PLACE(http_guest), 0, 0, "on|off", "on", "a request by HTTP from this machine that says no user is guest, as long as its password is guest; off behind a proxy"},
     {"http_origins", KEY_TEXT, PLACE(http_origins), 0, 0, "ORIGINS", NULL, "pages of these origins may use HTTP, such as https://app.example, separated by commas; *: all. Default: none but its own"},
     {"http", KEY_CHOICE, PLACE(http), 0, 0, "on|off", "on", "listen for HTTP"},
     {"webhook_networks", KEY_TEXT, PLACE(webhook_networks), 0, 0, "NETWORKS", NULL,

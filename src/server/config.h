@@ -16,6 +16,7 @@ struct config {
     char *disk;               /* "auto" or "threads" */
     char *webhook_networks;   /* that webhooks may be posted to; NULL: none */
     char *definitions;        /* --load-definitions: a file; NULL: none */
+    char *http_guest;         /* "on" or "off" */
     char *http_origins;       /* NULL: none */
     char *http;               /* "on" or "off" */
     char *log_level;          /* "info", "warning" or "error" */

@@ -119,6 +119,7 @@ static void set_protocol_config(struct server *server)
     server->gateway_config = gateway_config_default;
     server->gateway_config.max_message_size = config->max_message_size;
     server->gateway_config.origins = config->http_origins;
+    server->gateway_config.no_guest = strcmp(config->http_guest, "off") == 0;
 }
 
 /* ---- Listening ---- */

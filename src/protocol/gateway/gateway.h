@@ -21,6 +21,7 @@ struct worker;
 struct gateway_config {
     struct http_config http;
     uint64_t max_message_size;       /* bytes of a body */
+    bool no_guest;                   /* who says no user is none, even on this machine */
     const char *origins;             /* of pages that may use it, see origin.h; NULL: none but its own */
     uint64_t gather_limit;           /* bytes of bodies that are still coming, of all connections together */
 };

@@ -171,8 +171,12 @@ static bool is_local_host(struct bytes host)
 bool request_is_local(const struct gateway *gateway, const struct http_request *request)
 {
     struct bytes value;
-    if (!gateway->from_loopback || !is_local_host(request->authority))
+    static const char *const forwarded[] = {"forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip"};
+    if (gateway->hall->config->no_guest || !gateway->from_loopback || !is_local_host(request->authority))
         return false;
+    for (unsigned i = 0; i < sizeof(forwarded) / sizeof(forwarded[0]); i++)
+        if (http_field_find(request, forwarded[i], &value))
+            return false;   /* a proxy is on this machine, which says nothing of who asks it */
     enum origin origin = origin_of(request, gateway->hall->config->origins);
     if (origin != ORIGIN_NONE)
         return origin == ORIGIN_ALLOWED;
