@@ -2,6 +2,7 @@
 
 #include "broker/access.h"
 #include "broker/content_json.h"
+#include "broker/groups.h"
 #include "broker/json_read.h"
 #include "broker/pick.h"
 #include "broker/relay.h"
@@ -164,6 +165,8 @@ static void read_request(struct shard *shard, struct inspect *inspect, const str
     inspect->body_max = number_of(inspect, "body", 0, BODY_MAX);
     if (inspect->kind == INSPECT_MOVE || inspect->kind == INSPECT_COPY)
         find_target(shard, inspect);
+    if (inspect->kind == INSPECT_COPY && queue->groups)
+        fail(inspect, "refused", "NOT_IMPLEMENTED - messages of a queue with groups are not copied: while one is, later ones of its key would go ahead of it");
     const json_t *positions = json_object_get(inspect->arguments, "positions");
     bool picks = json_object_get(inspect->arguments, "id") || json_object_get(inspect->arguments, "headers") || json_object_get(inspect->arguments, "filter");
     if (inspect->error)
@@ -307,8 +310,11 @@ static bool take_out(struct shard *shard, struct queue *queue, struct inspect *i
             return false;
         }
     }
+    queue->lost++;
     rules_leaves(queue, place->lane, place->seq, place->entry);
     rules_ended(queue, place->seq);
+    if (queue->groups)
+        groups_given_up(queue, place->seq);
     shard_remove(shard, place->lane, place->seq, place->slot, place->entry, false);
     return true;
 }
@@ -463,6 +469,9 @@ void inspect_sent(struct shard *shard, uint64_t id, bool arrived)
             inspect->under_way--;
             inspect->done += arrived;
             inspect->refused += !arrived;
+            struct queue *queue = arrived && inspect->kind != INSPECT_COPY ? shard_queue(shard, inspect->queue) : NULL;
+            if (queue)
+                queue->lost++;   /* nobody has handled it */
             if (!arrived)
                 inspect->state = INSPECT_ENDS;   /* that queue is full or gone: the others would fare no better */
         }

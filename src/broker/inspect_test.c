@@ -139,6 +139,24 @@ static void who_may_read_the_queue_may_look(void **state)
     assert_non_null(strstr(ask_as("u", browse), "{\"ok\":{\"messages\":[{"));
 }
 
+static void messages_are_sent_where_the_user_may_write(void **state)
+{
+    static const char move[] = "{\"command\":\"queue_move\",\"name\":\"q\",\"target\":\"t\",\"all\":true,\"limit\":1}";
+    (void)state;
+    says("{\"command\":\"queue_move\",\"name\":\"q\",\"all\":true}", "the argument 'target' is missing");
+    says(move, "NOT_FOUND - there is no queue 't'");
+    test_declare(&test, asker, "t", REQUEST_DURABLE);
+    says("{\"command\":\"queue_move\",\"name\":\"q\",\"target\":\"q\",\"all\":true}", "already");
+    ask("{\"command\":\"add_user\",\"name\":\"u\",\"password\":\"p\"}");
+    ask("{\"command\":\"set_user_tags\",\"name\":\"u\",\"tags\":[\"management\"]}");
+    ask("{\"command\":\"set_permissions\",\"user\":\"u\",\"configure\":\"\",\"write\":\"\",\"read\":\"q\"}");
+    assert_non_null(strstr(ask_as("u", move), "ACCESS_REFUSED - access to queue 't'"));
+    ask("{\"command\":\"set_permissions\",\"user\":\"u\",\"configure\":\"\",\"write\":\"t\",\"read\":\"q\"}");
+    assert_string_equal(ask_as("u", move), "{\"ok\":{\"moved\":1,\"refused\":0,\"scanned\":1,\"next\":\"257|0:259\"}}");
+    said("{\"command\":\"queue_copy\",\"name\":\"q\",\"target\":\"t\",\"all\":true}", "{\"ok\":{\"copied\":2,\"refused\":0,\"scanned\":2,\"next\":null}}");
+    said("{\"command\":\"queue_replay\",\"name\":\"t\",\"all\":true}", "{\"ok\":{\"replayed\":0,\"refused\":0,\"nowhere\":3,\"scanned\":3,\"next\":null}}");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -147,6 +165,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_makes_no_sense_is_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(messages_are_deleted_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_is_held_stays, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(messages_are_sent_where_the_user_may_write, set_up, tear_down),
         cmocka_unit_test_setup_teardown(who_may_read_the_queue_may_look, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

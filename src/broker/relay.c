@@ -4,7 +4,6 @@
 #include "broker/death.h"
 #include "broker/delay.h"
 #include "broker/filters.h"
-#include "broker/groups.h"
 #include "broker/inspect.h"
 #include "broker/letter.h"
 #include "broker/retry.h"
@@ -299,8 +298,6 @@ static void show_again(struct shard *shard, const struct relayed *message)
         return;
     rules_returned(place.queue, place.lane, message->seq, place.entry);
     lane_requeue(place.lane, message->seq, place.slot, place.entry, false);
-    if (place.queue->groups)
-        groups_returned(place.queue, message->seq, place.entry);
     queue_occupied(place.queue, seq_level(message->seq));
     if (filters_apply(place.queue))
         filters_returned(place.queue, message->seq, place.entry);

@@ -1,5 +1,6 @@
 """aio-pika (Debian's python3-aio-pika): asyncio, on a codec of its own (aiormq and pamqp)."""
 import asyncio
+import json
 import time
 
 import aio_pika
@@ -330,6 +331,41 @@ def deduplication():
             while (message := await queue.get(no_ack=True, fail=False)) is not None:
                 bodies.append(message.body.decode())
             same(bodies, [f"first {number}" for number in range(50)])
+    asyncio.run(asyncio.wait_for(run(), 30))
+
+
+@story
+def looking_into_queues():
+    """Control requests from any client: what waits is looked at without being taken, scheduled messages are cancelled, dead letters go back to where they died."""
+    async def run():
+        async with await aio_pika.connect_robust(URL) as connection:
+            if "Godwit" not in str(connection.transport.connection.server_properties.get("copyright")):
+                return
+            channel = await connection.channel(publisher_confirms=True)
+            answers = await declare(channel)
+            dead = await declare(channel)
+            work = await declare(channel, x_dead_letter_exchange="", x_dead_letter_routing_key=dead.name)
+
+            async def ask(command, **fields):
+                request = Message(json.dumps({"command": command, **fields}).encode(), reply_to=answers.name, content_type="application/json")
+                await channel.default_exchange.publish(request, routing_key="amq.godwit.control")
+                async with (await get(answers)).process() as answer:
+                    return json.loads(answer.body)["ok"]
+
+            for number in range(6):
+                await send(channel, work, f"body {number}", message_id=f"m{number}", headers={"number": number, "x-delay": 3600000 if number == 5 else 0})
+            found = await ask("queue_browse", name=work.name, body=100, filter="number > 1")
+            same([(row["state"], row["body"]) for row in found["messages"]], [("ready", f"body {number}") for number in (2, 3, 4)] + [("scheduled", "body 5")])
+            same((await ask("queue_cancel", name=work.name, positions=[found["messages"][3]["position"]]))["cancelled"], 1)
+            for _ in range(5):
+                await (await get(work)).reject()
+            while (await ask("queue_replay", name=dead.name, id="m3"))["replayed"] == 0:
+                await asyncio.sleep(0.02)
+            message = await get(work)
+            same((message.message_id, message.headers["x-replayed"], message.headers["x-death"][0]["reason"]), ("m3", 1, "rejected"))
+            holders = await ask("queue_holders", name=work.name)
+            same([(row["user"], row["consumer_tag"]) for row in holders], [("guest", None)])
+            await message.ack()
     asyncio.run(asyncio.wait_for(run(), 30))
 
 
