@@ -585,12 +585,15 @@ bool worker_turn(struct worker *worker, uint64_t now_us)
 {
     worker->now_us = now_us;
     worker->wall_us = now_us + (uint64_t)worker->wall_offset_us;
-    for (unsigned i = 0; i < worker->broker->shards; i++)
-        if (worker->shards[i] && worker->shards[i]->observer.next_us <= now_us)
-            observer_look(worker->shards[i]);
-    for (unsigned i = 0; i < worker->broker->shards; i++)
-        if (worker->shards[i] && timers_next(&worker->shards[i]->timers) <= now_us)
-            shard_timers(worker->shards[i]);
+    for (unsigned i = 0; i < worker->broker->shards; i++) {
+        struct shard *shard = worker->shards[i];
+        if (!shard)
+            continue;
+        if (shard->observer.next_us <= now_us)
+            observer_look(shard);
+        if (timers_next(&shard->timers) <= now_us)
+            shard_timers(shard);
+    }
     watch_turn(worker);   /* publishers that it lets go on publish at once */
     for (unsigned round = 0; round < TURN_ROUNDS; round++) {
         publishing_seal(worker);
