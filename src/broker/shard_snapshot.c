@@ -565,7 +565,7 @@ enum gw_err shard_snapshot_read(struct shard *shard, struct bytes blob, struct s
         err = read_returns(shard, &behind, version);
     if (!err)
         err = read_schedules(shard, &behind);
-    if (!err)
+    if (!err && (version > VERSION_BEFORE || behind.rest.size))   /* not all of that version had ids */
         err = read_ids(shard, &behind);
     return err;
 }
