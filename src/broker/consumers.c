@@ -6,6 +6,7 @@
 #include "broker/filters.h"
 #include "broker/groups.h"
 #include "broker/inspect.h"
+#include "broker/lives.h"
 #include "broker/retry.h"
 #include "broker/rules.h"
 #include "broker/schedule.h"
@@ -207,6 +208,8 @@ static void note_delivery(struct shard *shard, struct queue *queue, const struct
         command->added = DELIVERY_ADDS_RETRY;
         command->added_value |= (uint64_t)returned->reason << DELIVERY_REASON_SHIFT;
     }
+    if (UNLIKELY(queue->lives != NULL))
+        lives_note(shard, queue, seq, LIFE_DELIVERED, consumer->client, consumer->channel, consumer->number);
     rules_leaves(queue, lane, seq, entry);
     if (consumer->no_ack)
         rules_ended(queue, seq);
@@ -402,7 +405,7 @@ static bool try_get(struct shard *shard, struct queue *queue, uint64_t client, u
     }
     if (entry) {
         if (UNLIKELY(queue->ruled))
-            note_delivery(shard, queue, lane, &(struct consumer){.client = client, .no_ack = no_ack}, seq, entry);
+            note_delivery(shard, queue, lane, &(struct consumer){.client = client, .channel = channel, .no_ack = no_ack}, seq, entry);
         got(shard, queue, lane, client, no_ack, seq, slot, entry);
     }
     /* The answer closes the request; with a message it only says so. */

@@ -203,6 +203,7 @@ void control_list_transactions(struct control *control);
 /* control_inside.c */
 void control_inside_reads(struct control *control);
 void control_inside_sends(struct control *control);
+void control_inside_traces(struct control *control);
 void control_list_holders(struct control *control);
 void control_list_holders_join(struct control *control, struct bytes rows);
 /* The command as a request for its queue, or for that of a delayed exchange; free() it. NULL: it has failed. */

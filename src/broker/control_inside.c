@@ -66,6 +66,14 @@ void control_inside_sends(struct control *control)
         demand(control, queue->vhost, ACCESS_WRITE, "queue", target);
 }
 
+/* Tracing costs memory: whoever may declare and delete the queue may have it traced. */
+void control_inside_traces(struct control *control)
+{
+    const struct queue_entry *queue = readable_queue(control);
+    if (queue)
+        demand(control, queue->vhost, ACCESS_CONFIGURE, "queue", queue->name);
+}
+
 struct command_request *control_inspection(struct control *control, const struct vhost *vhost)
 {
     const struct queue_entry *queue = queue_of(control, vhost);

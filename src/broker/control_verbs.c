@@ -22,6 +22,8 @@ static const struct control_verb verbs[] = {
     {"queue_move", CONTROL_MANAGER, CONTROL_QUEUE, control_inside_sends, NULL, false},
     {"queue_copy", CONTROL_MANAGER, CONTROL_QUEUE, control_inside_sends, NULL, false},
     {"queue_replay", CONTROL_MANAGER, CONTROL_QUEUE, control_inside_reads, NULL, false},
+    {"queue_trace", CONTROL_MANAGER, CONTROL_QUEUE, control_inside_traces, NULL, false},
+    {"queue_life", CONTROL_MANAGER, CONTROL_QUEUE, control_inside_reads, NULL, false},
     {"queue_holders", CONTROL_MANAGER, CONTROL_WORKERS, control_list_holders, control_list_holders_join, false},
     {"add_vhost", CONTROL_ADMINISTRATOR, CONTROL_MASTER, control_add_vhost, NULL, false},
     {"delete_vhost", CONTROL_ADMINISTRATOR, CONTROL_MASTER, control_delete_vhost, NULL, false},

@@ -4,6 +4,7 @@
 #include "broker/content_json.h"
 #include "broker/groups.h"
 #include "broker/json_read.h"
+#include "broker/lives.h"
 #include "broker/pick.h"
 #include "broker/relay.h"
 #include "broker/replay.h"
@@ -29,6 +30,8 @@ static const char *const commands[] = {[INSPECT_BROWSE] = "queue_browse", [INSPE
                                        [INSPECT_MOVE] = "queue_move",     [INSPECT_COPY] = "queue_copy",              [INSPECT_REPLAY] = "queue_replay"};
 static const char *const dones[] = {[INSPECT_DELETE] = "deleted", [INSPECT_CANCEL] = "cancelled", [INSPECT_MOVE] = "moved", [INSPECT_COPY] = "copied", [INSPECT_REPLAY] = "replayed"};
 static const enum discard_reason reasons[] = {[INSPECT_MOVE] = DISCARD_MOVED, [INSPECT_COPY] = DISCARD_COPIED, [INSPECT_REPLAY] = DISCARD_REPLAYED};
+
+static const struct json_limits limits = {1u << 20, 100000};
 
 enum inspect_state {
     INSPECT_WALKS,           /* it can go on at once */
@@ -151,7 +154,6 @@ static void find_target(struct shard *shard, struct inspect *inspect)
 
 static void read_request(struct shard *shard, struct inspect *inspect, const struct queue *queue, const struct command_request *request)
 {
-    static const struct json_limits limits = {1u << 20, 100000};
     char why[400];
     inspect->arguments = json_read_object(request_arguments(request), &limits, why, sizeof(why));
     if (!inspect->arguments) {
@@ -196,12 +198,52 @@ static uint32_t count_of(const struct shard *shard)
     return count;
 }
 
+/* queue_trace and queue_life are answered at once. False: it is another command. */
+static bool lives_request(struct shard *shard, struct queue *queue, const struct command_request *request)
+{
+    char why[300];
+    struct inspect one = {.arguments = json_read_object(request_arguments(request), &limits, why, sizeof(why))};
+    struct bytes command = text_of(&one, "command"), id = text_of(&one, "id"), position = text_of(&one, "position"), text;
+    bool traces = bytes_equal(command, bytes_of_text("queue_trace")), tells = bytes_equal(command, bytes_of_text("queue_life"));
+    bool on = json_is_true(json_object_get(one.arguments, "on"));
+    uint64_t seq = 0;
+    struct writer writer;
+    writer_init(&writer);
+    writer_open(&writer, '{');
+    if (traces && !on)
+        lives_end(queue);
+    if (traces && on && !lives_begin(shard, queue)) {
+        request_refuse(shard->worker, request, 506, "RESOURCE_ERROR - out of memory");
+    } else if (traces) {
+        writer_put_open(&writer, "ok", '{');
+        writer_close(&writer, '}');
+    } else if (tells && !queue->lives) {
+        request_refuse(shard->worker, request, 406, "PRECONDITION_FAILED - the queue is not traced");
+    } else if (tells && !id.size && !position_parse(position, &seq)) {
+        request_refuse(shard->worker, request, 406, "PRECONDITION_FAILED - say which message: by 'id' or 'position'");
+    } else if (tells) {
+        writer_key(&writer, bytes_of_text("ok"));
+        lives_look(shard, queue);
+        lives_write(queue, id, seq, &writer);
+    }
+    writer_close(&writer, '}');
+    if (writer.size > 2 && writer_text(&writer, &text))
+        request_answer(shard->worker, request, 0, text);
+    else if (writer.failed)
+        request_refuse(shard->worker, request, 506, "RESOURCE_ERROR - out of memory");
+    writer_deinit(&writer);
+    json_decref(one.arguments);
+    return traces || tells;
+}
+
 void inspect_request(struct shard *shard, struct queue *queue, const struct command_request *request)
 {
     if (queue->stream) {
         request_refuse(shard->worker, request, 540, "NOT_IMPLEMENTED - a stream is not inspected: consume it from an offset");
         return;
     }
+    if (lives_request(shard, queue, request))
+        return;
     size_t size = sizeof(*request) + request->name_size + request->source_size;
     struct inspect *inspect = count_of(shard) < INSPECTIONS_MAX ? calloc(1, sizeof(*inspect) + size) : NULL;
     if (!inspect) {
@@ -311,6 +353,8 @@ static bool take_out(struct shard *shard, struct queue *queue, struct inspect *i
         }
     }
     queue->lost++;
+    if (queue->lives)
+        lives_note(shard, queue, place->seq, LIFE_DELETED, 0, 0, 0);
     rules_leaves(queue, place->lane, place->seq, place->entry);
     rules_ended(queue, place->seq);
     if (queue->groups)
@@ -349,6 +393,8 @@ static bool send_on(struct shard *shard, struct queue *queue, struct inspect *in
         return false;
     }
     rules_leaves(queue, place->lane, place->seq, place->entry);
+    if (queue->lives && inspect->kind != INSPECT_COPY)
+        lives_note(shard, queue, place->seq, LIFE_SENT, 0, 0, 0);
     relay_send_to(shard, queue, place->lane, place->seq, place->slot, place->entry, reasons[inspect->kind], target, inspect->id);
     inspect->sent++;
     inspect->under_way++;

@@ -14,6 +14,7 @@ struct consumer;
 struct dedup;
 struct filters;
 struct groups;
+struct lives;
 struct outlook;
 struct half;
 struct schedule;
@@ -52,6 +53,7 @@ struct queue {
     struct half *half;                 /* of a vhost's half messages; NULL: it is not for those, see half.h */
     struct schedule *schedule;         /* what is not due yet; NULL: nothing ever was, see schedule.h */
     struct dedup *dedup;               /* ids of what it took in lately; NULL: none, see dedup.h */
+    struct lives *lives;               /* what happened to its messages; NULL: nobody wants to know, see lives.h */
     struct outlook *outlook;           /* what was seen of it; NULL: nothing, see observer.h */
     uint64_t lost;                     /* messages that left without having been taken: expired, too many, purged */
     uint32_t relayed;                  /* messages that the relay holds */

@@ -3,6 +3,7 @@
 #include "broker/dedup.h"
 #include "broker/groups.h"
 #include "broker/half.h"
+#include "broker/lives.h"
 #include "broker/relay.h"
 #include "broker/retry.h"
 #include "broker/worker_internal.h"
@@ -56,6 +57,7 @@ void rules_set(struct shard *shard, struct queue *queue, const struct queue_sett
 void rules_free(struct queue *queue)
 {
     struct queue_rules *rules = queue->rules;
+    lives_end(queue);
     groups_free(queue);
     if (!rules)
         return;
@@ -81,6 +83,8 @@ void rules_serve(struct shard *shard, struct queue *queue)
         half_look(shard, queue);
         return;
     }
+    if (UNLIKELY(queue->lives != NULL))
+        lives_look(shard, queue);
     retry_look(shard, queue);
     if (limited)
         overflow_discard_rejected(shard, queue);

@@ -22,6 +22,7 @@ enum ruled {
     RULED_BY_MESSAGES = 2,       /* since it was last empty, messages came in that expire by themselves */
     RULED_BY_FILTERS = 4,        /* consumers want only some of its messages, see filters.h */
     RULED_BY_TRANSACTIONS = 8,   /* its messages are nobody's before their transactions are committed: half.h, and none of the other rules */
+    RULED_BY_LIVES = 16,         /* somebody wants to know what happens to its messages, see lives.h */
 };
 
 /* A message that came back to its queue; the queue keeps count of it. */

@@ -3,6 +3,7 @@
 #include "base/bugs.h"
 
 #include "broker/retry.h"
+#include "broker/lives.h"
 #include "broker/stream.h"
 #include "broker/worker_internal.h"
 
@@ -77,12 +78,27 @@ static enum settle_kind kind_of(enum settle_kind said)
     return said > SETTLE_UNDELIVERED ? SETTLE_REQUEUE : said;
 }
 
+/* A message of a traced queue is about to be taken or given back. */
+static void note_life(struct shard *shard, struct queue *queue, uint64_t seq, enum settle_kind kind)
+{
+    struct block_slot *slot;
+    bool unacked = false;
+    const struct lane *lane = queue_lane(queue, seq);
+    const struct entry *entry = lane ? lane_entry_at(lane, seq, &slot, &unacked) : NULL;
+    const struct consumer *consumer = entry && unacked && entry->holder ? shard_consumer(shard, entry->holder) : NULL;
+    if (entry && unacked)
+        lives_note(shard, queue, seq, kind == SETTLE_ACK ? LIFE_ACKED : LIFE_RETURNED, consumer ? consumer->client : 0, consumer ? consumer->channel : 0, consumer ? consumer->number : 0);
+}
+
 /* Apart, so that what plain queues pay does not depend on it. */
 static __attribute__((noinline)) void settle_ruled(struct shard *shard, struct queue *queue, const struct command_settle *command)
 {
     enum settle_kind said = command->command.flags, kind = kind_of(said);
-    for (uint64_t i = 0; i < command->count; i++)
+    for (uint64_t i = 0; i < command->count; i++) {
+        if (UNLIKELY(queue->lives != NULL) && kind != SETTLE_DISCARD)
+            note_life(shard, queue, command->first + i, kind);
         settle_as(shard, queue, command->first + i, kind, said, true);
+    }
     if (kind == SETTLE_REQUEUE && (queue->ruled & RULED_BY_SETTINGS))
         overflow_look(shard, queue);   /* what comes back to a full queue does not stay */
 }
@@ -124,6 +140,8 @@ void shard_settle_ranges(struct shard *shard, struct bytes head)
             if (!entry || !unacked)
                 continue;
             struct consumer *consumer = entry->holder ? shard_consumer(shard, entry->holder) : NULL;
+            if (UNLIKELY(queue->lives != NULL))
+                note_life(shard, queue, first + i, SETTLE_ACK);
             if (UNLIKELY(queue->ruled))
                 rules_ended(queue, first + i);
             shard_remove(shard, lane, first + i, slot, entry, true);

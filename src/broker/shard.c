@@ -5,6 +5,7 @@
 #include "broker/filters.h"
 #include "broker/groups.h"
 #include "broker/inspect.h"
+#include "broker/lives.h"
 #include "broker/pending.h"
 #include "broker/relay.h"
 #include "broker/rules.h"
@@ -215,6 +216,8 @@ void shard_remove(struct shard *shard, struct lane *lane, uint64_t seq, struct b
 void shard_discard(struct shard *shard, struct queue *queue, struct lane *lane, uint64_t seq, struct block_slot *slot, struct entry *entry, bool unacked,
                    enum discard_reason reason)
 {
+    if (UNLIKELY(queue->lives != NULL))
+        lives_discarded(shard, queue, seq, reason);
     if (UNLIKELY(queue->settings && (queue->settings->flags & SETTINGS_DEAD_LETTER))) {
         if (unacked && queue->groups)
             groups_ended(queue, seq);

@@ -35,8 +35,8 @@ static const struct option options[] = {
     {'j', OPTION_FLAG, "json", NULL, "print the broker's JSON", offsetof(struct settings, json), 0, 0},
 };
 
-enum kind { KIND_BROWSE, KIND_SCHEDULED, KIND_HOLDERS, KIND_DELETE, KIND_CANCEL, KIND_MOVE, KIND_COPY, KIND_REPLAY, KIND_COUNT };
-enum takes { TAKES_PICK = 1, TAKES_POSITIONS = 2, TAKES_TARGET = 4, TAKES_ALL = 8 /* without being told */ };
+enum kind { KIND_BROWSE, KIND_SCHEDULED, KIND_HOLDERS, KIND_DELETE, KIND_CANCEL, KIND_MOVE, KIND_COPY, KIND_REPLAY, KIND_TRACE, KIND_LIFE, KIND_COUNT };
+enum takes { TAKES_PICK = 1, TAKES_POSITIONS = 2, TAKES_TARGET = 4, TAKES_ALL = 8 /* without being told */, TAKES_WORD = 16, TAKES_POSITION = 32 };
 
 static const struct row {
     const char *name, *command;
@@ -51,6 +51,8 @@ static const struct row {
     [KIND_MOVE] = {"move", "queue_move", "moved", TAKES_PICK | TAKES_TARGET | TAKES_ALL},
     [KIND_COPY] = {"copy", "queue_copy", "copied", TAKES_PICK | TAKES_TARGET | TAKES_ALL},
     [KIND_REPLAY] = {"replay", "queue_replay", "replayed", TAKES_PICK | TAKES_ALL},
+    [KIND_TRACE] = {"trace", "queue_trace", NULL, TAKES_WORD},
+    [KIND_LIFE] = {"life", "queue_life", NULL, TAKES_POSITION},
 };
 
 static const char *word(size_t index) { return index < KIND_COUNT ? rows[index].name : NULL; }
@@ -103,6 +105,10 @@ static int make_request(struct asking *asking, const char *vhost, char **operand
         }
     for (int i = 1; i < count && positions; i++)
         json_array_append_new(positions, json_string(operands[i]));
+    if (count > 1 && (asking->row->takes & TAKES_POSITION))
+        json_object_set_new(request, "position", json_string(operands[1]));
+    if (asking->row->takes & TAKES_WORD)
+        json_object_set_new(request, "on", json_boolean(strcmp(operands[1], "on") == 0));
     if (asking->row->takes & TAKES_TARGET)
         json_object_set_new(request, "target", json_string(operands[1]));
     if (headers)
@@ -178,6 +184,15 @@ static void print_message(const json_t *message, bool with_body)
     json_decref(time);
 }
 
+static void print_event(const json_t *event)
+{
+    char time[CELL], what[CELL], position[CELL], channel[CELL];
+    json_t *at = time_of(json_object_get(event, "time"));
+    printf("%-24s %-20s %-14s %s\n", cell(at, time), cell(json_object_get(event, "event"), what), cell(json_object_get(event, "position"), position),
+           cell(json_object_get(event, "channel"), channel));
+    json_decref(at);
+}
+
 static void print_holder(const json_t *holder)
 {
     char position[CELL], connection[CELL], channel[CELL], tag[CELL], user[CELL], held[CELL];
@@ -190,8 +205,12 @@ static void print_holder(const json_t *holder)
 
 static void print_heads(const struct asking *asking)
 {
-    if (asking->settings->json)
+    if (asking->settings->json || asking->row == &rows[KIND_TRACE])
         return;
+    if (asking->row == &rows[KIND_LIFE]) {
+        printf("%-24s %-20s %-14s %s\n", "TIME", "EVENT", "POSITION", "CHANNEL");
+        return;
+    }
     if (asking->row == &rows[KIND_HOLDERS])
         printf("%-14s %-34s %-34s %-28s %-10s %10s\n", "POSITION", "CONNECTION", "CHANNEL", "CONSUMER", "USER", "HELD MS");
     else
@@ -209,6 +228,8 @@ static void print_rows(const struct asking *asking, const json_t *list)
             putchar('\n');
         } else if (asking->row == &rows[KIND_HOLDERS]) {
             print_holder(row);
+        } else if (asking->row == &rows[KIND_LIFE]) {
+            print_event(row);
         } else {
             print_message(row, asking->settings->body);
         }
@@ -290,12 +311,16 @@ static int run(const struct command *command, const void *given, char **operands
         if (strcmp(operands[0], rows[i].name) == 0)
             asking.row = &rows[i];
     console_init(&visit.console, command->name);
-    int words = asking.row && (asking.row->takes & TAKES_TARGET) ? 3 : 2;
+    int words = asking.row && (asking.row->takes & (TAKES_TARGET | TAKES_WORD | TAKES_POSITION)) ? 3 : 2;
     bool picks = settings->id || settings->filter || settings->headers.count;
     if (!asking.row)
-        console_complain(&visit.console, "'%s' is nothing that can be done with a queue: browse, scheduled, holders, delete, cancel, move, copy or replay", operands[0]);
+        console_complain(&visit.console, "'%s' is nothing that can be done with a queue: browse, scheduled, holders, delete, cancel, move, copy, replay, trace or life", operands[0]);
     else if ((asking.row->takes & TAKES_TARGET) && operand_count < 3)
         console_complain(&visit.console, "which queue is to have the messages?");
+    else if ((asking.row->takes & TAKES_WORD) && (operand_count < 3 || (strcmp(operands[2], "on") != 0 && strcmp(operands[2], "off") != 0)))
+        console_complain(&visit.console, "on or off?");
+    else if ((asking.row->takes & TAKES_POSITION) && operand_count < 3 && !settings->id)
+        console_complain(&visit.console, "which message? Its position, or --id");
     else if (operand_count > words && !(asking.row->takes & TAKES_POSITIONS))
         console_complain(&visit.console, "one word too many: '%s'", operands[words]);
     else if (asking.row->done && !(asking.row->takes & TAKES_ALL) && operand_count < 3 && !picks && !settings->all)
@@ -307,7 +332,7 @@ static int run(const struct command *command, const void *given, char **operands
 
 const struct command queue_command = {
     .name = "queue",
-    .operands = "WHAT QUEUE [TARGET|POSITION...]",
+    .operands = "WHAT QUEUE [TARGET|POSITION...|on|off]",
     .summary = "look at single messages of a queue, delete, move, copy or replay them",
     .text = "WHAT is one of\n"
             "  browse      list the messages with their states; none is consumed\n"
@@ -317,7 +342,9 @@ const struct command queue_command = {
             "  cancel      delete messages that are scheduled, and no others\n"
             "  move        send ready messages to the queue TARGET, each exactly once\n"
             "  copy        the same, and they stay\n"
-            "  replay      send dead letters back to the queues in which they died first",
+            "  replay      send dead letters back to the queues in which they died first\n"
+            "  trace       from now on note what happens to the messages (on), or no more (off)\n"
+            "  life        list what happened to a message of a traced queue",
     .table = {options, sizeof options / sizeof options[0]},
     .operands_min = 2,
     .operands_max = OPERANDS_ANY,

@@ -243,3 +243,43 @@ def test_a_kill_in_the_middle_leaves_each_message_in_one_place(own_broker, conne
         for each in (queue, *targets):
             found += [message[1].message_id for message in taken(channel, each)]
     assert sorted(found) == sorted(f"m{n}" for n in range(3000))
+
+
+def test_the_life_of_a_message(broker, connect_to, channel, name):
+    queue = name("q")
+    channel.queue_declare(queue, durable=True)
+    assert "not traced" in queue_command(broker, "life", queue, "--id", "m1", fails=True)
+    channel.basic_publish("", queue, b"before", pika.BasicProperties(message_id="before"))
+    queue_command(broker, "trace", queue, "on")
+    fill(channel, queue, 4)
+    assert channel.basic_get(queue, auto_ack=True)[1].message_id == "before"
+    consumer = connect_to(broker).channel()
+    consumer.basic_qos(prefetch_count=1)
+    seen = []
+    for method, properties, _ in consumer.consume(queue):
+        seen.append(properties.message_id)
+        if properties.message_id == "m1" and len(seen) == 2:
+            consumer.basic_reject(method.delivery_tag, requeue=True)
+        elif properties.message_id == "m2":
+            consumer.basic_reject(method.delivery_tag, requeue=False)
+        else:
+            consumer.basic_ack(method.delivery_tag)
+        if len(seen) == 4:
+            break
+    consumer.cancel()
+    queue_command(broker, "delete", queue, "--id", "m3")
+
+    def life(message_id):
+        return [row["event"] for row in rows(broker, "life", queue, "--id", message_id)]
+
+    assert seen == ["m0", "m1", "m1", "m2"]
+    assert life("m0") == ["accepted", "delivered", "acknowledged"]
+    assert life("m1") == ["accepted", "delivered", "returned", "delivered", "acknowledged"]
+    assert life("m2") == ["accepted", "delivered", "rejected"]
+    assert life("m3")[0] == "accepted" and life("m3")[-1] == "deleted" and life("none") == []
+    events = rows(broker, "life", queue, "--id", "m0")
+    assert events[1]["channel"].startswith("<godwit.channel.") and abs(events[1]["time"] / 1000 - time.time()) < 30
+    assert rows(broker, "life", queue, events[0]["position"]) == events
+    queue_command(broker, "trace", queue, "off")
+    assert "not traced" in queue_command(broker, "life", queue, "--id", "m0", fails=True)
+    channel.queue_delete(queue)
