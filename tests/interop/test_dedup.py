@@ -1,8 +1,11 @@
 """x-dedup-window: a queue takes in what has the same id once. RabbitMQ has nothing of the kind without a plugin, so these run against Godwit alone."""
+import subprocess
 import time
 
 import pika
 import pytest
+
+from support.broker import godwit_binary
 
 pytestmark = pytest.mark.godwit_only("RabbitMQ deduplicates nothing")
 
@@ -176,6 +179,30 @@ def test_a_dead_letter_that_comes_back_is_no_duplicate_of_itself(own_broker, con
     eventually(lambda: channel.queue_declare(queue, passive=True).method.message_count == 1)
     channel.basic_publish("", queue, b"third", with_id("a"))
     assert everything(channel, queue) == [b"first"]
+
+
+def test_what_somebody_moves_or_replays_is_no_duplicate(broker, channel, name):
+    queue, other, dead = name("q"), name("other"), name("dead")
+    channel.queue_declare(queue, durable=True, arguments={**WINDOW, "x-dead-letter-exchange": "", "x-dead-letter-routing-key": dead})
+    for plain in (other, dead):
+        channel.queue_declare(plain, durable=True)
+    channel.confirm_delivery()
+
+    def move(*arguments):
+        subprocess.run([godwit_binary(), "queue", "--uri", f"amqp://guest:guest@127.0.0.1:{broker.port}/", *arguments, "--all"], check=True, timeout=30,
+                       stdout=subprocess.DEVNULL)
+    channel.basic_publish("", queue, b"first", with_id("a"))
+    move("move", queue, other)
+    move("move", other, queue)
+    method, _, body = channel.basic_get(queue)
+    assert body == b"first"
+    channel.basic_reject(method.delivery_tag, requeue=False)
+    time.sleep(0.3)
+    move("replay", dead)
+    channel.basic_publish("", queue, b"second", with_id("a"))
+    assert everything(channel, queue) == [b"first"]
+    for each in (queue, other, dead):
+        assert channel.queue_delete(each).method.message_count == 0
 
 
 def test_scheduled_messages_are_known_from_when_they_come(channel, name):
