@@ -318,7 +318,10 @@ static void pauses_memory_and_mistakes(void **state)
 {
     struct world *w = *state;
     set(w, "{\"id\":\"s1\",\"owner\":\"guest\",\"types\":[\"#\"],\"sink\":\"http://sink/\",\"config\":{\"concurrency\":6},\"paused\":true}");
-    publish(w, "one");
+    assert_int_equal(test_request(&w->test, w->client, (struct request){.kind = REQUEST_QUEUE_BIND, .channel = 1, .name = bytes_of_text("subscription.s1"),
+                                                                        .source = bytes_of_text("amq.fanout")})->reply.code, 0);
+    assert_int_equal(test_publish(w->client, "amq.fanout", "key", "one", 1, true, NULL), PUBLISH_ROUTED);
+    pass(w, 0);
     assert_int_equal(w->count, 0);
     assert_status(w, "state", "\"paused\"");
     w->is_poor = true;
@@ -338,6 +341,8 @@ static void pauses_memory_and_mistakes(void **state)
     assert_int_equal(w->count, 0);           /* what is not wanted is passed over */
     assert_status(w, "passed_over", "1");
     assert_int_equal(ready(w, "subscription.s1"), 0);
+    publish(w, "to the queue itself");
+    assert_int_equal(w->count, 1);
 }
 
 static void its_queue_may_come_later(void **state)

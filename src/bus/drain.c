@@ -274,15 +274,22 @@ static void on_replied(struct client *client, const struct reply *reply)
     }
 }
 
+/* What was sent to the queue by its name is meant for it, whatever the filters say. */
+static bool is_passed_over(const struct drain *drain, struct bytes content)
+{
+    struct message message;
+    const struct selector *selector = drain->is_valid ? drain->subscription.selector : NULL;
+    return selector && message_read(content, &message) && message.exchange.size && !selector_matches(selector, &message);
+}
+
 static void on_delivered(struct client *client, const struct delivery *delivery)
 {
     struct drain *drain = drain_of(client);
-    struct message message;
     /* The first ones may come with the answer to the request. */
     drain->queue = delivery->queue;
     drain->handle = delivery->handle;
     drain->consuming = true;
-    if (drain->is_valid && drain->subscription.selector && (!message_read(delivery->content, &message) || !selector_matches(drain->subscription.selector, &message))) {
+    if (is_passed_over(drain, delivery->content)) {
         drain->passed_over++;
         client_settle(client, delivery->queue, SETTLE_ACK, delivery->seq, 1, NULL);
         client_credit(client, delivery->queue, delivery->handle, (uint32_t)delivery->content.size + DELIVERY_OVERHEAD);

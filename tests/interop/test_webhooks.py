@@ -5,12 +5,15 @@ import hmac
 import json
 import random
 import socket
+import subprocess
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import requests
+
+from support.broker import godwit_binary
 
 pytestmark = pytest.mark.godwit_only("RabbitMQ has no webhooks")
 
@@ -355,6 +358,30 @@ def test_order_over_many_failures(bus, receiver, eventually, order):
     for group in groups:
         assert group == sorted(group, key=int)
     assert len(taken) == 60 and len(there.received) > 60
+
+
+def test_trying_it_out(bus, receiver, eventually):
+    there = receiver()
+    subscription = bus.subscribe(there.url, filters=[{"exact": {"subject": "never"}}])["id"]
+    answer = requests.post(f"{bus.url}/subscriptions/{subscription}/test")
+    assert answer.status_code == 200
+    eventually(lambda: there.ids() == [answer.json()["id"]])
+    headers, body = there.received[0]
+    assert headers["ce-type"] == "godwit.test" and headers["ce-subject"] == subscription and json.loads(body) == {"test": True}
+    assert requests.post(f"{bus.url}/subscriptions/nobody/test").status_code == 404
+
+
+def test_what_was_given_up_is_posted_again(bus, broker, receiver, eventually, channel):
+    there = receiver(answers=[500, 500])
+    subscription = bus.subscribe(there.url, config={"attempts": 1}, source="/test")["id"]
+    bus.publish("1")
+    bus.publish("2")
+    dead = f"subscription.{subscription}.dead"
+    eventually(lambda: channel.queue_declare(dead, passive=True).method.message_count == 2)
+    replay = subprocess.run([godwit_binary(), "queue", "replay", dead, "--uri", f"amqp://127.0.0.1:{broker.port}/"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert replay.returncode == 0, replay.stdout
+    eventually(lambda: sorted(there.ids()) == ["1", "1", "2", "2"])
+    eventually(lambda: bus.status(subscription)["delivered"] == 2)
 
 
 def test_several_go_at_once(bus, receiver, eventually):

@@ -5,6 +5,8 @@
 #include "bus/bus.h"
 #include "bus/subscription.h"
 #include "protocol/amqp/table.h"
+#include "protocol/gateway/cloud_event.h"
+#include "protocol/gateway/publish.h"
 #include "protocol/gateway/reception.h"
 #include "protocol/gateway/work.h"
 
@@ -15,6 +17,7 @@
 
 #define SECRET_SIZE 32u              /* bytes of one that is made here */
 #define BODY_MAX 65536u
+#define NEW_ID_SIZE 32u
 
 /* A subscription that is being put, step by step. */
 struct subscribing {
@@ -241,17 +244,22 @@ static void put(struct task *task, json_t *root, json_t *old_types, bool is_plai
 
 /* ---- making one ------------------------------------------------------------------------------------------------------------ */
 
-static bool put_id(json_t *root)
+/* A letter and random digits. */
+static bool new_id(char letter, char id[NEW_ID_SIZE])
 {
     uint8_t random[12];
-    char id[32] = "s";
-    if (json_object_get(root, "id"))
-        return true;
     if (RAND_bytes(random, sizeof(random)) != 1)
         return false;
+    id[0] = letter;
     for (unsigned i = 0; i < sizeof(random); i++)
         snprintf(id + 1 + 2 * i, 3, "%02x", random[i]);
-    return json_object_set_new(root, "id", json_string(id)) == 0;
+    return true;
+}
+
+static bool put_id(json_t *root)
+{
+    char id[NEW_ID_SIZE];
+    return json_object_get(root, "id") || (new_id('s', id) && json_object_set_new(root, "id", json_string(id)) == 0);
 }
 
 /* Without a word about secrets one is made; an empty array of them means that nothing is to be signed. */
@@ -418,6 +426,61 @@ void subscriptions_change(struct task *task)
     json_decref(root);
     json_decref(old_types);
     json_decref(patch);
+}
+
+/* ---- trying one out ----------------------------------------------------------------------------------------------------------- */
+
+static void tried(struct task *task)
+{
+    if (task->refused)
+        task_problem(task, 503, "The event was refused: the queue is full, or storage has failed.");
+    else
+        answer_json(task, 200, json_pack("{s:s}", "id", task->note));
+}
+
+/* An event for this subscription alone, by the queue's own name. */
+static void publish_test(struct task *task, const struct cloud_event *event)
+{
+    char id[SUBSCRIPTION_ID_MAX + 1], queue[SUBSCRIPTION_QUEUE_MAX];
+    struct amqp_properties properties;
+    uint8_t *room;
+    snprintf(id, sizeof(id), "%.*s", (int)task->names[0].size, (const char *)task->names[0].data);
+    subscription_queue(id, false, queue);
+    if (!event_properties(event, &properties, &room)) {
+        task_problem(task, 503, "There is too little memory.");
+        return;
+    }
+    const struct outgoing outgoing = {.routing_key = bytes_of_text(queue), .properties = &properties, .body = event->data};
+    enum publish_result result = publish_message(task, &outgoing);
+    if (result == PUBLISH_ROUTED)
+        publish_done(task, tried);
+    else if (result == PUBLISH_UNROUTABLE)
+        task_problem(task, 404, "The subscription's queue is gone.");
+    else
+        publish_refuse(task, result, &outgoing);
+    free(room);
+}
+
+void subscriptions_test(struct task *task)
+{
+    char id[NEW_ID_SIZE];
+    struct cloud_event event = {.content_type = bytes_of_text("application/json"), .data = bytes_of_text("{\"test\":true}")};
+    json_t *root = find(task);
+    if (!root)
+        return;
+    json_decref(root);
+    free(task->note);
+    task->note = new_id('t', id) ? strdup(id) : NULL;
+    if (!task->note) {
+        task_problem(task, 503, "There is too little memory, or randomness.");
+        return;
+    }
+    event_put(&event, "specversion", bytes_of_text("1.0"));
+    event_put(&event, "id", bytes_of_text(task->note));
+    event_put(&event, "source", bytes_of_text("/godwit"));
+    event_put(&event, "type", bytes_of_text("godwit.test"));
+    event_put(&event, "subject", task->names[0]);
+    publish_test(task, &event);
 }
 
 /* ---- removing one ------------------------------------------------------------------------------------------------------------- */

@@ -29,5 +29,6 @@ void subscriptions_get(struct task *task);
 void subscriptions_attempts(struct task *task);
 void subscriptions_change(struct task *task);
 void subscriptions_remove(struct task *task);
+void subscriptions_test(struct task *task);
 
 #endif
