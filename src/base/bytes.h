@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Points into memory that somebody else owns; may be empty, then data may be NULL. Not NUL-terminated. */
@@ -46,5 +47,17 @@ static inline void store_be32(void *p, uint32_t v) { store_le32(p, __builtin_bsw
 static inline void store_be64(void *p, uint64_t v) { store_le64(p, __builtin_bswap64(v)); }
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the loads and stores above assume a little-endian machine");
+
+/* The same bytes in memory of their own, with a zero behind them: free() it. NULL: out of memory. */
+static inline char *bytes_to_text(struct bytes bytes)
+{
+    char *text = malloc(bytes.size + 1);
+    if (!text)
+        return NULL;
+    if (bytes.size)
+        memcpy(text, bytes.data, bytes.size);
+    text[bytes.size] = 0;
+    return text;
+}
 
 #endif

@@ -77,7 +77,7 @@ static char *export(struct test_broker *test, struct asker *asker)
 {
     if (!ask(test, asker, bytes_of_text("{\"command\":\"export_definitions\"}")))
         return NULL;
-    char *text = writer_copy(bytes_of(asker->answer + 6, asker->answer_size - 7));
+    char *text = bytes_to_text(bytes_of(asker->answer + 6, asker->answer_size - 7));
     CHECK(text);
     return text;
 }

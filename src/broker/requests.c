@@ -587,7 +587,7 @@ void requests_rows(struct worker *worker, const struct command_rows *command)
     size_t size = 0;
     char *text = NULL;
     if (writer_text(&pending->rows, &rows) && pending->code && rows.size)
-        text = writer_copy(bytes_of(rows.data, size = rows.size));
+        text = bytes_to_text(bytes_of(rows.data, size = rows.size));
     else if (!pending->code)
         text = control_join(worker, pending->asked, rows, &size);
     finish_control(worker, place->client, pending, text, size);

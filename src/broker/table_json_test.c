@@ -34,7 +34,7 @@ static char *there_and_back(const char *text)
     writer_init(&writer);
     table_write_json(table, &writer);
     assert_true(writer_text(&writer, &out));
-    char *copy = writer_copy(out);
+    char *copy = bytes_to_text(out);
     writer_deinit(&writer);
     free((void *)(uintptr_t)table.data);
     json_decref(json);

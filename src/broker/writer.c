@@ -224,14 +224,3 @@ void writer_put_open(struct writer *writer, const char *key, char bracket)
     writer_key(writer, bytes_of_text(key));
     writer_open(writer, bracket);
 }
-
-char *writer_copy(struct bytes text)
-{
-    char *copy = malloc(text.size + 1);
-    if (!copy)
-        return NULL;
-    if (text.size)
-        memcpy(copy, text.data, text.size);
-    copy[text.size] = 0;
-    return copy;
-}

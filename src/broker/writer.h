@@ -44,7 +44,4 @@ void writer_put_boolean(struct writer *writer, const char *key, bool value);
 void writer_put_json(struct writer *writer, const char *key, struct bytes json);
 void writer_put_open(struct writer *writer, const char *key, char bracket);
 
-/* The text in memory of its own, with a zero behind it: free() it. NULL: out of memory. */
-char *writer_copy(struct bytes text);
-
 #endif

@@ -20,7 +20,7 @@ static inline size_t remote_buffer_size(const struct remote_buffer *buffer)
 
 static inline struct bytes remote_buffer_bytes(const struct remote_buffer *buffer)
 {
-    return bytes_of(buffer->data + buffer->begin, buffer->end - buffer->begin);
+    return buffer->data ? bytes_of(buffer->data + buffer->begin, buffer->end - buffer->begin) : (struct bytes){0};
 }
 
 /* Makes room for `size` bytes after the end; what is held may move. Errors: GW_ERR_NOMEM. */

@@ -25,7 +25,7 @@ void link_deinit(struct link *link);
 void stream_write(struct stream *stream, const void *bytes, size_t size);
 static inline struct bytes stream_bytes(const struct stream *stream)
 {
-    return bytes_of(stream->data + stream->begin, stream->end - stream->begin);
+    return stream->data ? bytes_of(stream->data + stream->begin, stream->end - stream->begin) : (struct bytes){0};
 }
 void stream_read(struct stream *stream, size_t size);
 void stream_clear(struct stream *stream);

@@ -123,7 +123,7 @@ static void batch_confirmed(struct task *task)
 static bool note(struct task *task, struct bytes id)
 {
     free(task->note);
-    task->note = strndup((const char *)id.data, id.size);
+    task->note = bytes_to_text(id);
     if (task->note)
         return true;
     task_problem(task, 503, "There is too little memory.");

@@ -34,7 +34,7 @@ static void lose(struct member *member, unsigned code, struct bytes text)
     member->refusal = (uint16_t)code;
     member->is_gone = member->gateway->gone_members = true;
     free(member->why);
-    member->why = strndup((const char *)text.data, text.size);
+    member->why = bytes_to_text(text);
     refuse_all(member);
 }
 
