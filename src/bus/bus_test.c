@@ -22,7 +22,8 @@
 
 struct post {
     struct outgoing *outgoing;
-    char url[64], attempt[32], body[64];
+    char url[64], method[16], attempt[32], body[64];
+    char header[64];                 /* the first */
 };
 
 struct world {
@@ -46,6 +47,8 @@ static bool begin(struct outgoing_sender *sender, struct outgoing *outgoing, con
     struct post *post = &w->posts[w->count++];
     *post = (struct post){.outgoing = outgoing};
     snprintf(post->url, sizeof(post->url), "%s", request->url);
+    snprintf(post->method, sizeof(post->method), "%s", request->method ? request->method : "POST");
+    snprintf(post->header, sizeof(post->header), "%s", request->headers[0]);
     snprintf(post->body, sizeof(post->body), "%.*s", (int)request->body.size, (const char *)request->body.data);
     for (unsigned i = 0; i < request->header_count; i++)
         if (strncmp(request->headers[i], "webhook-attempt: ", 17) == 0)
@@ -89,6 +92,17 @@ static void answer(struct world *w, unsigned status, uint64_t retry_after_s)
 {
     struct post post = take(w, 0);
     struct outgoing_result result = {.outcome = status ? OUTGOING_ANSWERED : OUTGOING_UNREACHABLE, .status = status, .retry_after_s = retry_after_s, .duration_us = 7};
+    post.outgoing->done(post.outgoing, &result);
+    pass(w, 0);
+}
+
+/* The question whether the origin may post is. */
+static void allow(struct world *w, unsigned status, const char *origin, const char *rate)
+{
+    struct post post = take(w, 0);
+    struct outgoing_result result = {.outcome = OUTGOING_ANSWERED, .status = status, .retry_after_s = OUTGOING_NO_TIME, .found = {origin, rate}};
+    assert_string_equal(post.method, "OPTIONS");
+    assert_string_equal(post.header, "webhook-request-origin: shop.example");
     post.outgoing->done(post.outgoing, &result);
     pass(w, 0);
 }
@@ -303,6 +317,40 @@ static void events_go_one_after_the_other(void **state)
     assert_string_equal(w->posts[0].body, "two");
 }
 
+static void the_sink_is_asked_whether_it_wants_that(void **state)
+{
+    struct world *w = *state;
+    static const char origin[] = "{\"id\":\"s1\",\"owner\":\"guest\",\"types\":[\"#\"],\"sink\":\"http://%s/\",\"config\":{\"concurrency\":6,\"origin\":\"shop.example\"}}";
+    char text[200];
+    snprintf(text, sizeof(text), origin, "sink");
+    set(w, text);
+    publish(w, "one");
+    publish(w, "two");
+    assert_int_equal(w->count, 1);
+    allow(w, 200, "elsewhere.example", NULL);
+    assert_status(w, "state", "\"not allowed\"");
+    pass(w, 50 * SECOND);
+    assert_int_equal(w->count, 0);
+    pass(w, 11 * SECOND);                    /* it is asked again */
+    allow(w, 405, "*", NULL);
+    pass(w, 61 * SECOND);
+    allow(w, 200, "shop.example", "12");     /* a minute: one in 5 s */
+    assert_int_equal(w->count, 1);
+    answer(w, 200, OUTGOING_NO_TIME);
+    assert_int_equal(w->count, 0);
+    pass(w, 3 * SECOND);
+    assert_int_equal(w->count, 0);
+    pass(w, 2 * SECOND);
+    answer(w, 200, OUTGOING_NO_TIME);
+    assert_status(w, "delivered", "2");
+    snprintf(text, sizeof(text), origin, "other");
+    set(w, text);                            /* another sink is asked anew; what is asked is forgotten with the subscription */
+    assert_int_equal(w->count, 1);
+    assert_string_equal(w->posts[0].url, "http://other/");
+    set(w, NULL);
+    assert_int_equal(w->cancelled, 1);
+}
+
 static void what_is_under_way_goes_back_when_it_is_removed(void **state)
 {
     struct world *w = *state;
@@ -408,7 +456,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         WORLD(what_is_taken_is_gone), WORLD(what_is_refused_comes_again_and_is_given_up), WORLD(as_many_are_under_way_as_it_says), WORLD(the_breaker_opens_and_closes),
-        WORLD(it_slows_down_when_it_is_told_to), WORLD(gone_ends_it), WORLD(events_go_one_after_the_other), WORLD(what_is_under_way_goes_back_when_it_is_removed), WORLD(pauses_memory_and_mistakes),
+        WORLD(it_slows_down_when_it_is_told_to), WORLD(gone_ends_it), WORLD(events_go_one_after_the_other), WORLD(the_sink_is_asked_whether_it_wants_that), WORLD(what_is_under_way_goes_back_when_it_is_removed), WORLD(pauses_memory_and_mistakes),
         WORLD(its_queue_may_come_later), cmocka_unit_test(messages_become_requests),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,6 +14,8 @@
 #define SECOND_US 1000000u
 #define SLOW_MAX_S 86400u
 #define BREAKER_MAX_S 60u
+#define ASK_AGAIN_US 60000000u       /* a sink that said no, or nothing */
+#define MINUTE_US 60000000u
 
 static struct drain *drain_of(struct client *client) { return (struct drain *)client; }
 
@@ -96,6 +98,8 @@ static unsigned gate(const struct drain *drain, uint64_t now_us)
     const struct subscription *s = &drain->subscription;
     if (!drain->is_valid || !drain->consuming || drain->broken || drain->ending || s->paused || s->ended || now_us < drain->slow_until_us || now_us < drain->open_until_us)
         return 0;
+    if (s->origin && drain->leave != LEAVE_GIVEN)
+        return 0;
     return drain->failures >= BREAKER_FAILURES ? 1 : drain->window < s->concurrency ? drain->window : s->concurrency;
 }
 
@@ -148,11 +152,74 @@ static void pump(struct drain *drain, uint64_t now_us)
 {
     unsigned most = gate(drain, now_us);
     for (struct hook *hook = drain->first; hook && drain->waiting && drain->under_way < most; hook = hook->next) {
-        if (!hook->under_way && !has_to_wait(hook) && !hook_send(hook)) {
+        if (hook->under_way || has_to_wait(hook))
+            continue;
+        if (drain->interval_us && now_us < drain->next_post_us) {
+            bus_due(drain->bus, drain->next_post_us);
+            return;
+        }
+        if (!hook_send(hook)) {
             bus_due(drain->bus, now_us + SECOND_US / 10);   /* memory is short */
             return;
         }
+        drain->next_post_us = now_us + drain->interval_us;
     }
+}
+
+/* ---- leave to post (CloudEvents' HTTP 1.1 Web Hooks 1.0.2, section 4) -------------------------------------------------------- */
+
+static void refuse_leave(struct drain *drain, const char *why, uint64_t now_us)
+{
+    drain->leave = LEAVE_REFUSED;
+    drain->ask_again_us = now_us + ASK_AGAIN_US;
+    snprintf(drain->why, sizeof(drain->why), "%s", why);
+    bus_due(drain->bus, drain->ask_again_us);
+}
+
+static void asked(struct outgoing *question, const struct outgoing_result *result)
+{
+    struct drain *drain = (struct drain *)(void *)((char *)question - offsetof(struct drain, question));
+    const char *origin = drain->subscription.origin, *allowed = result->found[0], *rate = result->found[1];
+    uint64_t now_us = bus_now(drain->bus);
+    if (!origin || result->outcome != OUTGOING_ANSWERED) {
+        refuse_leave(drain, result->why, now_us);
+    } else if (result->status < 200 || result->status >= 300 || !allowed || (strcmp(allowed, "*") != 0 && strcmp(allowed, origin) != 0)) {
+        refuse_leave(drain, "The sink does not allow the origin to post to it (WebHook-Allowed-Origin).", now_us);
+    } else {
+        unsigned long most = rate && strcmp(rate, "*") != 0 ? strtoul(rate, NULL, 10) : 0;
+        drain->leave = LEAVE_GIVEN;
+        drain->interval_us = most && most < MINUTE_US ? MINUTE_US / most : 0;
+        drain->why[0] = 0;
+        pump(drain, now_us);
+    }
+}
+
+static void ask_leave(struct drain *drain, uint64_t now_us)
+{
+    static const char *const wanted[OUTGOING_ASKED_MAX] = {"webhook-allowed-origin", "webhook-allowed-rate"};
+    const struct subscription *s = &drain->subscription;
+    struct outgoing_sender *sender = bus_sender(drain->bus, s->local);
+    char origin[URL_HOST_MAX + 32];
+    const char *const headers[] = {origin, "user-agent: Godwit/" GODWIT_VERSION};
+    if (!s->origin || s->paused || s->ended || drain->leave == LEAVE_GIVEN || drain->leave == LEAVE_ASKED || (drain->leave == LEAVE_REFUSED && now_us < drain->ask_again_us))
+        return;
+    snprintf(origin, sizeof(origin), "webhook-request-origin: %s", s->origin);
+    drain->question.done = asked;
+    const struct outgoing_request request = {.url = s->sink, .method = "OPTIONS", .asked = wanted, .headers = headers, .header_count = 2, .timeout_ms = s->timeout_ms};
+    if (sender->begin(sender, &drain->question, &request))
+        drain->leave = LEAVE_ASKED;
+    else
+        bus_due(drain->bus, now_us + SECOND_US / 10);
+}
+
+/* Whatever it was told does not count any more. */
+static void forget_leave(struct drain *drain)
+{
+    struct outgoing_sender *sender = bus_sender(drain->bus, drain->subscription.local);
+    if (drain->leave == LEAVE_ASKED)
+        sender->cancel(sender, &drain->question);
+    drain->leave = LEAVE_UNASKED;
+    drain->interval_us = drain->next_post_us = drain->ask_again_us = 0;
 }
 
 /* ---- what became of it -------------------------------------------------------------------------------------------------- */
@@ -270,7 +337,8 @@ static void on_replied(struct client *client, const struct reply *reply)
         drain->queue = reply->queue;
         drain->handle = reply->handle;
         drain->consuming = true;
-        drain->why[0] = 0;
+        if (drain->leave != LEAVE_REFUSED)
+            drain->why[0] = 0;
     }
 }
 
@@ -357,6 +425,7 @@ static void open_drain(struct drain *drain)
 
 static void close_drain(struct drain *drain)
 {
+    forget_leave(drain);
     struct outgoing_sender *sender = bus_sender(drain->bus, drain->subscription.local);
     for (struct hook *hook; (hook = drain->first);) {
         if (hook->under_way)
@@ -412,6 +481,8 @@ void drain_follow(struct drain *drain, struct bytes value)
     bool same = valid && drain->is_valid && strcmp(next.owner, drain->subscription.owner) == 0 && next.concurrency == drain->prefetch && next.local == drain->subscription.local;
     if (!same)
         close_drain(drain);
+    else if (strcmp(next.sink, drain->subscription.sink) != 0 || !next.origin || !drain->subscription.origin || strcmp(next.origin, drain->subscription.origin) != 0)
+        forget_leave(drain);
     if (drain->is_valid)
         subscription_deinit(&drain->subscription);
     free((void *)(uintptr_t)drain->value.data);
@@ -447,8 +518,13 @@ uint64_t drain_tick(struct drain *drain, uint64_t now_us)
             return drain->retry_us = now_us + REOPEN_US;
         }
     }
+    ask_leave(drain, now_us);
     pump(drain, now_us);
     uint64_t due_us = drain->slow_until_us > drain->open_until_us ? drain->slow_until_us : drain->open_until_us;
+    if (drain->leave == LEAVE_REFUSED && drain->ask_again_us > due_us)
+        due_us = drain->ask_again_us;
+    if (drain->waiting && drain->next_post_us > due_us)
+        due_us = drain->next_post_us;
     return due_us > now_us ? due_us : DRAIN_NEVER;
 }
 
@@ -465,6 +541,8 @@ static const char *state_of(const struct drain *drain, uint64_t now_us)
         return drain->why[0] ? "failed" : "starting";
     if (s->paused)
         return "paused";
+    if (s->origin && drain->leave != LEAVE_GIVEN)
+        return drain->leave == LEAVE_REFUSED ? "not allowed" : "starting";
     if (now_us < drain->slow_until_us)
         return "slowed";
     return drain->failures >= BREAKER_FAILURES ? "unreachable" : drain->failures ? "failing" : "active";

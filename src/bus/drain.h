@@ -2,6 +2,7 @@
  *
  *   order     the queue's groups see to it that events of a key come in order; here the first of them is posted alone, and when it fails, the others go back to come behind it
  *   window    how many may be under way: from one, when the sink has said 429, to the subscription's concurrency
+ *   origin    where the subscription names one, the sink is asked first (OPTIONS, WebHook-Request-Origin) whether that may post to it, and how often a minute
  *   slow      nothing is posted until the sink's Retry-After has passed (429, 503); what it said that of is posted again, and that costs it no attempt
  *   breaker   after BREAKER_FAILURES failures in a row nothing is posted for a while (1 s, then twice as long each time, a minute at most), then one to see how it goes */
 #ifndef BUS_DRAIN_H
@@ -51,6 +52,10 @@ struct drain {
     uint32_t handle, prefetch;
     struct hook *first, *last;
     unsigned waiting, under_way, window, successes;
+    struct outgoing question;        /* whether the origin may post */
+    enum leave { LEAVE_UNASKED, LEAVE_ASKED, LEAVE_GIVEN, LEAVE_REFUSED } leave;
+    uint64_t interval_us;            /* between two posts; 0: as it comes */
+    uint64_t next_post_us, ask_again_us;
     unsigned failures;               /* in a row */
     uint64_t opened;                 /* how often the breaker did since something went well */
     uint64_t slow_until_us, open_until_us, retry_us;

@@ -17,6 +17,8 @@ enum outgoing_outcome {
 
 #define OUTGOING_WHY_MAX 160u
 #define OUTGOING_NO_TIME UINT64_MAX
+#define OUTGOING_ASKED_MAX 2u        /* headers of an answer that are wanted */
+#define OUTGOING_FOUND_MAX 256u      /* bytes of each, with a zero behind it */
 
 struct outgoing_result {
     enum outgoing_outcome outcome;
@@ -24,6 +26,7 @@ struct outgoing_result {
     uint64_t retry_after_s;          /* what the answer says, in seconds; OUTGOING_NO_TIME: nothing */
     uint64_t duration_us;
     char why[OUTGOING_WHY_MAX];      /* a sentence; empty: the status says it all */
+    const char *found[OUTGOING_ASKED_MAX];   /* what was asked for, until `done` returns; NULL: it was not there */
 };
 
 /* A request of the asker's, who embeds it. */
@@ -32,9 +35,11 @@ struct outgoing {
     void *transport;                 /* the sender's; NULL: it is not under way */
 };
 
-/* Borrowed until `begin` returns, but for the body, which is borrowed until `done` or `cancel`. */
+/* Borrowed until `begin` returns, but for the body, which is borrowed until `done` or `cancel`, and `asked`. */
 struct outgoing_request {
     const char *url;
+    const char *method;              /* NULL: POST; any other has no body */
+    const char *const *asked;        /* names of headers in lower case, OUTGOING_ASKED_MAX of them, borrowed until `done` or `cancel`; NULL: none */
     const char *const *headers;      /* "name: value" */
     unsigned header_count;
     struct bytes body;
@@ -42,7 +47,7 @@ struct outgoing_request {
 };
 
 struct outgoing_sender {
-    /* Posts it; `done` is called later, not from inside, and outside of any turn of the broker's. False: there is too little memory. */
+    /* Sends it; `done` is called later, not from inside, and outside of any turn of the broker's. False: there is too little memory. */
     bool (*begin)(struct outgoing_sender *sender, struct outgoing *outgoing, const struct outgoing_request *request);
     /* `done` is not called any more. */
     void (*cancel)(struct outgoing_sender *sender, struct outgoing *outgoing);

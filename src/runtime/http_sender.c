@@ -5,6 +5,7 @@
 #include <curl/curl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <strings.h>
 #include <sys/types.h>
 
 #define SPARE_MAX 64u                /* easy handles that are kept */
@@ -27,6 +28,8 @@ struct transfer {
     CURL *easy;
     struct curl_slist *headers;
     size_t head_size, body_size;
+    const char *const *asked;
+    char found[OUTGOING_ASKED_MAX][OUTGOING_FOUND_MAX];
     bool is_forbidden, is_long;
     char why[OUTGOING_WHY_MAX];
     char error[CURL_ERROR_SIZE];
@@ -70,10 +73,27 @@ static curl_socket_t on_open_socket(void *owner, curlsocktype purpose, struct cu
     return CURL_SOCKET_BAD;
 }
 
+/* "Name: value\r\n" */
+static void look_at_header(struct transfer *transfer, const char *line, size_t size)
+{
+    for (unsigned i = 0; i < OUTGOING_ASKED_MAX; i++) {
+        size_t name = strlen(transfer->asked[i]);
+        if (size <= name || strncasecmp(line, transfer->asked[i], name) != 0 || line[name] != ':')
+            continue;
+        size_t begin = name + 1, end = size;
+        while (begin < end && strchr(" \t", line[begin]))
+            begin++;
+        while (end > begin && strchr(" \t\r\n", line[end - 1]))
+            end--;
+        snprintf(transfer->found[i], OUTGOING_FOUND_MAX, "%.*s", (int)(end - begin < OUTGOING_FOUND_MAX ? end - begin : OUTGOING_FOUND_MAX - 1), line + begin);
+    }
+}
+
 static size_t on_head(char *data, size_t size, size_t count, void *owner)
 {
     struct transfer *transfer = owner;
-    (void)data;
+    if (transfer->asked)
+        look_at_header(transfer, data, size * count);
     transfer->head_size += size * count;
     return transfer->head_size <= ANSWER_HEAD_MAX ? size * count : 0;
 }
@@ -115,15 +135,17 @@ static void finish(struct transfer *transfer, CURLcode code)
         result.status = (unsigned)status;
         if (retry_after_s > 0)
             result.retry_after_s = (uint64_t)retry_after_s;
+        for (unsigned i = 0; i < OUTGOING_ASKED_MAX; i++)
+            result.found[i] = transfer->found[i][0] ? transfer->found[i] : NULL;
     } else if (transfer->is_forbidden) {
         snprintf(result.why, sizeof(result.why), "%s", transfer->why);
     } else {
         snprintf(result.why, sizeof(result.why), "%.150s.", transfer->error[0] ? transfer->error : curl_easy_strerror(code));
     }
     curl_multi_remove_handle(transfer->sender->multi, transfer->easy);
-    transfer_free(transfer);
     outgoing->transport = NULL;
     outgoing->done(outgoing, &result);
+    transfer_free(transfer);
 }
 
 static void look_at_messages(struct http_sender *sender)
@@ -223,9 +245,14 @@ static bool set_up(struct transfer *transfer, const struct outgoing_request *req
     curl_easy_setopt(easy, CURLOPT_PRIVATE, transfer);
     curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, transfer->error);
     curl_easy_setopt(easy, CURLOPT_HTTPHEADER, transfer->headers);
-    curl_easy_setopt(easy, CURLOPT_POST, 1L);
-    curl_easy_setopt(easy, CURLOPT_POSTFIELDS, request->body.size ? (const char *)request->body.data : "");
-    curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)request->body.size);
+    if (request->method) {
+        curl_easy_setopt(easy, CURLOPT_HTTPGET, 1L);
+        curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, request->method);
+    } else {
+        curl_easy_setopt(easy, CURLOPT_POST, 1L);
+        curl_easy_setopt(easy, CURLOPT_POSTFIELDS, request->body.size ? (const char *)request->body.data : "");
+        curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)request->body.size);
+    }
     curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)request->timeout_ms);
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)connect_ms);
     curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_open_socket);
@@ -251,7 +278,7 @@ static bool begin(struct outgoing_sender *outgoing_sender, struct outgoing *outg
         free(transfer);
         return false;
     }
-    *transfer = (struct transfer){.sender = sender, .outgoing = outgoing, .easy = easy};
+    *transfer = (struct transfer){.sender = sender, .outgoing = outgoing, .easy = easy, .asked = request->asked};
     sender->under_way++;
     if (!set_up(transfer, request) || curl_multi_add_handle(sender->multi, easy) != CURLM_OK) {
         transfer_free(transfer);

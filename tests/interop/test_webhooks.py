@@ -23,6 +23,7 @@ class Receiver:
 
     def __init__(self, port=0, answers=()):
         self.received, self.answers, self.times, self.connections = [], list(answers), [], []
+        self.asked, self.allows = [], None
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -43,6 +44,13 @@ class Receiver:
                 status, headers = answer if isinstance(answer, tuple) else (answer, {})
                 self.send_response(status)
                 for name, value in {"content-length": "0", **headers}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+
+            def do_OPTIONS(self):
+                outer.asked.append(self.headers["webhook-request-origin"])
+                self.send_response(200)
+                for name, value in {"content-length": "0", "WebHook-Allowed-Rate": "240", **({"WebHook-Allowed-Origin": outer.allows} if outer.allows else {})}.items():
                     self.send_header(name, value)
                 self.end_headers()
 
@@ -358,6 +366,24 @@ def test_order_over_many_failures(bus, receiver, eventually, order):
     for group in groups:
         assert group == sorted(group, key=int)
     assert len(taken) == 60 and len(there.received) > 60
+
+
+def test_the_sink_is_asked_first(bus, receiver, eventually):
+    there = receiver()
+    subscription = bus.subscribe(there.url, config={"origin": "shop.example"})["id"]
+    for id_ in "123":
+        bus.publish(id_)
+    eventually(lambda: bus.status(subscription)["state"] == "not allowed")
+    assert there.asked == ["shop.example"] and not there.received and "WebHook-Allowed-Origin" in bus.status(subscription)["why"]
+    there.allows = "eu.shop.example"
+    bus.change(subscription, config={"origin": "eu.shop.example"})
+    eventually(lambda: sorted(there.ids()) == ["1", "2", "3"])
+    assert there.asked == ["shop.example", "eu.shop.example"]
+    assert there.times[1] - there.times[0] > 0.2 and there.times[2] - there.times[1] > 0.2      # 240 a minute
+    bus.change(subscription, config={"origin": None})
+    bus.publish("4")
+    eventually(lambda: there.ids()[3:] == ["4"])
+    bus.change(subscription, status=422, config={"origin": "a b"})
 
 
 def test_trying_it_out(bus, receiver, eventually):
