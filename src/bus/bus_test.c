@@ -456,8 +456,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         WORLD(what_is_taken_is_gone), WORLD(what_is_refused_comes_again_and_is_given_up), WORLD(as_many_are_under_way_as_it_says), WORLD(the_breaker_opens_and_closes),
-        WORLD(it_slows_down_when_it_is_told_to), WORLD(gone_ends_it), WORLD(events_go_one_after_the_other), WORLD(the_sink_is_asked_whether_it_wants_that), WORLD(what_is_under_way_goes_back_when_it_is_removed), WORLD(pauses_memory_and_mistakes),
-        WORLD(its_queue_may_come_later), cmocka_unit_test(messages_become_requests),
+        WORLD(it_slows_down_when_it_is_told_to), WORLD(gone_ends_it), WORLD(events_go_one_after_the_other), WORLD(the_sink_is_asked_whether_it_wants_that),
+        WORLD(what_is_under_way_goes_back_when_it_is_removed), WORLD(pauses_memory_and_mistakes), WORLD(its_queue_may_come_later),
+        cmocka_unit_test(messages_become_requests),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
