@@ -82,6 +82,25 @@ static char *export(struct test_broker *test, struct asker *asker)
     return text;
 }
 
+/* Two queues with something in them. */
+static void fill(struct test_broker *test, struct asker *asker)
+{
+    static const uint8_t properties[] = {0x20, 0x80, 0, 0, 0, 7, 1, 'n', 'I', 0, 0, 0, 7, 2, 'i', 'd'};
+    for (unsigned i = 0; i < 2; i++) {
+        struct request request = {.kind = REQUEST_QUEUE_DECLARE, .name = bytes_of_text(i ? "q" : "r"), .flags = REQUEST_DURABLE};
+        client_request(&asker->client, &request);
+    }
+    test_settle_down(test);
+    for (unsigned i = 0; i < 4; i++) {
+        struct publish publish = {.channel = 1, .persistent = true, .whole = true, .exchange = bytes_of_text(""), .routing_key = bytes_of_text("q"), .body_size = 1,
+                                  .properties = i % 2 ? bytes_of(properties, sizeof(properties)) : bytes_of("\0\0", 2)};
+        CHECK(client_publish_begin(&asker->client, &publish) == PUBLISH_ROUTED);
+        *publish.body = (uint8_t)i;
+        client_publish_end(&asker->client, &publish);
+    }
+    test_settle_down(test);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct test_broker test;
@@ -89,6 +108,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     test_broker_open(&test, 2, 3, NULL, 0);
     CHECK(!client_attach(test.workers[1], &asker.client, &ops));
     open_vhost(&test, &asker);
+    if (size > 18 && memcmp(data, "{\"command\":\"queue_", 18) == 0)
+        fill(&test, &asker);
     if (size > 10 && memcmp(data, "{\"command\"", 10) == 0)
         ask(&test, &asker, bytes_of(data, size));
     else
