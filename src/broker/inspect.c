@@ -23,7 +23,7 @@
 #define ANSWER_MAX (1u << 20)            /* bytes of rows, from which on an answer is whole */
 #define BODY_MAX (128u << 10)            /* bytes of a body that are shown at most */
 #define RETRY_US 10000u                  /* a block that could not even be asked for is asked for again */
-#define WAITS_MAX 500u                   /* times, before a block that does not come is given up */
+#define WAIT_MAX_US 30000000u            /* after which a block that does not come is given up */
 
 enum inspect_kind { INSPECT_BROWSE, INSPECT_DELETE, INSPECT_CANCEL, INSPECT_MOVE, INSPECT_COPY, INSPECT_REPLAY };
 static const char *const commands[] = {[INSPECT_BROWSE] = "queue_browse", [INSPECT_DELETE] = "queue_delete_messages", [INSPECT_CANCEL] = "queue_cancel",
@@ -55,7 +55,7 @@ struct inspect {
     uint64_t sent, refused, nowhere;     /* given to the relay; not taken by where they were sent; no dead letters, or of queues that are gone or not the user's */
     uint64_t under_way;
     uint32_t logging;                    /* parts of what was done that are not committed yet */
-    unsigned waits;
+    uint64_t waits_since_us;             /* for a block; 0: for none */
     const char *error;                   /* its code; NULL: none so far */
     char text[500];
 };
@@ -439,16 +439,17 @@ static void step(struct shard *shard, struct queue *queue, struct inspect *inspe
             break;
         if (next != WALK_MESSAGE) {
             inspect->state = next == WALK_LOADING ? INSPECT_WAITS : INSPECT_ENDS;
-            inspect->waits += next == WALK_LOADING;
+            if (next == WALK_LOADING && !inspect->waits_since_us)
+                inspect->waits_since_us = shard->worker->now_us;
             break;
         }
+        inspect->waits_since_us = 0;
         if (!visit(shard, queue, inspect, &place))
             break;
-        inspect->waits = 0;
         inspect->scanned++;
         walk_pass(&inspect->walk);
     }
-    if (inspect->waits > WAITS_MAX)
+    if (inspect->waits_since_us && shard->worker->now_us > inspect->waits_since_us + WAIT_MAX_US)
         fail(inspect, "internal_error", "a part of the queue cannot be read from the disk");
     if (inspect->done == before || inspect->kind == INSPECT_BROWSE || inspect->kind >= INSPECT_MOVE)
         return;
