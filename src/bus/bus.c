@@ -10,22 +10,31 @@ struct bus {
     unsigned workers;
     struct outgoing_sender *sender, *local_sender;
     struct drain *drains;
+    struct name_map by_key;
+    struct drain *ready;             /* to be looked at in the next tick */
     uint64_t version;                /* of the parameters that are followed */
-    uint64_t now_us, due_us;
+    uint64_t now_us, due_us;         /* due: no drain's is earlier */
     bool stopped;
 };
 
 struct outgoing_sender *bus_sender(const struct bus *bus, bool local) { return local ? bus->local_sender : bus->sender; }
 struct worker *bus_worker(const struct bus *bus) { return bus->worker; }
-uint64_t bus_deadline(const struct bus *bus) { return bus->due_us; }
+uint64_t bus_deadline(const struct bus *bus) { return bus->ready ? 0 : bus->due_us; }
 
 /* Between turns some time has passed since the last one's, of which nobody has told. */
 uint64_t bus_now(const struct bus *bus) { return bus->now_us > worker_now(bus->worker) ? bus->now_us : worker_now(bus->worker); }
 
-void bus_due(struct bus *bus, uint64_t at_us)
+void bus_due(struct drain *drain, uint64_t at_us)
 {
-    if (at_us < bus->due_us)
-        bus->due_us = at_us;
+    struct bus *bus = drain->bus;
+    if (at_us > bus->now_us) {
+        drain->due_us = at_us < drain->due_us ? at_us : drain->due_us;
+        bus->due_us = at_us < bus->due_us ? at_us : bus->due_us;
+    } else if (!drain->is_ready) {
+        drain->is_ready = true;
+        drain->ready_next = bus->ready;
+        bus->ready = drain;
+    }
 }
 
 unsigned bus_place(struct bytes vhost, struct bytes id, unsigned workers)
@@ -33,20 +42,53 @@ unsigned bus_place(struct bytes vhost, struct bytes id, unsigned workers)
     return (unsigned)((bytes_hash(vhost, 1) ^ bytes_hash(id, 2)) % workers);
 }
 
+static struct bytes key_of_drain(const void *value) { return ((const struct drain *)value)->key; }
+
 struct bus *bus_new(struct worker *worker, unsigned workers, struct outgoing_sender *sender, struct outgoing_sender *local_sender)
 {
     struct bus *bus = calloc(1, sizeof(*bus));
-    if (bus)
-        *bus = (struct bus){.worker = worker, .workers = workers, .sender = sender, .local_sender = local_sender, .version = UINT64_MAX};
+    if (!bus)
+        return NULL;
+    *bus = (struct bus){.worker = worker, .workers = workers, .sender = sender, .local_sender = local_sender, .version = UINT64_MAX, .due_us = DRAIN_NEVER};
+    name_map_init(&bus->by_key, key_of_drain, (uintptr_t)bus);
     return bus;
 }
 
 static struct drain *find(const struct bus *bus, struct bytes vhost, struct bytes id)
 {
-    for (struct drain *drain = bus->drains; drain; drain = drain->next)
-        if (bytes_equal(drain->id, id) && bytes_equal(drain->vhost, vhost))
-            return drain;
-    return NULL;
+    uint8_t key[2 * UINT8_MAX + 2];
+    if (vhost.size > UINT8_MAX || id.size > UINT8_MAX)
+        return NULL;
+    memcpy(key, vhost.data, vhost.size);
+    key[vhost.size] = 0;
+    memcpy(key + vhost.size + 1, id.data, id.size);
+    return name_map_get(&bus->by_key, bytes_of(key, vhost.size + 1 + id.size));
+}
+
+static struct drain *add(struct bus *bus, struct bytes vhost, struct bytes id)
+{
+    struct drain *drain = vhost.size <= UINT8_MAX && id.size <= UINT8_MAX ? drain_new(bus, vhost, id) : NULL;
+    if (drain && name_map_put(&bus->by_key, drain) != GW_OK) {
+        drain_free(drain);
+        return NULL;
+    }
+    if (drain) {
+        drain->next = bus->drains;
+        bus->drains = drain;
+    }
+    return drain;
+}
+
+static void forget(struct bus *bus, struct drain *drain)
+{
+    for (struct drain **at = &bus->ready; drain->is_ready && *at; at = &(*at)->ready_next)
+        if (*at == drain) {
+            *at = drain->ready_next;
+            break;
+        }
+    name_map_remove(&bus->by_key, drain->key);
+    drain->is_ready = true;   /* nobody is to look at it any more */
+    drain_free(drain);
 }
 
 /* ---- following the parameters -------------------------------------------------------------------------------------------- */
@@ -57,16 +99,15 @@ static void follow_one(void *owner, struct bytes vhost, struct bytes id, struct 
     if (bus_place(vhost, id, bus->workers) != worker_index(bus->worker))
         return;
     struct drain *drain = find(bus, vhost, id);
-    if (!drain && (drain = drain_new(bus, vhost, id))) {
-        drain->next = bus->drains;
-        bus->drains = drain;
-    }
+    if (!drain)
+        drain = add(bus, vhost, id);
     if (!drain) {
         bus->version = UINT64_MAX;   /* memory was short: it is tried again */
         return;
     }
     drain->is_seen = true;
-    drain_follow(drain, value);
+    if (drain_follow(drain, value))
+        bus_due(drain, 0);
 }
 
 static void follow(struct bus *bus)
@@ -82,21 +123,39 @@ static void follow(struct bus *bus)
             continue;
         }
         *at = drain->next;
-        drain_free(drain);
+        forget(bus, drain);
     }
+}
+
+static void tick(struct drain *drain, uint64_t now_us)
+{
+    drain->due_us = DRAIN_NEVER;
+    bus_due(drain, drain_tick(drain, now_us));
 }
 
 void bus_tick(struct bus *bus, uint64_t now_us)
 {
-    bool changed = bus->version != worker_parameters_version(bus->worker);
     bus->now_us = now_us;
-    if (bus->stopped || (!changed && now_us < bus->due_us))
+    if (bus->stopped)
         return;
-    if (changed)
+    if (bus->version != worker_parameters_version(bus->worker))
         follow(bus);
+    struct drain *ready = bus->ready;
+    bus->ready = NULL;
+    for (struct drain *drain; (drain = ready);) {
+        ready = drain->ready_next;
+        drain->is_ready = false;
+        tick(drain, now_us);
+    }
+    if (now_us < bus->due_us)
+        return;
     bus->due_us = DRAIN_NEVER;
-    for (struct drain *drain = bus->drains; drain; drain = drain->next)
-        bus_due(bus, drain_tick(drain, now_us));
+    for (struct drain *drain = bus->drains; drain; drain = drain->next) {
+        if (drain->due_us <= now_us)
+            tick(drain, now_us);
+        else
+            bus_due(drain, drain->due_us);
+    }
 }
 
 /* ---- the end --------------------------------------------------------------------------------------------------------------- */
@@ -106,15 +165,17 @@ void bus_stop(struct bus *bus)
     bus->stopped = true;
     for (struct drain *drain; (drain = bus->drains);) {
         bus->drains = drain->next;
-        drain_free(drain);
+        forget(bus, drain);
     }
     bus->due_us = DRAIN_NEVER;
 }
 
 void bus_free(struct bus *bus)
 {
-    if (bus)
-        bus_stop(bus);
+    if (!bus)
+        return;
+    bus_stop(bus);
+    name_map_deinit(&bus->by_key);
     free(bus);
 }
 

@@ -16,6 +16,7 @@
 #define BREAKER_MAX_S 60u
 #define ASK_AGAIN_US 60000000u       /* a sink that said no, or nothing */
 #define MINUTE_US 60000000u
+#define BLOCKS_MAX 4096u
 
 static struct drain *drain_of(struct client *client) { return (struct drain *)client; }
 
@@ -85,6 +86,8 @@ static void hook_over(struct hook *hook, enum settle_kind kind)
 
 static void note(struct drain *drain, const struct hook *hook, const struct outgoing_result *result)
 {
+    if (!drain->attempts && !(drain->attempts = calloc(ATTEMPTS_KEPT, sizeof(*drain->attempts))))
+        return;
     struct attempt *attempt = &drain->attempts[drain->attempt_count++ % ATTEMPTS_KEPT];
     *attempt = (struct attempt){.wall_us = worker_wall_us(bus_worker(drain->bus)), .duration_us = result->duration_us, .number = (uint32_t)hook->attempt,
                                 .status = result->status, .outcome = result->outcome};
@@ -138,14 +141,56 @@ static bool has_to_wait(const struct hook *hook)
     return before;
 }
 
-/* One of the key goes back: those behind it go back, too, so that they do not overtake it. */
-static void give_back_those_behind(struct drain *drain, uint64_t key)
+static void forget_blocks(struct drain *drain)
 {
+    uint32_t cursor = 0;
+    for (void *block; (block = map_next(&drain->blocks, &cursor));)
+        free(block);
+    map_deinit(&drain->blocks);
+    drain->blocks = (struct map){0};
+}
+
+static void block_key(struct drain *drain, uint64_t key, uint64_t seq)
+{
+    struct block *block = map_get(&drain->blocks, key);
+    if (!block) {
+        if (drain->blocks.count >= BLOCKS_MAX)
+            forget_blocks(drain);   /* what was on its way when they were made has long come */
+        block = calloc(1, sizeof(*block));
+        if (!block || map_put(&drain->blocks, key, block) != GW_OK) {
+            free(block);
+            return;
+        }
+    }
+    *block = (struct block){.key = key, .seq = seq};
+}
+
+/* Would it overtake what went back? */
+static bool is_blocked(struct drain *drain, const struct delivery *delivery)
+{
+    uint64_t key = drain->blocks.count ? key_of(drain, delivery->content) : 0;
+    struct block *block = key ? map_get(&drain->blocks, key) : NULL;
+    if (!block)
+        return false;
+    if (delivery->seq > block->seq && block->count++ < drain->prefetch)
+        return true;
+    free(map_remove(&drain->blocks, key));
+    return false;
+}
+
+/* One of the key has gone back, or was given up (then its number does not matter): those behind it go back, too, so that they do not overtake it. */
+static void give_back_those_behind(struct drain *drain, uint64_t key, uint64_t seq, bool given_up)
+{
+    uint64_t lowest = given_up ? UINT64_MAX : seq;
     for (struct hook *hook = drain->first, *next; hook && key; hook = next) {
         next = hook->next;
-        if (hook->key == key && !hook->under_way)
-            hook_over(hook, SETTLE_UNDELIVERED);
+        if (hook->key != key || hook->under_way)
+            continue;
+        lowest = hook->seq < lowest ? hook->seq : lowest;
+        hook_over(hook, SETTLE_UNDELIVERED);
     }
+    if (key && lowest != UINT64_MAX)
+        block_key(drain, key, lowest);
 }
 
 static void pump(struct drain *drain, uint64_t now_us)
@@ -155,11 +200,11 @@ static void pump(struct drain *drain, uint64_t now_us)
         if (hook->under_way || has_to_wait(hook))
             continue;
         if (drain->interval_us && now_us < drain->next_post_us) {
-            bus_due(drain->bus, drain->next_post_us);
+            bus_due(drain, drain->next_post_us);
             return;
         }
         if (!hook_send(hook)) {
-            bus_due(drain->bus, now_us + SECOND_US / 10);   /* memory is short */
+            bus_due(drain, now_us + SECOND_US / 10);   /* memory is short */
             return;
         }
         drain->next_post_us = now_us + drain->interval_us;
@@ -173,7 +218,7 @@ static void refuse_leave(struct drain *drain, const char *why, uint64_t now_us)
     drain->leave = LEAVE_REFUSED;
     drain->ask_again_us = now_us + ASK_AGAIN_US;
     snprintf(drain->why, sizeof(drain->why), "%s", why);
-    bus_due(drain->bus, drain->ask_again_us);
+    bus_due(drain, drain->ask_again_us);
 }
 
 static void asked(struct outgoing *question, const struct outgoing_result *result)
@@ -209,7 +254,7 @@ static void ask_leave(struct drain *drain, uint64_t now_us)
     if (sender->begin(sender, &drain->question, &request))
         drain->leave = LEAVE_ASKED;
     else
-        bus_due(drain->bus, now_us + SECOND_US / 10);
+        bus_due(drain, now_us + SECOND_US / 10);
 }
 
 /* Whatever it was told does not count any more. */
@@ -245,7 +290,7 @@ static void went_wrong(struct drain *drain, uint64_t now_us)
         return;   /* one of those that were under way when it opened */
     drain->opened++;
     drain->open_until_us = now_us + wait_s * SECOND_US;
-    bus_due(drain->bus, drain->open_until_us);
+    bus_due(drain, drain->open_until_us);
 }
 
 static void slow_down(struct drain *drain, const struct outgoing_result *result, uint64_t now_us)
@@ -256,7 +301,7 @@ static void slow_down(struct drain *drain, const struct outgoing_result *result,
         drain->slow_until_us = until_us;
     drain->window = drain->window > 1 ? drain->window / 2 : 1;
     drain->successes = 0;
-    bus_due(drain->bus, drain->slow_until_us);
+    bus_due(drain, drain->slow_until_us);
 }
 
 /* The sink wants no more: its queue gets no more events, and everybody may read why. */
@@ -302,10 +347,11 @@ static void hook_done(struct outgoing *outgoing, const struct outgoing_result *r
         else
             slow_down(drain, result, now_us);
     } else {
-        uint64_t key = hook->key;
+        uint64_t key = hook->key, seq = hook->seq;
+        bool given_up = hook->attempt >= drain->subscription.attempts;
         went_wrong(drain, now_us);
         hook_over(hook, SETTLE_REQUEUE);
-        give_back_those_behind(drain, key);
+        give_back_those_behind(drain, key, seq, given_up);
     }
     pump(drain, now_us);
 }
@@ -316,7 +362,7 @@ static void break_off(struct drain *drain, struct bytes why)
 {
     snprintf(drain->why, sizeof(drain->why), "%.*s", (int)(why.size < sizeof(drain->why) ? why.size : sizeof(drain->why) - 1), (const char *)why.data);
     drain->broken = true;
-    bus_due(drain->bus, 0);
+    bus_due(drain, 0);
 }
 
 static void on_replied(struct client *client, const struct reply *reply)
@@ -357,6 +403,11 @@ static void on_delivered(struct client *client, const struct delivery *delivery)
     drain->queue = delivery->queue;
     drain->handle = delivery->handle;
     drain->consuming = true;
+    if (is_blocked(drain, delivery)) {
+        client_settle(client, delivery->queue, SETTLE_UNDELIVERED, delivery->seq, 1, NULL);
+        client_credit(client, delivery->queue, delivery->handle, (uint32_t)delivery->content.size + DELIVERY_OVERHEAD);
+        return;
+    }
     if (is_passed_over(drain, delivery->content)) {
         drain->passed_over++;
         client_settle(client, delivery->queue, SETTLE_ACK, delivery->seq, 1, NULL);
@@ -368,7 +419,7 @@ static void on_delivered(struct client *client, const struct delivery *delivery)
         break_off(drain, bytes_of_text("There is too little memory."));
         return;
     }
-    bus_due(drain->bus, 0);
+    bus_due(drain, 0);
 }
 
 static void on_cancelled(struct client *client, uint16_t channel, uint32_t consumer)
@@ -426,6 +477,7 @@ static void open_drain(struct drain *drain)
 static void close_drain(struct drain *drain)
 {
     forget_leave(drain);
+    forget_blocks(drain);
     struct outgoing_sender *sender = bus_sender(drain->bus, drain->subscription.local);
     for (struct hook *hook; (hook = drain->first);) {
         if (hook->under_way)
@@ -440,15 +492,18 @@ static void close_drain(struct drain *drain)
 struct drain *drain_new(struct bus *bus, struct bytes vhost, struct bytes id)
 {
     struct drain *drain = calloc(1, sizeof(*drain));
-    if (!drain || !(drain->texts = malloc(vhost.size + id.size + 1))) {
+    if (!drain || !(drain->texts = malloc(vhost.size + 1 + id.size))) {
         free(drain);
         return NULL;
     }
     memcpy(drain->texts, vhost.data, vhost.size);
-    memcpy(drain->texts + vhost.size, id.data, id.size);
+    drain->texts[vhost.size] = 0;
+    memcpy(drain->texts + vhost.size + 1, id.data, id.size);
     drain->bus = bus;
+    drain->due_us = DRAIN_NEVER;
+    drain->key = bytes_of(drain->texts, vhost.size + 1 + id.size);
     drain->vhost = bytes_of(drain->texts, vhost.size);
-    drain->id = bytes_of(drain->texts + vhost.size, id.size);
+    drain->id = bytes_of(drain->texts + vhost.size + 1, id.size);
     return drain;
 }
 
@@ -458,14 +513,15 @@ void drain_free(struct drain *drain)
     if (drain->is_valid)
         subscription_deinit(&drain->subscription);
     free((void *)(uintptr_t)drain->value.data);
+    free(drain->attempts);
     free(drain->texts);
     free(drain);
 }
 
-void drain_follow(struct drain *drain, struct bytes value)
+bool drain_follow(struct drain *drain, struct bytes value)
 {
     if (drain->value.data && bytes_equal(drain->value, value))
-        return;
+        return false;
     uint8_t *copy = malloc(value.size + 1);
     json_t *root = copy ? json_loadb((const char *)value.data, value.size, JSON_REJECT_DUPLICATES, NULL) : NULL;
     struct subscription next;
@@ -499,6 +555,7 @@ void drain_follow(struct drain *drain, struct bytes value)
     }
     drain->retry_us = drain->open_until_us = drain->slow_until_us = 0;
     drain->failures = 0;
+    return true;
 }
 
 uint64_t drain_tick(struct drain *drain, uint64_t now_us)

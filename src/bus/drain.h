@@ -8,6 +8,7 @@
 #ifndef BUS_DRAIN_H
 #define BUS_DRAIN_H
 
+#include "base/map.h"
 #include "broker/client.h"
 #include "bus/bus.h"
 #include "bus/hook_request.h"
@@ -38,13 +39,22 @@ struct hook {
     char id[HOOK_ID_MAX];
 };
 
+/* An event of the key went back to the queue. Later ones that were already on their way here then go back, too, until it has come again. */
+struct block {
+    uint64_t key, seq;
+    unsigned count;                  /* of those: no more than were under way can come before it */
+};
+
 struct drain {
     struct client client;            /* first */
     struct bus *bus;
     struct drain *next;
-    struct bytes vhost, id, value;   /* the parameter; they lie in `texts` */
+    struct bytes key;                /* vhost, a zero, id; they lie in `texts` */
+    struct bytes vhost, id, value;   /* the parameter; the value is memory of its own */
     char *texts;
-    bool is_seen;
+    bool is_seen, is_ready;
+    struct drain *ready_next;        /* of the bus's: to be looked at in its next tick */
+    uint64_t due_us;
     struct subscription subscription;
     bool is_valid;                   /* the subscription was understood */
     bool attached, consuming, broken, ending;
@@ -52,6 +62,7 @@ struct drain {
     uint32_t handle, prefetch;
     struct hook *first, *last;
     unsigned waiting, under_way, window, successes;
+    struct map blocks;               /* key → struct block: what may not overtake */
     struct outgoing question;        /* whether the origin may post */
     enum leave { LEAVE_UNASKED, LEAVE_ASKED, LEAVE_GIVEN, LEAVE_REFUSED } leave;
     uint64_t interval_us;            /* between two posts; 0: as it comes */
@@ -60,7 +71,7 @@ struct drain {
     uint64_t opened;                 /* how often the breaker did since something went well */
     uint64_t slow_until_us, open_until_us, retry_us;
     uint64_t delivered, refused, passed_over;
-    struct attempt attempts[ATTEMPTS_KEPT];
+    struct attempt *attempts;        /* a ring of ATTEMPTS_KEPT; NULL: there was none */
     uint64_t attempt_count;
     char name[SUBSCRIPTION_QUEUE_MAX + 16];
     char why[SUBSCRIPTION_WHY_MAX];
@@ -70,8 +81,8 @@ struct drain {
 struct drain *drain_new(struct bus *bus, struct bytes vhost, struct bytes id);
 void drain_free(struct drain *drain);
 
-/* What the parameter says now. */
-void drain_follow(struct drain *drain, struct bytes value);
+/* What the parameter says now. True: something else than before. */
+bool drain_follow(struct drain *drain, struct bytes value);
 
 /* Does what is due, between turns of the worker's; answers when there is something again. */
 uint64_t drain_tick(struct drain *drain, uint64_t now_us);
@@ -81,7 +92,8 @@ char *drain_describe(const struct drain *drain, bool attempts, uint64_t now_us);
 /* ---- bus.c ---- */
 struct outgoing_sender *bus_sender(const struct bus *bus, bool local);
 struct worker *bus_worker(const struct bus *bus);
-void bus_due(struct bus *bus, uint64_t at_us);
+/* The drain wants drain_tick then; 0: in the next tick of the bus. */
+void bus_due(struct drain *drain, uint64_t at_us);
 uint64_t bus_now(const struct bus *bus);
 
 #endif
