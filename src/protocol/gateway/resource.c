@@ -72,7 +72,7 @@ const struct resource resources[] = {
      "application/merge-patch+json", "200 404 413 422 503"},
     {"DELETE", "/subscriptions/{id}", 0, subscriptions_remove, "Removes a subscription, with the events that wait for it", of_vhost, NULL, "204 404 503"},
     {"POST", "/subscriptions/{id}/test", RESOURCE_PUBLISHES, subscriptions_test, "Posts an event of the type godwit.test to the subscription's sink, whatever its types and filters", of_vhost, NULL,
-     "200 404 503"},
+     "200 404 413 503"},
     {"GET", "/subscriptions/{id}/attempts", 0, subscriptions_attempts, "The last attempts to post to its sink, newest first", of_vhost, NULL, "200 404 503"},
 };
 const unsigned resource_count = sizeof(resources) / sizeof(resources[0]);
