@@ -18,13 +18,16 @@ PAGES = sorted(os.path.join(folder, name) for folder in (ROOT, os.path.join(ROOT
                if name.endswith(".md"))
 # What README says before anything is built cannot be run by a test of what was built.
 NOT_HERE = ("./run", "./check")
-# The examples say localhost and the standard port. Here the port is another one, and a bare root may not know the name.
+# The examples say localhost and the standard ports. Here the ports are others, and a bare root may not know the name.
 PIKA_HERE = """
 import os, socket
 import pika.connection
 pika.connection.Parameters.DEFAULT_PORT = int(os.environ['GODWIT_TEST_PORT'])
 resolve = socket.getaddrinfo
-socket.getaddrinfo = lambda host, *more, **named: resolve('127.0.0.1' if host == 'localhost' else host, *more, **named)
+def resolve_here(host, port, *more, **named):
+    http = os.environ['GODWIT_TEST_HTTP_PORT'] if str(port) == '15672' else port
+    return resolve('127.0.0.1' if host == 'localhost' else host, http, *more, **named)
+socket.getaddrinfo = resolve_here
 """
 
 CURL_HERE = """#!/usr/bin/python3
