@@ -2,6 +2,7 @@
 #include "broker/group_index.h"
 
 #include "base/map.h"
+#include "base/test_malloc.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,16 +16,6 @@
 static unsigned until_failure;   /* allocations left; 0: none fails */
 
 static bool fails(void) { return until_failure && --until_failure == 0; }
-
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t count, size_t size);
-void *__real_realloc(void *old, size_t size);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t count, size_t size);
-void *__wrap_realloc(void *old, size_t size);
-void *__wrap_malloc(size_t size) { return fails() ? NULL : __real_malloc(size); }
-void *__wrap_calloc(size_t count, size_t size) { return fails() ? NULL : __real_calloc(count, size); }
-void *__wrap_realloc(void *old, size_t size) { return fails() ? NULL : __real_realloc(old, size); }
 
 /* ---- a simple one ---------------------------------------------------------------------------------------------------- */
 

@@ -1,6 +1,7 @@
 #include "broker/half_index.h"
 
 #include "base/err.h"
+#include "base/test_malloc.h"
 #include "protocol/amqp/properties.h"
 
 #include <setjmp.h>
@@ -15,16 +16,6 @@
 /* Allocations fail from the one with this number on; 0: none does. */
 static unsigned failing, allocations;
 static bool fails(void) { return failing && ++allocations >= failing; }
-
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t count, size_t size);
-void *__real_realloc(void *old, size_t size);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t count, size_t size);
-void *__wrap_realloc(void *old, size_t size);
-void *__wrap_malloc(size_t size) { return fails() ? NULL : __real_malloc(size); }
-void *__wrap_calloc(size_t count, size_t size) { return fails() ? NULL : __real_calloc(count, size); }
-void *__wrap_realloc(void *old, size_t size) { return fails() ? NULL : __real_realloc(old, size); }
 
 static struct half_index index_of(void)
 {

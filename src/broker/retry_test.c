@@ -1,5 +1,6 @@
 #include "broker/retry.h"
 
+#include "base/test_malloc.h"
 #include "broker/test_broker.h"
 #include "broker/worker_internal.h"
 #include "store/test_disk.h"
@@ -18,17 +19,7 @@
 
 static int allocations_left = -1;   /* -1: as many as one likes */
 
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t count, size_t size);
-void *__real_realloc(void *old, size_t size);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t count, size_t size);
-void *__wrap_realloc(void *old, size_t size);
-
 static bool fails(void) { return allocations_left >= 0 && allocations_left-- == 0; }
-void *__wrap_malloc(size_t size) { return fails() ? NULL : __real_malloc(size); }
-void *__wrap_calloc(size_t count, size_t size) { return fails() ? NULL : __real_calloc(count, size); }
-void *__wrap_realloc(void *old, size_t size) { return fails() ? NULL : __real_realloc(old, size); }
 
 /* ---- a broker to play with ------------------------------------------------------------------------------------------ */
 

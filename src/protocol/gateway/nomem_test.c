@@ -1,5 +1,6 @@
 /* Every allocation of a connection's and of its hall's fails in turn: nothing may crash or leak. */
 #include "base/err.h"
+#include "base/test_malloc.h"
 #include "protocol/amqp/fake_broker.h"
 #include "protocol/gateway/gateway.h"
 
@@ -26,17 +27,6 @@ static bool fails(void)
     plan.failed = true;
     return true;
 }
-
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t count, size_t size);
-void *__real_realloc(void *old, size_t size);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t count, size_t size);
-void *__wrap_realloc(void *old, size_t size);
-
-void *__wrap_malloc(size_t size) { return fails() ? NULL : __real_malloc(size); }
-void *__wrap_calloc(size_t count, size_t size) { return fails() ? NULL : __real_calloc(count, size); }
-void *__wrap_realloc(void *old, size_t size) { return fails() ? NULL : __real_realloc(old, size); }
 
 static struct worker fake;
 
