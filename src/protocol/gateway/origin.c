@@ -1,6 +1,10 @@
 #include "protocol/gateway/origin.h"
 
 #define FIELD(name, value) {bytes_of_text(name), bytes_of_text(value)}
+/* A request with credentials is not shown what only the asterisk stands for (the Fetch standard, section 3.3.4). */
+#define EXPOSED \
+    "*, etag, location, retry-after, www-authenticate, godwit-token, godwit-redelivered, godwit-exchange, godwit-routing-key, godwit-delivery-count, godwit-message-id, " \
+    "godwit-correlation-id, godwit-reply-to, godwit-type, godwit-app-id, godwit-user-id, godwit-priority, godwit-timestamp"
 
 static bool is_own(struct bytes origin, struct bytes authority)
 {
@@ -45,8 +49,11 @@ void origin_allow(struct http_call *call, enum origin origin)
         http_field_find(&call->request, "origin", &value);
     call->extra[0] = (struct http_field){bytes_of_text("access-control-allow-origin"), value};
     call->extra[1] = (struct http_field)FIELD("vary", "origin");
-    call->extra[2] = (struct http_field)FIELD("access-control-expose-headers", "*");
+    call->extra[2] = (struct http_field)FIELD("access-control-expose-headers", EXPOSED);
     call->extra_count = 3;
+    /* A page that was named may have the browser say who its user is. */
+    if (origin == ORIGIN_ALLOWED)
+        call->extra[call->extra_count++] = (struct http_field)FIELD("access-control-allow-credentials", "true");
 }
 
 void origin_answer_preflight(struct http_call *call, const char *methods)

@@ -12,7 +12,7 @@
 
 struct http_session;
 
-#define HTTP_EXTRA_MAX 3u
+#define HTTP_EXTRA_MAX 4u
 
 struct http_call {
     struct http_session *session;
