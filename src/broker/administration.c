@@ -2,7 +2,8 @@
  * salts, what is to stay as it is), and does it like any other change of the topology. topology_change.h says which field means what.
  *
  * The vhost is the one that the request names, else the one of the change, else the asker's. The answer of a change that is not possible has a code (400: it is
- * malformed, 404: what it is about is not there, 409: it is there already) and a text that says so. */
+ * malformed, 404: what it is about is not there, 409: it is there already, 412: it is not what it
+ * was) and a text that says so. */
 #include "broker/worker_internal.h"
 
 #include "broker/settings.h"
@@ -13,7 +14,7 @@
 
 #define TEXT(bytes) (int)(bytes).size, (const char *)(bytes).data
 #define NAME_MAX_SIZE 255u              /* what AMQP can carry */
-#define ASKED_FLAGS (TOPOLOGY_NEW | TOPOLOGY_KEEP_SECRET | TOPOLOGY_KEEP_TAGS | TOPOLOGY_PASSWORD)
+#define ASKED_FLAGS (TOPOLOGY_NEW | TOPOLOGY_KEEP_SECRET | TOPOLOGY_KEEP_TAGS | TOPOLOGY_PASSWORD | TOPOLOGY_IF_SAME)
 #define VHOST_LIMITS "vhost-limits"
 
 /* One change as it is being looked at. */
@@ -223,11 +224,25 @@ static void set_limits(struct asked *asked, const json_t *object)
     apply(asked);
 }
 
+/* Who changes what is there may say what that was, so that nobody else's change is lost. */
+static bool is_as_expected(struct asked *asked)
+{
+    struct bytes component = asked->change.source, expected = asked->change.secret;
+    asked->change.secret = (struct bytes){0};
+    if (!(asked->flags & TOPOLOGY_IF_SAME))
+        return true;
+    const struct parameter *parameter = parameter_find(component.size ? asked->vhost->parameters : asked->topology->parameters, component, asked->change.name);
+    if (parameter && bytes_equal(parameter->value, expected))
+        return true;
+    REFUSE(asked, 412, "Parameter \"%.*s\" has been changed meanwhile", TEXT(asked->change.name));
+    return false;
+}
+
 static void put_parameter(struct asked *asked)
 {
     struct bytes component = asked->change.source, value = asked->change.arguments;
     json_error_t error;
-    if (!name_is_possible(asked, "parameter") || (component.size && !has_vhost(asked)))
+    if (!name_is_possible(asked, "parameter") || (component.size && !has_vhost(asked)) || !is_as_expected(asked))
         return;
     if (bytes_equal(component, bytes_of_text("policy")) || bytes_equal(component, bytes_of_text("operator_policy"))) {
         REFUSE(asked, 400, "policies may not be set using this method");

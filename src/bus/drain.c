@@ -62,6 +62,16 @@ static struct hook *hook_new(struct drain *drain, const struct delivery *deliver
     return hook;
 }
 
+/* What was sent to the queue by its name is meant for it, whatever the filters say. Of events the types are looked at, too: some may have come before these were others. */
+static bool is_passed_over(const struct drain *drain, struct bytes content)
+{
+    const struct subscription *s = &drain->subscription;
+    struct message message;
+    if (!drain->is_valid || !message_read(content, &message) || !message.exchange.size)
+        return false;
+    return (bytes_equal(message.exchange, bytes_of_text("events")) && !subscription_has_type(s, message.routing_key)) || (s->selector && !selector_matches(s->selector, &message));
+}
+
 /* Its message is settled: the drain may have another one. */
 static void hook_over(struct hook *hook, enum settle_kind kind)
 {
@@ -82,6 +92,18 @@ static void hook_over(struct hook *hook, enum settle_kind kind)
     else
         drain->first = hook->next;
     free(hook);
+}
+
+/* What has not been posted yet, and is not wanted any more. */
+static void pass_over_waiting(struct drain *drain)
+{
+    for (struct hook *hook = drain->first, *next; hook; hook = next) {
+        next = hook->next;
+        if (hook->under_way || !is_passed_over(drain, hook->content))
+            continue;
+        drain->passed_over++;
+        hook_over(hook, SETTLE_ACK);
+    }
 }
 
 static void note(struct drain *drain, const struct hook *hook, const struct outgoing_result *result)
@@ -121,6 +143,7 @@ static bool hook_send(struct hook *hook)
         return false;
     memcpy(hook->id, request.id, sizeof(hook->id));
     hook->outgoing.done = hook_done;
+    hook->sink_version = drain->sink_version;
     const struct outgoing_request posted = {.url = drain->subscription.sink, .headers = request.headers, .header_count = request.count, .body = request.body,
                                             .timeout_ms = drain->subscription.timeout_ms};
     hook->under_way = sender->begin(sender, &hook->outgoing, &posted);
@@ -225,7 +248,7 @@ static void asked(struct outgoing *question, const struct outgoing_result *resul
 {
     struct drain *drain = (struct drain *)(void *)((char *)question - offsetof(struct drain, question));
     const char *origin = drain->subscription.origin, *allowed = result->found[0], *rate = result->found[1];
-    uint64_t now_us = bus_now(drain->bus);
+    uint64_t now_us = result->now_us;
     if (!origin || result->outcome != OUTGOING_ANSWERED) {
         refuse_leave(drain, result->why, now_us);
     } else if (result->status < 200 || result->status >= 300 || !allowed || (strcmp(allowed, "*") != 0 && strcmp(allowed, origin) != 0)) {
@@ -304,11 +327,11 @@ static void slow_down(struct drain *drain, const struct outgoing_result *result,
     bus_due(drain, drain->slow_until_us);
 }
 
-/* The sink wants no more: its queue gets no more events, and everybody may read why. */
+/* The sink wants no more: everybody may read why, and once that is so its queue gets no more events. Unless somebody has changed the subscription meanwhile: then the sink is asked
+ * once more. */
 static void end(struct drain *drain)
 {
     const struct subscription *s = &drain->subscription;
-    char queue[SUBSCRIPTION_QUEUE_MAX];
     json_t *root = drain->ending ? NULL : json_copy(s->root);
     if (!root || json_object_set_new(root, "ended", json_string("The sink answered 410 Gone."))) {
         json_decref(root);
@@ -318,13 +341,9 @@ static void end(struct drain *drain)
     json_decref(root);
     if (!text)
         return;
-    drain->ending = true;
-    subscription_queue(s->id, false, queue);
-    for (unsigned i = 0; i < s->type_count; i++)
-        client_request(&drain->client, &(struct request){.kind = REQUEST_QUEUE_UNBIND, .flags = REQUEST_TRUSTED, .channel = CHANNEL, .name = bytes_of_text(queue),
-                                                         .source = bytes_of_text("events"), .routing_key = bytes_of_text(s->types[i])});
-    const struct topology_change change = {.kind = CHANGE_PARAMETER_PUT, .name = bytes_of_text(s->id), .source = bytes_of_text(SUBSCRIPTION_COMPONENT),
-                                           .arguments = bytes_of_text(text)};
+    drain->ending = ENDING_SAID;
+    const struct topology_change change = {.kind = CHANGE_PARAMETER_PUT, .flags = TOPOLOGY_IF_SAME, .name = bytes_of_text(s->id), .source = bytes_of_text(SUBSCRIPTION_COMPONENT),
+                                           .arguments = bytes_of_text(text), .secret = drain->value};
     client_request(&drain->client, &(struct request){.kind = REQUEST_CHANGE, .flags = REQUEST_TRUSTED, .channel = CHANNEL, .change = &change});
     free(text);
 }
@@ -333,27 +352,60 @@ static void hook_done(struct outgoing *outgoing, const struct outgoing_result *r
 {
     struct hook *hook = (struct hook *)outgoing;
     struct drain *drain = hook->drain;
-    uint64_t now_us = bus_now(drain->bus);
+    uint64_t now_us = result->now_us;
     note(drain, hook, result);
     if (result->status >= 200 && result->status < 300) {
-        went_well(drain);
+        if (hook->sink_version == drain->sink_version)
+            went_well(drain);
+        else
+            drain->delivered++;
         hook_over(hook, SETTLE_ACK);
     } else if (result->status == 429 || result->status == 410 || (result->status == 503 && result->retry_after_s != OUTGOING_NO_TIME)) {
         hook->under_way = false;
         drain->under_way--;
         drain->waiting++;
-        if (result->status == 410)
+        if (hook->sink_version != drain->sink_version)
+            ;   /* that was said by a sink which is none any more: the one that is is asked at once */
+        else if (result->status == 410)
             end(drain);
         else
             slow_down(drain, result, now_us);
     } else {
         uint64_t key = hook->key, seq = hook->seq;
         bool given_up = hook->attempt >= drain->subscription.attempts;
-        went_wrong(drain, now_us);
+        if (hook->sink_version == drain->sink_version)
+            went_wrong(drain, now_us);
+        else
+            drain->refused++;
         hook_over(hook, SETTLE_REQUEUE);
         give_back_those_behind(drain, key, seq, given_up);
     }
     pump(drain, now_us);
+}
+
+/* ---- bindings ------------------------------------------------------------------------------------------------------------ */
+
+/* As the subscription has it, whatever was done before: who made or changed it may have been interrupted; one that has ended gets no more. With its owner's permissions. */
+static void bind_queue(struct drain *drain)
+{
+    const struct subscription *s = &drain->subscription;
+    char queue[SUBSCRIPTION_QUEUE_MAX];
+    drain->unbound = false;
+    drain->bind_again_us = DRAIN_NEVER;
+    subscription_queue(s->id, false, queue);
+    for (unsigned i = 0; i < s->type_count; i++)
+        client_request(&drain->client, &(struct request){.kind = s->ended ? REQUEST_QUEUE_UNBIND : REQUEST_QUEUE_BIND, .flags = s->ended ? REQUEST_TRUSTED : 0, .channel = CHANNEL,
+                                                         .name = bytes_of_text(queue), .source = bytes_of_text("events"), .routing_key = bytes_of_text(s->types[i])});
+}
+
+/* There may be no bus yet, and what was sent to the queue itself can be posted. */
+static void not_bound(struct drain *drain, struct bytes why)
+{
+    drain->unbound = true;
+    drain->bind_again_us = bus_now(drain->bus) + REOPEN_US;
+    if (!drain->why[0])
+        snprintf(drain->why, sizeof(drain->why), "%.*s", (int)(why.size < sizeof(drain->why) ? why.size : sizeof(drain->why) - 1), (const char *)why.data);
+    bus_due(drain, drain->bind_again_us);
 }
 
 /* ---- what the broker says ------------------------------------------------------------------------------------------------ */
@@ -369,32 +421,33 @@ static void on_replied(struct client *client, const struct reply *reply)
 {
     struct drain *drain = drain_of(client);
     char queue[SUBSCRIPTION_QUEUE_MAX];
-    if (reply->kind == REQUEST_CHANGE || reply->kind == REQUEST_QUEUE_UNBIND) {
-        if (reply->kind == REQUEST_CHANGE)
-            drain->ending = false;   /* by now the subscription itself says so; or it could not be said, and is said again when the next event is answered like that */
+    if (reply->kind == REQUEST_CHANGE) {
+        /* By now the subscription itself says so, as the next tick reads; or it could not be said, and is said again when the next event is answered like that. */
+        drain->ending = ENDING_KEPT;
+        bus_due(drain, 0);
+        return;
+    }
+    if (reply->kind == REQUEST_QUEUE_BIND || reply->kind == REQUEST_QUEUE_UNBIND) {
+        if (reply->kind == REQUEST_QUEUE_BIND && reply->code)
+            not_bound(drain, reply->text);
         return;
     }
     if (reply->code) {
         break_off(drain, reply->text);
     } else if (reply->kind == REQUEST_OPEN) {
+        drain->is_open = true;
+        bind_queue(drain);
         subscription_queue(drain->subscription.id, false, queue);
         client_request(client, &(struct request){.kind = REQUEST_CONSUME, .channel = CHANNEL, .tag = CONSUMER, .name = bytes_of_text(queue), .prefetch = drain->prefetch});
     } else if (reply->kind == REQUEST_CONSUME) {
         drain->queue = reply->queue;
         drain->handle = reply->handle;
         drain->consuming = true;
-        if (drain->leave != LEAVE_REFUSED)
+        if (drain->leave != LEAVE_REFUSED && !drain->unbound)
             drain->why[0] = 0;
     }
 }
 
-/* What was sent to the queue by its name is meant for it, whatever the filters say. */
-static bool is_passed_over(const struct drain *drain, struct bytes content)
-{
-    struct message message;
-    const struct selector *selector = drain->is_valid ? drain->subscription.selector : NULL;
-    return selector && message_read(content, &message) && message.exchange.size && !selector_matches(selector, &message);
-}
 
 static void on_delivered(struct client *client, const struct delivery *delivery)
 {
@@ -456,7 +509,8 @@ static void open_drain(struct drain *drain)
     struct amqp_table_writer writer;
     struct bytes facts;
     const struct subscription *s = &drain->subscription;
-    drain->broken = drain->ending = false;
+    drain->broken = false;
+    drain->ending = ENDING_NOT;
     if (client_attach(bus_worker(drain->bus), &drain->client, &ops) != GW_OK) {
         break_off(drain, bytes_of_text("There are too many connections."));
         return;
@@ -486,7 +540,8 @@ static void close_drain(struct drain *drain)
     }
     if (drain->attached)
         client_detach(&drain->client);
-    drain->attached = drain->consuming = drain->broken = false;
+    drain->attached = drain->is_open = drain->consuming = drain->broken = drain->unbound = false;
+    drain->bind_again_us = DRAIN_NEVER;
 }
 
 struct drain *drain_new(struct bus *bus, struct bytes vhost, struct bytes id)
@@ -500,7 +555,7 @@ struct drain *drain_new(struct bus *bus, struct bytes vhost, struct bytes id)
     drain->texts[vhost.size] = 0;
     memcpy(drain->texts + vhost.size + 1, id.data, id.size);
     drain->bus = bus;
-    drain->due_us = DRAIN_NEVER;
+    drain->due_us = drain->bind_again_us = DRAIN_NEVER;
     drain->key = bytes_of(drain->texts, vhost.size + 1 + id.size);
     drain->vhost = bytes_of(drain->texts, vhost.size);
     drain->id = bytes_of(drain->texts + vhost.size + 1, id.size);
@@ -539,6 +594,8 @@ bool drain_follow(struct drain *drain, struct bytes value)
         close_drain(drain);
     else if (strcmp(next.sink, drain->subscription.sink) != 0 || !next.origin || !drain->subscription.origin || strcmp(next.origin, drain->subscription.origin) != 0)
         forget_leave(drain);
+    if (!valid || !drain->is_valid || strcmp(next.sink, drain->subscription.sink) != 0)
+        drain->sink_version++;
     if (drain->is_valid)
         subscription_deinit(&drain->subscription);
     free((void *)(uintptr_t)drain->value.data);
@@ -551,7 +608,9 @@ bool drain_follow(struct drain *drain, struct bytes value)
         snprintf(drain->why, sizeof(drain->why), "%s", why);
     if (same) {
         drain->client.user = bytes_of_text(drain->subscription.owner);
-        drain->ending = false;
+        pass_over_waiting(drain);
+        if (drain->is_open)
+            bind_queue(drain);
     }
     drain->retry_us = drain->open_until_us = drain->slow_until_us = 0;
     drain->failures = 0;
@@ -575,6 +634,12 @@ uint64_t drain_tick(struct drain *drain, uint64_t now_us)
             return drain->retry_us = now_us + REOPEN_US;
         }
     }
+    if (drain->ending == ENDING_KEPT)
+        drain->ending = ENDING_NOT;
+    if (drain->unbound && now_us >= drain->bind_again_us) {
+        drain->why[0] = 0;
+        bind_queue(drain);
+    }
     ask_leave(drain, now_us);
     pump(drain, now_us);
     uint64_t due_us = drain->slow_until_us > drain->open_until_us ? drain->slow_until_us : drain->open_until_us;
@@ -582,7 +647,8 @@ uint64_t drain_tick(struct drain *drain, uint64_t now_us)
         due_us = drain->ask_again_us;
     if (drain->waiting && drain->next_post_us > due_us)
         due_us = drain->next_post_us;
-    return due_us > now_us ? due_us : DRAIN_NEVER;
+    due_us = due_us > now_us ? due_us : DRAIN_NEVER;
+    return due_us < drain->bind_again_us ? due_us : drain->bind_again_us;
 }
 
 /* ---- what there is to say ------------------------------------------------------------------------------------------------- */

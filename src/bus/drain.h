@@ -1,5 +1,6 @@
 /* One subscription's drain: a consumer of its queue, and the hooks under way. For the files of this folder.
  *
+ *   bindings  it sees to them itself: whoever makes a subscription may be interrupted half-way, and one that has ended gets no more
  *   order     the queue's groups see to it that events of a key come in order; here the first of them is posted alone, and when it fails, the others go back to come behind it
  *   window    how many may be under way: from one, when the sink has said 429, to the subscription's concurrency
  *   origin    where the subscription names one, the sink is asked first (OPTIONS, WebHook-Request-Origin) whether that may post to it, and how often a minute
@@ -36,6 +37,7 @@ struct hook {
     uint64_t seq, attempt;
     uint64_t key;                    /* events with the same one are posted one after the other; 0: none */
     bool under_way;
+    uint32_t sink_version;           /* the drain's when it was posted */
     char id[HOOK_ID_MAX];
 };
 
@@ -57,9 +59,12 @@ struct drain {
     uint64_t due_us;
     struct subscription subscription;
     bool is_valid;                   /* the subscription was understood */
-    bool attached, consuming, broken, ending;
+    bool attached, is_open, consuming, broken;
+    bool unbound;                    /* its queue could not be bound to what it wants */
+    enum ending { ENDING_NOT, ENDING_SAID /* the sink did, and so does the parameter soon */, ENDING_KEPT /* it does */ } ending;
     uint64_t queue;
     uint32_t handle, prefetch;
+    uint32_t sink_version;           /* another one whenever the sink is */
     struct hook *first, *last;
     unsigned waiting, under_way, window, successes;
     struct map blocks;               /* key → struct block: what may not overtake */
@@ -69,7 +74,7 @@ struct drain {
     uint64_t next_post_us, ask_again_us;
     unsigned failures;               /* in a row */
     uint64_t opened;                 /* how often the breaker did since something went well */
-    uint64_t slow_until_us, open_until_us, retry_us;
+    uint64_t slow_until_us, open_until_us, retry_us, bind_again_us;
     uint64_t delivered, refused, passed_over;
     struct attempt *attempts;        /* a ring of ATTEMPTS_KEPT; NULL: there was none */
     uint64_t attempt_count;

@@ -48,6 +48,9 @@ void subscription_deinit(struct subscription *subscription);
 
 void subscription_queue(const char *id, bool dead, char name[SUBSCRIPTION_QUEUE_MAX]);
 
+/* Does one of its types match? Words between dots; * is one, # any number of them. */
+bool subscription_has_type(const struct subscription *subscription, struct bytes type);
+
 /* Letters, digits, dots, dashes and underscores. */
 bool subscription_id_is_possible(const char *id);
 

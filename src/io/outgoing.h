@@ -25,6 +25,7 @@ struct outgoing_result {
     unsigned status;                 /* 0: there was no answer */
     uint64_t retry_after_s;          /* what the answer says, in seconds; OUTGOING_NO_TIME: nothing */
     uint64_t duration_us;
+    uint64_t now_us;                 /* when that was known, monotonic: what follows is counted from then */
     char why[OUTGOING_WHY_MAX];      /* a sentence; empty: the status says it all */
     const char *found[OUTGOING_ASKED_MAX];   /* what was asked for, until `done` returns; NULL: it was not there */
 };

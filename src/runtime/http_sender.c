@@ -124,7 +124,7 @@ static enum outgoing_outcome outcome_of(const struct transfer *transfer, CURLcod
 static void finish(struct transfer *transfer, CURLcode code)
 {
     struct outgoing *outgoing = transfer->outgoing;
-    struct outgoing_result result = {.outcome = outcome_of(transfer, code), .retry_after_s = OUTGOING_NO_TIME};
+    struct outgoing_result result = {.outcome = outcome_of(transfer, code), .retry_after_s = OUTGOING_NO_TIME, .now_us = uv_hrtime() / 1000u};
     curl_off_t retry_after_s = 0, duration_us = 0;
     long status = 0;
     curl_easy_getinfo(transfer->easy, CURLINFO_TOTAL_TIME_T, &duration_us);
