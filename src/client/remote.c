@@ -1,6 +1,7 @@
 #include "client/remote.h"
 
 #include "client/dial.h"
+#include "client/publish_frames.h"
 #include "client/remote_state.h"
 
 #include <errno.h>
@@ -54,7 +55,7 @@ void remote_free(struct remote *remote)
     remote_buffer_deinit(&remote->in);
     remote_buffer_deinit(&remote->out);
     remote_buffer_deinit(&remote->answer);
-    remote_buffer_deinit(&remote->content);
+    arrival_deinit(&remote->arriving);
     remote_buffer_deinit(&remote->control.answer);
     free(remote->name);
     free(remote);
@@ -335,27 +336,15 @@ enum gw_err remote_publish(struct remote *remote, struct bytes exchange, struct 
 {
     if (!remote->channel_open)
         return remote_fail(remote, GW_ERR_CLOSED, "the channel is closed");
-    size_t frame_body = remote->frame_max - AMQP_FRAME_OVERHEAD;
-    if (properties.size + AMQP_CONTENT_HEADER_SIZE > frame_body)
+    struct publish_frames frames = {.channel = REMOTE_CHANNEL, .frame_max = remote->frame_max, .mandatory = mandatory, .exchange = exchange,
+                                    .routing_key = routing_key, .properties = properties, .body = body};
+    switch (publish_frames_add(&remote->out, &frames)) {
+    case GW_OK: break;
+    case GW_ERR_LIMIT:
         return remote_fail(remote, GW_ERR_LIMIT, "the message's properties and headers are larger than a frame (%u bytes)", remote->frame_max);
-    size_t frames = body.size / frame_body + 1;
-    size_t room = 600 + AMQP_CONTENT_HEADER_SIZE + properties.size + 2 * AMQP_FRAME_OVERHEAD + body.size + frames * AMQP_FRAME_OVERHEAD;
-    if (remote_buffer_reserve(&remote->out, room))
-        return remote_fail(remote, GW_ERR_NOMEM, "out of memory");
-    uint8_t *at = remote->out.data + remote->out.end;
-    size_t size = amqp_publish_frame(at, room, REMOTE_CHANNEL, exchange, routing_key, mandatory);
-    if (size == 0)
-        return remote_fail(remote, GW_ERR_INVALID, "the exchange or the routing key is longer than 255 bytes");
-    at = amqp_content_header_write(at + size, REMOTE_CHANNEL, body.size, properties);
-    while (body.size > 0) {
-        size = body.size < frame_body ? body.size : frame_body;
-        at = amqp_frame_begin(at, AMQP_FRAME_BODY, REMOTE_CHANNEL, (uint32_t)size);
-        memcpy(at, body.data, size);
-        at[size] = AMQP_FRAME_END;
-        at += size + 1;
-        body = bytes_of(body.data + size, body.size - size);
+    case GW_ERR_INVALID: return remote_fail(remote, GW_ERR_INVALID, "the exchange or the routing key is longer than 255 bytes");
+    default: return remote_fail(remote, GW_ERR_NOMEM, "out of memory");
     }
-    remote->out.end = (size_t)(at - remote->out.data);
     return remote_buffer_size(&remote->out) < FLUSH_SIZE ? GW_OK : remote_flush(remote);
 }
 
@@ -391,10 +380,7 @@ enum gw_err remote_get(struct remote *remote, const char *queue, bool no_ack, st
     enum gw_err err = remote_call(remote, AMQP_BASIC_GET, values, AMQP_BASIC_GET_OK, AMQP_BASIC_GET_EMPTY, &answer);
     if (err || answer.row)
         return err;
-    uint32_t kind = remote->content_method;
-    remote->content_method = AMQP_BASIC_GET_OK;
-    remote_content_message(remote, message);
-    remote->content_method = kind;
+    arrival_message(&remote->arriving, message);
     *found = true;
     return GW_OK;
 }

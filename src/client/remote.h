@@ -13,24 +13,12 @@
 
 #include "base/bytes.h"
 #include "base/err.h"
+#include "client/message.h"
 #include "client/uri.h"
 
 struct remote;
 struct amqp_value;
 struct amqp_method;
-
-/* A delivered, fetched or returned message; valid until the function that received it returns. */
-struct remote_message {
-    struct bytes consumer_tag;             /* delivered */
-    uint64_t delivery_tag;                 /* delivered, fetched */
-    bool redelivered;
-    uint32_t left;                         /* fetched: messages still in the queue */
-    uint16_t reply_code;                   /* returned */
-    struct bytes reply_text;
-    struct bytes exchange, routing_key;
-    struct bytes properties;               /* encoded: for amqp_properties_decode */
-    struct bytes body;
-};
 
 /* Any of the functions may be NULL. */
 struct remote_events {

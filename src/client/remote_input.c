@@ -18,14 +18,8 @@ static enum gw_err malformed(struct remote *remote, const char *what)
 static enum gw_err refusal(struct remote *remote, const char *closed, uint64_t code, struct bytes text)
 {
     remote->reply_code = (unsigned)code;
-    remote_fail(remote, GW_ERR_INVALID, "the broker closed the %s: %u %.*s", closed, remote->reply_code, (int)text.size,
-                (const char *)text.data);
-    switch (code) {
-    case 404: return GW_ERR_NOT_FOUND;
-    case 403: return GW_ERR_PERMISSION;
-    case 405: return GW_ERR_BUSY;
-    default: return GW_ERR_INVALID;
-    }
+    return remote_fail(remote, login_refusal(remote->reply_code), "the broker closed the %s: %u %.*s", closed, remote->reply_code, (int)text.size,
+                       (const char *)text.data);
 }
 
 static enum gw_err on_connection_method(struct remote *remote, const struct amqp_method *method)
@@ -59,7 +53,7 @@ static enum gw_err on_channel_close(struct remote *remote, const struct amqp_met
     enum gw_err err = refusal(remote, "channel", method->values[AMQP_CHANNEL_CLOSE_REPLY_CODE].number,
                               method->values[AMQP_CHANNEL_CLOSE_REPLY_TEXT].bytes);
     remote->channel_open = remote->control.consuming = false;
-    remote->content_method = 0;
+    arrival_end(&remote->arriving);
     enum gw_err send_err = remote_send(remote, AMQP_CHANNEL_CLOSE_OK, NULL);
     return send_err ? send_err : err;
 }
@@ -101,78 +95,16 @@ static enum gw_err on_channel_method(struct remote *remote, const struct amqp_me
     }
 }
 
-static enum gw_err on_method(struct remote *remote, const struct amqp_frame *frame)
-{
-    struct amqp_method method;
-    if (remote->content_method && frame->channel == REMOTE_CHANNEL)
-        return malformed(remote, "a method amid a message");
-    if (amqp_method_decode(frame->payload, &method) != AMQP_DECODED)
-        return malformed(remote, method.row ? method.row->name : "a method without a name");
-    if (method.row->flags & AMQP_HAS_CONTENT) {
-        remote_buffer_clear(&remote->content);
-        remote->content_method = method.row->id;
-        remote->content_header_seen = false;
-        remote->content_method_size = frame->payload.size;
-        return remote_buffer_add(&remote->content, frame->payload) ? no_memory(remote) : GW_OK;
-    }
-    if (method.row->id == remote->awaited[0] || method.row->id == remote->awaited[1]) {
-        remote_buffer_clear(&remote->answer);
-        if (remote_buffer_add(&remote->answer, frame->payload))
-            return no_memory(remote);
-        remote->answered = true;
-        remote->awaited[0] = remote->awaited[1] = 0;
-        return GW_OK;
-    }
-    return frame->channel == 0 ? on_connection_method(remote, &method) : on_channel_method(remote, &method);
-}
-
-void remote_content_message(const struct remote *remote, struct remote_message *message)
-{
-    struct amqp_method method;
-    const uint8_t *data = remote->content.data + remote->content.begin;
-    *message = (struct remote_message){
-        .properties = bytes_of(data + remote->content_method_size, remote->content_properties_size),
-        .body = bytes_of(data + remote->content_method_size + remote->content_properties_size, remote->content_body_size),
-    };
-    CHECK(amqp_method_decode(bytes_of(data, remote->content_method_size), &method) == AMQP_DECODED);
-    const struct amqp_value *values = method.values;
-    switch (remote->content_method) {
-    case AMQP_BASIC_DELIVER:
-        message->consumer_tag = values[AMQP_BASIC_DELIVER_CONSUMER_TAG].bytes;
-        message->delivery_tag = values[AMQP_BASIC_DELIVER_DELIVERY_TAG].number;
-        message->redelivered = values[AMQP_BASIC_DELIVER_REDELIVERED].number;
-        message->exchange = values[AMQP_BASIC_DELIVER_EXCHANGE].bytes;
-        message->routing_key = values[AMQP_BASIC_DELIVER_ROUTING_KEY].bytes;
-        break;
-    case AMQP_BASIC_GET_OK:
-        message->delivery_tag = values[AMQP_BASIC_GET_OK_DELIVERY_TAG].number;
-        message->redelivered = values[AMQP_BASIC_GET_OK_REDELIVERED].number;
-        message->exchange = values[AMQP_BASIC_GET_OK_EXCHANGE].bytes;
-        message->routing_key = values[AMQP_BASIC_GET_OK_ROUTING_KEY].bytes;
-        message->left = (uint32_t)values[AMQP_BASIC_GET_OK_MESSAGE_COUNT].number;
-        break;
-    case AMQP_BASIC_RETURN:
-        message->reply_code = (uint16_t)values[AMQP_BASIC_RETURN_REPLY_CODE].number;
-        message->reply_text = values[AMQP_BASIC_RETURN_REPLY_TEXT].bytes;
-        message->exchange = values[AMQP_BASIC_RETURN_EXCHANGE].bytes;
-        message->routing_key = values[AMQP_BASIC_RETURN_ROUTING_KEY].bytes;
-        break;
-    default:
-        break;
-    }
-}
-
 static enum gw_err on_content_complete(struct remote *remote)
 {
     struct remote_message message;
-    uint32_t kind = remote->content_method;
+    uint32_t kind = remote->arriving.method;
+    arrival_end(&remote->arriving);
     if (kind == AMQP_BASIC_GET_OK && remote->awaited[0] == kind) {
-        remote->answered = true;   /* remote_get takes it out of `content`. */
-        remote->content_method = 0;
+        remote->answered = true;   /* remote_get takes it out of `arriving`. */
         return GW_OK;
     }
-    remote_content_message(remote, &message);
-    remote->content_method = 0;
+    arrival_message(&remote->arriving, &message);
     if ((kind == AMQP_BASIC_DELIVER || kind == AMQP_BASIC_RETURN) && remote_control_takes(remote, &message))
         return GW_OK;
     if (kind == AMQP_BASIC_DELIVER && remote->events.delivered)
@@ -184,35 +116,38 @@ static enum gw_err on_content_complete(struct remote *remote)
     return GW_OK;
 }
 
-static enum gw_err on_content_header(struct remote *remote, struct bytes payload)
+static enum gw_err on_arrival(struct remote *remote, enum arrival_answer answer, bool is_body)
 {
-    struct amqp_content_header header;
-    if (!remote->content_method || remote->content_header_seen || !amqp_content_header_decode(payload, &header))
-        return malformed(remote, "a content header out of place");
-    if (header.body_size > remote->message_max) {
+    switch (answer) {
+    case ARRIVAL_MORE: return GW_OK;
+    case ARRIVAL_COMPLETE: return on_content_complete(remote);
+    case ARRIVAL_OUT_OF_PLACE: return malformed(remote, arrival_complaint(&remote->arriving, is_body));
+    case ARRIVAL_TOO_LARGE:
         remote_lose(remote);
         return remote_fail(remote, GW_ERR_LIMIT, "a message of %llu bytes is too large for this program",
-                           (unsigned long long)header.body_size);
+                           (unsigned long long)remote->arriving.body_size);
+    default: return no_memory(remote);
     }
-    remote->content_header_seen = true;
-    remote->content_properties_size = header.properties.size;
-    remote->content_body_size = header.body_size;
-    if (remote_buffer_add(&remote->content, header.properties))
-        return no_memory(remote);
-    return header.body_size == 0 ? on_content_complete(remote) : GW_OK;
 }
 
-static enum gw_err on_content_body(struct remote *remote, struct bytes payload)
+static enum gw_err on_method(struct remote *remote, const struct amqp_frame *frame)
 {
-    uint64_t before = remote->content_method_size + remote->content_properties_size;
-    if (!remote->content_method || !remote->content_header_seen)
-        return malformed(remote, "a body out of place");
-    uint64_t held = remote_buffer_size(&remote->content) - before;
-    if (payload.size > remote->content_body_size - held)
-        return malformed(remote, "a body longer than announced");
-    if (remote_buffer_add(&remote->content, payload))
-        return no_memory(remote);
-    return held + payload.size == remote->content_body_size ? on_content_complete(remote) : GW_OK;
+    struct amqp_method method;
+    if (remote->arriving.method && frame->channel == REMOTE_CHANNEL)
+        return malformed(remote, "a method amid a message");
+    if (amqp_method_decode(frame->payload, &method) != AMQP_DECODED)
+        return malformed(remote, method.row ? method.row->name : "a method without a name");
+    if (method.row->flags & AMQP_HAS_CONTENT)
+        return on_arrival(remote, arrival_begin(&remote->arriving, frame->payload), false);
+    if (method.row->id == remote->awaited[0] || method.row->id == remote->awaited[1]) {
+        remote_buffer_clear(&remote->answer);
+        if (remote_buffer_add(&remote->answer, frame->payload))
+            return no_memory(remote);
+        remote->answered = true;
+        remote->awaited[0] = remote->awaited[1] = 0;
+        return GW_OK;
+    }
+    return frame->channel == 0 ? on_connection_method(remote, &method) : on_channel_method(remote, &method);
 }
 
 static enum gw_err on_frame(struct remote *remote, const struct amqp_frame *frame)
@@ -224,28 +159,22 @@ static enum gw_err on_frame(struct remote *remote, const struct amqp_frame *fram
     if (frame->type == AMQP_FRAME_METHOD)
         return on_method(remote, frame);
     if (frame->type == AMQP_FRAME_HEADER && frame->channel == REMOTE_CHANNEL)
-        return on_content_header(remote, frame->payload);
+        return on_arrival(remote, arrival_header(&remote->arriving, frame->payload, remote->message_max), false);
     if (frame->type == AMQP_FRAME_BODY && frame->channel == REMOTE_CHANNEL)
-        return on_content_body(remote, frame->payload);
+        return on_arrival(remote, arrival_body(&remote->arriving, frame->payload), true);
     return malformed(remote, "a frame of unknown type");
 }
 
-/* A peer that is no broker, or speaks another version, says so in its first bytes. */
 static enum gw_err check_greeting(struct remote *remote)
 {
     struct bytes in = remote_buffer_bytes(&remote->in);
     if (in.size < AMQP_PROTOCOL_HEADER_SIZE)
         return GW_OK;
     remote->greeted = true;
-    if (memcmp(in.data, "AMQP", 4) == 0) {
+    enum gw_err err = login_greeting(in.data, remote->error, sizeof remote->error);
+    if (err)
         remote_lose(remote);
-        return remote_fail(remote, GW_ERR_VERSION, "the broker speaks AMQP %u-%u-%u only, not 0-9-1", in.data[5], in.data[6], in.data[7]);
-    }
-    if (in.data[0] != AMQP_FRAME_METHOD) {
-        remote_lose(remote);
-        return remote_fail(remote, GW_ERR_INVALID, "what answers there does not speak AMQP");
-    }
-    return GW_OK;
+    return err;
 }
 
 enum gw_err remote_handle_input(struct remote *remote)

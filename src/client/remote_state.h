@@ -2,9 +2,9 @@
 #ifndef CLIENT_REMOTE_STATE_H
 #define CLIENT_REMOTE_STATE_H
 
+#include "client/arrival.h"
+#include "client/login.h"
 #include "client/remote.h"
-#include "client/remote_buffer.h"
-#include "protocol/amqp/methods.h"
 
 #define REMOTE_CHANNEL 1
 #define REMOTE_CALL_TIMEOUT_MS 60000u   /* for an answer; a broker may sync thousands of declares before this one */
@@ -25,14 +25,9 @@ struct remote {
     /* The call that is waiting. */
     uint32_t awaited[2];
     bool answered;
-    struct remote_buffer answer; /* the method's payload; a fetched message stays in `content` */
+    struct remote_buffer answer; /* the method's payload; a fetched message stays in `arriving` */
 
-    /* The content that is arriving: its method's payload, its properties, its body, one after the other. */
-    struct remote_buffer content;
-    uint32_t content_method;     /* 0: none is arriving */
-    bool content_header_seen;
-    size_t content_method_size, content_properties_size;
-    uint64_t content_body_size;
+    struct message_arrival arriving;
 
     /* Of control.c: the request that waits for its answer, and the answer. */
     struct {
@@ -42,7 +37,7 @@ struct remote {
     } control;
 
     unsigned reply_code;
-    char product[128];
+    char product[LOGIN_PRODUCT_SIZE];
     char error[640];
 };
 
@@ -65,9 +60,6 @@ void remote_lose(struct remote *remote);
 
 /* Handles every whole frame that was read; stops early when one that a call waits for is among them. */
 enum gw_err remote_handle_input(struct remote *remote);
-
-/* Makes a message of the complete content. */
-void remote_content_message(const struct remote *remote, struct remote_message *message);
 
 /* Greets, logs in, agrees on limits and opens the vhost over remote->fd. */
 enum gw_err remote_handshake(struct remote *remote);
