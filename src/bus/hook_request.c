@@ -136,10 +136,11 @@ bool hook_request_init(struct hook_request *request, const struct message *messa
         return false;
     struct writing writing = {.request = request, .at = request->room, .end = request->room + size};
     choose_id(request, &properties, otherwise);
+    /* An event that does not say what its data is has no such header (section 3.1.1 of the binding). */
     if ((properties.flags & AMQP_CONTENT_TYPE) && is_plain(properties.content_type))
         put(&writing, "content-type: %.*s", (int)properties.content_type.size, (const char *)properties.content_type.data);
     else
-        put(&writing, "content-type: application/octet-stream");
+        put(&writing, attribute_of(properties.headers, PREFIX "specversion").size ? "content-type:" : "content-type: application/octet-stream");
     put(&writing, "user-agent: Godwit/" GODWIT_VERSION);
     put(&writing, "webhook-id: %s", request->id);
     put(&writing, "webhook-timestamp: %" PRIu64, now_s);

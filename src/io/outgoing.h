@@ -41,7 +41,7 @@ struct outgoing_request {
     const char *url;
     const char *method;              /* NULL: POST; any other has no body */
     const char *const *asked;        /* names of headers in lower case, OUTGOING_ASKED_MAX of them, borrowed until `done` or `cancel`; NULL: none */
-    const char *const *headers;      /* "name: value" */
+    const char *const *headers;      /* "name: value"; "name:" is not sent, even where the sender would have added it */
     unsigned header_count;
     struct bytes body;
     uint64_t timeout_ms;

@@ -73,6 +73,15 @@ static bool is_known(struct bytes name)
     return false;
 }
 
+/* Which CloudEvents' strings do not have (section 3.1 of the specification, "Type System"). */
+static bool has_control(struct bytes text)
+{
+    for (size_t i = 0; i < text.size; i++)
+        if (text.data[i] < ' ' || text.data[i] == 127)
+            return true;
+    return false;
+}
+
 bool event_check(const struct cloud_event *event, char why[EVENT_WHY_MAX])
 {
     static const char *const required[] = {"specversion", "id", "source", "type"};
@@ -90,6 +99,8 @@ bool event_check(const struct cloud_event *event, char why[EVENT_WHY_MAX])
             return wrong(why, "The event's %.*s must be a text that is not empty.", TEXT(attribute->name));
         if (attribute->kind == ATTRIBUTE_TEXT && !amqp_utf8_valid(attribute->text))
             return wrong(why, "The event's %.*s is not UTF-8.", TEXT(attribute->name));
+        if (attribute->kind == ATTRIBUTE_TEXT && has_control(attribute->text))
+            return wrong(why, "The event's %.*s has a control character in it.", TEXT(attribute->name));
         if (find(event, attribute->name) != attribute)
             return wrong(why, "The event's %.*s is there twice.", TEXT(attribute->name));
     }
@@ -231,6 +242,30 @@ bool event_read_json(struct cloud_event *event, json_t *root, struct bytes text,
 
 /* ---- headers ---------------------------------------------------------------------------------------------------------- */
 
+static int hex(uint8_t c)
+{
+    return c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1;
+}
+
+/* Section 3.1.3.2 of the binding: quotes around the whole are taken off, as those of a quoted string, then percent-encoding is. There are libraries that do not encode: what does not look encoded
+ * stays as it is. */
+static struct bytes decode_value(struct bytes value, uint8_t *room)
+{
+    bool quoted = value.size >= 2 && value.data[0] == '"' && value.data[value.size - 1] == '"';
+    size_t size = 0, end = value.size - quoted;
+    for (size_t i = quoted; i < end; i++) {
+        i += quoted && value.data[i] == '\\' && i + 1 < end;
+        room[size++] = value.data[i];
+    }
+    size_t out = 0;
+    for (size_t i = 0; i < size; i++) {
+        bool encoded = room[i] == '%' && size - i > 2 && hex(room[i + 1]) >= 0 && hex(room[i + 2]) >= 0;
+        room[out++] = encoded ? (uint8_t)(hex(room[i + 1]) << 4 | hex(room[i + 2])) : room[i];
+        i += encoded ? 2 : 0;
+    }
+    return bytes_of(room, out);
+}
+
 bool event_read_binary(struct cloud_event *event, const struct http_request *request, struct bytes body, char why[EVENT_WHY_MAX])
 {
     size_t size = 1;
@@ -248,8 +283,7 @@ bool event_read_binary(struct cloud_event *event, const struct http_request *req
             at[k - 3] = name.data[k] >= 'A' && name.data[k] <= 'Z' ? name.data[k] | 32 : name.data[k];
         name = bytes_of(at, name.size - 3);
         at += name.size;
-        if (!http_decode(request->fields[i].value, false, at, &value))
-            return wrong(why, "The header ce-%.*s is not percent-encoded as it should be.", TEXT(name));
+        value = decode_value(request->fields[i].value, at);
         at += value.size;
         struct event_attribute *made = add(event, name, ATTRIBUTE_TEXT);
         if (!made)

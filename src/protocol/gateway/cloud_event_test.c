@@ -139,6 +139,33 @@ static void headers_are_attributes(void **state)
     event_deinit(&event);
 }
 
+#define FIELD(name, value) {bytes_of_text(name), bytes_of_text(value)}
+
+static void values_of_headers_are_decoded(void **state)
+{
+    (void)state;
+    static const struct { const char *sent, *meant; } values[] = {
+        {"a%20%C3%A4%25", "a \xc3\xa4%"}, {"\"a \\\"b\\\" \\\\ %41\"", "a \"b\" \\ A"}, {"\"\"x", "\"\"x"}, {"100%", "100%"}, {"50% \xc3\xa4 %zz %4", "50% \xc3\xa4 %zz %4"}, {"\"open", "\"open"},
+        {"\"\\\"", "\\"}, {"\"", "\""}};
+    for (unsigned i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
+        const struct http_field fields[] = {FIELD("ce-specversion", "1.0"), FIELD("ce-id", "1"), FIELD("ce-source", "/"), FIELD("ce-type", "t"),
+                                            {bytes_of_text("ce-subject"), bytes_of_text(values[i].sent)}};
+        struct http_request request = {.fields = fields, .field_count = 5};
+        struct cloud_event event;
+        char why[EVENT_WHY_MAX];
+        assert_true(event_read_binary(&event, &request, (struct bytes){0}, why));
+        assert_text(event_text(&event, "subject"), values[i].meant);
+        event_deinit(&event);
+    }
+    const struct http_field fields[] = {FIELD("ce-specversion", "1.0"), FIELD("ce-id", "%00"), FIELD("ce-source", "/"), FIELD("ce-type", "t")};
+    struct http_request request = {.fields = fields, .field_count = 4};
+    struct cloud_event event;
+    char why[EVENT_WHY_MAX];
+    assert_false(event_read_binary(&event, &request, (struct bytes){0}, why));
+    assert_string_equal(why, "The event's id has a control character in it.");
+    event_deinit(&event);
+}
+
 static void times_are_read(void **state)
 {
     (void)state;
@@ -178,6 +205,6 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(data_is_passed_on_as_it_came), cmocka_unit_test(an_event_becomes_a_message), cmocka_unit_test(what_is_no_event_is_refused_in_words),
-        cmocka_unit_test(headers_are_attributes), cmocka_unit_test(times_are_read), cmocka_unit_test(arrays_are_sliced)};
+        cmocka_unit_test(headers_are_attributes), cmocka_unit_test(values_of_headers_are_decoded), cmocka_unit_test(times_are_read), cmocka_unit_test(arrays_are_sliced)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -137,14 +137,14 @@ static void put_missing(json_t *event, const struct message *message, const stru
         json_object_set_new(event, "type", text_value(message->routing_key));
 }
 
-/* JSON as JSON, text as text, anything else as base64. */
-static void put_data(json_t *event, const struct message *message, struct bytes type)
+/* JSON as JSON, text as text, anything else as base64. What a CloudEvent without a type carries is JSON, if it can be (the JSON format, section 3.1). */
+static void put_data(json_t *event, const struct message *message, struct bytes type, bool is_event)
 {
     struct bytes body = message->body;
     json_t *data = NULL;
     if (!body.size && !type.size)
         return;
-    if (event_is_json(type))
+    if (type.size ? event_is_json(type) : is_event)
         data = json_loadb((const char *)body.data, body.size, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
     else if (type.size >= 5 && http_name_is(bytes_of(type.data, 5), "text/"))
         data = text_value(body);
@@ -169,10 +169,11 @@ static char *event_json(const struct message *message, uint64_t offset)
     json_t *event = json_object();
     if (properties.flags & AMQP_HEADERS)
         put_attributes(event, properties.headers);
+    bool is_event = json_object_get(event, "specversion");
     put_missing(event, message, &properties, offset);
     if (type.size)
         json_object_set_new(event, "datacontenttype", text_value(type));
-    put_data(event, message, type);
+    put_data(event, message, type, is_event);
     char *text = event ? json_dumps(event, JSON_COMPACT) : NULL;
     json_decref(event);
     return text;
