@@ -30,6 +30,11 @@ def machine():
     return f"{len(models) or os.cpu_count()} × {models[0] if models else platform.machine()}, Linux {platform.release()}"
 
 
+def busy():
+    """Is anybody else at work on this machine? Asked before a bench begins."""
+    return os.getloadavg()[0] > 0.7
+
+
 def save(name, data):
     os.makedirs(RESULTS, exist_ok=True)
     data = {"date": datetime.date.today().isoformat(), "machine": machine(), **data}
