@@ -232,7 +232,7 @@ static bool is_as_expected(struct asked *asked)
     if (!(asked->flags & TOPOLOGY_IF_SAME))
         return true;
     const struct parameter *parameter = parameter_find(component.size ? asked->vhost->parameters : asked->topology->parameters, component, asked->change.name);
-    if (parameter && bytes_equal(parameter->value, expected))
+    if (parameter ? bytes_equal(parameter->value, expected) : !expected.size)
         return true;
     REFUSE(asked, 412, "Parameter \"%.*s\" has been changed meanwhile", TEXT(asked->change.name));
     return false;
@@ -261,7 +261,7 @@ static void put_parameter(struct asked *asked)
 static void delete_parameter(struct asked *asked)
 {
     struct bytes component = asked->change.source;
-    if (component.size && !has_vhost(asked))
+    if ((component.size && !has_vhost(asked)) || !is_as_expected(asked))
         return;
     if (bytes_equal(component, bytes_of_text(VHOST_LIMITS)))
         set_limits(asked, NULL);

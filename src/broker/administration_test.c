@@ -177,6 +177,12 @@ static void what_is_malformed_is_refused(void **state)
     assert_int_equal(change(admin, parameter), 412);
     parameter.name = TEXT("missing");
     assert_int_equal(change(admin, parameter), 412);
+    parameter.secret = TEXT("");
+    assert_int_equal(change(admin, parameter), 0);
+    parameter.kind = CHANGE_PARAMETER_DELETE;
+    assert_int_equal(change(admin, parameter), 412);
+    parameter.secret = parameter.arguments;
+    assert_int_equal(change(admin, parameter), 0);
     assert_int_equal(change(admin, (struct topology_change){.kind = CHANGE_QUEUE_DECLARE, .name = TEXT("q")}), 400);
     test_client_free(admin);
     test_broker_close(&test);

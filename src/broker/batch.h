@@ -217,6 +217,11 @@ struct command_deliver {
     uint8_t added;              /* enum delivery_header */
     uint64_t added_value;
 };
+/* Of a stream: when the message arrived, too; the command's size says that it is one of these. */
+struct command_deliver_stamped {
+    struct command_deliver deliver;
+    uint64_t arrived_ms;
+};
 enum deliver_flags { DELIVER_REDELIVERED = 1, DELIVER_NO_ACK = 2, DELIVER_GET = 4, DELIVER_RECORD = 8 };
 
 /* A whole record: RECORD_RELAYED, which is to be logged and answered, or RECORD_PUBLISH, which is not. */

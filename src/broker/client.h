@@ -53,6 +53,7 @@ struct delivery {
     bool is_record;              /* `content` is a record of a stream's batch (store/stream_message.h) */
     enum delivery_header added;  /* a header that the consumer gets beside those that the message was published with … */
     uint64_t added_value;        /* … and its value */
+    uint64_t arrived_ms;         /* of a stream: when it came, milliseconds since 1970; 0: not known */
 };
 
 enum request_kind {
@@ -117,6 +118,7 @@ struct reply {
     bool empty;                  /* get: nothing there */
 };
 
+/* NULL is allowed for confirmed, resumed, blocked and turned: the session does not care. */
 struct client_ops {
     void (*deliver)(struct client *client, const struct delivery *delivery);
     void (*replied)(struct client *client, const struct reply *reply);

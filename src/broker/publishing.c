@@ -598,14 +598,15 @@ void publishing_flow(struct worker *worker, const struct command_flow *command)
     if (client->stalled && client->in_flight < CLIENT_IN_FLIGHT_MAX && !worker->blocked) {
         client->stalled = false;
         worker_client_touched(worker, client);
-        client->ops->resumed(client);
+        if (client->ops->resumed)
+            client->ops->resumed(client);
     }
 }
 
 static void tell_confirmed(struct worker *worker, uint64_t id, uint16_t channel, uint64_t first, uint64_t count, bool accepted)
 {
     struct client_place *place = worker_client(worker, id);
-    if (!place)
+    if (!place || !place->client->ops->confirmed)
         return;
     worker_client_touched(worker, place->client);
     place->client->ops->confirmed(place->client, channel, first, count, accepted);

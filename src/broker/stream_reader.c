@@ -297,12 +297,14 @@ static bool is_wanted(struct stream_cursor *cursor, const struct message *messag
 }
 
 /* False: no memory for the command; nothing happened. */
-static bool deliver(struct stream *stream, struct consumer *consumer, uint64_t offset, struct chunk *chunk, struct bytes content, bool is_record)
+static bool deliver(struct stream *stream, struct consumer *consumer, uint64_t offset, struct chunk *chunk, struct bytes content, bool is_record, int64_t arrived_ms)
 {
     struct shard *shard = stream->shard;
-    struct command_deliver *command = worker_try_command(shard->worker, worker_of_client(consumer->client), COMMAND_DELIVER, sizeof(*command), chunk);
-    if (!command)
+    struct command_deliver_stamped *stamped = worker_try_command(shard->worker, worker_of_client(consumer->client), COMMAND_DELIVER, sizeof(*stamped), chunk);
+    if (!stamped)
         return false;
+    struct command_deliver *command = &stamped->deliver;
+    stamped->arrived_ms = arrived_ms > 0 ? (uint64_t)arrived_ms : 0;
     command->client = consumer->client;
     command->queue = stream->queue->id;
     command->seq = (uint64_t)consumer->handle << 32 | consumer->cursor->delivered++;
@@ -339,13 +341,10 @@ static bool serve_from_tail(struct stream *stream, struct consumer *consumer)
         return true;
     }
     struct bytes content = bytes_of(entry->chunk->data + entry->offset, entry->size);
-    bool wanted = true;
-    if (looks_at_messages(cursor)) {
-        struct message message;
-        CHECK(message_read(content, &message));
-        wanted = is_wanted(cursor, &message, message.arrived_ms ? (int64_t)message.arrived_ms : INT64_MAX);
-    }
-    if (wanted && !deliver(stream, consumer, entry->seq, entry->chunk, content, false))
+    struct message message;
+    CHECK(message_read(content, &message));
+    bool wanted = !looks_at_messages(cursor) || is_wanted(cursor, &message, message.arrived_ms ? (int64_t)message.arrived_ms : INT64_MAX);
+    if (wanted && !deliver(stream, consumer, entry->seq, entry->chunk, content, false, (int64_t)message.arrived_ms))
         return false;
     cursor->offset = entry->seq + 1;
     return true;
@@ -373,7 +372,7 @@ static bool serve_from_disk(struct stream *stream, struct consumer *consumer)
         struct message message;
         wanted = stream_message_of(&record, &message) && is_wanted(cursor, &message, record.timestamp_ms);
     }
-    if (wanted && !deliver(stream, consumer, record.offset, cursor->slot->extent->chunk, record.whole, true)) {
+    if (wanted && !deliver(stream, consumer, record.offset, cursor->slot->extent->chunk, record.whole, true, record.timestamp_ms)) {
         stream_cursor_leave(cursor);
         cursor->placed = false;
         return false;

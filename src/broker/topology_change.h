@@ -23,7 +23,7 @@ enum topology_flags {
     TOPOLOGY_NEW = 128,             /* a user or vhost that is there already is refused (409) */
     TOPOLOGY_KEEP_SECRET = 256, TOPOLOGY_KEEP_TAGS = 512,   /* of a user, who must be there: this does not change */
     TOPOLOGY_PASSWORD = 1024,       /* of a user: `secret` is the password itself */
-    TOPOLOGY_IF_SAME = 16384,       /* of a parameter: only if its value is `secret`, byte for byte (412) */
+    TOPOLOGY_IF_SAME = 16384,       /* of a parameter: only if its value is `secret`, byte for byte, or it is not there, and `secret` is empty (412) */
 };
 
 enum change_kind {

@@ -68,10 +68,12 @@ static void take(struct worker *worker, unsigned reasons)
         if (!client)
             continue;
         worker_client_touched(worker, client);
-        client->ops->blocked(client, text_of(reasons));
+        if (client->ops->blocked)
+            client->ops->blocked(client, text_of(reasons));
         if (!reasons && client->stalled && client->in_flight < CLIENT_IN_FLIGHT_MAX) {
             client->stalled = false;
-            client->ops->resumed(client);
+            if (client->ops->resumed)
+                client->ops->resumed(client);
         }
     }
 }

@@ -297,6 +297,7 @@ static void take_delivery(struct worker *worker, const struct command_deliver *c
         .is_get = command->flags & DELIVER_GET,
         .added = command->added,
         .added_value = command->added_value,
+        .arrived_ms = command->command.size > sizeof(*command) ? ((const struct command_deliver_stamped *)command)->arrived_ms : 0,
     };
     worker_client_touched(worker, place->client);
     place->client->ops->deliver(place->client, &delivery);
@@ -516,7 +517,8 @@ static void tell_turned(struct worker *worker)
         struct client *client = worker->turned;
         worker->turned = client->turned_next;
         client->turned_queued = false;
-        client->ops->turned(client);
+        if (client->ops->turned)
+            client->ops->turned(client);
     }
 }
 

@@ -2,8 +2,11 @@
 
 #include "base/map.h"
 #include "bus/drain.h"
+#include "bus/rerun.h"
 
 #include <stdlib.h>
+
+#define RERUNS_AT_ONCE 8u            /* replays; others wait for them */
 
 struct bus {
     struct worker *worker;
@@ -12,6 +15,7 @@ struct bus {
     struct drain *drains;
     struct name_map by_key;
     struct drain *ready;             /* to be looked at in the next tick */
+    struct rerun *reruns;
     uint64_t version;                /* of the parameters that are followed */
     uint64_t now_us, due_us;         /* due: no drain's is earlier */
     bool stopped;
@@ -35,6 +39,12 @@ void bus_due(struct drain *drain, uint64_t at_us)
         drain->ready_next = bus->ready;
         bus->ready = drain;
     }
+}
+
+void bus_rerun_due(struct rerun *rerun, uint64_t at_us)
+{
+    rerun->due_us = at_us < rerun->due_us ? at_us : rerun->due_us;
+    rerun->bus->due_us = at_us < rerun->bus->due_us ? at_us : rerun->bus->due_us;
 }
 
 unsigned bus_place(struct bytes vhost, struct bytes id, unsigned workers)
@@ -110,6 +120,40 @@ static void follow_one(void *owner, struct bytes vhost, struct bytes id, struct 
         bus_due(drain, 0);
 }
 
+static void follow_rerun(void *owner, struct bytes vhost, struct bytes id, struct bytes value)
+{
+    struct bus *bus = owner;
+    struct rerun *rerun = bus->reruns;
+    if (bus_place(vhost, id, bus->workers) != worker_index(bus->worker))
+        return;
+    while (rerun && !(bytes_equal(rerun->id, id) && bytes_equal(rerun->vhost, vhost)))
+        rerun = rerun->next;
+    if (rerun && rerun_is(rerun, value)) {
+        rerun->is_seen = true;
+    } else if ((rerun = rerun_new(bus, vhost, id, value))) {   /* in the place of another one, which is not seen any more */
+        rerun->is_seen = true;
+        rerun->next = bus->reruns;
+        bus->reruns = rerun;
+        bus_rerun_due(rerun, 0);
+    }
+}
+
+static void follow_reruns(struct bus *bus)
+{
+    for (struct rerun *rerun = bus->reruns; rerun; rerun = rerun->next)
+        rerun->is_seen = false;
+    worker_parameters(bus->worker, bytes_of_text(SUBSCRIPTION_REPLAY_COMPONENT), follow_rerun, bus);
+    for (struct rerun **at = &bus->reruns; *at;) {
+        struct rerun *rerun = *at;
+        if (rerun->is_seen) {
+            at = &rerun->next;
+            continue;
+        }
+        *at = rerun->next;
+        rerun_free(rerun);
+    }
+}
+
 static void follow(struct bus *bus)
 {
     bus->version = worker_parameters_version(bus->worker);
@@ -125,12 +169,38 @@ static void follow(struct bus *bus)
         *at = drain->next;
         forget(bus, drain);
     }
+    follow_reruns(bus);
 }
 
 static void tick(struct drain *drain, uint64_t now_us)
 {
     drain->due_us = DRAIN_NEVER;
     bus_due(drain, drain_tick(drain, now_us));
+}
+
+static void tick_reruns(struct bus *bus, uint64_t now_us)
+{
+    unsigned begun = 0;
+    for (const struct rerun *rerun = bus->reruns; rerun; rerun = rerun->next)
+        begun += rerun->stage != RERUN_WAITING;
+    for (struct rerun **at = &bus->reruns; *at;) {
+        struct rerun *rerun = *at;
+        uint64_t due_us = rerun->due_us;
+        bool was_waiting = rerun->stage == RERUN_WAITING;
+        if (due_us <= now_us)
+            rerun->due_us = DRAIN_NEVER;
+        if (due_us > now_us || rerun_tick(rerun, now_us, begun < RERUNS_AT_ONCE)) {
+            bus_rerun_due(rerun, rerun->due_us);
+            begun += was_waiting && rerun->stage != RERUN_WAITING;
+            at = &rerun->next;
+            continue;
+        }
+        *at = rerun->next;
+        rerun_free(rerun);
+        for (rerun = bus->reruns; rerun; rerun = rerun->next)
+            if (rerun->stage == RERUN_WAITING)
+                bus_rerun_due(rerun, now_us);   /* there is room for it */
+    }
 }
 
 void bus_tick(struct bus *bus, uint64_t now_us)
@@ -156,6 +226,7 @@ void bus_tick(struct bus *bus, uint64_t now_us)
         else
             bus_due(drain, drain->due_us);
     }
+    tick_reruns(bus, now_us);
 }
 
 /* ---- the end --------------------------------------------------------------------------------------------------------------- */
@@ -166,6 +237,10 @@ void bus_stop(struct bus *bus)
     for (struct drain *drain; (drain = bus->drains);) {
         bus->drains = drain->next;
         forget(bus, drain);
+    }
+    for (struct rerun *rerun; (rerun = bus->reruns);) {
+        bus->reruns = rerun->next;
+        rerun_free(rerun);
     }
     bus->due_us = DRAIN_NEVER;
 }
@@ -183,4 +258,12 @@ char *bus_describe(struct bus *bus, struct bytes vhost, struct bytes id, bool at
 {
     const struct drain *drain = find(bus, vhost, id);
     return drain ? drain_describe(drain, attempts, bus_now(bus)) : NULL;
+}
+
+char *bus_describe_replay(const struct bus *bus, struct bytes vhost, struct bytes id)
+{
+    for (const struct rerun *rerun = bus->reruns; rerun; rerun = rerun->next)
+        if (bytes_equal(rerun->id, id) && bytes_equal(rerun->vhost, vhost))
+            return rerun_describe(rerun);
+    return NULL;
 }

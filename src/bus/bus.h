@@ -31,4 +31,7 @@ unsigned bus_place(struct bytes vhost, struct bytes id, unsigned workers);
 /* How it goes with a subscription: {"state": "active", "delivered": 7, …}, with "attempts", the last of them. free() it. NULL: it is not here. */
 char *bus_describe(struct bus *bus, struct bytes vhost, struct bytes id, bool attempts);
 
+/* How far the subscription's replay has come: its parameter (rerun.h) as it would be now. free() it. NULL: none is under way here. */
+char *bus_describe_replay(const struct bus *bus, struct bytes vhost, struct bytes id);
+
 #endif

@@ -487,19 +487,7 @@ static void on_closed(struct client *client, uint16_t code, struct bytes text)
     break_off(drain_of(client), text);
 }
 
-static void on_confirmed(struct client *client, uint16_t channel, uint64_t first, uint64_t count, bool accepted)
-{
-    (void)client, (void)channel, (void)first, (void)count, (void)accepted;
-}
-
-static void on_resumed(struct client *client) { (void)client; }
-static void on_blocked(struct client *client, const char *reason) { (void)client, (void)reason; }
-static void on_turned(struct client *client) { (void)client; }
-
-static const struct client_ops ops = {
-    .deliver = on_delivered, .replied = on_replied, .confirmed = on_confirmed, .cancelled = on_cancelled, .resumed = on_resumed, .blocked = on_blocked,
-    .closed = on_closed, .turned = on_turned,
-};
+static const struct client_ops ops = {.deliver = on_delivered, .replied = on_replied, .cancelled = on_cancelled, .closed = on_closed};
 
 /* ---- opening and closing ------------------------------------------------------------------------------------------------- */
 

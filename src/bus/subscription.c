@@ -1,6 +1,7 @@
 #include "bus/subscription.h"
 
 #include "broker/backoff.h"
+#include "bus/event_type.h"
 #include "bus/filter_text.h"
 
 #include <stdarg.h>
@@ -29,47 +30,10 @@ bool subscription_id_is_possible(const char *id)
     return size > 0 && size <= SUBSCRIPTION_ID_MAX && !id[size];
 }
 
-/* Cuts the first word off; false: there was none. `more`: a dot followed, so another one does, too. */
-static bool next_word(struct bytes *rest, bool *more, struct bytes *word)
-{
-    if (!*more)
-        return false;
-    const uint8_t *dot = rest->size ? memchr(rest->data, '.', rest->size) : NULL;
-    *word = bytes_of(rest->data, dot ? (size_t)(dot - rest->data) : rest->size);
-    *more = dot;
-    *rest = dot ? bytes_of(dot + 1, rest->size - word->size - 1) : (struct bytes){0};
-    return true;
-}
-
-/* A # that was met takes one more word each time that what follows it does not match; only the last one has to be tried again. */
-static bool type_matches(struct bytes pattern, struct bytes type)
-{
-    bool more_pattern = true, more_type = type.size > 0, met = false, more_behind = false, more_from = false;
-    struct bytes behind = {0}, from = {0}, want, word;
-    for (;;) {
-        if (next_word(&pattern, &more_pattern, &want)) {
-            if (bytes_equal(want, bytes_of_text("#"))) {
-                met = true;
-                behind = pattern, more_behind = more_pattern;
-                from = type, more_from = more_type;
-                continue;
-            }
-            if (next_word(&type, &more_type, &word) && (bytes_equal(want, bytes_of_text("*")) || bytes_equal(want, word)))
-                continue;
-        } else if (!more_type) {
-            return true;
-        }
-        if (!met || !next_word(&from, &more_from, &word))
-            return false;
-        pattern = behind, more_pattern = more_behind;
-        type = from, more_type = more_from;
-    }
-}
-
 bool subscription_has_type(const struct subscription *s, struct bytes type)
 {
     for (unsigned i = 0; i < s->type_count; i++)
-        if (type_matches(bytes_of_text(s->types[i]), type))
+        if (event_type_fits(type, bytes_of_text(s->types[i])))
             return true;
     return false;
 }

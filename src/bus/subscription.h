@@ -14,6 +14,7 @@
 #include <jansson.h>
 
 #define SUBSCRIPTION_COMPONENT "subscription"
+#define SUBSCRIPTION_REPLAY_COMPONENT "subscription-replay"   /* see rerun.h */
 #define SUBSCRIPTION_ID_MAX 64u
 #define SUBSCRIPTION_TYPES_MAX 32u
 #define SUBSCRIPTION_WHY_MAX 512u

@@ -295,7 +295,8 @@ void fake_answer(struct worker *fake, struct reply reply)
 
 void fake_turn(struct worker *fake)
 {
-    fake->ops->turned(fake->client);
+    if (fake->ops->turned)
+        fake->ops->turned(fake->client);
 }
 
 /* ---- transactions ---------------------------------------------------------------------------------------------------------------------- */

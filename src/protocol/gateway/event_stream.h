@@ -22,9 +22,6 @@ void listener_cancel(struct member *member, uint64_t queue, uint32_t handle);
 /* Rendered events that the listeners of a hall share. */
 void listeners_forget(struct gateway_hall *hall);
 
-/* Does a type fit a pattern: words between dots, * is one word and # any number of them? */
-bool event_type_fits(struct bytes type, struct bytes pattern);
-
 #define LISTENER_BEAT_US 15000000u   /* a comment is sent when nothing was for so long */
 
 #endif

@@ -121,7 +121,6 @@ static void on_blocked(struct client *client, const char *reason)
 }
 
 static void on_closed(struct client *client, uint16_t code, struct bytes text) { lose(woken(client), code, text); }
-static void on_turned(struct client *client) { (void)client; }
 
 static struct task *listening(struct client *client, uint32_t tag)
 {
@@ -151,7 +150,7 @@ static void on_cancelled(struct client *client, uint16_t channel, uint32_t consu
 
 static const struct client_ops ops = {
     .deliver = on_delivered, .replied = on_replied, .confirmed = on_confirmed, .cancelled = on_cancelled, .resumed = on_resumed, .blocked = on_blocked,
-    .closed = on_closed, .turned = on_turned,
+    .closed = on_closed,
 };
 
 /* ---- who asks --------------------------------------------------------------------------------------------------------- */

@@ -73,6 +73,11 @@ const struct resource resources[] = {
     {"DELETE", "/subscriptions/{id}", 0, subscriptions_remove, "Removes a subscription, with the events that wait for it", of_vhost, NULL, "204 404 503"},
     {"POST", "/subscriptions/{id}/test", RESOURCE_PUBLISHES, subscriptions_test, "Posts an event of the type godwit.test to the subscription's sink, whatever its types and filters", of_vhost, NULL,
      "200 404 413 503"},
+    {"POST", "/subscriptions/{id}/replay", RESOURCE_BODY, replays_begin,
+     "Puts events that have been published before into the subscription's queue once more: {\"from\": …, \"to\": …}, offsets or times, or {\"ids\": […]}", of_vhost, "application/json",
+     "202 404 409 413 422 503"},
+    {"GET", "/subscriptions/{id}/replay", 0, replays_get, "How far the last replay has come", of_vhost, NULL, "200 404 503"},
+    {"DELETE", "/subscriptions/{id}/replay", 0, replays_stop, "Stops the replay, and forgets it", of_vhost, NULL, "204 404 503"},
     {"GET", "/subscriptions/{id}/attempts", 0, subscriptions_attempts, "The last attempts to post to its sink, newest first", of_vhost, NULL, "200 404 503"},
 };
 const unsigned resource_count = sizeof(resources) / sizeof(resources[0]);

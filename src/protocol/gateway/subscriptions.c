@@ -17,7 +17,6 @@
 
 #define SECRET_SIZE 32u              /* bytes of one that is made here */
 #define BODY_MAX 65536u
-#define NEW_ID_SIZE 32u
 
 /* A subscription that is being put, step by step. */
 struct subscribing {
@@ -51,8 +50,7 @@ static bool is_his(const struct task *task, const json_t *root)
     return (owner && bytes_equal(bytes_of_text(owner), task->member->client.user)) || client_is_tagged(&task->member->client, "administrator");
 }
 
-/* The subscription that the path names. NULL: the task was answered. */
-static json_t *find(struct task *task)
+json_t *subscription_find(struct task *task)
 {
     struct bytes value;
     json_t *root = NULL;
@@ -74,7 +72,7 @@ static json_t *shown(json_t *root)
     return made;
 }
 
-static void answer_json(struct task *task, unsigned status, json_t *answer)
+void subscription_answer(struct task *task, unsigned status, json_t *answer)
 {
     char *text = answer ? json_dumps(answer, JSON_COMPACT) : NULL;
     json_decref(answer);
@@ -85,12 +83,11 @@ static void answer_json(struct task *task, unsigned status, json_t *answer)
     free(text);
 }
 
-/* The body, which must be an object. NULL: the task was answered. */
-static json_t *read_object(struct task *task)
+json_t *subscription_read_object(struct task *task)
 {
     json_error_t error;
     if (task->size > BODY_MAX) {
-        task_problem(task, 413, "A subscription is not longer than %u bytes.", BODY_MAX);
+        task_problem(task, 413, "The body is longer than %u bytes.", BODY_MAX);
         return NULL;
     }
     json_t *root = json_loadb(task->body ? (const char *)task->body : "", task->size, JSON_REJECT_DUPLICATES, &error);
@@ -244,8 +241,7 @@ static void put(struct task *task, json_t *root, json_t *old_types, bool is_plai
 
 /* ---- making one ------------------------------------------------------------------------------------------------------------ */
 
-/* A letter and random digits. */
-static bool new_id(char letter, char id[NEW_ID_SIZE])
+bool subscription_new_id(char letter, char id[NEW_ID_SIZE])
 {
     uint8_t random[12];
     if (RAND_bytes(random, sizeof(random)) != 1)
@@ -259,7 +255,7 @@ static bool new_id(char letter, char id[NEW_ID_SIZE])
 static bool put_id(json_t *root)
 {
     char id[NEW_ID_SIZE];
-    return json_object_get(root, "id") || (new_id('s', id) && json_object_set_new(root, "id", json_string(id)) == 0);
+    return json_object_get(root, "id") || (subscription_new_id('s', id) && json_object_set_new(root, "id", json_string(id)) == 0);
 }
 
 /* Without a word about secrets one is made; an empty array of them means that nothing is to be signed. */
@@ -306,7 +302,7 @@ static void make(struct task *task, json_t *root, bool is_plain, void (*done)(st
 static void made(struct task *task)
 {
     json_t *root = task->subscribing->subscription.root;
-    answer_json(task, 201, json_incref(root));
+    subscription_answer(task, 201, json_incref(root));
 }
 
 static void made_plainly(struct task *task)
@@ -316,7 +312,7 @@ static void made_plainly(struct task *task)
     json_t *answer = json_pack("{s:b, s:s}", "success", 1, "id", s->id);
     if (secret)
         json_object_set(answer, "secret", (json_t *)(uintptr_t)secret);
-    answer_json(task, 200, answer);
+    subscription_answer(task, 200, answer);
 }
 
 void subscriptions_make(struct task *task)
@@ -325,7 +321,7 @@ void subscriptions_make(struct task *task)
     if (task->subscribing) {   /* once more, now that there is a bus */
         task->subscribing->step = STEP_DEAD_QUEUE;
         take_step(task);
-    } else if ((root = read_object(task))) {
+    } else if ((root = subscription_read_object(task))) {
         make(task, root, false, made);
     }
 }
@@ -336,7 +332,7 @@ void subscriptions_make_plainly(struct task *task)
         subscriptions_make(task);
         return;
     }
-    json_t *body = read_object(task);
+    json_t *body = subscription_read_object(task);
     if (!body)
         return;
     const char *type = json_string_value(json_object_get(body, "event_type")), *callback = json_string_value(json_object_get(body, "callback"));
@@ -362,7 +358,7 @@ void subscriptions_make_plainly(struct task *task)
 static void changed(struct task *task)
 {
     json_t *root = task->subscribing->subscription.root;
-    answer_json(task, 200, shown(json_incref(root)));
+    subscription_answer(task, 200, shown(json_incref(root)));
 }
 
 /* JSON merge patch (RFC 7396), of the members that may be changed. */
@@ -402,7 +398,7 @@ void subscriptions_change(struct task *task)
         take_step(task);
         return;
     }
-    json_t *patch = read_object(task), *found = patch ? find(task) : NULL, *root = json_deep_copy(found);
+    json_t *patch = subscription_read_object(task), *found = patch ? subscription_find(task) : NULL, *root = json_deep_copy(found);
     json_t *old_types = json_incref(json_object_get(found, "types"));
     json_decref(found);
     if (!root) {
@@ -435,7 +431,7 @@ static void tried(struct task *task)
     if (task->refused)
         task_problem(task, 503, "The event was refused: the queue is full, or storage has failed.");
     else
-        answer_json(task, 200, json_pack("{s:s}", "id", task->note));
+        subscription_answer(task, 200, json_pack("{s:s}", "id", task->note));
 }
 
 /* An event for this subscription alone, by the queue's own name. */
@@ -465,12 +461,12 @@ void subscriptions_test(struct task *task)
 {
     char id[NEW_ID_SIZE];
     struct cloud_event event = {.content_type = bytes_of_text("application/json"), .data = bytes_of_text("{\"test\":true}")};
-    json_t *root = find(task);
+    json_t *root = subscription_find(task);
     if (!root)
         return;
     json_decref(root);
     free(task->note);
-    task->note = new_id('t', id) ? strdup(id) : NULL;
+    task->note = subscription_new_id('t', id) ? strdup(id) : NULL;
     if (!task->note) {
         task_problem(task, 503, "There is too little memory, or randomness.");
         return;
@@ -505,10 +501,10 @@ static void queue_removed(struct task *task, const struct reply *reply)
     member_ask(task, &(struct request){.kind = REQUEST_QUEUE_DELETE, .flags = REQUEST_TRUSTED, .name = bytes_of_text(queue)}, removed);
 }
 
-static void forgotten(struct task *task, const struct reply *reply)
+static void replay_forgotten(struct task *task, const struct reply *reply)
 {
     char id[SUBSCRIPTION_ID_MAX + 1], queue[SUBSCRIPTION_QUEUE_MAX];
-    if (reply->code) {
+    if (reply->code && reply->code != 404) {
         task_refuse(task, reply->code, reply->text);
         return;
     }
@@ -517,9 +513,18 @@ static void forgotten(struct task *task, const struct reply *reply)
     member_ask(task, &(struct request){.kind = REQUEST_QUEUE_DELETE, .flags = REQUEST_TRUSTED, .name = bytes_of_text(queue)}, queue_removed);
 }
 
+static void forgotten(struct task *task, const struct reply *reply)
+{
+    const struct topology_change change = {.kind = CHANGE_PARAMETER_DELETE, .name = task->names[0], .source = bytes_of_text(SUBSCRIPTION_REPLAY_COMPONENT)};
+    if (reply->code)
+        task_refuse(task, reply->code, reply->text);
+    else
+        member_ask(task, &(struct request){.kind = REQUEST_CHANGE, .change = &change}, replay_forgotten);
+}
+
 void subscriptions_remove(struct task *task)
 {
-    json_t *root = find(task);
+    json_t *root = subscription_find(task);
     if (!root)
         return;
     json_decref(root);
@@ -549,22 +554,22 @@ void subscriptions_list(struct task *task)
 {
     struct gathering gathering = {.task = task, .list = json_array()};
     worker_parameters(task->gateway->hall->worker, component(), gather, &gathering);
-    answer_json(task, 200, gathering.list);
+    subscription_answer(task, 200, gathering.list);
 }
 
 /* What halls say to one another: which subscription's status is wanted, and the text of it. Behind it: vhost and id of a question, JSON of an answer. */
 struct status_letter {
     uint64_t ask, unused;
     uint8_t kind;                    /* enum letter_kind */
-    uint8_t attempts, vhost_size, id_size;
+    uint8_t what, vhost_size, id_size;   /* what: enum status_asked */
 };
 
-static void ask_for_status(struct task *task, bool attempts)
+void subscription_ask(struct task *task, enum status_asked what)
 {
     struct gateway_hall *hall = task->gateway->hall;
     struct bytes vhost = task->member->vhost, id = task->names[0];
     uint8_t room[sizeof(struct status_letter) + 2 * UINT8_MAX];
-    json_t *root = find(task);
+    json_t *root = subscription_find(task);
     if (!root)
         return;
     json_decref(root);
@@ -572,29 +577,29 @@ static void ask_for_status(struct task *task, bool attempts)
         task_problem(task, 503, "The broker stops, or there is too little memory.");
         return;
     }
-    const struct status_letter letter = {.ask = task->ask, .kind = LETTER_LOOK, .attempts = attempts, .vhost_size = (uint8_t)vhost.size, .id_size = (uint8_t)id.size};
+    const struct status_letter letter = {.ask = task->ask, .kind = LETTER_LOOK, .what = (uint8_t)what, .vhost_size = (uint8_t)vhost.size, .id_size = (uint8_t)id.size};
     memcpy(room, &letter, sizeof(letter));
     memcpy(room + sizeof(letter), vhost.data, vhost.size);
     memcpy(room + sizeof(letter) + vhost.size, id.data, id.size);
     worker_send(hall->worker, bus_place(vhost, id, hall->workers), bytes_of(room, sizeof(letter) + vhost.size + id.size));
 }
 
-void subscriptions_get(struct task *task) { ask_for_status(task, false); }
-void subscriptions_attempts(struct task *task) { ask_for_status(task, true); }
+void subscriptions_get(struct task *task) { subscription_ask(task, ASKED_STATUS); }
+void subscriptions_attempts(struct task *task) { subscription_ask(task, ASKED_ATTEMPTS); }
 
 static void answer_status(struct task *task, struct bytes text)
 {
-    json_t *status = json_loadb((const char *)text.data, text.size, 0, NULL), *root = find(task);
+    json_t *status = json_loadb((const char *)text.data, text.size, 0, NULL), *root = subscription_find(task);
     if (!root) {
         json_decref(status);
     } else if (json_object_get(status, "attempts")) {
-        answer_json(task, 200, json_incref(json_object_get(status, "attempts")));
+        subscription_answer(task, 200, json_incref(json_object_get(status, "attempts")));
         json_decref(status);
         json_decref(root);
     } else {
         json_t *answer = shown(root);
         json_object_set_new(answer, "status", status ? status : json_null());
-        answer_json(task, 200, answer);
+        subscription_answer(task, 200, answer);
     }
 }
 
@@ -605,15 +610,17 @@ void subscriptions_letter(struct gateway_hall *hall, unsigned from, struct bytes
     const uint8_t *at = bytes.data + sizeof(letter);
     if (letter.kind == LETTER_LOOKED) {
         struct task *task = reception_expected(hall, letter.ask);
-        if (task)
+        if (task && letter.what == ASKED_REPLAY)
+            replays_told(task, bytes_of(at, bytes.size - sizeof(letter)));
+        else if (task)
             answer_status(task, bytes_of(at, bytes.size - sizeof(letter)));
         return;
     }
     struct bytes vhost = bytes_of(at, letter.vhost_size), id = bytes_of(at + letter.vhost_size, letter.id_size);
-    char *text = hall->bus ? bus_describe(hall->bus, vhost, id, letter.attempts) : NULL;
+    char *text = !hall->bus ? NULL : letter.what == ASKED_REPLAY ? bus_describe_replay(hall->bus, vhost, id) : bus_describe(hall->bus, vhost, id, letter.what == ASKED_ATTEMPTS);
     size_t size = text ? strlen(text) : 0;
     uint8_t *room = malloc(sizeof(letter) + size);
-    const struct status_letter back = {.ask = letter.ask, .kind = LETTER_LOOKED};
+    const struct status_letter back = {.ask = letter.ask, .kind = LETTER_LOOKED, .what = letter.what};
     if (!room) {
         worker_send(hall->worker, from, bytes_of(&back, sizeof(back)));
     } else {

@@ -5,10 +5,34 @@
 
 #include "protocol/gateway/task.h"
 
-/* The task is gone. */
+#include <jansson.h>
+
+/* The task is gone: so is what it was about to put. */
 void subscriptions_leave(struct task *task);
 
-/* Another hall asks, or answers. */
+/* What another reactor's hall asks of a subscription, or answers. */
 void subscriptions_letter(struct gateway_hall *hall, unsigned from, struct bytes letter);
+
+/* The subscription that the path names, as it is kept. NULL: the task was answered. */
+json_t *subscription_find(struct task *task);
+
+/* The body, which must be an object. NULL: the task was answered. */
+json_t *subscription_read_object(struct task *task);
+
+/* Takes the answer; NULL: out of memory. */
+void subscription_answer(struct task *task, unsigned status, json_t *answer);
+
+/* A letter and random digits. */
+#define NEW_ID_SIZE 32u
+bool subscription_new_id(char letter, char id[NEW_ID_SIZE]);
+
+/* Asks the hall whose bus has the subscription that the path names; it tells later. */
+enum status_asked { ASKED_STATUS, ASKED_ATTEMPTS, ASKED_REPLAY };
+void subscription_ask(struct task *task, enum status_asked what);
+
+/* ---- replays.c ---- */
+
+/* What the bus says of the replay; empty: it has none. */
+void replays_told(struct task *task, struct bytes text);
 
 #endif

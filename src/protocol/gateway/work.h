@@ -31,4 +31,8 @@ void subscriptions_change(struct task *task);
 void subscriptions_remove(struct task *task);
 void subscriptions_test(struct task *task);
 
+void replays_begin(struct task *task);
+void replays_get(struct task *task);
+void replays_stop(struct task *task);
+
 #endif

@@ -1,9 +1,10 @@
-#include "protocol/gateway/event_stream.h"
+#include "bus/event_type.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include <cmocka.h>
 
