@@ -42,4 +42,7 @@ _Noreturn void check_failed(const char *condition, const char *file, int line);
 #define LIKELY(x) __builtin_expect(!!(x), 1)
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
 
+/* Of a large local: what is read of it was written before, and zeroing it all would cost more than what is done with it. */
+#define UNINITIALIZED __attribute__((uninitialized))
+
 #endif

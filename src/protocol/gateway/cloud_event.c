@@ -63,14 +63,18 @@ static bool is_name(struct bytes name)
     return name.size > 0 && name.size <= NAME_MAX_SIZE;
 }
 
-/* Of the specification's own attributes, which are texts with something in them. */
-static bool is_known(struct bytes name)
+/* The specification's own attributes, which are texts with something in them. */
+enum known { SPECVERSION, ID, SOURCE, TYPE, SUBJECT, TIME, DATASCHEMA, KNOWN };
+#define NAME(text) {(const uint8_t *)(text), sizeof(text) - 1}
+static const struct bytes known_names[KNOWN] = {NAME("specversion"), NAME("id"), NAME("source"), NAME("type"), NAME("subject"), NAME("time"), NAME("dataschema")};
+
+/* KNOWN: none of them. */
+static unsigned known_of(struct bytes name)
 {
-    static const char *const names[] = {"specversion", "id", "source", "type", "subject", "time", "dataschema"};
-    for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-        if (bytes_equal(name, bytes_of_text(names[i])))
-            return true;
-    return false;
+    unsigned i = 0;
+    while (i < KNOWN && !(name.size == known_names[i].size && memcmp(name.data, known_names[i].data, name.size) == 0))
+        i++;
+    return i;
 }
 
 /* Which CloudEvents' strings do not have (section 3.1 of the specification, "Type System"). */
@@ -84,18 +88,25 @@ static bool has_control(struct bytes text)
 
 bool event_check(const struct cloud_event *event, char why[EVENT_WHY_MAX])
 {
-    static const char *const required[] = {"specversion", "id", "source", "type"};
+    struct bytes known[KNOWN] = {{0}};
+    uint8_t which[EVENT_ATTRIBUTES_MAX];
     int64_t seconds;
-    for (unsigned i = 0; i < 4; i++)
-        if (!event_text(event, required[i]).size)
-            return wrong(why, "The event has no %s.", required[i]);
-    if (!bytes_equal(event_text(event, "specversion"), bytes_of_text("1.0")))
-        return wrong(why, "The event's specversion is '%.*s'; 1.0 is understood.", TEXT(event_text(event, "specversion")));
+    for (unsigned i = 0; i < event->count; i++) {
+        const struct event_attribute *attribute = &event->attributes[i];
+        which[i] = (uint8_t)known_of(attribute->name);
+        if (which[i] < KNOWN && !known[which[i]].data && attribute->kind == ATTRIBUTE_TEXT)
+            known[which[i]] = attribute->text;
+    }
+    for (unsigned i = SPECVERSION; i <= TYPE; i++)
+        if (!known[i].size)
+            return wrong(why, "The event has no %s.", (const char *)known_names[i].data);
+    if (!bytes_equal(known[SPECVERSION], bytes_of_text("1.0")))
+        return wrong(why, "The event's specversion is '%.*s'; 1.0 is understood.", TEXT(known[SPECVERSION]));
     for (unsigned i = 0; i < event->count; i++) {
         const struct event_attribute *attribute = &event->attributes[i];
         if (!is_name(attribute->name))
             return wrong(why, "An attribute's name consists of lower-case letters and digits, up to %u of them.", NAME_MAX_SIZE);
-        if (is_known(attribute->name) && (attribute->kind != ATTRIBUTE_TEXT || !attribute->text.size))
+        if (which[i] < KNOWN && (attribute->kind != ATTRIBUTE_TEXT || !attribute->text.size))
             return wrong(why, "The event's %.*s must be a text that is not empty.", TEXT(attribute->name));
         if (attribute->kind == ATTRIBUTE_TEXT && !amqp_utf8_valid(attribute->text))
             return wrong(why, "The event's %.*s is not UTF-8.", TEXT(attribute->name));
@@ -104,9 +115,9 @@ bool event_check(const struct cloud_event *event, char why[EVENT_WHY_MAX])
         if (find(event, attribute->name) != attribute)
             return wrong(why, "The event's %.*s is there twice.", TEXT(attribute->name));
     }
-    if (event_text(event, "type").size > UINT8_MAX || event->content_type.size > UINT8_MAX)
+    if (known[TYPE].size > UINT8_MAX || event->content_type.size > UINT8_MAX)
         return wrong(why, "The event's type and content type may have 255 bytes each.");
-    if (event_text(event, "time").size && !event_time_read(event_text(event, "time"), &seconds))
+    if (known[TIME].size && !event_time_read(known[TIME], &seconds))
         return wrong(why, "The event's time must be like 2018-04-05T17:31:00Z (RFC 3339).");
     return true;
 }
@@ -227,7 +238,7 @@ bool event_read_json(struct cloud_event *event, json_t *root, struct bytes text,
 {
     const char *name;
     json_t *value;
-    *event = (struct cloud_event){0};
+    event_init(event);
     if (!json_is_object(root))
         return wrong(why, "An event must be a JSON object.");
     json_object_foreach(root, name, value)
@@ -266,25 +277,51 @@ static struct bytes decode_value(struct bytes value, uint8_t *room)
     return bytes_of(room, out);
 }
 
-bool event_read_binary(struct cloud_event *event, const struct http_request *request, struct bytes body, char why[EVENT_WHY_MAX])
+/* What is the same when it is decoded. */
+static bool is_bare(struct bytes value)
+{
+    return !value.size || (value.data[0] != '"' && !memchr(value.data, '%', value.size));
+}
+
+static bool is_lower(struct bytes name)
+{
+    for (size_t i = 0; i < name.size; i++)
+        if (name.data[i] >= 'A' && name.data[i] <= 'Z')
+            return false;
+    return true;
+}
+
+/* Room for whatever has to be decoded of the request's headers. */
+static uint8_t *decoding_room(const struct http_request *request)
 {
     size_t size = 1;
-    *event = (struct cloud_event){.data = body};
     for (unsigned i = 0; i < request->field_count; i++)
         size += request->fields[i].name.size + request->fields[i].value.size;
-    uint8_t *at = event->owned = malloc(size);
-    if (!at)
-        return wrong(why, "There is too little memory.");
+    return malloc(size);
+}
+
+bool event_read_binary(struct cloud_event *event, const struct http_request *request, struct bytes body, char why[EVENT_WHY_MAX])
+{
+    uint8_t *at = NULL;
+    event_init(event);
+    event->data = body;
     for (unsigned i = 0; i < request->field_count; i++) {
-        struct bytes name = request->fields[i].name, value;
-        if (name.size < 4 || !http_name_is(bytes_of(name.data, 3), "ce-"))
+        struct bytes name = request->fields[i].name, value = request->fields[i].value;
+        if (name.size < 4 || name.data[2] != '-' || (name.data[0] | 32) != 'c' || (name.data[1] | 32) != 'e')
             continue;
-        for (size_t k = 3; k < name.size; k++)
-            at[k - 3] = name.data[k] >= 'A' && name.data[k] <= 'Z' ? name.data[k] | 32 : name.data[k];
-        name = bytes_of(at, name.size - 3);
-        at += name.size;
-        value = decode_value(request->fields[i].value, at);
-        at += value.size;
+        name = bytes_of(name.data + 3, name.size - 3);
+        if (!event->owned && !(is_bare(value) && is_lower(name)) && !(at = event->owned = decoding_room(request)))
+            return wrong(why, "There is too little memory.");
+        if (!is_lower(name)) {
+            for (size_t k = 0; k < name.size; k++)
+                at[k] = name.data[k] >= 'A' && name.data[k] <= 'Z' ? name.data[k] | 32 : name.data[k];
+            name = bytes_of(at, name.size);
+            at += name.size;
+        }
+        if (!is_bare(value)) {
+            value = decode_value(value, at);
+            at += value.size;
+        }
         struct event_attribute *made = add(event, name, ATTRIBUTE_TEXT);
         if (!made)
             return wrong(why, "An event may have %u attributes.", EVENT_ATTRIBUTES_MAX);
@@ -305,7 +342,10 @@ void event_deinit(struct cloud_event *event)
 static void put_attribute(struct amqp_table_writer *writer, const struct event_attribute *attribute)
 {
     char name[sizeof(EVENT_PREFIX) + NAME_MAX_SIZE];
-    snprintf(name, sizeof(name), EVENT_PREFIX "%.*s", TEXT(attribute->name));
+    size_t size = attribute->name.size < NAME_MAX_SIZE ? attribute->name.size : NAME_MAX_SIZE;
+    memcpy(name, EVENT_PREFIX, sizeof(EVENT_PREFIX) - 1);
+    memcpy(name + sizeof(EVENT_PREFIX) - 1, attribute->name.data, size);
+    name[sizeof(EVENT_PREFIX) - 1 + size] = 0;
     if (attribute->kind == ATTRIBUTE_TEXT)
         amqp_table_put_text(writer, name, attribute->text);
     else if (attribute->kind == ATTRIBUTE_BOOLEAN)
@@ -314,19 +354,21 @@ static void put_attribute(struct amqp_table_writer *writer, const struct event_a
         amqp_table_put_int(writer, name, attribute->number);
 }
 
-bool event_properties(const struct cloud_event *event, struct amqp_properties *properties, uint8_t **room)
+size_t event_properties_size(const struct cloud_event *event)
+{
+    size_t size = 16;
+    for (unsigned i = 0; i < event->count; i++)
+        size += sizeof(EVENT_PREFIX) + event->attributes[i].name.size + event->attributes[i].text.size + 16;
+    return size;
+}
+
+void event_properties_in(const struct cloud_event *event, struct amqp_properties *properties, uint8_t *room, size_t size)
 {
     struct amqp_table_writer writer;
     struct bytes id = event_text(event, "id"), time = event_text(event, "time");
-    size_t size = 16;
     int64_t seconds;
-    for (unsigned i = 0; i < event->count; i++)
-        size += sizeof(EVENT_PREFIX) + event->attributes[i].name.size + event->attributes[i].text.size + 16;
-    *room = malloc(size);
-    if (!*room)
-        return false;
     *properties = (struct amqp_properties){.flags = AMQP_HEADERS | AMQP_DELIVERY_MODE | AMQP_TYPE, .delivery_mode = 2, .type = event_text(event, "type")};
-    amqp_table_begin(&writer, *room, size);
+    amqp_table_begin(&writer, room, size);
     for (unsigned i = 0; i < event->count; i++)
         put_attribute(&writer, &event->attributes[i]);
     CHECK(amqp_table_finish(&writer, &properties->headers));
@@ -342,5 +384,13 @@ bool event_properties(const struct cloud_event *event, struct amqp_properties *p
         properties->flags |= AMQP_MESSAGE_TIMESTAMP;
         properties->timestamp = (uint64_t)seconds;
     }
-    return true;
+}
+
+bool event_properties(const struct cloud_event *event, struct amqp_properties *properties, uint8_t **room)
+{
+    size_t size = event_properties_size(event);
+    *room = malloc(size);
+    if (*room)
+        event_properties_in(event, properties, *room, size);
+    return *room;
 }

@@ -31,6 +31,14 @@ struct cloud_event {
     uint8_t *owned;                  /* what some of that lies in; event_deinit */
 };
 
+/* An event without attributes or data; its memory need not be zeroed. */
+static inline void event_init(struct cloud_event *event)
+{
+    event->count = 0;
+    event->content_type = event->data = (struct bytes){0};
+    event->owned = NULL;
+}
+
 /* A sentence that says what is wrong, in `why`. */
 #define EVENT_WHY_MAX 256u
 
@@ -49,7 +57,10 @@ struct bytes event_text(const struct cloud_event *event, const char *name);
 /* Has it all that an event must have, and nothing that none may? */
 bool event_check(const struct cloud_event *event, char why[EVENT_WHY_MAX]);
 
-/* Its properties, whose headers lie in *room, which is the caller's to free. False: out of memory. */
+/* Its properties, whose headers take up to event_properties_size bytes, for which there is room … */
+size_t event_properties_size(const struct cloud_event *event);
+void event_properties_in(const struct cloud_event *event, struct amqp_properties *properties, uint8_t *room, size_t size);
+/* … or lie in *room, which is the caller's to free. False: out of memory. */
 bool event_properties(const struct cloud_event *event, struct amqp_properties *properties, uint8_t **room);
 
 /* "2018-04-05T17:31:00Z" (RFC 3339) as seconds since 1970; false: it is none. */

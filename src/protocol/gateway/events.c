@@ -12,6 +12,7 @@
 #define BATCH_MAX 10000u
 #define ID_SIZE 40u
 #define SHORT (UINT8_MAX + 1u)
+#define FEW 1024u                    /* bytes that most events' attributes take */
 #define JSON_FLAGS (JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL)
 
 /* ---- the exchange and its stream --------------------------------------------------------------------------------------- */
@@ -69,19 +70,23 @@ static void new_id(struct task *task, char id[ID_SIZE])
 /* False: the task was answered, or is going to be done again. */
 static bool publish_event(struct task *task, const struct cloud_event *event)
 {
+    UNINITIALIZED uint8_t few[FEW];
     struct amqp_properties properties;
-    uint8_t *room;
-    if (!event_properties(event, &properties, &room)) {
+    size_t size = event_properties_size(event);
+    uint8_t *room = size <= sizeof(few) ? few : malloc(size);
+    if (!room) {
         task_problem(task, 503, "There is too little memory.");
         return false;
     }
+    event_properties_in(event, &properties, room, size);
     const struct outgoing outgoing = {.exchange = bytes_of_text(EVENTS_NAME), .routing_key = properties.type, .properties = &properties, .body = event->data};
     enum publish_result result = publish_message(task, &outgoing);
     if (result == PUBLISH_NO_EXCHANGE && !task->declared)
         events_declare(task);
     else if (result != PUBLISH_ROUTED && result != PUBLISH_UNROUTABLE)
         publish_refuse(task, result, &outgoing);
-    free(room);
+    if (room != few)
+        free(room);
     return result == PUBLISH_ROUTED || result == PUBLISH_UNROUTABLE;
 }
 
@@ -91,6 +96,33 @@ static void answer_json(struct task *task, unsigned status, json_t *answer)
     json_decref(answer);
     task_answer(task, status, text ? text : "{}");
     free(text);
+}
+
+/* Text that is the same in JSON: ids mostly are. */
+static bool is_simple(const char *text)
+{
+    for (; *text; text++)
+        if ((unsigned char)*text < ' ' || (unsigned char)*text > '~' || *text == '"' || *text == '\\')
+            return false;
+    return true;
+}
+
+/* Answers with {…, "id": …}: what stands before the id, with a comma where something does. */
+static void answer_id(struct task *task, unsigned status, const char *before)
+{
+    char text[2 * SHORT];
+    size_t size = strlen(task->note), first = strlen(before);
+    if (!is_simple(task->note) || first + size + 16 > sizeof(text)) {
+        answer_json(task, status, first ? json_pack("{s:b, s:s}", "success", 1, "id", task->note) : json_pack("{s:s}", "id", task->note));
+        return;
+    }
+    char *at = text;
+    *at++ = '{';
+    at = mempcpy(at, before, first);
+    at = mempcpy(at, "\"id\":\"", 6);
+    at = mempcpy(at, task->note, size);
+    memcpy(at, "\"}", 3);
+    task_answer(task, status, text);
 }
 
 /* What was published is confirmed, or some of it is not. */
@@ -104,13 +136,13 @@ static bool is_kept(struct task *task)
 static void one_confirmed(struct task *task)
 {
     if (is_kept(task))
-        answer_json(task, 201, json_pack("{s:s}", "id", task->note));
+        answer_id(task, 201, "");
 }
 
 static void plainly_confirmed(struct task *task)
 {
     if (is_kept(task))
-        answer_json(task, 200, json_pack("{s:b, s:s}", "success", 1, "id", task->note));
+        answer_id(task, 200, "\"success\":true,");
 }
 
 static void batch_confirmed(struct task *task)
@@ -150,7 +182,7 @@ static json_t *read_json(struct task *task)
 
 static void publish_structured(struct task *task)
 {
-    struct cloud_event event = {0};
+    UNINITIALIZED struct cloud_event event;
     char why[EVENT_WHY_MAX];
     json_t *root = read_json(task);
     if (!root)
@@ -173,7 +205,7 @@ static bool judge_batch(struct task *task, json_t *root)
         return false;
     }
     for (size_t i = 0; json_slice_next(&rest, &text); i++) {
-        struct cloud_event event;
+        UNINITIALIZED struct cloud_event event;
         bool good = event_read_json(&event, json_array_get(root, i), text, why);
         event_deinit(&event);
         if (!good) {
@@ -197,7 +229,7 @@ static void publish_batch(struct task *task)
     struct bytes rest = json_slice_open(bytes_of(task->body, task->size)), text;
     task->events = 0;
     for (size_t i = 0; good && json_slice_next(&rest, &text); i++) {
-        struct cloud_event event;
+        UNINITIALIZED struct cloud_event event;
         char why[EVENT_WHY_MAX];
         good = event_read_json(&event, json_array_get(root, i), text, why) && publish_event(task, &event);
         event_deinit(&event);
@@ -212,9 +244,11 @@ static void publish_batch(struct task *task)
 /* What is no CloudEvent becomes the data of one. */
 static void publish_data(struct task *task)
 {
-    struct cloud_event event = {.data = bytes_of(task->body, task->size)};
+    UNINITIALIZED struct cloud_event event;
     char type[SHORT], source[SHORT] = "/http", id[SHORT] = "", subject[SHORT] = "", why[EVENT_WHY_MAX];
     bool bad;
+    event_init(&event);
+    event.data = bytes_of(task->body, task->size);
     http_field_find(&task->call->request, "content-type", &event.content_type);
     if (!task_parameter(task, "type", type, sizeof(type), &bad)) {
         if (!bad)
@@ -266,7 +300,7 @@ void events_publish(struct task *task)
     } else if (type.size >= 23 && http_name_is(bytes_of(type.data, 23), "application/cloudevents")) {
         task_problem(task, 400, "Of CloudEvents' formats JSON is understood.");
     } else if (http_field_find(request, "ce-specversion", &version) || http_field_find(request, "ce-type", &version) || http_field_find(request, "ce-id", &version)) {
-        struct cloud_event event;
+        UNINITIALIZED struct cloud_event event;
         char why[EVENT_WHY_MAX];
         if (event_read_binary(&event, request, bytes_of(task->body, task->size), why))
             publish_one(task, &event, one_confirmed);
@@ -287,10 +321,13 @@ static const char *text_member(const json_t *root, const char *name, const char 
 void events_publish_plainly(struct task *task)
 {
     char id[SHORT] = "", why[EVENT_WHY_MAX];
-    struct cloud_event event = {.content_type = bytes_of_text("application/json"), .data = bytes_of_text("null")};
+    UNINITIALIZED struct cloud_event event;
     json_t *root = read_json(task);
     if (!root)
         return;
+    event_init(&event);
+    event.content_type = bytes_of_text("application/json");
+    event.data = bytes_of_text("null");
     const char *type = text_member(root, "event_type", ""), *source = text_member(root, "source", "/http"), *said = text_member(root, "id", "");
     const char *subject = text_member(root, "subject", "");
     if (!json_is_object(root) || !type || !type[0] || !source || !said || !subject) {

@@ -82,9 +82,20 @@ const struct resource resources[] = {
 };
 const unsigned resource_count = sizeof(resources) / sizeof(resources[0]);
 
+/* Is the path the same up to the template's first {name}? Most are told apart by a letter or two. */
+static bool begins_like(struct bytes path, const char *template)
+{
+    for (size_t i = 0; template[i] && template[i] != '{'; i++)
+        if (i >= path.size || path.data[i] != (uint8_t)template[i])
+            return false;
+    return true;
+}
+
 /* Does the path fit the template? Its {names} are left in `names`. */
 static bool fits(struct bytes path, const char *template, struct bytes names[2])
 {
+    if (!begins_like(path, template))
+        return false;
     struct bytes wanted = bytes_of_text(template), word, segment;
     unsigned count = 0;
     while (http_path_next(&wanted, &word)) {
@@ -104,11 +115,12 @@ const struct resource *resource_find(struct bytes method, struct bytes path, str
     *allow = NULL;
     /* A HEAD is a GET whose answer has no body. */
     struct bytes wanted = bytes_equal(method, bytes_of_text("HEAD")) ? bytes_of_text("GET") : method;
+    for (unsigned i = 0; i < resource_count; i++)
+        if (wanted.size && resources[i].method[0] == (char)wanted.data[0] && fits(path, resources[i].path, names) && bytes_equal(wanted, bytes_of_text(resources[i].method)))
+            return &resources[i];
     for (unsigned i = 0; i < resource_count; i++) {
         if (!fits(path, resources[i].path, names))
             continue;
-        if (bytes_equal(wanted, bytes_of_text(resources[i].method)))
-            return &resources[i];
         used += (size_t)snprintf(room + used, 64 - used, "%s%s%s", used ? ", " : "", resources[i].method, strcmp(resources[i].method, "GET") == 0 ? ", HEAD" : "");
         *allow = room;
     }

@@ -117,6 +117,8 @@ static bool make_request(struct h1 *h1, struct http_call *call)
     struct http_request *request = &call->request;
     *request = (struct http_request){.method = h1->method, .fields = h1->fields, .field_count = h1->field_count, .content_length = HTTP_UNKNOWN,
                                      .minor = h1->parser.http_minor};
+    for (unsigned i = 0; i < h1->field_count; i++)
+        request->names |= http_name_bit(h1->fields[i].name.data, h1->fields[i].name.size);
     struct bytes length;
     if (http_field_find(request, "content-length", &length))
         http_number(length, &request->content_length);

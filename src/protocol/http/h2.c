@@ -108,8 +108,10 @@ static bool make_request(struct http_call *call)
             target = value;
         else if (http_name_is(name, ":authority") || (http_name_is(name, "host") && !request->authority.size))
             request->authority = value;
-        if (name.size && name.data[0] != ':')
+        if (name.size && name.data[0] != ':') {
             in->fields[request->field_count++] = (struct http_field){name, value};
+            request->names |= http_name_bit(name.data, name.size);
+        }
     }
     if (http_field_find(request, "content-length", &length))
         http_number(length, &request->content_length);

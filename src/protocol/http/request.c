@@ -2,19 +2,18 @@
 
 static uint8_t lower(uint8_t c) { return c >= 'A' && c <= 'Z' ? (uint8_t)(c | 32) : c; }
 
-bool http_name_is(struct bytes name, const char *text)
+bool http_name_same(const uint8_t *name, const char *lower_case, size_t size)
 {
-    size_t i = 0;
-    for (; i < name.size && text[i]; i++)
-        if (lower(name.data[i]) != (uint8_t)text[i])
+    for (size_t i = 0; i < size; i++)
+        if (name[i] != (uint8_t)lower_case[i] && lower(name[i]) != (uint8_t)lower_case[i])
             return false;
-    return i == name.size && !text[i];
+    return true;
 }
 
-bool http_field_find(const struct http_request *request, const char *name, struct bytes *value)
+bool http_field_search(const struct http_request *request, const char *name, size_t size, struct bytes *value)
 {
     for (unsigned i = 0; i < request->field_count; i++)
-        if (http_name_is(request->fields[i].name, name)) {
+        if (request->fields[i].name.size == size && http_name_same(request->fields[i].name.data, name, size)) {
             *value = request->fields[i].value;
             return true;
         }
@@ -43,6 +42,8 @@ static struct bytes cut(struct bytes *rest, uint8_t separator)
 
 bool http_field_has(const struct http_request *request, const char *name, const char *word)
 {
+    if (request->names && !(request->names & http_name_bit(name, strlen(name))))
+        return false;
     for (unsigned i = 0; i < request->field_count; i++) {
         if (!http_name_is(request->fields[i].name, name))
             continue;

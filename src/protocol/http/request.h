@@ -19,15 +19,35 @@ struct http_request {
     struct bytes authority;          /* Host, or :authority */
     const struct http_field *fields;
     unsigned field_count;
+    uint64_t names;                  /* which names the fields may have: http_name_bit of each of them; 0: nobody has looked */
     uint64_t content_length;         /* HTTP_UNKNOWN: it was not said, and there may be a body all the same */
     unsigned minor;                  /* of HTTP/1; 0: 1.0 */
 };
 
-/* ASCII letters of either case are the same; `lower` is in lower case. */
-bool http_name_is(struct bytes name, const char *lower);
+/* Are these `size` bytes the same, where ASCII letters of either case are? `lower` is in lower case. */
+bool http_name_same(const uint8_t *name, const char *lower, size_t size);
+
+static inline bool http_name_is(struct bytes name, const char *lower)
+{
+    size_t size = strlen(lower);
+    return name.size == size && http_name_same(name.data, lower, size);
+}
+
+/* One of 64 bits that a name has: most of what is asked for is not there, and is not looked for. */
+static inline uint64_t http_name_bit(const void *name, size_t size)
+{
+    const uint8_t *bytes = name;
+    return size ? 1ull << ((size * 7 + (bytes[0] | 32u) * 3 + (bytes[size - 1] | 32u)) & 63) : 1;
+}
+
+bool http_field_search(const struct http_request *request, const char *name, size_t size, struct bytes *value);
 
 /* The value of the first field of that name (lower case); false: there is none. */
-bool http_field_find(const struct http_request *request, const char *name, struct bytes *value);
+static inline bool http_field_find(const struct http_request *request, const char *name, struct bytes *value)
+{
+    size_t size = strlen(name);
+    return (!request->names || (request->names & http_name_bit(name, size))) && http_field_search(request, name, size, value);
+}
 
 /* Is `word` (lower case) one of the words, separated by commas, of the fields of that name? Parameters behind a semicolon are passed over. */
 bool http_field_has(const struct http_request *request, const char *name, const char *word);
