@@ -1,0 +1,137 @@
+/* Timers of the program's: a heap by the time at which they are due. */
+#include "lib/timer.h"
+
+#include "lib/loop.h"
+
+#include <stdlib.h>
+
+#define LONGEST_MS (UINT64_MAX / 4000u)
+
+struct gw_timer {
+    struct gw_loop *loop;
+    gw_timer_fn fire;
+    void *context;
+    uint64_t due_us, every_us;
+    size_t place;                    /* in the heap; NOWHERE: it fires for the last time */
+};
+#define NOWHERE SIZE_MAX
+
+/* ---- the heap --------------------------------------------------------------------------------------------------------------- */
+
+static void put(struct timers *timers, size_t place, struct gw_timer *timer)
+{
+    timers->heap[place] = timer;
+    timer->place = place;
+}
+
+/* Moves the one at `place` to where it belongs. */
+static void settle(struct timers *timers, size_t place)
+{
+    struct gw_timer *timer = timers->heap[place];
+    for (; place && timers->heap[(place - 1) / 2]->due_us > timer->due_us; place = (place - 1) / 2)
+        put(timers, place, timers->heap[(place - 1) / 2]);
+    for (size_t child; (child = 2 * place + 1) < timers->count; place = child) {
+        if (child + 1 < timers->count && timers->heap[child + 1]->due_us < timers->heap[child]->due_us)
+            child++;
+        if (timers->heap[child]->due_us >= timer->due_us)
+            break;
+        put(timers, place, timers->heap[child]);
+    }
+    put(timers, place, timer);
+}
+
+static bool add(struct timers *timers, struct gw_timer *timer)
+{
+    if (timers->count == timers->room) {
+        size_t room = timers->room ? 2 * timers->room : 8;
+        struct gw_timer **heap = realloc(timers->heap, room * sizeof(struct gw_timer *));
+        if (!heap)
+            return false;
+        timers->heap = heap;
+        timers->room = room;
+    }
+    put(timers, timers->count++, timer);
+    settle(timers, timer->place);
+    return true;
+}
+
+static void take_out(struct timers *timers, struct gw_timer *timer)
+{
+    struct gw_timer *last = timers->heap[--timers->count];
+    if (last != timer) {
+        put(timers, timer->place, last);
+        settle(timers, last->place);
+    }
+    timer->place = NOWHERE;
+}
+
+/* ---- what the program may say ------------------------------------------------------------------------------------------------ */
+
+gw_timer *gw_timer_start(gw_loop *loop, uint64_t after_ms, uint64_t every_ms, gw_timer_fn fire, void *context)
+{
+    if (loop_check(loop) != GW_DONE)
+        return NULL;
+    if (!fire || after_ms > LONGEST_MS || every_ms > LONGEST_MS) {
+        loop_fail(loop, GW_E_INVALID, "a timer needs a function, and times that can be waited for");
+        return NULL;
+    }
+    struct gw_timer *timer = malloc(sizeof(*timer));
+    if (timer)
+        *timer = (struct gw_timer){.loop = loop, .fire = fire, .context = context, .due_us = loop_clock() + after_ms * 1000, .every_us = every_ms * 1000};
+    if (!timer || !add(&loop->timers, timer)) {
+        free(timer);
+        loop_fail(loop, GW_E_MEMORY, "out of memory");
+        return NULL;
+    }
+    loop_again_now(loop);   /* the turn sets the loop's clock */
+    return timer;
+}
+
+void gw_timer_stop(gw_timer *timer)
+{
+    if (!timer || loop_check(timer->loop) != GW_DONE)
+        return;
+    struct timers *timers = &timer->loop->timers;
+    if (timer->place != NOWHERE)
+        take_out(timers, timer);
+    if (timers->last == timer)
+        timers->last = NULL;
+    free(timer);
+}
+
+/* ---- the turn ------------------------------------------------------------------------------------------------------------------ */
+
+static void free_last(struct timers *timers)
+{
+    free(timers->last);
+    timers->last = NULL;
+}
+
+void timers_turn(struct timers *timers, uint64_t now_us)
+{
+    free_last(timers);   /* of a call that did not come back */
+    while (timers_due(timers) <= now_us) {
+        struct gw_timer *timer = timers->heap[0];
+        /* Everything is in order before the call: it may stop this timer or any other, and it need not return. */
+        if (timer->every_us) {
+            timer->due_us += timer->every_us * ((now_us - timer->due_us) / timer->every_us + 1);
+            settle(timers, 0);
+        } else {
+            take_out(timers, timer);
+            timers->last = timer;
+        }
+        timer->fire(timer, timer->context);
+        free_last(timers);
+    }
+}
+
+uint64_t timers_due(const struct timers *timers) { return timers->count ? timers->heap[0]->due_us : UINT64_MAX; }
+
+void timers_deinit(struct timers *timers)
+{
+    free_last(timers);
+    for (size_t i = 0; i < timers->count; i++)
+        free(timers->heap[i]);
+    free(timers->heap);
+    *timers = (struct timers){0};
+}
