@@ -1,0 +1,149 @@
+/* A line to a broker: a connection that comes back. What was published waits until it is confirmed, and is sent again over the next connection; queues, bindings and consumers are made
+ * again; when nobody answers it is tried again, later each time. Without a socket: bytes in and out, time as an argument, and `dial` when it wants a connection.
+ *
+ *     line_turn(line, now)      at line_deadline_ms, and after anything else was called here; then line_output is to be sent
+ *     line_connected, line_feed, line_lost      what became of `dial`, and what came
+ *
+ * Events are messages to a durable topic exchange, which is declared at the beginning of each connection. A station is a queue that is bound to it, and its consumers, on a channel of
+ * its own. What is published leaves in its order, and only when all stations have been made: what a program publishes after it has subscribed, it gets.
+ *
+ * At least once: what was sent and not confirmed when the connection broke is sent again, with the same properties, whether the broker has it already or not. */
+#ifndef CLIENT_LINE_H
+#define CLIENT_LINE_H
+
+#include "base/bytes.h"
+#include "base/err.h"
+#include "client/uri.h"
+
+#define LINE_EXCHANGE "events"
+#define LINE_TEXT_MAX 255u             /* bytes of an exchange's, queue's or routing key's name */
+
+struct line;
+struct station;
+
+enum line_level { LINE_INFO, LINE_WARNING, LINE_ERROR };
+
+/* What became of a publish. */
+enum line_verdict {
+    LINE_TAKEN,          /* confirmed */
+    LINE_REFUSED,        /* the broker refused it, or would end the channel because of it: line_error says why */
+    LINE_NO_ROUTE,       /* it was mandatory, and there is no queue for it */
+};
+
+/* A message that has come; it is its owner's until line_settle or line_replace. */
+struct line_delivery {
+    struct station *station;
+    uint64_t tag;
+    uint32_t life;       /* of the station's channel */
+    bool redelivered;
+    struct bytes exchange, routing_key, properties, body;
+};
+
+/* All of them are called inside the functions of this file, may call line_publish, line_settle, line_replace and line_subscribe, and nothing else here. */
+struct line_events {
+    void *owner;
+    /* Wants a connection to the first part of a URI, or wants none any more (whatever was begun or is open). */
+    void (*dial)(void *owner, const struct uri *uri);
+    void (*hang_up)(void *owner);
+    /* What became of the publish with this ticket; not of those with ticket 0. */
+    void (*told)(void *owner, uint64_t ticket, enum line_verdict verdict);
+    /* A message for a station. False: it cannot be taken now, and goes back. */
+    bool (*delivered)(void *owner, void *context, struct line_delivery *delivery);
+    /* What a station has delivered cannot be settled any more, and comes again. */
+    void (*lost)(void *owner, void *context);
+    void (*notice)(void *owner, enum line_level level, const char *sentence);
+};
+
+struct line_settings {
+    const struct uri *uris;            /* tried one after the other; borrowed until line_new returns */
+    unsigned uri_count;                /* 1 … LINE_URIS_MAX */
+    const char *name;                  /* what the broker calls the connection in its lists; may be NULL */
+    uint64_t retry_min_ms, retry_max_ms;   /* between two rounds of attempts, twice as long each time; 0: 100 and 30,000. A log-in that is refused is tried again after the longest */
+    uint64_t window_bytes;             /* of publishes that wait to be confirmed; 0: 16 MiB */
+    uint64_t seed;                     /* of the jitter */
+    uint64_t now_ms;
+};
+
+#define LINE_URIS_MAX 16u
+
+/* NULL: out of memory. It dials in its first turn. */
+struct line *line_new(const struct line_settings *settings, const struct line_events *events);
+/* Hangs up, without an event. Deliveries may be freed with line_settle no more: give them back before. */
+void line_free(struct line *line);
+
+/* ---- the connection ---- */
+
+/* What was asked by `dial` is there, or not: `why` is a sentence part. */
+void line_connected(struct line *line, uint64_t now_ms);
+void line_unreachable(struct line *line, const char *why, uint64_t now_ms);
+void line_feed(struct line *line, struct bytes bytes, uint64_t now_ms);
+/* It broke; `why` may be NULL: the broker hung up. */
+void line_lost(struct line *line, const char *why, uint64_t now_ms);
+
+struct bytes line_output(struct line *line);
+void line_sent(struct line *line, size_t size, uint64_t now_ms);
+
+void line_turn(struct line *line, uint64_t now_ms);
+uint64_t line_deadline_ms(const struct line *line);
+
+/* Says goodbye, or gives up trying. Nothing is told of what was not confirmed so far. */
+void line_close(struct line *line, uint64_t now_ms);
+bool line_is_closed(const struct line *line);
+
+/* Logged in, with the exchange made. */
+bool line_is_up(const struct line *line);
+/* The broker is Godwit: it has retries, groups and delays. */
+bool line_is_godwit(const struct line *line);
+/* A sentence about what went wrong last; "" nothing did. */
+const char *line_error(const struct line *line);
+
+/* ---- messages ---- */
+
+struct line_message {
+    struct bytes exchange, routing_key;
+    struct bytes properties;           /* encoded */
+    struct bytes body;
+    bool mandatory;
+};
+
+/* Errors: GW_ERR_FULL: as much waits as may, GW_ERR_NOMEM, GW_ERR_INVALID: a name is too long, GW_ERR_CLOSED. */
+enum gw_err line_publish(struct line *line, const struct line_message *message, uint64_t ticket);
+/* Bytes that wait to be confirmed. */
+uint64_t line_waiting(const struct line *line);
+
+enum line_settlement {
+    LINE_ACK,
+    LINE_BACK,           /* to the queue */
+    LINE_REJECT,         /* given up */
+};
+
+/* Settles it, unless it was lost meanwhile, and frees it. */
+void line_settle(struct line *line, struct line_delivery *delivery, enum line_settlement settlement);
+/* Publishes a message in its stead and acknowledges it when that is confirmed. On an error it goes back to its queue. The delivery is taken either way. */
+enum gw_err line_replace(struct line *line, struct line_delivery *delivery, const struct line_message *message);
+
+/* ---- stations ---- */
+
+/* Everything is borrowed until line_subscribe returns. */
+struct station_plan {
+    const char *queue;
+    const char *pattern;               /* empty: it is not bound */
+    const char *dead_queue;            /* declared before, durable, without arguments; empty: none */
+    struct bytes arguments;            /* the queue's, a table without its size */
+    bool durable;                      /* otherwise: exclusive, and gone with the station or the connection */
+    unsigned consumers;
+    uint16_t prefetch;                 /* of each */
+};
+
+/* NULL: out of memory, or a name is too long. */
+struct station *line_subscribe(struct line *line, const struct station_plan *plan, void *context);
+/* Nothing is delivered to it any more. What it delivered may still be settled. */
+void line_unsubscribe(struct station *station);
+/* It has its consumers. */
+bool station_is_ready(const struct station *station);
+
+/* Deletes a queue that nobody consumes. `done` is called once, inside a later call of this file, with GW_OK, or an error and a sentence. Only while line_is_up: GW_ERR_CLOSED. */
+typedef void (*line_forgotten_fn)(void *context, enum gw_err err, const char *sentence);
+enum gw_err line_forget(struct line *line, const char *queue, line_forgotten_fn done, void *context);
+
+#endif

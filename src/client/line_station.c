@@ -1,0 +1,346 @@
+/* Queues, their bindings and consumers: made over each connection, and what they deliver. */
+#include "client/line_state.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Lifecycle. */
+
+static void station_free(struct station *station)
+{
+    free(station->queue);
+    free(station->pattern);
+    free(station->dead_queue);
+    free(station->arguments);
+    free(station);
+}
+
+struct station *line_subscribe(struct line *line, const struct station_plan *plan, void *context)
+{
+    if (strlen(plan->queue) > LINE_TEXT_MAX || strlen(plan->pattern) > LINE_TEXT_MAX || strlen(plan->dead_queue) > LINE_TEXT_MAX)
+        return NULL;
+    struct station *station = calloc(1, sizeof *station);
+    if (!station)
+        return NULL;
+    *station = (struct station){.line = line, .context = context, .durable = plan->durable, .consumers = plan->consumers, .prefetch = plan->prefetch,
+                                .pending = true, .arguments_size = plan->arguments.size};
+    station->queue = strdup(plan->queue);
+    station->pattern = strdup(plan->pattern);
+    station->dead_queue = strdup(plan->dead_queue);
+    station->arguments = malloc(plan->arguments.size + 1);
+    if (!station->queue || !station->pattern || !station->dead_queue || !station->arguments) {
+        station_free(station);
+        return NULL;
+    }
+    if (plan->arguments.size)
+        memcpy(station->arguments, plan->arguments.data, plan->arguments.size);
+    station->next = line->stations;
+    line->stations = station;
+    return station;
+}
+
+bool station_is_ready(const struct station *station)
+{
+    return station->ready;
+}
+
+/* The channel and what came by it belong to the past. */
+static void station_lost(struct station *station)
+{
+    struct line *line = station->line;
+    station->channel = NULL;
+    station->life++;
+    station->ready = false;
+    if (!station->gone)
+        line->events.lost(line->events.owner, station->context);
+}
+
+void stations_lost(struct line *line)
+{
+    for (struct station *station = line->stations; station; station = station->next)
+        station->channel = NULL;
+    for (struct station *station = line->stations; station; station = station->next) {
+        station_lost(station);
+        station->pending = !station->gone;
+        station->retry_ms = 0;
+        station->failures = 0;
+    }
+}
+
+void stations_free(struct line *line)
+{
+    while (line->stations) {
+        struct station *station = line->stations;
+        line->stations = station->next;
+        station_free(station);
+    }
+}
+
+/* Making one. */
+
+static void consumer_tag(char tag[24], unsigned number)
+{
+    snprintf(tag, 24, "godwit-%u", number);
+}
+
+static void try_later(struct station *station)
+{
+    station->pending = false;
+    station->retry_ms = station->line->now_ms + line_backoff_ms(station->line, ++station->failures);
+}
+
+static void on_consuming(void *context, const struct amqp_method *answer)
+{
+    struct station *station = context;
+    if (!answer)
+        return;
+    station->ready = true;
+    station->pending = false;
+    station->failures = 0;
+}
+
+static void on_delivered(void *owner, const struct remote_message *message)
+{
+    struct station *station = owner;
+    struct line *line = station->line;
+    size_t size = sizeof(struct line_delivery) + message->exchange.size + message->routing_key.size + message->properties.size;
+    struct line_delivery *delivery = station->gone || message->body.size > SIZE_MAX - size ? NULL : malloc(size + message->body.size);
+    if (!delivery) {
+        (void)talk_nack(station->channel, message->delivery_tag, true);   /* What cannot be said for want of memory ends the talk anyway. */
+        return;
+    }
+    *delivery = (struct line_delivery){.station = station, .tag = message->delivery_tag, .life = station->life, .redelivered = message->redelivered,
+                                       .exchange = message->exchange, .routing_key = message->routing_key, .properties = message->properties, .body = message->body};
+    struct bytes *parts[] = {&delivery->exchange, &delivery->routing_key, &delivery->properties, &delivery->body};
+    uint8_t *at = (uint8_t *)(delivery + 1);
+    for (unsigned i = 0; i < 4; i++) {
+        if (parts[i]->size)
+            memcpy(at, parts[i]->data, parts[i]->size);
+        parts[i]->data = at;
+        at += parts[i]->size;
+    }
+    station->out++;
+    if (!line->events.delivered(line->events.owner, station->context, delivery))
+        line_settle(line, delivery, LINE_BACK);
+}
+
+static void on_cancelled(void *owner, struct bytes tag)
+{
+    struct station *station = owner;
+    (void)tag;
+    if (station->gone)
+        return;
+    line_say(station->line, LINE_WARNING, "the queue %s was deleted; it is made again", station->queue);
+    talk_channel_close(station->channel);
+    station_lost(station);
+    station->pending = true;
+}
+
+static void on_closed(void *owner, unsigned code, struct bytes text)
+{
+    struct station *station = owner;
+    if (!station->gone)
+        line_say(station->line, LINE_ERROR, "the queue %s cannot be had: %u %.*s", station->queue, code, (int)text.size, (const char *)text.data);
+    station_lost(station);
+    try_later(station);
+}
+
+static enum gw_err declare_queue(struct talk_channel *channel, const struct station *station, bool is_dead)
+{
+    struct amqp_value values[AMQP_QUEUE_DECLARE_COUNT] = {
+        [AMQP_QUEUE_DECLARE_QUEUE] = amqp_text(is_dead ? station->dead_queue : station->queue),
+        [AMQP_QUEUE_DECLARE_DURABLE] = amqp_number(is_dead || station->durable),
+        [AMQP_QUEUE_DECLARE_EXCLUSIVE] = amqp_number(!is_dead && !station->durable),
+        [AMQP_QUEUE_DECLARE_ARGUMENTS] = amqp_bytes(is_dead ? (struct bytes){0} : bytes_of(station->arguments, station->arguments_size)),
+    };
+    return talk_call(channel, AMQP_QUEUE_DECLARE, values, AMQP_QUEUE_DECLARE_OK, NULL, NULL);
+}
+
+static enum gw_err ask_for_all(struct talk_channel *channel, struct station *station)
+{
+    struct amqp_value bind[AMQP_QUEUE_BIND_COUNT] = {
+        [AMQP_QUEUE_BIND_QUEUE] = amqp_text(station->queue),
+        [AMQP_QUEUE_BIND_EXCHANGE] = amqp_text(LINE_EXCHANGE),
+        [AMQP_QUEUE_BIND_ROUTING_KEY] = amqp_text(station->pattern),
+    };
+    struct amqp_value qos[AMQP_BASIC_QOS_COUNT] = {[AMQP_BASIC_QOS_PREFETCH_COUNT] = amqp_number(station->prefetch)};
+    enum gw_err err = station->dead_queue[0] ? declare_queue(channel, station, true) : GW_OK;
+    if (!err)
+        err = declare_queue(channel, station, false);
+    if (!err && station->pattern[0])
+        err = talk_call(channel, AMQP_QUEUE_BIND, bind, AMQP_QUEUE_BIND_OK, NULL, NULL);
+    if (!err)
+        err = talk_call(channel, AMQP_BASIC_QOS, qos, AMQP_BASIC_QOS_OK, NULL, NULL);
+    for (unsigned i = 0; i < station->consumers && !err; i++) {
+        char tag[24];
+        bool is_last = i + 1 == station->consumers;
+        consumer_tag(tag, i);
+        err = talk_consume(channel, station->queue, tag, false, false, (struct bytes){0}, is_last ? on_consuming : NULL, station);
+    }
+    return err;
+}
+
+static void station_make(struct station *station)
+{
+    struct talk_channel_events events = {.owner = station, .delivered = on_delivered, .cancelled = on_cancelled, .closed = on_closed};
+    struct talk_channel *channel = talk_channel_open(station->line->talk, &events);
+    station->pending = true;
+    if (channel && ask_for_all(channel, station) == GW_OK) {
+        station->channel = channel;
+        return;
+    }
+    if (channel)
+        talk_channel_close(channel);
+    line_say(station->line, LINE_ERROR, "the queue %s cannot be had: out of memory, or of channels", station->queue);
+    try_later(station);
+}
+
+/* Ending one. */
+
+static void station_end(struct station *station)
+{
+    struct station **at = &station->line->stations;
+    while (*at != station)
+        at = &(*at)->next;
+    *at = station->next;
+    if (station->channel)
+        talk_channel_close(station->channel);
+    station_free(station);
+}
+
+void line_unsubscribe(struct station *station)
+{
+    station->gone = true;
+    station->pending = false;
+    if (station->channel) {
+        struct amqp_value remove[AMQP_QUEUE_DELETE_COUNT] = {[AMQP_QUEUE_DELETE_QUEUE] = amqp_text(station->queue)};
+        for (unsigned i = 0; i < station->consumers; i++) {
+            char tag[24];
+            consumer_tag(tag, i);
+            struct amqp_value values[AMQP_BASIC_CANCEL_COUNT] = {[AMQP_BASIC_CANCEL_CONSUMER_TAG] = amqp_text(tag)};
+            (void)talk_call(station->channel, AMQP_BASIC_CANCEL, values, AMQP_BASIC_CANCEL_OK, NULL, NULL);
+        }
+        /* A queue of this connection alone; what it has delivered is gone with it. */
+        if (!station->durable)
+            (void)talk_call(station->channel, AMQP_QUEUE_DELETE, remove, AMQP_QUEUE_DELETE_OK, NULL, NULL);
+    }
+    if (station->out == 0)
+        station_end(station);
+}
+
+void line_settle(struct line *line, struct line_delivery *delivery, enum line_settlement settlement)
+{
+    struct station *station = delivery->station;
+    (void)line;
+    if (station->channel && delivery->life == station->life) {
+        if (settlement == LINE_ACK)
+            talk_ack(station->channel, delivery->tag);
+        else
+            (void)talk_nack(station->channel, delivery->tag, settlement == LINE_BACK);
+    }
+    free(delivery);
+    if (--station->out == 0 && station->gone)
+        station_end(station);
+}
+
+/* All of them. */
+
+static bool is_due(const struct station *station)
+{
+    return !station->gone && !station->channel && station->line->now_ms >= station->retry_ms;
+}
+
+void stations_turn(struct line *line)
+{
+    for (struct station *station = line->stations; station; station = station->next) {
+        if (is_due(station))
+            station_make(station);
+    }
+}
+
+bool stations_are_pending(const struct line *line)
+{
+    for (const struct station *station = line->stations; station; station = station->next) {
+        if (station->pending)
+            return true;
+    }
+    return false;
+}
+
+uint64_t stations_deadline_ms(const struct line *line)
+{
+    uint64_t deadline = UINT64_MAX;
+    for (const struct station *station = line->stations; station; station = station->next) {
+        if (!station->gone && !station->channel && station->retry_ms < deadline)
+            deadline = station->retry_ms;
+    }
+    return deadline;
+}
+
+/* Deleting queues. */
+
+struct forgetting {
+    struct forgetting *next;
+    struct line *line;
+    struct talk_channel *channel;
+    line_forgotten_fn done;
+    void *context;
+};
+
+static void forgetting_end(struct forgetting *forgetting, enum gw_err err, const char *sentence)
+{
+    struct forgetting **at = &forgetting->line->forgettings;
+    while (*at != forgetting)
+        at = &(*at)->next;
+    *at = forgetting->next;
+    forgetting->done(forgetting->context, err, sentence);
+    free(forgetting);
+}
+
+void forgettings_fail(struct line *line)
+{
+    while (line->forgettings)
+        forgetting_end(line->forgettings, GW_ERR_CLOSED, "the connection was lost before there was an answer");
+}
+
+static void on_deleted(void *context, const struct amqp_method *answer)
+{
+    struct forgetting *forgetting = context;
+    if (!answer)
+        return;
+    talk_channel_close(forgetting->channel);
+    forgetting_end(forgetting, GW_OK, "");
+}
+
+static void on_deletion_refused(void *owner, unsigned code, struct bytes text)
+{
+    char sentence[LINE_ERROR_MAX];
+    snprintf(sentence, sizeof sentence, "%u %.*s", code, (int)text.size, (const char *)text.data);
+    forgetting_end(owner, code == 403 ? GW_ERR_PERMISSION : GW_ERR_BUSY, sentence);
+}
+
+enum gw_err line_forget(struct line *line, const char *queue, line_forgotten_fn done, void *context)
+{
+    struct amqp_value values[AMQP_QUEUE_DELETE_COUNT] = {
+        [AMQP_QUEUE_DELETE_QUEUE] = amqp_text(queue),
+        [AMQP_QUEUE_DELETE_IF_UNUSED] = amqp_number(1),
+    };
+    if (!line->is_up || line->state != LINE_TALKING)
+        return GW_ERR_CLOSED;
+    struct forgetting *forgetting = calloc(1, sizeof *forgetting);
+    if (!forgetting)
+        return GW_ERR_NOMEM;
+    struct talk_channel_events events = {.owner = forgetting, .closed = on_deletion_refused};
+    *forgetting = (struct forgetting){.line = line, .done = done, .context = context, .channel = talk_channel_open(line->talk, &events)};
+    enum gw_err err = forgetting->channel ? talk_call(forgetting->channel, AMQP_QUEUE_DELETE, values, AMQP_QUEUE_DELETE_OK, on_deleted, forgetting) : GW_ERR_NOMEM;
+    if (err) {
+        if (forgetting->channel)
+            talk_channel_close(forgetting->channel);
+        free(forgetting);
+        return err;
+    }
+    forgetting->next = line->forgettings;
+    line->forgettings = forgetting;
+    return GW_OK;
+}
