@@ -288,7 +288,7 @@ static void trouble(struct run *run, bool on)
     const struct sim_disk_faults faults = {.names_any_order = run->plan.names_any_order};
     sim_disk_set_faults(run->disk, &faults);
     run->broker.calm = run->calm = !on;
-    sim_disk_stop_at(run->disk, on ? sim_disk_operations(run->disk) + random_between(&run->random, 1, run->plan.crash_every * 2) : 0);
+    sim_disk_stop_at(run->disk, on ? sim_disk_operations(run->disk) + random_between(&run->random, 1, run->plan.crash_every) : 0);
 }
 
 static void start(struct run *run)
@@ -352,9 +352,9 @@ static void work(struct run *run)
             trouble(run, true);
         }
         struct program *program = &run->programs[random_below(&run->random, PROGRAMS)];
-        if (random_chance(&run->random, 1, 3000))
+        if (random_chance(&run->random, 1, 700))
             cut(program);
-        if (random_chance(&run->random, 1, 20000))
+        if (random_chance(&run->random, 1, 8000))
             die(program);
         if (random_chance(&run->random, 1, 256))
             run->trace.now_us += random_below(&run->random, 300000);
