@@ -201,6 +201,9 @@ void client_detach(struct client *client);
  * address; the user guest is refused otherwise. */
 bool client_authenticate(struct client *client, struct bytes user, struct bytes password, bool from_loopback);
 
+/* The same of one who has proven otherwise who he is (by a certificate): is there such a user? */
+bool client_identify(struct client *client, struct bytes user, bool from_loopback);
+
 /* Has the client's user this tag ("administrator", "impersonator")? */
 bool client_is_tagged(const struct client *client, const char *tag);
 

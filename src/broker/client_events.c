@@ -55,7 +55,7 @@ void event_connection(struct worker *worker, bool created, uint64_t client, cons
         put_others(&event, facts);
         amqp_table_put_text(&event.headers, "type", bytes_of_text("network"));
         amqp_table_put_text(&event.headers, "protocol", connection_protocol(facts));
-        amqp_table_put_bool(&event.headers, "ssl", false);
+        amqp_table_put_bool(&event.headers, "ssl", connection_is_sealed(facts));
         amqp_table_put_text(&event.headers, "user", user);
         amqp_table_put_text(&event.headers, "vhost", vhost ? vhost->name : (struct bytes){0});
         amqp_table_put_long(&event.headers, "connected_at", (int64_t)(worker->wall_us / 1000));

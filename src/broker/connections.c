@@ -133,6 +133,12 @@ void connections_channel(struct connections *connections, uint64_t client, bool 
     entry->user->channels += opened ? 1 : -1;
 }
 
+bool connection_is_sealed(struct bytes facts)
+{
+    struct amqp_field field;
+    return amqp_table_find(facts, "ssl", &field) && field.type == 't' && field.integer;
+}
+
 struct bytes connection_protocol(struct bytes facts)
 {
     struct amqp_field field;

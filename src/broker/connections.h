@@ -41,6 +41,9 @@ struct connection_entry *connections_named(const struct connections *connections
 /* RabbitMQ's name of the protocol that it speaks: "{0,9,1}" of AMQP, what the facts say of another one. */
 struct bytes connection_protocol(struct bytes facts);
 
+/* Do the facts say that there is TLS? */
+bool connection_is_sealed(struct bytes facts);
+
 /* One more or one fewer channel. */
 void connections_channel(struct connections *connections, uint64_t client, bool opened);
 

@@ -63,7 +63,10 @@ FIELD(connection_channels, writer_integer(writer, row->entry->channels))
 FIELD(connected_at, writer_integer(writer, (int64_t)row->entry->connected_ms))
 FIELD(state, writer_string(writer, bytes_of_text("running")))
 FIELD(protocol_term, writer_string(writer, connection_protocol(row->entry->facts)))
-FIELD(ssl, writer_boolean(writer, false))
+FACT(ssl_protocol)
+FACT(ssl_cipher)
+FACT(peer_cert_subject)
+FIELD(ssl, writer_boolean(writer, connection_is_sealed(row->entry->facts)))
 FIELD(nothing, writer_string(writer, (struct bytes){0}))
 FIELD(zero, writer_integer(writer, 0))
 
@@ -71,7 +74,8 @@ static const struct control_field connection_fields[] = {
     {"pid", connection_pid}, {"name", fact_name}, {"user", connection_user}, {"vhost", connection_vhost}, {"channels", connection_channels},
     {"peer_host", fact_peer_host}, {"peer_port", fact_peer_port}, {"host", fact_host}, {"port", fact_port}, {"protocol", fact_protocol},
     {"auth_mechanism", fact_auth_mechanism}, {"frame_max", fact_frame_max}, {"channel_max", fact_channel_max}, {"timeout", fact_timeout},
-    {"client_properties", fact_client_properties}, {"connected_at", connected_at}, {"state", state}, {"protocol_term", protocol_term}, {"ssl", ssl}, {"nothing", nothing}, {"zero", zero},
+    {"client_properties", fact_client_properties}, {"connected_at", connected_at}, {"state", state}, {"protocol_term", protocol_term}, {"ssl", ssl},
+    {"ssl_protocol", fact_ssl_protocol}, {"ssl_cipher", fact_ssl_cipher}, {"peer_cert_subject", fact_peer_cert_subject}, {"nothing", nothing}, {"zero", zero},
 };
 #define CONNECTION_FIELD_COUNT (sizeof(connection_fields) / sizeof(connection_fields[0]))
 

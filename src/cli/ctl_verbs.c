@@ -44,8 +44,8 @@ static const struct ctl_column global_parameter_columns[] = {{"name", NULL, fals
 
 static const struct ctl_column connection_columns[] = {
     {"user", NULL, false}, {"peer_host", NULL, false}, {"peer_port", NULL, false}, {"state", NULL, false}, {"pid", NULL, false}, {"name", NULL, false},
-    {"port", NULL, false}, {"host", NULL, false}, {"ssl", NULL, false}, {"ssl_protocol", "nothing", false}, {"ssl_key_exchange", "nothing", false},
-    {"ssl_cipher", "nothing", false}, {"ssl_hash", "nothing", false}, {"peer_cert_subject", "nothing", false}, {"peer_cert_issuer", "nothing", false},
+    {"port", NULL, false}, {"host", NULL, false}, {"ssl", NULL, false}, {"ssl_protocol", NULL, false}, {"ssl_key_exchange", "nothing", false},
+    {"ssl_cipher", NULL, false}, {"ssl_hash", "nothing", false}, {"peer_cert_subject", NULL, false}, {"peer_cert_issuer", "nothing", false},
     {"peer_cert_validity", "nothing", false}, {"channels", NULL, false}, {"protocol", "protocol_term", false}, {"auth_mechanism", NULL, false}, {"vhost", NULL, false},
     {"timeout", NULL, false}, {"frame_max", NULL, false}, {"channel_max", NULL, false}, {"client_properties", NULL, false}, {"recv_oct", "zero", false},
     {"recv_cnt", "zero", false}, {"send_oct", "zero", false}, {"send_cnt", "zero", false}, {"send_pend", "zero", false}, {"connected_at", NULL, false},

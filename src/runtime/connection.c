@@ -8,7 +8,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#define TURN_OUTPUT_MAX (1024u * 1024u)   /* bytes sent for one connection in a turn, so that others have theirs */
 #define TAIL_COPY_MAX (16u * 1024u)       /* a longer tail is read onto rather than copied in front of each read */
 
 static bool is(const struct connection *c, unsigned state)
@@ -43,7 +42,7 @@ static void list_remove(struct connection_list *list, struct connection *c)
 
 static struct connection_list *list_of(struct connection *c)
 {
-    return is(c, CONNECTION_FINISHING) ? &c->reactor->closing : &c->reactor->open;
+    return is(c, CONNECTION_FINISHING) ? &c->reactor->closing : is(c, CONNECTION_SHAKING) ? &c->reactor->shaking : &c->reactor->open;
 }
 
 /* ---- Polling ---- */
@@ -105,7 +104,7 @@ static bool tail_keep(struct connection *c, const uint8_t *rest, size_t size)
 }
 
 /* Presents bytes to the session and keeps what it leaves. */
-static void present(struct connection *c, const uint8_t *begin, size_t size)
+void connection_present(struct connection *c, const uint8_t *begin, size_t size)
 {
     size_t consumed = c->events->received(c->session, bytes_of(begin, size));
     CHECK(consumed <= size);
@@ -121,17 +120,17 @@ static void present(struct connection *c, const uint8_t *begin, size_t size)
 void connection_feed_tail(struct connection *c)
 {
     if (c->tail && !is(c, CONNECTION_PAUSED | CONNECTION_FINISHING | CONNECTION_DEAD))
-        present(c, c->tail->data + c->tail->begin, c->tail->end - c->tail->begin);
+        connection_present(c, c->tail->data + c->tail->begin, c->tail->end - c->tail->begin);
 }
 
 /* ---- Input ---- */
 
-static void peer_ended(struct connection *c)
+void connection_peer_ended(struct connection *c)
 {
     c->state |= CONNECTION_ENDED;
     if (is(c, CONNECTION_LINGERING))
         connection_kill(c, CONNECTION_FINISHED);
-    else if (is(c, CONNECTION_BROKEN))
+    else if (is(c, CONNECTION_BROKEN | CONNECTION_SHAKING))
         connection_kill(c, CONNECTION_LOST);
     else if (is(c, CONNECTION_FINISHING))
         return;
@@ -147,7 +146,7 @@ static bool has_input(struct connection *c, ssize_t got)
     if (got > 0)
         return true;
     if (got == 0)
-        peer_ended(c);
+        connection_peer_ended(c);
     else if (errno != EAGAIN && errno != EINTR)
         connection_kill(c, is(c, CONNECTION_LINGERING) ? CONNECTION_FINISHED : CONNECTION_LOST);
     return false;
@@ -158,45 +157,57 @@ static void discard(struct connection *c)
     has_input(c, recv(c->socket, c->reactor->input, INPUT_SIZE, 0));
 }
 
-/* A long tail: the read goes behind it in its own memory, so that a peer who sends byte by byte does not make us copy it each time. */
-static void receive_behind_tail(struct connection *c)
+/* A long tail: what comes goes behind it in its own memory, so that a peer who sends byte by byte does not make us copy it each time. Answers how much room
+ * there is, 0: the tail is none of these. */
+size_t connection_room_behind(struct connection *c)
 {
     struct tail *tail = c->tail;
-    if (tail->begin > 0) {
-        memmove(tail->data, tail->data + tail->begin, tail->end - tail->begin);
-        tail->end -= tail->begin;
-        tail->begin = 0;
-    }
-    ssize_t got = recv(c->socket, tail->data + tail->end, tail->capacity - tail->end, 0);
-    if (!has_input(c, got))
-        return;
-    tail->end += (size_t)got;
-    present(c, tail->data, tail->end);
+    size_t waiting = tail ? tail->end - tail->begin : 0;
+    if (waiting <= TAIL_COPY_MAX || waiting >= tail->capacity)
+        return 0;
+    if (tail->begin > 0)
+        memmove(tail->data, tail->data + tail->begin, waiting);
+    tail->begin = 0;
+    tail->end = waiting;
+    return tail->capacity - waiting;
+}
+
+/* What came lies behind the `waiting` bytes of a tail, which are put in front of it. */
+void connection_present_behind(struct connection *c, size_t size)
+{
+    struct reactor *r = c->reactor;
+    size_t waiting = c->tail ? c->tail->end - c->tail->begin : 0;
+    if (waiting > 0)
+        memcpy(r->input - waiting, c->tail->data + c->tail->begin, waiting);
+    connection_present(c, r->input - waiting, waiting + size);
 }
 
 static void receive(struct connection *c)
 {
     struct reactor *r = c->reactor;
-    size_t waiting = c->tail ? c->tail->end - c->tail->begin : 0;
-    if (waiting > r->config.tail_max) {
+    if (c->tail && c->tail->end - c->tail->begin > r->config.tail_max) {
         /* Left over from a pause; the session has it presented again before anything new is read. */
-        present(c, c->tail->data + c->tail->begin, waiting);
+        connection_present(c, c->tail->data + c->tail->begin, c->tail->end - c->tail->begin);
         return;
     }
-    if (waiting > TAIL_COPY_MAX && waiting < c->tail->capacity) {
-        receive_behind_tail(c);
+    if (c->tls) {
+        sealed_receive(c);
         return;
     }
-    ssize_t got = recv(c->socket, r->input, INPUT_SIZE, 0);
+    size_t room = connection_room_behind(c);
+    ssize_t got = room ? recv(c->socket, c->tail->data + c->tail->end, room, 0) : recv(c->socket, r->input, INPUT_SIZE, 0);
     if (!has_input(c, got))
         return;
-    if (waiting > 0)
-        memcpy(r->input - waiting, c->tail->data + c->tail->begin, waiting);
-    present(c, r->input - waiting, waiting + (size_t)got);
+    if (room) {
+        c->tail->end += (size_t)got;
+        connection_present(c, c->tail->data, c->tail->end);
+    } else {
+        connection_present_behind(c, (size_t)got);
+    }
 }
 
 /* Nothing can be sent any more. What arrived before is still to be read (it may be a publisher's last words), unless nobody wants it now. */
-static void broken(struct connection *c)
+void connection_broken(struct connection *c)
 {
     c->state |= CONNECTION_BROKEN;
     c->state &= (uint16_t)~CONNECTION_CONGESTED;
@@ -211,7 +222,7 @@ static void on_poll(uv_poll_t *poll, int status, int events)
         /* libuv has stopped polling. */
         c->watched = 0;
         events = UV_READABLE;
-        broken(c);
+        connection_broken(c);
     }
     if (is(c, CONNECTION_DEAD))
         return;
@@ -247,6 +258,8 @@ static void linger(struct connection *c)
 static bool send_output(struct connection *c)
 {
     struct reactor *r = c->reactor;
+    if (c->tls)
+        return sealed_send_output(c);
     size_t sent_in_turn = 0;
     for (;;) {
         unsigned count = c->events->output(c->session, r->iov, OUTPUT_VECTORS);
@@ -260,7 +273,7 @@ static bool send_output(struct connection *c)
         if (sent < 0 && errno == EINTR)
             continue;
         if (sent < 0 && errno != EAGAIN) {
-            broken(c);
+            connection_broken(c);
             return false;
         }
         if (sent > 0)
@@ -372,6 +385,16 @@ bool connection_local(const struct connection *c, struct sockaddr_storage *addre
     return address_of(c, address, getsockname);
 }
 
+bool connection_tls(const struct connection *c, struct connection_tls *tls)
+{
+    if (!c->tls)
+        return false;
+    tls->version = tls_version(c->tls);
+    tls->cipher = tls_cipher(c->tls);
+    tls_peer_name(c->tls, tls->peer_name);
+    return true;
+}
+
 bool connection_is_loopback(const struct connection *c)
 {
     struct sockaddr_storage peer;
@@ -380,6 +403,15 @@ bool connection_is_loopback(const struct connection *c)
     if (peer.ss_family == AF_INET)
         return (ntohl(((struct sockaddr_in *)&peer)->sin_addr.s_addr) >> 24) == 127;
     return peer.ss_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&((struct sockaddr_in6 *)&peer)->sin6_addr);
+}
+
+/* TLS is agreed on. */
+void connection_shaken(struct connection *c)
+{
+    list_remove(list_of(c), c);
+    c->state &= (uint16_t)~CONNECTION_SHAKING;
+    list_append(list_of(c), c);
+    connection_begin(c, tls_context(c->tls));
 }
 
 /* ---- Life ---- */
@@ -397,35 +429,52 @@ static void destroy(struct connection *c)
         c->events->closed(session, c->end);
     list_remove(list_of(c), c);
     tail_free(c);
+    tls_free(c->tls);
     uv_close((uv_handle_t *)&c->poll, on_closed);
     close(c->socket);
     reactor_connection_closed(c->reactor);
 }
 
-bool connection_new(struct reactor *r, const struct connection_events *events, void *owner, int s)
+/* Its protocol hears of it. */
+void connection_begin(struct connection *c, void *owner)
+{
+    c->session = c->events->accepted(owner, c);
+    if (!c->session)
+        connection_kill(c, CONNECTION_ABORTED);
+}
+
+bool connection_new(const struct listener *listener, int s)
 {
     int on = 1;
+    struct reactor *r = listener->reactor;
     struct connection *c = calloc(1, sizeof(*c));
     if (!c)
         goto err_after_socket;
     c->reactor = r;
-    c->events = events;
+    c->events = listener->events;
     c->socket = s;
     setsockopt(s, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    if (listener->keys) {
+        c->tls = tls_new(listener->keys, &r->tls, listener->owner);
+        if (!c->tls)
+            goto err_after_alloc;
+        c->state = CONNECTION_SHAKING;
+        c->deadline_us = reactor_now(r) + r->config.handshake_ms * 1000ull;
+    }
     if (uv_poll_init_socket(&r->loop, &c->poll, s) != 0)
         goto err_after_alloc;
     c->poll.data = c;
-    list_append(&r->open, c);
+    list_append(list_of(c), c);
     r->count++;
-    c->session = events->accepted(owner, c);
-    if (!c->session) {
-        connection_kill(c, CONNECTION_ABORTED);
+    if (!c->tls)
+        connection_begin(c, listener->owner);
+    if (is(c, CONNECTION_DEAD))
         return false;
-    }
     watch(c);
     return true;
 
 err_after_alloc:
+    tls_free(c->tls);
     free(c);
 err_after_socket:
     close(s);

@@ -23,7 +23,7 @@ enum connection_end {
 
 /* What a protocol does with its connections. */
 struct connection_events {
-    /* A new connection. Answers its session, NULL to refuse (the socket is closed without a word). */
+    /* A new connection, with TLS once that is agreed on. Answers its session, NULL to refuse (the socket is closed without a word). */
     void *(*accepted)(void *owner, struct connection *connection);
 
     /* What the peer sent. Answers how many bytes were consumed; the rest (a part of a frame, or what a paused session would not take) is
@@ -65,6 +65,13 @@ void connection_abort(struct connection *connection);
 /* The peer's and our own address; false (and an empty one) when the peer is gone already. */
 bool connection_peer(const struct connection *connection, struct sockaddr_storage *address);
 bool connection_local(const struct connection *connection, struct sockaddr_storage *address);
+
+/* What was agreed on where there is TLS; false: there is none. Texts are static. */
+struct connection_tls {
+    const char *version, *cipher;   /* "TLSv1.3", "TLS_AES_256_GCM_SHA384" */
+    char peer_name[256];            /* in the peer's certificate, which was verified; empty: it has shown none */
+};
+bool connection_tls(const struct connection *connection, struct connection_tls *tls);
 
 /* Is the peer on this machine, judged by its address? */
 bool connection_is_loopback(const struct connection *connection);

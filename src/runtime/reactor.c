@@ -3,7 +3,9 @@
 #include "runtime/listener.h"
 #include "runtime/reactor_state.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -13,6 +15,8 @@
 #define ACCEPT_RETRY_US 100000u        /* after running out of descriptors */
 #define TAIL_MAX (256u * 1024u)
 #define LINGER_MS 3000u
+#define HANDSHAKE_MS 10000u
+#define TELL_US 10000000u              /* a line about handshakes that fail at most once in so long */
 
 /* ---- Time ---- */
 
@@ -137,7 +141,7 @@ static void on_listener(uv_poll_t *poll, int status, int events)
             continue;
         }
         unsigned before = r->count;
-        if (!connection_new(r, l->events, l->owner, s) && r->count == before)
+        if (!connection_new(l, s) && r->count == before)
             budget_give(r);
     }
 }
@@ -150,12 +154,35 @@ void reactor_connection_closed(struct reactor *r)
         r->accept_retry_us = 0;
 }
 
+void reactor_tell_failed_handshake(struct reactor *r, const struct connection *c, const char *cause)
+{
+    struct sockaddr_storage peer;
+    char host[INET6_ADDRSTRLEN] = "somebody";
+    uint64_t now_us = reactor_now(r);
+    if (r->shake_told_us && now_us - r->shake_told_us < TELL_US) {
+        r->shake_untold++;
+        return;
+    }
+    if (connection_peer(c, &peer) && peer.ss_family == AF_INET)
+        inet_ntop(AF_INET, &((struct sockaddr_in *)&peer)->sin_addr, host, sizeof(host));
+    else if (peer.ss_family == AF_INET6)
+        inet_ntop(AF_INET6, &((struct sockaddr_in6 *)&peer)->sin6_addr, host, sizeof(host));
+    alarm_raise(r->config.alarms, ALARM_INFO, "TLS could not be agreed on with %s: %s (%u more since this was last said)", host, cause, r->shake_untold);
+    r->shake_told_us = now_us;
+    r->shake_untold = 0;
+}
+
 enum gw_err reactor_listen(struct reactor *r, const struct sockaddr *address, const struct connection_events *events, void *owner)
 {
-    struct listener *l = calloc(1, sizeof(*l));
+    return reactor_listen_sealed(r, address, NULL, events, owner);
+}
+
+enum gw_err reactor_listen_sealed(struct reactor *r, const struct sockaddr *address, struct tls_keys *keys, const struct connection_events *events, void *owner)
+{
+    struct listener *l = !keys || tls_pool_prepare(&r->tls) ? calloc(1, sizeof(*l)) : NULL;
     if (!l)
         return GW_ERR_NOMEM;
-    *l = (struct listener){.reactor = r, .events = events, .owner = owner};
+    *l = (struct listener){.reactor = r, .events = events, .owner = owner, .keys = keys};
     enum gw_err err = listener_open(address, true, &l->socket);
     if (err != GW_OK)
         goto err_after_alloc;
@@ -232,10 +259,12 @@ static void settle_connections(struct reactor *r)
     }
 }
 
-static uint64_t kill_late_ones(struct reactor *r)
+static uint64_t kill_late_ones(struct reactor *r, struct connection_list *list)
 {
-    struct connection *c = r->closing.first;
+    struct connection *c = list->first;
     while (c && c->deadline_us <= r->now_us) {
+        if ((c->state & (CONNECTION_SHAKING | CONNECTION_FINISHING | CONNECTION_DEAD)) == CONNECTION_SHAKING)
+            reactor_tell_failed_handshake(r, c, "it took too long");
         connection_kill(c, c->state & CONNECTION_LINGERING ? CONNECTION_FINISHED : CONNECTION_ABORTED);
         c = c->next;
     }
@@ -253,7 +282,7 @@ static void on_check(uv_check_t *check)
     r->again_wanted = false;
     feed_tails(r);
     uint64_t deadline_us = r->config.turn ? r->config.turn(r->config.owner, now_us) : UINT64_MAX;
-    uint64_t closing_us = kill_late_ones(r);
+    uint64_t closing_us = kill_late_ones(r, &r->closing), shaking_us = kill_late_ones(r, &r->shaking);
     settle_connections(r);
     if (r->again_wanted && r->config.turn && !r->stopping) {
         /* At once rather than after another look at the sockets: mostly it is a word to the owner, with nothing to be sent. */
@@ -269,6 +298,8 @@ static void on_check(uv_check_t *check)
         accept_resume(r);
     if (closing_us < deadline_us)
         deadline_us = closing_us;
+    if (shaking_us < deadline_us)
+        deadline_us = shaking_us;
     if (r->accept_paused && r->accept_retry_us < deadline_us)
         deadline_us = r->accept_retry_us;
     bool again = r->listed || r->again_wanted || deadline_us <= now_us;
@@ -290,6 +321,8 @@ struct reactor *reactor_new(const struct reactor_config *config)
         r->config.tail_max = TAIL_MAX;
     if (r->config.linger_ms == 0)
         r->config.linger_ms = LINGER_MS;
+    if (r->config.handshake_ms == 0)
+        r->config.handshake_ms = HANDSHAKE_MS;
     r->listed_last = &r->listed;
     r->timer_us = UINT64_MAX;
     r->memory = malloc(r->config.tail_max + INPUT_SIZE);
@@ -323,6 +356,8 @@ static void close_everything(struct reactor *r)
         connection_kill(c, CONNECTION_STOPPED);
     for (struct connection *c = r->closing.first; c; c = c->next)
         connection_kill(c, CONNECTION_STOPPED);
+    for (struct connection *c = r->shaking.first; c; c = c->next)
+        connection_kill(c, CONNECTION_STOPPED);
     /* Sessions that are told of their end may list others. */
     while (r->listed)
         settle_connections(r);
@@ -352,6 +387,7 @@ void reactor_free(struct reactor *r)
     while (uv_run(&r->loop, UV_RUN_DEFAULT) != 0)
         continue;
     CHECK(uv_loop_close(&r->loop) == 0);
+    tls_pool_deinit(&r->tls);
     free(r->memory);
     free(r);
 }

@@ -15,6 +15,7 @@
 #include <uv.h>
 
 struct reactor;
+struct tls_keys;
 
 /* How many connections all reactors together may have; more wait in the kernel until one closes. Leave descriptors for files. */
 struct connection_budget {
@@ -28,6 +29,7 @@ struct reactor_config {
     uint64_t (*turn)(void *owner, uint64_t now_us);
     void *owner;
     size_t tail_max;                     /* bytes that a session may leave unconsumed; default 256 KiB when 0 */
+    unsigned handshake_ms;               /* how long TLS may take to be agreed on; default 10000 when 0 */
     unsigned linger_ms;                  /* how long a connection that is finished may take to close; default 3000 when 0 */
     struct connection_budget *budget;    /* shared, borrowed; NULL: as many as there are descriptors */
     struct alarm_sink *alarms;           /* thread-safe, borrowed; may be NULL */
@@ -43,6 +45,9 @@ void reactor_free(struct reactor *reactor);
  * The reactors of one program listen on the same address each, and the kernel spreads connections over them.
  * GW_ERR_EXISTS when somebody else listens there (listener_probe), GW_ERR_PERMISSION, GW_ERR_INVALID (no such address here), GW_ERR_LIMIT … */
 enum gw_err reactor_listen(struct reactor *reactor, const struct sockaddr *address, const struct connection_events *events, void *owner);
+
+/* The same with TLS; `keys` are borrowed for the reactor's life. */
+enum gw_err reactor_listen_sealed(struct reactor *reactor, const struct sockaddr *address, struct tls_keys *keys, const struct connection_events *events, void *owner);
 
 /* Runs on this thread until reactor_stop; then all connections have been closed. */
 void reactor_run(struct reactor *reactor);

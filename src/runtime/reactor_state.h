@@ -3,9 +3,11 @@
 #define RUNTIME_REACTOR_STATE_H
 
 #include "runtime/reactor.h"
+#include "runtime/tls.h"
 
 #define INPUT_SIZE (256u * 1024u)        /* bytes that one read takes */
 #define OUTPUT_VECTORS 256u              /* of one write */
+#define TURN_OUTPUT_MAX (1024u * 1024u)   /* bytes sent for one connection in a turn, so that others have theirs */
 
 /* Unconsumed input of one connection; exists only while there is any. */
 struct tail {
@@ -23,6 +25,8 @@ enum connection_state {
     CONNECTION_LINGERING = 64,  /* everything is sent and the session is gone; the peer's last words are discarded */
     CONNECTION_DEAD = 128,      /* to be closed at the end of the turn */
     CONNECTION_BROKEN = 256,    /* nothing can be sent any more; reading goes on to the end */
+    CONNECTION_SHAKING = 512,   /* TLS is being agreed on; there is no session before that */
+    CONNECTION_SEVERED = 1024,  /* TLS has failed: the session is not asked any more */
 };
 
 /* Kept small: thousands of them are idle. */
@@ -32,9 +36,10 @@ struct connection {
     const struct connection_events *events;
     void *session;                              /* NULL: none yet, or no more */
     struct tail *tail;
+    struct tls *tls;                            /* NULL: in the open */
     struct connection *listed_next;
-    struct connection *previous, *next;         /* among the open or the closing ones */
-    uint64_t deadline_us;                       /* of a closing one */
+    struct connection *previous, *next;         /* among the open, the closing or the shaking ones */
+    uint64_t deadline_us;                       /* of a closing or a shaking one */
     int socket;
     uint16_t state;
     uint8_t watched;                            /* uv_poll events asked for */
@@ -52,6 +57,7 @@ struct listener {
     struct reactor *reactor;
     const struct connection_events *events;
     void *owner;
+    struct tls_keys *keys;  /* NULL: connections are in the open */
     struct listener *next;
     int socket;
 };
@@ -74,19 +80,23 @@ struct reactor {
     uint64_t timer_us;      /* what the timer is set to; UINT64_MAX: off */
 
     struct listener *listeners;
-    struct connection_list open, closing;     /* closing: in the order of their deadlines */
+    struct connection_list open;
+    struct connection_list closing, shaking;  /* in the order of their deadlines */
     struct connection *listed, **listed_last; /* to look at in this turn */
     unsigned count;
 
     uint8_t *memory;        /* tail_max bytes in front of `input` for a tail, then INPUT_SIZE bytes */
     uint8_t *input;
     struct iovec iov[OUTPUT_VECTORS];
+    struct tls_pool tls;
+    uint64_t shake_told_us; /* when a handshake that failed was last told of … */
+    unsigned shake_untold;  /* … and how many have since */
 };
 
 /* ---- connection.c ---- */
 
-/* Makes a connection of an accepted socket and tells events->accepted. False: no memory, or refused; the socket is closed. */
-bool connection_new(struct reactor *reactor, const struct connection_events *events, void *owner, int socket);
+/* Makes a connection of a socket that `listener` accepted and tells events->accepted, with TLS once that is agreed on. False: no memory, or refused; the socket is closed. */
+bool connection_new(const struct listener *listener, int socket);
 
 /* Presents the tail of a connection that was resumed. */
 void connection_feed_tail(struct connection *connection);
@@ -97,9 +107,28 @@ void connection_settle(struct connection *connection);
 /* The end of whatever it was doing, at the end of the turn. */
 void connection_kill(struct connection *connection, enum connection_end end);
 
+/* For connection_sealed.c. Presents bytes and keeps what the session leaves; the same of `size` bytes in the reactor's input, behind the tail. */
+void connection_present(struct connection *connection, const uint8_t *begin, size_t size);
+void connection_present_behind(struct connection *connection, size_t size);
+/* Room in a long tail's own memory; 0: it is none. */
+size_t connection_room_behind(struct connection *connection);
+/* The peer has ended; nothing can be sent any more. */
+void connection_peer_ended(struct connection *connection);
+void connection_broken(struct connection *connection);
+/* The protocol hears of the connection, which is killed if it refuses it: at once, or when TLS is agreed on. */
+void connection_begin(struct connection *connection, void *owner);
+void connection_shaken(struct connection *connection);
+
+/* ---- connection_sealed.c: the same with TLS ---- */
+
+void sealed_receive(struct connection *connection);
+bool sealed_send_output(struct connection *connection);
+
 /* ---- reactor.c ---- */
 
 void reactor_list(struct reactor *reactor, struct connection *connection);
 void reactor_connection_closed(struct reactor *reactor);
+/* One line about handshakes that fail, however many do. */
+void reactor_tell_failed_handshake(struct reactor *reactor, const struct connection *connection, const char *cause);
 
 #endif

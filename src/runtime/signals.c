@@ -4,8 +4,9 @@
 #include <stdlib.h>
 
 struct signals {
-    uv_signal_t terminate, interrupt;
+    uv_signal_t terminate, interrupt, hangup;
     void (*stop)(void *owner, unsigned count);
+    void (*reload)(void *owner);
     void *owner;
     unsigned count;
     unsigned open_handles;
@@ -29,18 +30,32 @@ enum gw_err signals_open(uv_loop_t *loop, void (*stop)(void *owner, unsigned cou
     struct signals *s = calloc(1, sizeof(*s));
     if (!s)
         return GW_ERR_NOMEM;
-    *s = (struct signals){.stop = stop, .owner = owner, .open_handles = 2};
+    *s = (struct signals){.stop = stop, .owner = owner, .open_handles = 3};
     if (uv_signal_init(loop, &s->terminate) != 0) {
         free(s);
         return GW_ERR_LIMIT;
     }
     /* The loop has its signal pipe now: the rest cannot fail. */
     uv_signal_init(loop, &s->interrupt);
-    s->terminate.data = s->interrupt.data = s;
+    uv_signal_init(loop, &s->hangup);
+    s->terminate.data = s->interrupt.data = s->hangup.data = s;
     uv_signal_start(&s->terminate, on_signal, SIGTERM);
     uv_signal_start(&s->interrupt, on_signal, SIGINT);
     *signals = s;
     return GW_OK;
+}
+
+static void on_hangup(uv_signal_t *handle, int number)
+{
+    struct signals *s = handle->data;
+    (void)number;
+    s->reload(s->owner);
+}
+
+void signals_on_reload(struct signals *signals, void (*reload)(void *owner))
+{
+    signals->reload = reload;
+    uv_signal_start(&signals->hangup, on_hangup, SIGHUP);
 }
 
 static void on_closed(uv_handle_t *handle)
@@ -56,4 +71,5 @@ void signals_close(struct signals *signals)
         return;
     uv_close((uv_handle_t *)&signals->terminate, on_closed);
     uv_close((uv_handle_t *)&signals->interrupt, on_closed);
+    uv_close((uv_handle_t *)&signals->hangup, on_closed);
 }

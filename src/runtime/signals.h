@@ -14,6 +14,9 @@ void signals_ignore_those_that_are_errors(void);
 /* Calls `stop` on the loop's thread at each SIGTERM or SIGINT; `count` is 1 for the first. */
 enum gw_err signals_open(uv_loop_t *loop, void (*stop)(void *owner, unsigned count), void *owner, struct signals **signals);
 
+/* Calls `reload` on the loop's thread at each SIGHUP, with the same owner; without it a SIGHUP ends the program. */
+void signals_on_reload(struct signals *signals, void (*reload)(void *owner));
+
 /* The memory goes when the loop, run once more, has closed the handles. NULL is fine. */
 void signals_close(struct signals *signals);
 

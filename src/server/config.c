@@ -17,7 +17,7 @@
 #define VARIABLE_SIZE (sizeof(VARIABLE) - 1)
 #define LINE_SIZE 190u   /* bytes of a line in a file, less than what inih takes at a time */
 
-enum key_kind { KEY_TEXT, KEY_CHOICE, KEY_NUMBER };
+enum key_kind { KEY_TEXT, KEY_CHOICE, KEY_NUMBER, KEY_PORT /* a number, or off */ };
 
 /* One row a key: it is NAME in a file, --NAME (with dashes) on the command line and GODWIT_NAME in the environment. */
 struct key {
@@ -35,8 +35,14 @@ struct key {
 static const struct key keys[] = {
     {"config", KEY_TEXT, PLACE(file), 0, 0, "FILE", NULL, "read settings from this file: lines of the form key = value, with the names below, dashes or underscores"},
     {"data_dir", KEY_TEXT, PLACE(data_dir), 0, 0, "DIR", NULL, "where messages are kept; made if missing. Default: /var/lib/godwit as root under a service manager, ./godwit-data otherwise"},
-    {"amqp_port", KEY_NUMBER, PLACE(amqp_port), 0, 65535, "PORT", "5672", "TCP port of AMQP 0-9-1; 0: any free one"},
-    {"http_port", KEY_NUMBER, PLACE(http_port), 0, 65535, "PORT", "15672", "TCP port of HTTP; 0: any free one. The default one is done without when another program has it"},
+    {"amqp_port", KEY_PORT, PLACE(amqp_port), 0, 65535, "PORT|off", "5672", "TCP port of AMQP 0-9-1; 0: any free one; off: it is not listened for"},
+    {"http_port", KEY_PORT, PLACE(http_port), 0, 65535, "PORT|off", "15672", "TCP port of HTTP; 0: any free one. The default one is done without when another program has it"},
+    {"amqps_port", KEY_PORT, PLACE(amqps_port), 0, 65535, "PORT|off", "off", "TCP port of AMQP 0-9-1 with TLS, usually 5671; 0: any free one"},
+    {"https_port", KEY_PORT, PLACE(https_port), 0, 65535, "PORT|off", "off", "TCP port of HTTP with TLS, such as 15671; 0: any free one"},
+    {"tls_certificate", KEY_TEXT, PLACE(tls_certificate), 0, 0, "FILE", NULL, "the certificate, with those that lead up to its authority behind it (PEM)"},
+    {"tls_key", KEY_TEXT, PLACE(tls_key), 0, 0, "FILE", NULL, "its key, not encrypted (PEM)"},
+    {"tls_ca", KEY_TEXT, PLACE(tls_ca), 0, 0, "FILE", NULL, "the authorities whose certificates clients may show (PEM)"},
+    {"tls_verify", KEY_CHOICE, PLACE(tls_verify), 0, 0, "none|optional|required", "none", "whether clients are asked for a certificate, and must show one"},
     {"http_guest", KEY_CHOICE, PLACE(http_guest), 0, 0, "on|off", "on", "a request by HTTP from this machine that says no user is guest, as long as its password is guest; off behind a proxy"},
     {"http_origins", KEY_TEXT, PLACE(http_origins), 0, 0, "ORIGINS", NULL, "pages of these origins may use HTTP, such as https://app.example, separated by commas; *: all. Default: none but its own"},
     {"http", KEY_CHOICE, PLACE(http), 0, 0, "on|off", "on", "listen for HTTP"},
@@ -153,7 +159,11 @@ static enum gw_err assign(struct config *config, const struct key *key, const ch
                           struct config_complaint *complaint)
 {
     void *place = (char *)config + key->offset;
-    if (key->kind == KEY_NUMBER) {
+    if (key->kind == KEY_PORT && strcmp(text, "off") == 0) {
+        *(uint64_t *)place = PORT_OFF;
+        return GW_OK;
+    }
+    if (key->kind == KEY_NUMBER || key->kind == KEY_PORT) {
         uint64_t value;
         if (!parse_number(text, &value))
             return complain(complaint, "%s takes a number such as 1000, 64Ki or 5M, not '%.100s'", where, text);
@@ -319,6 +329,14 @@ static enum gw_err check_whole(const struct config *config, struct config_compla
         return complain(complaint, "log_file_size is a multiple of 1Mi, not '%" PRIu64 "'", config->log_file_size);
     if (config->log_file_count == 1)
         return complain(complaint, "log_file_count is at least 2, or 0 to have it chosen");
+    bool sealed = config->amqps_port != PORT_OFF || config->https_port != PORT_OFF;
+    if (sealed && (!config->tls_certificate || !config->tls_key))
+        return complain(complaint, "%s needs tls_certificate and tls_key", config->amqps_port != PORT_OFF ? "amqps_port" : "https_port");
+    if (strcmp(config->tls_verify, "none") != 0 && !config->tls_ca)
+        return complain(complaint, "tls_verify = %s needs tls_ca", config->tls_verify);
+    bool http = config->http_port != PORT_OFF && strcmp(config->http, "off") != 0;
+    if (config->amqp_port == PORT_OFF && !http && !sealed)
+        return complain(complaint, "every port is off");
     return GW_OK;
 }
 
@@ -355,7 +373,7 @@ enum gw_err config_read(struct config *config, int argc, char **argv, char **env
 void config_deinit(struct config *config)
 {
     for (size_t i = 0; i < KEY_COUNT; i++) {
-        if (keys[i].kind != KEY_NUMBER)
+        if (keys[i].kind != KEY_NUMBER && keys[i].kind != KEY_PORT)
             free(*(char **)((char *)config + keys[i].offset));
     }
     *config = (struct config){0};

@@ -7,6 +7,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#define PORT_OFF UINT64_MAX
+
 /* Texts are the config's own. Numbers of bytes, of seconds or of things, see the keys in config.c; 0 means the default where it says so. */
 struct config {
     char *file;               /* --config; NULL: none */
@@ -20,7 +22,9 @@ struct config {
     char *http_origins;       /* NULL: none */
     char *http;               /* "on" or "off" */
     char *log_level;          /* "info", "warning" or "error" */
-    uint64_t amqp_port, http_port;
+    char *tls_certificate, *tls_key, *tls_ca;   /* files; NULL: none */
+    char *tls_verify;         /* "none", "optional" or "required" */
+    uint64_t amqp_port, http_port, amqps_port, https_port;   /* PORT_OFF: not at all */
     uint64_t reactors;        /* 0: one a processor, but one */
     uint64_t shards;          /* 0: the broker's default; of a new data directory only */
     uint64_t log_file_size, log_file_count;   /* 0: the log's default */

@@ -75,6 +75,7 @@ static void the_stronger_one_wins(void **state)
     config_deinit(&o.config);
     o = read_all(NULL, NULL, NULL, NULL, NULL);
     assert_int_equal(o.config.amqp_port, 5672);
+    assert_true(o.config.amqps_port == PORT_OFF && o.config.https_port == PORT_OFF);
     assert_null(o.config.data_dir);
     config_deinit(&o.config);
 }
@@ -89,6 +90,10 @@ static void mistakes_are_named(void **state)
     assert_refused(read_all(NULL, NULL, "--amqp-port", NULL, NULL), "--amqp-port", "takes a value");
     assert_refused(read_all(NULL, NULL, "--amqp-port", "70000", NULL), "65535", "70000");
     assert_refused(read_all(NULL, NULL, "--amqp-port=", NULL, NULL), "--amqp-port", "number");
+    assert_refused(read_all(NULL, NULL, "--https-port=on", NULL, NULL), "--https-port", "'on'");
+    assert_refused(read_all(NULL, NULL, "--https-port=0", "--tls-key=k", NULL), "https_port needs", "tls_certificate");
+    assert_refused(read_all(NULL, NULL, "--tls-verify=required", NULL, NULL), "required", "tls_ca");
+    assert_refused(read_all(NULL, NULL, "--amqp-port=off", "--http-port=off", NULL), "every port", "off");
     assert_refused(read_all(NULL, NULL, "--log-level=loud", NULL, NULL), "info|warning|error", "loud");
     assert_refused(read_all(NULL, NULL, "--log-file-size=1000", NULL, NULL), "log_file_size", "1Mi");
     assert_refused(read_all(NULL, NULL, "--data-dir=", NULL, NULL), "--data-dir", "no value");

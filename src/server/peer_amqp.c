@@ -40,6 +40,13 @@ static void tell_addresses(struct session *session, struct connection *connectio
     session_addresses(session, (struct session_address){remote_host, address_port(&remote)}, (struct session_address){local_host, address_port(&local)});
 }
 
+static void tell_seal(struct session *session, struct connection *connection)
+{
+    struct connection_tls tls;
+    if (connection_tls(connection, &tls))
+        session_sealed(session, &(struct session_seal){.version = tls.version, .cipher = tls.cipher, .peer_name = tls.peer_name});
+}
+
 static void *accepted(void *owner, struct connection *connection)
 {
     struct service *s = owner;
@@ -52,6 +59,7 @@ static void *accepted(void *owner, struct connection *connection)
         return NULL;
     }
     tell_addresses(session, connection);
+    tell_seal(session, connection);
     peer_join(peer, session);
     return peer;
 }

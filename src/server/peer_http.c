@@ -31,6 +31,7 @@ static void *accepted(void *owner, struct connection *connection)
     struct sockaddr_storage remote, local;
     char remote_host[ADDRESS_TEXT_SIZE] = "", local_host[ADDRESS_TEXT_SIZE] = "";
     struct gateway_addresses addresses = {.peer = remote_host, .local = local_host, .from_loopback = connection_is_loopback(connection)};
+    struct connection_tls tls;
     struct gateway *gateway;
     struct peer *peer = peer_new(s, connection, &protocol);
     if (!peer)
@@ -40,6 +41,10 @@ static void *accepted(void *owner, struct connection *connection)
         address_host(&local, local_host);
         addresses.peer_port = address_port(&remote);
         addresses.local_port = address_port(&local);
+    }
+    if (connection_tls(connection, &tls)) {
+        addresses.tls_version = tls.version;
+        addresses.tls_cipher = tls.cipher;
     }
     if (gateway_new(&s->http.hall, peer, &addresses, reactor_now(s->reactor), &gateway) != GW_OK) {
         free(peer);

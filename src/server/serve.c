@@ -5,6 +5,7 @@
 #include "runtime/disk.h"
 #include "runtime/listener.h"
 #include "runtime/signals.h"
+#include "runtime/tls_keys.h"
 #include "server/address.h"
 #include "server/config.h"
 #include "server/log.h"
@@ -15,6 +16,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,11 +33,23 @@
 extern char **environ;
 
 /* A protocol and where it is listened for. */
-enum { DOOR_AMQP, DOOR_HTTP, DOOR_COUNT };
+enum { DOOR_AMQP, DOOR_HTTP, DOOR_AMQPS, DOOR_HTTPS, DOOR_COUNT };
 struct door {
     struct address_list addresses;   /* none: not at all */
+    struct tls_keys *keys;           /* NULL: in the open */
+};
+/* "amqp", "--amqp-port", where its port is in the configuration, what it offers by ALPN where there is TLS. */
+static const struct door_kind {
+    const char *scheme, *option;
+    size_t port;
     const struct connection_events *events;
-    const char *scheme, *option;     /* "amqp", "--amqp-port" */
+    bool sealed;
+    const char *protocols;
+} door_kinds[DOOR_COUNT] = {
+    [DOOR_AMQP] = {"amqp", "--amqp-port", offsetof(struct config, amqp_port), &service_amqp_events, false, NULL},
+    [DOOR_HTTP] = {"http", "--http-port", offsetof(struct config, http_port), &service_http_events, false, NULL},
+    [DOOR_AMQPS] = {"amqps", "--amqps-port", offsetof(struct config, amqps_port), &service_amqp_events, true, NULL},
+    [DOOR_HTTPS] = {"https", "--https-port", offsetof(struct config, https_port), &service_http_events, true, "h2,http/1.1"},
 };
 
 struct server {
@@ -124,7 +138,7 @@ static void set_protocol_config(struct server *server)
 
 /* ---- Listening ---- */
 
-static int refuse_to_listen(const struct door *door, const struct sockaddr_storage *address, enum gw_err err)
+static int refuse_to_listen(const struct door_kind *door, const struct sockaddr_storage *address, enum gw_err err)
 {
     char text[ADDRESS_TEXT_SIZE];
     address_text(address, text);
@@ -139,9 +153,9 @@ static int refuse_to_listen(const struct door *door, const struct sockaddr_stora
 }
 
 /* Finds out what cannot be listened on before anything else is touched, and which port is free if any will do. */
-static int probe_addresses(struct server *server, struct door *door)
+static int probe_addresses(struct server *server, unsigned which)
 {
-    struct address_list *list = &door->addresses;
+    struct address_list *list = &server->doors[which].addresses;
     uint16_t port = list->count ? address_port(&list->items[0]) : 0;
     for (unsigned i = 0; i < list->count;) {
         address_set_port(&list->items[i], port);
@@ -152,14 +166,14 @@ static int probe_addresses(struct server *server, struct door *door)
             list->items[i] = list->items[--list->count];
             continue;
         }
-        if (err == GW_ERR_EXISTS && door == &server->doors[DOOR_HTTP] && server->config.http_port_is_default) {
+        if (err == GW_ERR_EXISTS && which == DOOR_HTTP && server->config.http_port_is_default) {
             /* Nor is a port that nobody asked for. */
             server->taken_port = port;
             list->count = 0;
             return 0;
         }
         if (err != GW_OK)
-            return refuse_to_listen(door, &list->items[i], err);
+            return refuse_to_listen(&door_kinds[which], &list->items[i], err);
         port = address_port(&list->items[i++]);
     }
     return 0;
@@ -169,26 +183,70 @@ static int find_addresses(struct server *server)
 {
     const struct config *config = &server->config;
     char text[512];
-    server->doors[DOOR_AMQP] = (struct door){.events = &service_amqp_events, .scheme = "amqp", .option = "--amqp-port"};
-    server->doors[DOOR_HTTP] = (struct door){.events = &service_http_events, .scheme = "http", .option = "--http-port"};
     for (unsigned i = 0; i < DOOR_COUNT; i++) {
         struct door *door = &server->doors[i];
-        if (i == DOOR_HTTP && strcmp(config->http, "off") == 0)
+        uint64_t port;
+        memcpy(&port, (const char *)config + door_kinds[i].port, sizeof(port));
+        if (port == PORT_OFF || (i == DOOR_HTTP && strcmp(config->http, "off") == 0))
             continue;
-        if (!address_list_parse(config->listen, (uint16_t)(i == DOOR_AMQP ? config->amqp_port : config->http_port), &door->addresses, text, sizeof(text))) {
+        if (!address_list_parse(config->listen, (uint16_t)port, &door->addresses, text, sizeof(text))) {
             complain("--listen takes up to %u IPv4 and IPv6 addresses separated by commas; '%s' is none", ADDRESSES_MAX, text);
             return 2;
         }
-        if (probe_addresses(server, door) != 0)
+        if (probe_addresses(server, i) != 0)
             return 1;
     }
     return 0;
 }
 
+/* ---- TLS ---- */
+
+static int open_keys(struct server *server)
+{
+    const struct config *config = &server->config;
+    char why[512];
+    const char *verify = config->tls_verify;
+    for (unsigned i = 0; i < DOOR_COUNT; i++) {
+        if (!door_kinds[i].sealed || server->doors[i].addresses.count == 0)
+            continue;
+        const struct tls_settings settings = {
+            .certificate = config->tls_certificate, .key = config->tls_key, .ca = config->tls_ca, .protocols = door_kinds[i].protocols,
+            .verify = strcmp(verify, "required") == 0 ? TLS_VERIFY_REQUIRED : strcmp(verify, "optional") == 0 ? TLS_VERIFY_OPTIONAL : TLS_VERIFY_NONE};
+        /* The second one would warn of the same. */
+        bool warns = i == DOOR_AMQPS || !server->doors[DOOR_AMQPS].keys;
+        server->doors[i].keys = tls_keys_open(&settings, warns ? &server->log.sink : NULL, why, sizeof(why));
+        if (!server->doors[i].keys) {
+            complain("TLS is not possible: %s", why);
+            return 2;
+        }
+        if (warns && config->tls_ca && strcmp(verify, "none") == 0)
+            alarm_raise(&server->log.sink, ALARM_WARNING, "tls_ca is not used: clients are not asked for certificates (tls_verify = none)");
+    }
+    return 0;
+}
+
+static bool has_keys(const struct server *server) { return server->doors[DOOR_AMQPS].keys || server->doors[DOOR_HTTPS].keys; }
+
+/* SIGHUP: certificates are renewed more often than brokers are restarted. */
+static void on_reload_signal(void *owner)
+{
+    struct server *server = owner;
+    char why[512];
+    for (unsigned i = 0; i < DOOR_COUNT; i++) {
+        bool warns = i == DOOR_AMQPS || !server->doors[DOOR_AMQPS].keys;
+        if (server->doors[i].keys && !tls_keys_reload(server->doors[i].keys, warns ? &server->log.sink : NULL, why, sizeof(why))) {
+            alarm_raise(&server->log.sink, ALARM_ERROR, "the old certificate stays in use: %s", why);
+            return;
+        }
+    }
+    alarm_raise(&server->log.sink, ALARM_INFO, "certificate and key were read again");
+}
+
 static int read_networks(struct server *server)
 {
     struct bytes wrong;
-    if (webhook_networks_read(&server->networks, server->config.webhook_networks, &server->doors[DOOR_HTTP].addresses, &wrong))
+    const struct door *http = &server->doors[server->doors[DOOR_HTTP].addresses.count ? DOOR_HTTP : DOOR_HTTPS];
+    if (webhook_networks_read(&server->networks, server->config.webhook_networks, &http->addresses, &wrong))
         return 0;
     complain("--webhook-networks takes up to %u addresses and networks such as 10.0.0.0/8 or fd00::/8, separated by commas; '%.*s' is none, or one too many", NETWORKS_MAX,
              (int)wrong.size, (const char *)wrong.data);
@@ -202,9 +260,9 @@ static int listen_everywhere(struct server *server)
         for (unsigned a = 0; a < door->addresses.count; a++) {
             for (unsigned i = 0; i < server->count; i++) {
                 struct service *service = &server->services[i];
-                enum gw_err err = reactor_listen(service->reactor, (struct sockaddr *)&door->addresses.items[a], door->events, service);
+                enum gw_err err = reactor_listen_sealed(service->reactor, (struct sockaddr *)&door->addresses.items[a], door->keys, door_kinds[d].events, service);
                 if (err != GW_OK)
-                    return refuse_to_listen(door, &door->addresses.items[a], err);
+                    return refuse_to_listen(&door_kinds[d], &door->addresses.items[a], err);
             }
         }
     }
@@ -219,7 +277,7 @@ static void print_ready(const struct server *server)
             char text[ADDRESS_TEXT_SIZE];
             struct sockaddr_storage dial = address_to_dial(&server->doors[d].addresses.items[i]);
             address_text(&dial, text);
-            printf(" %s://%s", server->doors[d].scheme, text);
+            printf(" %s://%s", door_kinds[d].scheme, text);
         }
     }
     fputc('\n', stdout);
@@ -385,6 +443,8 @@ static void unmake(struct server *server)
         for (unsigned from = 0; from < server->count; from++)
             mailbox_free(server->mailboxes[to][from]);
     }
+    for (unsigned i = 0; i < DOOR_COUNT; i++)
+        tls_keys_free(server->doors[i].keys);
     directory_close(server->directory);
     free(server->definitions);
 }
@@ -460,6 +520,8 @@ static int serve(struct server *server)
     int found = find_addresses(server);
     if (found == 0)
         found = read_networks(server);
+    if (found == 0)
+        found = open_keys(server);
     if (found != 0)
         return found;
     if (!http_sender_prepare()) {
@@ -488,6 +550,8 @@ static int serve(struct server *server)
         complain("out of file descriptors");
         code = 1;
     }
+    if (code == 0 && has_keys(server))
+        signals_on_reload(server->signals, on_reload_signal);
     if (code == 0)
         code = run_reactors(server);
     int close_code = close_broker(server);

@@ -63,7 +63,7 @@ size_t handshake_header(struct session *session, struct bytes in)
     struct amqp_value values[AMQP_CONNECTION_START_COUNT] = {
         [AMQP_CONNECTION_START_VERSION_MAJOR] = amqp_number(0), [AMQP_CONNECTION_START_VERSION_MINOR] = amqp_number(9),
         [AMQP_CONNECTION_START_SERVER_PROPERTIES] = amqp_bytes(server_properties(session, room, sizeof(room))),
-        [AMQP_CONNECTION_START_MECHANISMS] = amqp_text("PLAIN AMQPLAIN"), [AMQP_CONNECTION_START_LOCALES] = amqp_text("en_US")};
+        [AMQP_CONNECTION_START_MECHANISMS] = amqp_text(identity_peer_name(session->identity)[0] ? "EXTERNAL PLAIN AMQPLAIN" : "PLAIN AMQPLAIN"), [AMQP_CONNECTION_START_LOCALES] = amqp_text("en_US")};
     session->phase = PHASE_STARTING;
     session_send(session, 0, AMQP_CONNECTION_START, values);
     return AMQP_PROTOCOL_HEADER_SIZE;
@@ -115,18 +115,26 @@ static void start_ok(struct session *session, const struct amqp_value *values)
     struct bytes mechanism = values[AMQP_CONNECTION_START_OK_MECHANISM].bytes, response = values[AMQP_CONNECTION_START_OK_RESPONSE].bytes;
     struct bytes user = {NULL, 0}, password = {NULL, 0};
     bool is_plain = bytes_equal(mechanism, bytes_of_text("PLAIN")), is_amqplain = bytes_equal(mechanism, bytes_of_text("AMQPLAIN"));
+    char peer_name[UINT8_MAX + 1];
+    snprintf(peer_name, sizeof(peer_name), "%s", identity_peer_name(session->identity));
+    bool is_external = peer_name[0] && bytes_equal(mechanism, bytes_of_text("EXTERNAL"));
     read_capabilities(session, values[AMQP_CONNECTION_START_OK_CLIENT_PROPERTIES].bytes);
     identity_introduce(&session->identity, mechanism, values[AMQP_CONNECTION_START_OK_CLIENT_PROPERTIES].bytes);
-    if (!is_plain && !is_amqplain) {
+    if (!is_plain && !is_amqplain && !is_external) {
         error_raise(session, NULL, AMQP_CHANNEL_ERROR, AMQP_CONNECTION_START_OK, "unsupported authentication mechanism '%.*s'", (int)mechanism.size,
                     (const char *)mechanism.data);
         return;
     }
-    bool understood = is_plain ? plain(response, &user, &password) : amqplain(response, &user, &password);
+    bool understood = is_external || (is_plain ? plain(response, &user, &password) : amqplain(response, &user, &password));
+    if (is_external)
+        user = bytes_of_text(peer_name);
     char room[IDENTITY_NAME_MAX];
     struct bytes name = identity_name(session->identity, room);
     session->client.name = name;
-    if (!understood || user.size > UINT8_MAX || !client_authenticate(&session->client, user, password, session->from_loopback)) {
+    bool known = understood && user.size <= UINT8_MAX &&
+                 (is_external ? client_identify(&session->client, user, session->from_loopback)
+                              : client_authenticate(&session->client, user, password, session->from_loopback));
+    if (!known) {
         error_raise(session, NULL, AMQP_ACCESS_REFUSED, 0,
                     "Login was refused using authentication mechanism %.*s. For details see the broker logfile.", (int)mechanism.size, (const char *)mechanism.data);
         session->client.name = (struct bytes){0};

@@ -113,6 +113,30 @@ static void amqplain_is_a_table(void **state)
     peer_close(peer);
 }
 
+static void a_certificate_is_enough(void **state)
+{
+    (void)state;
+    static const struct { const char *name, *mechanisms; bool enters; } rows[] = {
+        {"guest", "EXTERNAL PLAIN AMQPLAIN", true}, {"nobody", "EXTERNAL PLAIN AMQPLAIN", false}, {"", "PLAIN AMQPLAIN", false}};
+    BOTH_WAYS(pieces) {
+        for (unsigned i = 0; i < 3; i++) {
+            char start[128];
+            struct amqp_value values[AMQP_CONNECTION_START_OK_COUNT] = {
+                [AMQP_CONNECTION_START_OK_MECHANISM] = amqp_text("EXTERNAL"), [AMQP_CONNECTION_START_OK_LOCALE] = amqp_text("en_US")};
+            peer_open(peer, pieces);
+            session_addresses(peer->session, (struct session_address){"127.0.0.1", 1}, (struct session_address){"127.0.0.1", 2});
+            session_sealed(peer->session, &(struct session_seal){.version = "TLSv1.3", .cipher = "C", .peer_name = rows[i].name});
+            peer_feed(peer, amqp_protocol_header, 8);
+            snprintf(start, sizeof(start), "0 connection.start 0 9 \"%s\" \"en_US\"\n", rows[i].mechanisms);
+            assert_string_equal(peer_heard(peer), start);
+            peer_send(peer, 0, AMQP_CONNECTION_START_OK, values);
+            const char *heard = peer_heard(peer);
+            assert_true(rows[i].enters == (strcmp(heard, "0 connection.tune 2047 131072 60\n") == 0));
+            peer_close(peer);
+        }
+    }
+}
+
 static void tuning_beyond_what_was_offered_is_refused(void **state)
 {
     (void)state;
@@ -309,6 +333,7 @@ int main(void)
         cmocka_unit_test(what_is_no_amqp_is_told_what_is),
         cmocka_unit_test(a_wrong_password_is_told_to_who_wants_to_know),
         cmocka_unit_test(amqplain_is_a_table),
+        cmocka_unit_test(a_certificate_is_enough),
         cmocka_unit_test(tuning_beyond_what_was_offered_is_refused),
         cmocka_unit_test(there_is_one_vhost),
         cmocka_unit_test(frames_out_of_turn_end_it_without_a_word_before_the_login),

@@ -6,9 +6,11 @@
 #include <stdlib.h>
 
 #define HOST_SIZE 64u
+#define PEER_NAME_SIZE 256u
 
 struct identity {
     char peer_host[HOST_SIZE], host[HOST_SIZE], mechanism[16];
+    char tls_version[16], tls_cipher[48], peer_name[PEER_NAME_SIZE];   /* empty: there is none */
     uint16_t peer_port, port;
     uint32_t properties_size;
     uint8_t properties[];
@@ -25,6 +27,17 @@ struct identity *identity_new(struct session_address peer, struct session_addres
     identity->port = local.port;
     return identity;
 }
+
+void identity_seal(struct identity *identity, const struct session_seal *seal)
+{
+    if (!identity)
+        return;
+    snprintf(identity->tls_version, sizeof(identity->tls_version), "%s", seal->version);
+    snprintf(identity->tls_cipher, sizeof(identity->tls_cipher), "%s", seal->cipher);
+    snprintf(identity->peer_name, PEER_NAME_SIZE, "%s", seal->peer_name);
+}
+
+const char *identity_peer_name(const struct identity *identity) { return identity ? identity->peer_name : ""; }
 
 /* The texts that lists show, out of more than is kept. */
 static struct bytes usual_properties(struct bytes properties, uint8_t *room, size_t size)
@@ -86,6 +99,15 @@ struct bytes identity_table(const struct identity *identity, const struct identi
     amqp_table_put_long(&writer, "frame_max", terms->frame_max);
     amqp_table_put_int(&writer, "channel_max", terms->channel_max);
     amqp_table_put_int(&writer, "timeout", terms->heartbeat_s);
+    amqp_table_put_bool(&writer, "ssl", identity->tls_version[0]);
+    if (identity->tls_version[0]) {
+        amqp_table_put_text(&writer, "ssl_protocol", bytes_of_text(identity->tls_version));
+        amqp_table_put_text(&writer, "ssl_cipher", bytes_of_text(identity->tls_cipher));
+    }
+    if (identity->peer_name[0]) {
+        char subject[PEER_NAME_SIZE + 3];
+        amqp_table_put_text(&writer, "peer_cert_subject", bytes_of(subject, (size_t)snprintf(subject, sizeof(subject), "CN=%s", identity->peer_name)));
+    }
     size_t mark = amqp_table_nest_begin(&writer, "client_properties");
     amqp_table_put_all(&writer, bytes_of(identity->properties, identity->properties_size), NULL, NULL);
     amqp_table_nest_end(&writer, mark);

@@ -9,7 +9,7 @@ struct identity;
 
 /* Clients may say as much as fits into a frame; of more than this (bytes) only the usual names are kept. */
 #define IDENTITY_PROPERTIES_MAX 4096u
-#define IDENTITY_TABLE_MAX (IDENTITY_PROPERTIES_MAX + 1024u)
+#define IDENTITY_TABLE_MAX (IDENTITY_PROPERTIES_MAX + 1536u)
 
 struct identity_terms {
     uint32_t frame_max;
@@ -19,6 +19,10 @@ struct identity_terms {
 /* NULL: out of memory; then nothing is known, which every function here takes for an answer. */
 struct identity *identity_new(struct session_address peer, struct session_address local);
 
+/* What there is of TLS, and the name that the client may log in with by its certificate alone; empty: none. */
+void identity_seal(struct identity *identity, const struct session_seal *seal);
+const char *identity_peer_name(const struct identity *identity);
+
 /* What connection.start-ok says: *identity may move. `properties`: a valid table. */
 void identity_introduce(struct identity **identity, struct bytes mechanism, struct bytes properties);
 
@@ -27,7 +31,7 @@ void identity_introduce(struct identity **identity, struct bytes mechanism, stru
 struct bytes identity_name(const struct identity *identity, char room[IDENTITY_NAME_MAX]);
 
 /* The table without its leading size, in `room` of IDENTITY_TABLE_MAX bytes. Keys are RabbitMQ's: name, peer_host, peer_port, host, port, protocol, auth_mechanism,
- * frame_max, channel_max, timeout, client_properties. */
+ * frame_max, channel_max, timeout, client_properties; ssl, and with it ssl_protocol, ssl_cipher and peer_cert_subject. */
 struct bytes identity_table(const struct identity *identity, const struct identity_terms *terms, uint8_t *room);
 
 #endif

@@ -227,6 +227,11 @@ void session_addresses(struct session *session, struct session_address peer, str
     session->identity = identity_new(peer, local);
 }
 
+void session_sealed(struct session *session, const struct session_seal *seal)
+{
+    identity_seal(session->identity, seal);
+}
+
 void session_free(struct session *session)
 {
     session->host = NULL;

@@ -51,6 +51,13 @@ struct session_address {
 };
 void session_addresses(struct session *session, struct session_address peer, struct session_address local);
 
+/* What TLS has agreed on, and the name in the client's certificate, if that was verified (empty: it has shown none), by which it may log in: told after the addresses,
+ * before anything is fed. Texts are copied. */
+struct session_seal {
+    const char *version, *cipher, *peer_name;
+};
+void session_sealed(struct session *session, const struct session_seal *seal);
+
 /* Gives back what the peer held unacknowledged and ends it. Not from inside a callback of the broker's. */
 void session_free(struct session *session);
 

@@ -325,6 +325,8 @@ enum gw_err gateway_new(struct gateway_hall *hall, void *owner, const struct gat
     gateway->from_loopback = addresses->from_loopback;
     gateway->peer_port = addresses->peer_port;
     gateway->local_port = addresses->local_port;
+    gateway->tls_version = addresses->tls_version;
+    gateway->tls_cipher = addresses->tls_cipher;
     snprintf(gateway->peer, sizeof(gateway->peer), "%s", addresses->peer);
     snprintf(gateway->local, sizeof(gateway->local), "%s", addresses->local);
     enum gw_err err = http_session_new(&hall->config->http, &service, gateway, hall->host, owner, worker_chunks(hall->worker), now_us, &gateway->http);

@@ -44,6 +44,7 @@ struct gateway_hall {
 /* Texts are copied. */
 struct gateway_addresses {
     const char *peer, *local;        /* hosts */
+    const char *tls_version, *tls_cipher;   /* static; NULL: in the open */
     uint16_t peer_port, local_port;
     bool from_loopback;
 };

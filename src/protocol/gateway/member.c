@@ -206,6 +206,11 @@ static void ask_to_open(struct member *member, const struct http_request *reques
     amqp_table_put_int(&writer, "port", gateway->local_port);
     amqp_table_put_text(&writer, "protocol", bytes_of_text("HTTP"));
     amqp_table_put_text(&writer, "auth_mechanism", bytes_of_text(member->authorization.size ? "Basic" : "ANONYMOUS"));
+    amqp_table_put_bool(&writer, "ssl", gateway->tls_version != NULL);
+    if (gateway->tls_version) {
+        amqp_table_put_text(&writer, "ssl_protocol", bytes_of_text(gateway->tls_version));
+        amqp_table_put_text(&writer, "ssl_cipher", bytes_of_text(gateway->tls_cipher));
+    }
     size_t mark = amqp_table_nest_begin(&writer, "client_properties");
     if (http_field_find(request, "user-agent", &agent) && agent.size <= AGENT_MAX && amqp_utf8_valid(agent))
         amqp_table_put_text(&writer, "product", agent);

@@ -75,6 +75,7 @@ struct gateway {
     bool from_loopback;
     bool gone_members;               /* there are some that are to be swept */
     uint16_t peer_port, local_port;
+    const char *tls_version, *tls_cipher;   /* NULL: in the open */
     char peer[64], local[64];
 };
 
