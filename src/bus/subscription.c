@@ -153,7 +153,7 @@ static bool read_filters(struct subscription *s, char why[SUBSCRIPTION_WHY_MAX])
 
 bool subscription_read(struct subscription *s, json_t *root, char why[SUBSCRIPTION_WHY_MAX])
 {
-    static const char *const names[] = {"id", "owner", "types", "source", "filters", "sink", "protocol", "config", "paused", "ended", "local", NULL};
+    static const char *const names[] = {"id", "owner", "types", "source", "filters", "sink", "protocol", "config", "paused", "ended", "local", "made", NULL};
     const char *protocol;
     char fault[URL_WHY_MAX];
     *s = (struct subscription){.root = root, .concurrency = SUBSCRIPTION_CONCURRENCY, .attempts = SUBSCRIPTION_ATTEMPTS};

@@ -1,9 +1,10 @@
 /* A subscription: which events go where, as it is kept: a parameter `subscription` of its virtual host, whose value is this object in JSON.
  *
  *   {"id": "s1", "owner": "guest", "types": ["order.*"], "source": "/shop", "filters": [{"exact": {"subject": "7"}}], "sink": "https://example.com/hook",
- *    "config": {"secrets": ["whsec_…"], "concurrency": 10, "timeout": 30, "retry": "5s,5m", "attempts": 10, "order": "subject", "origin": "a.example"}, "paused": false, "ended": "…", "local": true}
+ *    "config": {"secrets": ["whsec_…"], "concurrency": 10, "timeout": 30, "retry": "5s,5m", "attempts": 10, "order": "subject", "origin": "a.example"}, "paused": false,
+ *    "ended": "…", "local": true, "made": "…"}
  *
- * Its events wait in the durable queue `subscription.ID`, those that were given up in `subscription.ID.dead`. */
+ * `made` is a mark of the request that made it (protocol/gateway/idempotency.h).  * Its events wait in the durable queue `subscription.ID`, those that were given up in `subscription.ID.dead`. */
 #ifndef BUS_SUBSCRIPTION_H
 #define BUS_SUBSCRIPTION_H
 

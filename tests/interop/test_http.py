@@ -168,7 +168,8 @@ def test_the_description_is_true(url):
                 assert (requests.request(method, url + path, headers={"Authorization": "x"}).status_code == 401) == ("security" not in operations[method])
             else:
                 assert answer.status_code == 405 and method.upper() not in answer.headers["allow"], (method, template)
-        for operation in operations.values():
+        for method, operation in operations.items():
+            assert ("Idempotency-Key" in [parameter["name"] for parameter in operation["parameters"] if parameter["in"] == "header"]) == (method == "post")
             names = [parameter["name"] for parameter in operation["parameters"] if parameter["in"] == "path"]
             assert names == re.findall(r"\{(\w+)\}", template)
     allowed = requests.options(f"{url}/health")
@@ -291,25 +292,6 @@ def test_off_means_off_and_a_port_nobody_asked_for_may_be_taken(own_broker):
     assert "http://" not in broker.log_text()
     with pytest.raises(OSError):
         socket.create_connection(("127.0.0.1", broker.http_port), 2).close()
-
-
-def test_a_request_that_is_repeated_counts_once(url, channel, name):
-    """The key is the message's id, which a queue with a window takes in once."""
-    queue = channel.queue_declare(name(), exclusive=True, arguments={"x-dedup-window": 600_000}).method.queue
-    where = f"{url}/queues/{queue}/messages"
-    for key in ("k1", '"k1"', "k2"):
-        assert requests.post(where, data=key, headers={"Idempotency-Key": key}).json() == {"routed": True}
-    assert requests.post(where, data="other", params={"message_id": "m"}, headers={"Idempotency-Key": "k1"}).status_code == 201
-    assert [channel.basic_get(queue, auto_ack=True)[1:][1] for _ in range(4)] == [b"k1", b"k2", b"other", None]
-    for bad in ("", "x" * 256, "\u00e4".encode()):
-        assert requests.post(where, data=b"", headers={"Idempotency-Key": bad}).status_code == 400
-    channel.exchange_declare("events", "topic", durable=True)
-    channel.queue_bind(queue, "events", "repeated")
-    for _ in range(2):
-        answer = requests.post(f"{url}/event/publish", json={"event_type": "repeated"}, headers={"Idempotency-Key": "e"})
-        assert answer.json() == {"success": True, "id": "e"}
-        assert requests.post(f"{url}/events", params={"type": "repeated"}, data="x", headers={"Idempotency-Key": "f"}).json() == {"id": "f"}
-    assert [channel.basic_get(queue, auto_ack=True)[2] for _ in range(3)] == [b"null", b"x", None]
 
 
 def test_pages_of_other_origins(url, own_broker):

@@ -2,6 +2,7 @@
 
 #include "broker/worker.h"
 #include "protocol/gateway/event_stream.h"
+#include "protocol/gateway/idempotency.h"
 #include "protocol/gateway/origin.h"
 #include "protocol/gateway/reception.h"
 #include "protocol/gateway/subscriptions.h"
@@ -28,6 +29,7 @@ const struct gateway_config gateway_config_default = {
 void task_answer(struct task *task, unsigned status, const char *json)
 {
     task->state = TASK_ANSWERED;
+    idempotency_answered(task, status, bytes_of_text(json ? json : ""));
     http_answer(task->call, &(struct http_answer){.status = status, .type = json ? "application/json" : NULL, .body = bytes_of_text(json ? json : "")});
 }
 
@@ -39,6 +41,7 @@ void task_problem(struct task *task, unsigned status, const char *format, ...)
     vsnprintf(text, sizeof(text), format, arguments);
     va_end(arguments);
     task->state = TASK_ANSWERED;
+    idempotency_leave(task);
     http_problem(task->call, status, "%s", text);
 }
 
@@ -157,6 +160,7 @@ static void gone(struct http_call *call)
     listener_free(task);
     member_forget(task);
     reception_leave(task);
+    idempotency_leave(task);
     subscriptions_leave(task);
     body_free(task);
     free(task->texts);

@@ -34,6 +34,7 @@ struct gateway_hall {
     uint64_t gathered;               /* bytes of bodies that are still coming */
     struct reception *reception;     /* what is received and not settled yet, see reception.h; NULL: nothing ever was */
     unsigned workers;                /* halls that there are; this one has its worker's index */
+    struct idempotency *idempotency; /* answers that may be asked for again, see idempotency.h; NULL: there was none */
     struct listeners *listeners;     /* see event_stream.h; NULL: there was none */
     struct bus *bus;                 /* what drains subscriptions here; NULL: nothing does */
     const struct ip_networks *networks;   /* which sinks may be connected to: of all subscriptions, and of those made on this machine; NULL: any */

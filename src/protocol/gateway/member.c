@@ -4,6 +4,7 @@
 #include "protocol/amqp/table.h"
 #include "protocol/gateway/basic.h"
 #include "protocol/gateway/event_stream.h"
+#include "protocol/gateway/idempotency.h"
 #include "protocol/gateway/origin.h"
 #include "protocol/http/problem.h"
 
@@ -49,6 +50,8 @@ static void attempt(struct task *task)
         if (!client_may_publish(&member->client))
             return;   /* until resumed */
     }
+    if (!idempotency_begin(task))
+        return;
     task->state = TASK_DOING;
     client_time(&member->client, member->gateway->now_us);
     task->resource->run(task);

@@ -118,6 +118,7 @@ static void live(struct gateway_hall *hall)
         "GET /openapi.json HTTP/1.1\r\n" HOST "\r\nGET /nothing HTTP/1.1\r\n" HOST "\r\n",
         "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         "GET /queues/q/messages HTTP/1.1\r\n" HOST "\r\n",
+        "POST /queues/q/messages HTTP/1.1\r\n" HOST "Idempotency-Key: \"k\"\r\nContent-Length: 5\r\n\r\nhello",
     };
     for (unsigned i = 0; i < sizeof(connections) / sizeof(connections[0]); i++)
         one_connection(hall, connections[i]);

@@ -4,6 +4,7 @@
 #include "broker/worker.h"
 #include "protocol/amqp/table.h"
 #include "protocol/gateway/event_stream.h"
+#include "protocol/gateway/idempotency.h"
 #include "protocol/gateway/subscriptions.h"
 #include "protocol/gateway/work.h"
 
@@ -631,6 +632,10 @@ void hall_letter(void *owner, unsigned from, struct bytes bytes)
         subscriptions_letter(hall, from, bytes);
         return;
     }
+    if (letter.kind >= LETTER_CLAIM) {
+        idempotency_letter(hall, from, bytes);
+        return;
+    }
     if (letter.kind == LETTER_ANSWER) {
         if (hall->reception)
             answered(hall->reception, &letter);
@@ -707,6 +712,7 @@ void hall_stop(struct gateway_hall *hall, uint64_t now_us)
 void hall_free(struct gateway_hall *hall)
 {
     listeners_forget(hall);
+    idempotency_free(hall);
     if (!hall->reception)
         return;
     map_deinit(&hall->reception->by_nonce);

@@ -19,6 +19,13 @@ static bool kept(struct task *task, struct bytes *value)
     return worker_parameter(task->gateway->hall->worker, task->member->vhost, component(), task->names[0], value);
 }
 
+/* Takes the record. */
+static json_t *shown(json_t *record)
+{
+    json_object_del(record, "made");
+    return record;
+}
+
 static bool state_is(const json_t *record, const char *state)
 {
     const char *text = json_string_value(json_object_get(record, "state"));
@@ -113,18 +120,17 @@ static void begun(struct task *task, const struct reply *reply)
     else if (reply->code)
         task_refuse(task, reply->code, reply->text);
     else
-        task_answer(task, 202, task->note);
+        subscription_answer(task, 202, shown(json_loads(task->note, 0, NULL)));
 }
 
 /* The last one is over, if there was any. */
 static void begin(struct task *task)
 {
-    char id[NEW_ID_SIZE];
     struct bytes old = {0}, user = task->member->client.user;
     json_t *wish = subscription_read_object(task), *record = wish ? json_object() : NULL;
     if (!wish)
         return;
-    bool good = record && subscription_new_id('r', id) && !json_object_set_new(record, "id", json_string(id)) && !json_object_set_new(record, "state", json_string("asked")) &&
+    bool good = record && subscription_put_id(task, record, 'r') && !json_object_set_new(record, "state", json_string("asked")) &&
                 !json_object_set_new(record, "by", json_stringn((const char *)user.data, user.size)) &&
                 !json_object_set_new(record, "asked_ms", json_integer((json_int_t)(worker_wall_us(task->gateway->hall->worker) / 1000)));
     if (!good) {
@@ -163,7 +169,16 @@ static json_t *record_of(struct bytes value)
     json_t *record = json_loadb((const char *)value.data, value.size, 0, NULL);
     if (state_is(record, "running"))
         json_object_set_new(record, "state", json_string("interrupted"));
-    return record;
+    return shown(record);
+}
+
+/* Was this replay begun by this very request? */
+static bool is_repeated(struct task *task, struct bytes *value)
+{
+    json_t *record = kept(task, value) ? json_loadb((const char *)value->data, value->size, 0, NULL) : NULL;
+    bool repeated = subscription_is_repeated(task, record);
+    json_decref(record);
+    return repeated;
 }
 
 void replays_told(struct task *task, struct bytes text)
@@ -172,9 +187,11 @@ void replays_told(struct task *task, struct bytes text)
     json_t *live = text.size ? json_loadb((const char *)text.data, text.size, 0, NULL) : NULL;
     if (bytes_equal(bytes_of_text(task->resource->method), bytes_of_text("GET"))) {
         if (live || kept(task, &value))
-            subscription_answer(task, 200, live ? json_incref(live) : record_of(value));
+            subscription_answer(task, 200, live ? shown(json_incref(live)) : record_of(value));
         else
             task_problem(task, 404, "The subscription has had no replay.");
+    } else if (live ? subscription_is_repeated(task, live) : is_repeated(task, &value)) {
+        subscription_answer(task, 202, live ? shown(json_incref(live)) : record_of(value));
     } else if (live && !json_object_get(live, "ended_ms")) {
         task_problem(task, 409, "A replay of the subscription is under way: DELETE stops it.");
     } else {

@@ -147,6 +147,8 @@ static json_t *parameters_of(const struct resource *resource)
     }
     for (const struct resource_parameter *at = resource->parameters; at && at->name; at++)
         json_array_append_new(list, parameter(at->name, "query", at->type, at->help));
+    if (strcmp(resource->method, "POST") == 0)
+        json_array_append_new(list, parameter("Idempotency-Key", "header", "string", "a text of the asker's own: a request that is repeated with it is done once, and answered as the first time"));
     return list;
 }
 
@@ -168,7 +170,7 @@ static json_t *operation(const struct resource *resource)
     json_t *made = json_pack("{s:s, s:o, s:{}}", "summary", resource->summary, "parameters", parameters_of(resource), "responses");
     json_t *responses = json_object_get(made, "responses");
     char statuses[64], *rest = statuses;
-    snprintf(statuses, sizeof(statuses), "%s%s", resource->statuses, resource->flags & RESOURCE_OPEN ? "" : " 400 401 403");
+    snprintf(statuses, sizeof(statuses), "%s%s%s", resource->statuses, resource->flags & RESOURCE_OPEN ? "" : " 400 401 403", strcmp(resource->method, "POST") == 0 ? " 409 422" : "");
     for (char *status; (status = strtok_r(NULL, " ", &rest));)
         add_response(resource, responses, status);
     if (resource->flags & RESOURCE_OPEN)

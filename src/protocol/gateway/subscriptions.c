@@ -6,6 +6,7 @@
 #include "bus/subscription.h"
 #include "protocol/amqp/table.h"
 #include "protocol/gateway/cloud_event.h"
+#include "protocol/gateway/idempotency.h"
 #include "protocol/gateway/publish.h"
 #include "protocol/gateway/reception.h"
 #include "protocol/gateway/work.h"
@@ -68,6 +69,7 @@ static json_t *shown(json_t *root)
 {
     json_t *made = json_deep_copy(root);
     json_object_del(json_object_get(made, "config"), "secrets");
+    json_object_del(made, "made");
     json_decref(root);
     return made;
 }
@@ -252,10 +254,36 @@ bool subscription_new_id(char letter, char id[NEW_ID_SIZE])
     return true;
 }
 
-static bool put_id(json_t *root)
+bool subscription_put_id(const struct task *task, json_t *root, char letter)
 {
     char id[NEW_ID_SIZE];
-    return json_object_get(root, "id") || (subscription_new_id('s', id) && json_object_set_new(root, "id", json_string(id)) == 0);
+    if (task->claim && json_object_set_new(root, "made", json_string(task->claim->mark)))
+        return false;
+    if (json_object_get(root, "id"))
+        return true;
+    if (task->claim)
+        snprintf(id, sizeof(id), "%c%s", letter, task->claim->id);
+    return (task->claim || subscription_new_id(letter, id)) && json_object_set_new(root, "id", json_string(id)) == 0;
+}
+
+bool subscription_is_repeated(const struct task *task, const json_t *root)
+{
+    const char *mark = json_string_value(json_object_get(root, "made"));
+    return task->claim && mark && strcmp(mark, task->claim->mark) == 0;
+}
+
+/* The request has made it before: it is answered again. */
+static void answer_again(struct task *task, json_t *root, void (*done)(struct task *task))
+{
+    char why[SUBSCRIPTION_WHY_MAX];
+    struct subscribing *subscribing = calloc(1, sizeof(*subscribing));
+    if (!subscribing || !subscription_read(&subscribing->subscription, root, why)) {
+        free(subscribing);
+        task_problem(task, 503, "There is too little memory.");
+        return;
+    }
+    task->subscribing = subscribing;
+    done(task);
 }
 
 /* Without a word about secrets one is made; an empty array of them means that nothing is to be signed. */
@@ -279,20 +307,25 @@ static bool put_secret(json_t *root)
 /* Takes the root. */
 static void make(struct task *task, json_t *root, bool is_plain, void (*done)(struct task *task))
 {
-    static const char *const kept[] = {"owner", "ended", "local"};
+    static const char *const kept[] = {"owner", "ended", "local", "made"};
     struct bytes user = task->member->client.user, value;
-    for (unsigned i = 0; i < 3; i++)
+    for (unsigned i = 0; i < 4; i++)
         json_object_del(root, kept[i]);
     json_object_set_new(root, "owner", json_stringn((const char *)user.data, user.size));
     if (request_is_local(task->gateway, &task->call->request))
         json_object_set_new(root, "local", json_true());
-    bool made = put_id(root) && put_secret(root);
+    bool made = subscription_put_id(task, root, 's') && put_secret(root);
     const char *id = json_string_value(json_object_get(root, "id"));
     if (!made) {
         json_decref(root);
         task_problem(task, 503, "There is too little memory, or randomness.");
     } else if (id && worker_parameter(task->gateway->hall->worker, task->member->vhost, component(), bytes_of_text(id), &value)) {
-        task_problem(task, 409, "There is a subscription '%s' already.", id);
+        json_t *old = json_loadb((const char *)value.data, value.size, 0, NULL);
+        if (subscription_is_repeated(task, old))
+            answer_again(task, old, done);
+        else
+            task_problem(task, 409, "There is a subscription '%s' already.", id);
+        json_decref(old);
         json_decref(root);
     } else {
         put(task, root, NULL, is_plain, done);
@@ -301,8 +334,9 @@ static void make(struct task *task, json_t *root, bool is_plain, void (*done)(st
 
 static void made(struct task *task)
 {
-    json_t *root = task->subscribing->subscription.root;
-    subscription_answer(task, 201, json_incref(root));
+    json_t *answer = json_copy(task->subscribing->subscription.root);
+    json_object_del(answer, "made");
+    subscription_answer(task, 201, answer);
 }
 
 static void made_plainly(struct task *task)

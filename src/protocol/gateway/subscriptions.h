@@ -26,6 +26,10 @@ void subscription_answer(struct task *task, unsigned status, json_t *answer);
 #define NEW_ID_SIZE 32u
 bool subscription_new_id(char letter, char id[NEW_ID_SIZE]);
 
+/* What a POST makes gets an id, unless it has one, and a mark of the request's Idempotency-Key; was it made by this very request before? */
+bool subscription_put_id(const struct task *task, json_t *root, char letter);
+bool subscription_is_repeated(const struct task *task, const json_t *root);
+
 /* Asks the hall whose bus has the subscription that the path names; it tells later. */
 enum status_asked { ASKED_STATUS, ASKED_ATTEMPTS, ASKED_REPLAY };
 void subscription_ask(struct task *task, enum status_asked what);

@@ -37,6 +37,7 @@ struct task {
     struct subscribing *subscribing; /* what is being put; NULL: nothing */
     struct poll *poll;               /* a message is being waited for */
     uint64_t ask;                    /* another hall is; 0: none */
+    struct claim *claim;             /* on its Idempotency-Key; NULL: it has none */
 
     /* of events: */
     struct listener *listener;       /* to them; NULL: none */
