@@ -1,8 +1,6 @@
 #include "server/serve.h"
 
-#include "broker/broker.h"
-#include "runtime/directory.h"
-#include "runtime/disk.h"
+#include "host/host.h"
 #include "runtime/listener.h"
 #include "runtime/signals.h"
 #include "runtime/tls_keys.h"
@@ -25,9 +23,7 @@
 #include <unistd.h>
 
 #define REACTORS_MAX 64u
-#define MAILBOX_SIZE 256u            /* batches that one reactor may have under way to another */
 #define DESCRIPTORS_FOR_FILES 512u   /* kept from connections where there are many */
-#define CLOSING_ROUNDS_MAX 10000u
 #define DEFINITIONS_MAX (64u << 20)   /* bytes of the file that --load-definitions names */
 
 extern char **environ;
@@ -57,17 +53,13 @@ struct server {
     struct log_lines log;
     struct door doors[DOOR_COUNT];
     uint16_t taken_port;   /* of HTTP, which is off because of that; 0: it is not */
-    struct directory *directory;
-    struct broker *broker;
+    struct host *host;
     struct session_config session_config;
     struct gateway_config gateway_config;
     struct webhook_networks networks;
     struct connection_budget budget;
     struct shutdown shutdown;
     struct service services[REACTORS_MAX];
-    struct disk *disks[REACTORS_MAX];
-    struct mailbox *mailboxes[REACTORS_MAX][REACTORS_MAX];   /* by receiver, sender */
-    struct mailbox *outgoing[REACTORS_MAX][REACTORS_MAX];    /* the same by sender, receiver */
     char *definitions;    /* the text of what --load-definitions names, until the broker is open */
     size_t definitions_size;
     struct signals *signals;
@@ -298,32 +290,6 @@ static int make_reactor(struct server *server, unsigned index)
     }
     server->count = index + 1;
     wheel_init(&service->deadlines, reactor_now(service->reactor));
-    enum disk_mode mode = strcmp(server->config.disk, "threads") == 0 ? DISK_MODE_THREADS : DISK_MODE_AUTO;
-    enum gw_err err = disk_open(reactor_loop(service->reactor), server->directory, mode, &server->disks[index]);
-    if (err != GW_OK) {
-        complain("cannot start the disk's threads: %s", gw_err_text(err));
-        return 1;
-    }
-    return 0;
-}
-
-static int make_mailboxes(struct server *server)
-{
-    for (unsigned to = 0; to < server->count; to++) {
-        for (unsigned from = 0; from < server->count; from++) {
-            if (from == to)
-                continue;
-            struct mailbox *mailbox = mailbox_new(MAILBOX_SIZE, reactor_wake_handle(server->services[to].reactor),
-                                                  reactor_wake_handle(server->services[from].reactor));
-            if (!mailbox) {
-                complain("out of memory");
-                return 1;
-            }
-            server->mailboxes[to][from] = server->outgoing[from][to] = mailbox;
-        }
-        server->services[to].in = server->mailboxes[to];
-        server->services[to].out = server->outgoing[to];
-    }
     return 0;
 }
 
@@ -363,18 +329,16 @@ static char *read_definitions(const char *path, size_t *size)
 static int make_broker(struct server *server)
 {
     const struct config *config = &server->config;
-    uint8_t random[32];
-    char host[64] = "localhost", node[80];
-    gethostname(host, sizeof(host) - 1);
-    snprintf(node, sizeof(node), "godwit@%s", host);
+    struct host_loop loops[REACTORS_MAX];
+    char why[1024];
+    uint64_t seed;
     if (config->definitions && !(server->definitions = read_definitions(config->definitions, &server->definitions_size)))
         return 1;
-    if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random)) {
+    if (getrandom(&seed, sizeof(seed), 0) != (ssize_t)sizeof(seed)) {
         complain("the system gives no random numbers");
         return 1;
     }
-    struct broker_config broker_config = {
-        .workers = server->count,
+    const struct broker_config broker = {
         .shards = (unsigned)config->shards,
         .log_body = strcmp(config->log, "memory") == 0 ? LOG_MEMORY : LOG_FILE,
         .log_file_size = config->log_file_size,
@@ -382,27 +346,23 @@ static int make_broker(struct server *server)
         .memory_per_worker = config->memory_limit / server->count,
         .disk_free_limit = config->disk_free_limit,
         .max_clients = server->budget.limit,
-        .node = node,
         .alarms = &server->log.sink,
-        .random = random,
         .observes = true,
         .definitions = bytes_of(server->definitions, server->definitions_size),
     };
-    server->broker = broker_new(&broker_config);
-    if (!server->broker) {
-        complain("out of memory");
+    for (unsigned i = 0; i < server->count; i++)
+        loops[i] = (struct host_loop){reactor_loop(server->services[i].reactor), reactor_wake_handle(server->services[i].reactor)};
+    const struct host_config host = {.directory = data_dir(config), .loops = loops, .count = server->count, .broker = &broker,
+                                     .disk_mode = strcmp(config->disk, "threads") == 0 ? DISK_MODE_THREADS : DISK_MODE_AUTO};
+    if (host_new(&host, why, sizeof(why), &server->host) != GW_OK) {
+        complain("%s", why);
         return 1;
     }
     for (unsigned i = 0; i < server->count; i++) {
         struct service *service = &server->services[i];
-        service->worker = worker_new(server->broker, i, server->disks[i], &service->port);
-        if (!service->worker) {
-            complain("out of memory");
-            return 1;
-        }
+        service->place = host_place(server->host, i);
+        service->worker = service->place->worker;
         service_amqp_init(service, &server->session_config);
-        uint64_t seed;
-        memcpy(&seed, random + 8, sizeof(seed));
         service_http_init(service, &server->gateway_config, seed + i);
         if (!service_webhooks_init(service, &server->networks)) {
             complain("out of memory");
@@ -415,7 +375,7 @@ static int make_broker(struct server *server)
 static int open_broker(struct server *server)
 {
     char why[512] = "";
-    enum gw_err err = broker_open(server->broker, why, sizeof(why));
+    enum gw_err err = host_open(server->host, why, sizeof(why));
     free(server->definitions);
     server->definitions = NULL;
     if (err == GW_OK)
@@ -430,22 +390,15 @@ static void unmake(struct server *server)
     /* A process that opened nothing has nothing to forget, and one that could not open everything leaves the files as they are. */
     for (unsigned i = 0; i < server->count; i++)
         service_webhooks_free(&server->services[i]);
-    broker_free(server->broker);
+    host_end(server->host);
     for (unsigned i = 0; i < server->count; i++)
         hall_free(&server->services[i].http.hall);
     signals_close(server->signals);
-    for (unsigned i = 0; i < server->count; i++) {
-        if (server->disks[i])
-            disk_close(server->disks[i]);
+    for (unsigned i = 0; i < server->count; i++)
         reactor_free(server->services[i].reactor);
-    }
-    for (unsigned to = 0; to < server->count; to++) {
-        for (unsigned from = 0; from < server->count; from++)
-            mailbox_free(server->mailboxes[to][from]);
-    }
+    host_free(server->host);
     for (unsigned i = 0; i < DOOR_COUNT; i++)
         tls_keys_free(server->doors[i].keys);
-    directory_close(server->directory);
     free(server->definitions);
 }
 
@@ -487,16 +440,7 @@ static int run_reactors(struct server *server)
 /* What the last connections left behind reaches its shards, in this one thread. */
 static int close_broker(struct server *server)
 {
-    bool more = true;
-    for (unsigned round = 0; more && round < CLOSING_ROUNDS_MAX; round++) {
-        more = false;
-        for (unsigned i = 0; i < server->count; i++) {
-            struct service *service = &server->services[i];
-            more |= service_receive(service);
-            more |= worker_turn(service->worker, reactor_now(service->reactor));
-        }
-    }
-    enum gw_err err = broker_close(server->broker);
+    enum gw_err err = host_close(server->host, reactor_now(server->services[0].reactor));
     if (err == GW_OK)
         return 0;
     complain("the data directory could not be closed cleanly: %s; it will be recovered at the next start", gw_err_text(err));
@@ -513,7 +457,6 @@ static uint64_t default_reactors(void)
 
 static int serve(struct server *server)
 {
-    char text[512];
     uint64_t count = server->config.reactors ? server->config.reactors : default_reactors();
     set_budget(server);
     set_protocol_config(server);
@@ -528,21 +471,17 @@ static int serve(struct server *server)
         complain("libcurl cannot be used");
         return 1;
     }
-    if (directory_open(data_dir(&server->config), text, sizeof(text), &server->directory) != GW_OK) {
-        complain("%s", text);
-        return 1;
-    }
     for (unsigned i = 0; i < count && i < REACTORS_MAX; i++) {
         if (make_reactor(server, i) != 0)
             return 1;
     }
     server->shutdown.services = server->services;
     server->shutdown.count = server->count;
-    if (make_mailboxes(server) != 0 || make_broker(server) != 0 || open_broker(server) != 0)
+    if (make_broker(server) != 0 || open_broker(server) != 0)
         return 1;
     bool keeps = strcmp(server->config.log, "file") == 0;
     alarm_raise(&server->log.sink, ALARM_INFO, "godwit %s: data directory %s, %u reactors, %s", GODWIT_VERSION, data_dir(&server->config),
-                server->count, !keeps ? "keeping nothing" : disk_uses_uring(server->disks[0]) ? "writing with io_uring" : "writing with threads");
+                server->count, !keeps ? "keeping nothing" : disk_uses_uring(server->services[0].place->disk) ? "writing with io_uring" : "writing with threads");
     if (server->taken_port)
         alarm_raise(&server->log.sink, ALARM_WARNING, "HTTP is off: another program listens on port %u; choose another one with --http-port", server->taken_port);
     int code = listen_everywhere(server);

@@ -5,9 +5,7 @@
 #include "server/peer.h"
 
 #include <stdlib.h>
-#include <time.h>
 
-#define CLOCK_TOLD_US 100000u
 #define FAREWELL_US 5000000u   /* how long peers have to answer connection.close when the broker stops … */
 #define LINGER_US 1000000u     /* … and to read to the end after that */
 
@@ -131,24 +129,6 @@ void peer_closed(void *session, enum connection_end end)
 
 /* ---- The turn ---- */
 
-static bool post(struct worker_port *port, unsigned to, struct batch *batch)
-{
-    return mailbox_put(((struct service *)port)->out[to], batch);
-}
-
-bool service_receive(struct service *s)
-{
-    bool any = false;
-    for (unsigned from = 0; from < s->shutdown->count; from++) {
-        struct batch *batch;
-        while (s->in[from] && (batch = mailbox_take(s->in[from]))) {
-            worker_receive(s->worker, batch);
-            any = true;
-        }
-    }
-    return any;
-}
-
 static void tick_due(struct service *s, uint64_t now_us)
 {
     struct wheel_entry *entry;
@@ -211,37 +191,19 @@ static void go_on_stopping(struct service *s, uint64_t now_us)
         reactor_stop(s->reactor);
 }
 
-static uint64_t microseconds(const struct timespec *time)
-{
-    return (uint64_t)time->tv_sec * 1000000u + (uint64_t)time->tv_nsec / 1000u;
-}
-
-/* The time of day is looked at now and then: it may be set while the program runs. The turn's own time is some time ago already, so both clocks are read. */
-static void tell_clock(struct service *s, uint64_t now_us)
-{
-    struct timespec wall, monotonic;
-    if (now_us < s->clock_us || clock_gettime(CLOCK_REALTIME, &wall) || clock_gettime(CLOCK_MONOTONIC, &monotonic))
-        return;
-    s->clock_us = now_us + CLOCK_TOLD_US;
-    worker_set_clock(s->worker, microseconds(&wall) - (microseconds(&monotonic) - now_us), now_us);
-}
-
 uint64_t service_turn(void *service, uint64_t now_us)
 {
     struct service *s = service;
-    service_receive(s);
+    host_receive(s->place);
     if (!s->stopping && atomic_load_explicit(&s->shutdown->requests, memory_order_relaxed) > 0)
         begin_stop(s, now_us);
     tick_due(s, now_us);
-    tell_clock(s, now_us);
+    host_clock(s->place, now_us);
     hall_tick(&s->http.hall, now_us);
     bus_tick(s->bus, now_us);
     bool more = worker_turn(s->worker, now_us);
     settle_dirty(s);
-    for (unsigned to = 0; to < s->shutdown->count; to++) {
-        if (s->out[to])
-            mailbox_post(s->out[to]);
-    }
+    host_post(s->place);
     uint64_t deadline_us = worker_deadline(s->worker), next_us = wheel_next(&s->deadlines);
     if (next_us < deadline_us)
         deadline_us = next_us;
@@ -261,5 +223,5 @@ uint64_t service_turn(void *service, uint64_t now_us)
 
 void service_init(struct service *s, unsigned index, struct shutdown *shutdown)
 {
-    *s = (struct service){.port = {.post = post}, .index = index, .shutdown = shutdown};
+    *s = (struct service){.index = index, .shutdown = shutdown};
 }

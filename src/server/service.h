@@ -2,10 +2,9 @@
 #ifndef SERVER_SERVICE_H
 #define SERVER_SERVICE_H
 
-#include "broker/worker.h"
+#include "host/host.h"
 #include "protocol/amqp/session.h"
 #include "protocol/gateway/gateway.h"
-#include "runtime/mailbox.h"
 #include "runtime/reactor.h"
 #include "server/wheel.h"
 
@@ -27,10 +26,9 @@ struct shutdown {
 void shutdown_request(struct shutdown *shutdown);
 
 struct service {
-    struct worker_port port;
     struct reactor *reactor;
-    struct worker *worker;                       /* set once it was made with &port */
-    struct mailbox **in, **out;                  /* by worker index; NULL for its own */
+    struct host_place *place;                    /* set once the host is made … */
+    struct worker *worker;                       /* … and its worker */
     unsigned index;
     struct shutdown *shutdown;
 
@@ -39,7 +37,6 @@ struct service {
     struct peer *peers;                          /* all */
     bool stopping, drained;
     uint64_t stop_us;
-    uint64_t clock_us;                           /* when the time of day is looked at again */
 
     struct amqp_door {
         struct session_host host;
@@ -61,9 +58,6 @@ void service_init(struct service *service, unsigned index, struct shutdown *shut
 
 /* The reactor's turn; its owner is the service. */
 uint64_t service_turn(void *service, uint64_t now_us);
-
-/* Takes in what the other services have posted; true when there was something. For the end, when no reactor runs any more. */
-bool service_receive(struct service *service);
 
 /* What the protocols do with connections; the listeners' owner is the service, which has to know their configuration (borrowed) and its worker by then. */
 void service_amqp_init(struct service *service, const struct session_config *config);
