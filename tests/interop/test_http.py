@@ -68,6 +68,19 @@ def test_bodies_of_every_size(url, channel, queue, size):
         assert channel.basic_get(queue, auto_ack=True)[2] == expected
 
 
+def test_clients_of_nghttp2(url, tmp_path):
+    """Many streams of few connections, trailers, leave to send, and the offer to change versions, which is passed over."""
+    body = tmp_path / "body"
+    body.write_bytes(b"x" * 3000)
+    where = f"{url}/events?type=nghttp"
+    loaded = subprocess.run(["h2load", "-n", "1000", "-c", "5", "-m", "50", "-d", str(body), "-H", "content-type: text/plain", where], stdout=subprocess.PIPE, text=True, timeout=20).stdout
+    assert "1000 succeeded, 0 failed, 0 errored, 0 timeout" in loaded and "1000 2xx" in loaded, loaded
+    said = subprocess.run(["nghttp", "-v", "-m", "3", "-d", str(body), "--trailer", "x-sum: 1", "--expect-continue", where], stdout=subprocess.PIPE, text=True, timeout=20).stdout
+    assert said.count(":status: 100") == 3 and said.count(":status: 201") == 3
+    status, text, spoken = curl("--http2", "-d", "x", where)
+    assert (status, spoken) == (201, "1.1")
+
+
 def test_many_requests_at_once_on_one_connection(url, channel, queue):
     """HTTP/2's streams."""
     import asyncio

@@ -190,7 +190,11 @@ static bool name_task(struct task *task, struct bytes names[NAMES_MAX])
 /* Nobody serves it. */
 static void answer_unserved(struct http_call *call, const char *allow)
 {
-    if (!allow)
+    if (bytes_equal(call->request.path, bytes_of_text("*")) && bytes_equal(call->request.method, bytes_of_text("OPTIONS")))
+        origin_answer_preflight(call, "DELETE, GET, HEAD, PATCH, POST");   /* asked of the server as a whole, RFC 9110 section 9.3.7 */
+    else if (bytes_equal(call->request.path, bytes_of_text("*")))
+        http_problem(call, 400, "Nothing but OPTIONS may be asked of *.");
+    else if (!allow)
         http_problem(call, 404, "There is no such resource; /openapi.json says what there is.");
     else if (bytes_equal(call->request.method, bytes_of_text("OPTIONS")))
         origin_answer_preflight(call, allow);

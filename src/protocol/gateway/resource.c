@@ -165,9 +165,23 @@ static void add_response(const struct resource *resource, json_t *responses, con
     json_object_set_new(responses, status, response);
 }
 
+/* "get_queues_queue_messages": generators of clients name their functions so. */
+static void operation_id(const struct resource *resource, char id[96])
+{
+    size_t size = (size_t)snprintf(id, 96, "%s%s", resource->method, strcmp(resource->path, "/") == 0 ? "" : resource->path), kept = 0;
+    for (size_t at = 0; at < size && at < 95; at++) {
+        char c = id[at];
+        if (c != '{' && c != '}')
+            id[kept++] = c >= 'A' && c <= 'Z' ? (char)(c | 32) : (c >= 'a' && c <= 'z') ? c : '_';
+    }
+    id[kept] = 0;
+}
+
 static json_t *operation(const struct resource *resource)
 {
-    json_t *made = json_pack("{s:s, s:o, s:{}}", "summary", resource->summary, "parameters", parameters_of(resource), "responses");
+    char id[96];
+    operation_id(resource, id);
+    json_t *made = json_pack("{s:s, s:s, s:o, s:{}}", "operationId", id, "summary", resource->summary, "parameters", parameters_of(resource), "responses");
     json_t *responses = json_object_get(made, "responses");
     char statuses[64], *rest = statuses;
     snprintf(statuses, sizeof(statuses), "%s%s%s", resource->statuses, resource->flags & RESOURCE_OPEN ? "" : " 400 401 403", strcmp(resource->method, "POST") == 0 ? " 409 422" : "");

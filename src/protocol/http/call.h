@@ -29,6 +29,7 @@ struct http_call {
     bool is_head;                    /* a HEAD: its answer has no body */
     uint8_t *waiting;                /* HTTP/2: the answer's body that has not been framed yet: [waiting_at, waiting_size) */
     size_t waiting_at, waiting_size, waiting_room;
+    uint64_t waiting_us;             /* HTTP/2: since when none of what waits could be framed; 0: nothing waits */
     size_t discarded;                /* HTTP/2: bytes of a body that came after the answer */
 };
 

@@ -1,6 +1,7 @@
 /* HTTP/1: one request at a time, parsed by llhttp once http_head_look has found its head whole and of one meaning. */
 #include "protocol/http/session_state.h"
 
+#include "protocol/http/chunked.h"
 #include "protocol/http/head.h"
 #include "protocol/http/problem.h"
 
@@ -19,7 +20,9 @@ struct h1 {
     unsigned field_count, field_room;
     struct bytes method, target;
     bool whole, busy;                /* the request is; in feed: calls are ended by it */
-    bool in_body;                    /* what the parser calls a field now is a trailer, which nobody wants */
+    bool is_chunked;
+    struct http_chunked chunked;     /* of a body in chunks */
+    uint64_t left;                   /* of any other */
     bool keep, streaming;            /* the connection outlives the answer; it is sent in chunks */
     const char *why;                 /* what the service of the parser's spans found wrong */
 };
@@ -43,8 +46,6 @@ static int on_url(llhttp_t *parser, const char *at, size_t size)
 static int on_field(llhttp_t *parser, const char *at, size_t size)
 {
     struct h1 *h1 = state_of(parser);
-    if (h1->in_body)
-        return 0;
     if (h1->field_count == h1->field_room) {
         h1->why = "The request has more than 128 headers.";
         return -1;
@@ -56,8 +57,6 @@ static int on_field(llhttp_t *parser, const char *at, size_t size)
 static int on_value(llhttp_t *parser, const char *at, size_t size)
 {
     struct h1 *h1 = state_of(parser);
-    if (h1->in_body)
-        return 0;
     struct bytes *value = &h1->fields[h1->field_count - 1].value;
     while (size && (at[size - 1] == ' ' || at[size - 1] == '\t'))
         size--;
@@ -65,23 +64,15 @@ static int on_value(llhttp_t *parser, const char *at, size_t size)
     return 0;
 }
 
-static int on_body(llhttp_t *parser, const char *at, size_t size)
+/* It knows heads; bodies are found here, and more strictly. */
+static int on_head(llhttp_t *parser)
 {
-    struct http_session *session = parser->data;
-    struct http_call *call = session->calls;
-    if (size && !(call->state & HTTP_ANSWERED))
-        session->service->body(call, bytes_of(at, size));
-    return 0;
-}
-
-static int on_whole(llhttp_t *parser)
-{
-    state_of(parser)->whole = true;
+    (void)parser;
     return HPE_PAUSED;
 }
 
 static const llhttp_settings_t settings = {
-    .on_method = on_method, .on_url = on_url, .on_header_field = on_field, .on_header_value = on_value, .on_body = on_body, .on_message_complete = on_whole,
+    .on_method = on_method, .on_url = on_url, .on_header_field = on_field, .on_header_value = on_value, .on_headers_complete = on_head,
 };
 
 /* ---- lifecycle -------------------------------------------------------------------------------------------------------- */
@@ -120,10 +111,14 @@ static bool make_request(struct h1 *h1, struct http_call *call)
     for (unsigned i = 0; i < h1->field_count; i++)
         request->names |= http_name_bit(h1->fields[i].name.data, h1->fields[i].name.size);
     struct bytes length;
+    h1->is_chunked = false;
+    h1->chunked = (struct http_chunked){0};
     if (http_field_find(request, "content-length", &length))
         http_number(length, &request->content_length);
-    else if (!http_field_has(request, "transfer-encoding", "chunked"))
+    else if (!(h1->is_chunked = http_field_has(request, "transfer-encoding", "chunked")))
         request->content_length = 0;
+    h1->left = h1->is_chunked ? 0 : request->content_length;
+    h1->whole = !h1->is_chunked && !h1->left;
     http_field_find(request, "host", &request->authority);
     call->is_head = bytes_equal(request->method, bytes_of_text("HEAD"));
     h1->keep = !http_field_has(request, "connection", "close") && (request->minor || http_field_has(request, "connection", "keep-alive"));
@@ -149,24 +144,22 @@ static struct http_call *begin(struct http_session *session, struct bytes in)
     h1->fields = (struct http_field *)(call->head + fields_at);
     h1->field_count = 0;
     h1->field_room = fields;
-    h1->whole = h1->in_body = false;
     h1->why = NULL;
     h1->method = h1->target = (struct bytes){0};
     llhttp_init(&h1->parser, HTTP_REQUEST, &settings);
     h1->parser.data = session;
     enum llhttp_errno err = llhttp_execute(&h1->parser, (const char *)call->head, size);
-    if (err == HPE_PAUSED_UPGRADE) {
-        h1->whole = true;
-    } else if (err != HPE_OK && err != HPE_PAUSED) {
+    if (err != HPE_PAUSED) {
         const char *why = h1->why ? h1->why : err == HPE_INVALID_METHOD ? "There is no such method." : llhttp_get_error_reason(&h1->parser);
         refuse(session, call, h1->why ? 431 : err == HPE_INVALID_METHOD ? 501 : 400, why);
         return NULL;
     }
     if (!make_request(h1, call)) {
-        refuse(session, call, 400, "The target of a request must be a path, or a whole URL of this server.");
+        bool connects = bytes_equal(call->request.method, bytes_of_text("CONNECT"));
+        refuse(session, call, connects ? 501 : 400, connects ? "This server connects to nobody." :
+               "The target of a request must be a path, or a whole URL of this server, without a user or a fragment.");
         return NULL;
     }
-    h1->in_body = true;
     session->service->begun(call);
     if (!(call->state & HTTP_ANSWERED) && (call->state & HTTP_CONTINUE))
         http_session_say(session, bytes_of_text("HTTP/1.1 100 Continue\r\n\r\n"));
@@ -187,20 +180,41 @@ static bool settled(struct http_session *session, struct http_call *call)
     return keep;
 }
 
+static void give(struct http_session *session, struct http_call *call, struct bytes piece)
+{
+    if (piece.size && !(call->state & HTTP_ANSWERED))
+        session->service->body(call, piece);
+}
+
+/* False: it was refused. */
+static bool take_chunks(struct http_session *session, struct http_call *call, struct bytes *rest)
+{
+    struct h1 *h1 = session->h1;
+    struct bytes piece;
+    enum http_chunked_found found;
+    while ((found = http_chunked_next(&h1->chunked, rest, &piece)) == HTTP_CHUNKED_DATA)
+        give(session, call, piece);
+    h1->whole = found == HTTP_CHUNKED_END;
+    if (found == HTTP_CHUNKED_BAD)
+        refuse(session, call, 400, h1->chunked.why);
+    return found != HTTP_CHUNKED_BAD;
+}
+
 /* A part of the request under way; answers how much was taken. */
 static size_t body(struct http_session *session, struct http_call *call, struct bytes in)
 {
     struct h1 *h1 = session->h1;
     size_t taken = 0;
-    if (!h1->whole) {
-        enum llhttp_errno err = llhttp_execute(&h1->parser, (const char *)in.data, in.size);
-        taken = in.size;
-        if (err == HPE_PAUSED) {
-            taken = (size_t)((const uint8_t *)llhttp_get_error_pos(&h1->parser) - in.data);
-        } else if (err != HPE_OK) {
-            refuse(session, call, 400, llhttp_get_error_reason(&h1->parser));
+    if (!h1->whole && h1->is_chunked) {
+        struct bytes rest = in;
+        if (!take_chunks(session, call, &rest))
             return in.size;
-        }
+        taken = in.size - rest.size;
+    } else if (!h1->whole) {
+        taken = h1->left < in.size ? (size_t)h1->left : in.size;
+        h1->left -= taken;
+        h1->whole = !h1->left;
+        give(session, call, bytes_of(in.data, taken));
     }
     if (h1->whole && !(call->state & HTTP_COMPLETE)) {
         call->state |= HTTP_COMPLETE;

@@ -10,7 +10,8 @@
 #include <stdlib.h>
 
 #define WINDOW (1 << 20)             /* bytes that a peer may send of all bodies before it has to wait */
-#define RESETS_MAX 200u              /* streams that a peer may reset … */
+#define RESETS_MAX 200u              /* streams that a peer may reset, or have us reset … */
+#define EMPTIES_MAX 2000u            /* … and frames of a body with nothing in them … */
 #define RESETS_US 10000000u          /* … in so long */
 #define ANSWER_FIELDS_MAX 128u
 #define DISCARD_MAX (1u << 20)       /* bytes of a body that nobody wants any more; then its stream is reset */
@@ -18,7 +19,9 @@
 struct h2 {
     nghttp2_session *nghttp2;
     uint64_t resets_us;
-    unsigned resets;
+    unsigned resets, empties;
+    int32_t newest;                  /* the highest stream that the peer has begun … */
+    uint64_t begun;                  /* … and which of the 64 up to that it has, the lowest bit is the newest's */
 };
 
 /* The head of a request while it comes: bytes, and where names and values lie in them. Behind it, once it is whole, the fields as services want them. */
@@ -34,6 +37,22 @@ struct incoming {
 static struct incoming *incoming_of(struct http_call *call) { return (struct incoming *)call->head; }
 
 /* ---- what comes -------------------------------------------------------------------------------------------------------- */
+
+/* A stream cannot be begun once a later one was (RFC 9113 section 5.1.1): nghttp2 passes over that, since it may be the trailers of one that was reset. */
+static int on_begin_frame(nghttp2_session *nghttp2, const nghttp2_frame_hd *frame, void *owner)
+{
+    struct h2 *h2 = ((struct http_session *)owner)->h2;
+    if (frame->type != NGHTTP2_HEADERS || frame->stream_id % 2 == 0)
+        return 0;
+    if (frame->stream_id > h2->newest) {
+        unsigned more = (unsigned)(frame->stream_id - h2->newest) / 2;
+        h2->begun = (h2->newest && more < 64 ? h2->begun << more : 0) | 1;
+        h2->newest = frame->stream_id;
+        return 0;
+    }
+    unsigned less = (unsigned)(h2->newest - frame->stream_id) / 2;
+    return less < 64 && !(h2->begun >> less & 1) ? nghttp2_session_terminate_session(nghttp2, NGHTTP2_PROTOCOL_ERROR) : 0;
+}
 
 static int on_begin_headers(nghttp2_session *nghttp2, const nghttp2_frame *frame, void *owner)
 {
@@ -130,6 +149,9 @@ static void begun(struct http_session *session, struct http_call *call, bool who
         http_problem(call, bytes_equal(call->request.method, bytes_of_text("CONNECT")) ? 501 : 400, "The target of a request must be a path.");
     else
         session->service->begun(call);
+    const nghttp2_nv status = {(uint8_t *)":status", (uint8_t *)"100", 7, 3, NGHTTP2_NV_FLAG_NONE};
+    if (!whole && !(call->state & HTTP_ANSWERED) && http_field_has(&call->request, "expect", "100-continue"))
+        nghttp2_submit_headers(session->h2->nghttp2, NGHTTP2_FLAG_NONE, call->stream, NULL, &status, 1, NULL);
 }
 
 static void whole(struct http_session *session, struct http_call *call)
@@ -141,22 +163,32 @@ static void whole(struct http_session *session, struct http_call *call)
         session->service->complete(call);
 }
 
-/* A peer that begins requests only to take them back makes work for nothing. */
-static int count_reset(struct http_session *session)
+/* A peer that begins requests only to take them back, or to have them refused, makes work for nothing; so does one that sends frames with nothing in them. */
+static int count_waste(struct http_session *session, bool is_reset)
 {
     struct h2 *h2 = session->h2;
     if (session->now_us - h2->resets_us > RESETS_US) {
         h2->resets_us = session->now_us;
-        h2->resets = 0;
+        h2->resets = h2->empties = 0;
     }
-    return ++h2->resets > RESETS_MAX ? nghttp2_session_terminate_session(h2->nghttp2, NGHTTP2_ENHANCE_YOUR_CALM) : 0;
+    h2->resets += is_reset;
+    h2->empties += !is_reset;
+    return h2->resets > RESETS_MAX || h2->empties > EMPTIES_MAX ? nghttp2_session_terminate_session(h2->nghttp2, NGHTTP2_ENHANCE_YOUR_CALM) : 0;
+}
+
+static int on_frame_sent(nghttp2_session *nghttp2, const nghttp2_frame *frame, void *owner)
+{
+    (void)nghttp2;
+    return frame->hd.type == NGHTTP2_RST_STREAM && frame->rst_stream.error_code == NGHTTP2_PROTOCOL_ERROR ? count_waste(owner, true) : 0;
 }
 
 static int on_frame(nghttp2_session *nghttp2, const nghttp2_frame *frame, void *owner)
 {
     struct http_session *session = owner;
     if (frame->hd.type == NGHTTP2_RST_STREAM)
-        return count_reset(session);
+        return count_waste(session, true);
+    if (frame->hd.type == NGHTTP2_DATA && !frame->hd.length && !(frame->hd.flags & NGHTTP2_FLAG_END_STREAM) && count_waste(session, false))
+        return NGHTTP2_ERR_CALLBACK_FAILURE;
     struct http_call *call = nghttp2_session_get_stream_user_data(nghttp2, frame->hd.stream_id);
     bool last = frame->hd.flags & NGHTTP2_FLAG_END_STREAM;
     if (!call || (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA))
@@ -213,7 +245,9 @@ static ssize_t read_body(nghttp2_session *nghttp2, int32_t stream, uint8_t *room
     if (size)
         memcpy(room, call->waiting + call->waiting_at, size);
     call->waiting_at += size;
+    call->waiting_us = call->session->now_us;
     if (call->waiting_at == call->waiting_size) {
+        call->waiting_us = 0;
         free(call->waiting);
         call->waiting = NULL;
         call->waiting_at = call->waiting_size = call->waiting_room = 0;
@@ -237,6 +271,7 @@ static bool wait_for(struct http_call *call, struct bytes piece)
     }
     memcpy(call->waiting + call->waiting_size, piece.data, piece.size);
     call->waiting_size += piece.size;
+    call->waiting_us = call->waiting_us ? call->waiting_us : call->session->now_us;
     return true;
 }
 
@@ -251,6 +286,13 @@ static void h2_abort(struct http_call *call)
     if (nghttp2_submit_rst_stream(session->h2->nghttp2, NGHTTP2_FLAG_NONE, call->stream, NGHTTP2_INTERNAL_ERROR))
         http_session_die(session);
     http_session_dirty(session);
+}
+
+/* It has opened no window. Priorities may keep one stream behind another for as long as they like. */
+static bool h2_is_held_up(struct http_call *call)
+{
+    nghttp2_session *nghttp2 = call->session->h2->nghttp2;
+    return nghttp2_session_get_stream_remote_window_size(nghttp2, call->stream) <= 0 || nghttp2_session_get_remote_window_size(nghttp2) <= 0;
 }
 
 static void h2_answer(struct http_call *call, const struct http_answer *answer, bool is_whole)
@@ -337,9 +379,11 @@ static void h2_free(struct http_session *session)
 
 static int make(struct http_session *session, nghttp2_session_callbacks *callbacks, nghttp2_option *option)
 {
+    nghttp2_session_callbacks_set_on_begin_frame_callback(callbacks, on_begin_frame);
     nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, on_begin_headers);
     nghttp2_session_callbacks_set_on_header_callback(callbacks, on_header);
     nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame);
+    nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, on_frame_sent);
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data);
     nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_close);
     nghttp2_option_set_max_settings(option, 32);
@@ -372,5 +416,5 @@ enum gw_err h2_new(struct http_session *session)
 }
 
 const struct http_transport http_transport_2 = {
-    .feed = h2_feed, .fill = h2_fill, .answer = h2_answer, .write = h2_write, .end = h2_end, .abort = h2_abort, .shutdown = h2_shutdown, .free = h2_free,
+    .feed = h2_feed, .fill = h2_fill, .answer = h2_answer, .write = h2_write, .end = h2_end, .abort = h2_abort, .is_held_up = h2_is_held_up, .shutdown = h2_shutdown, .free = h2_free,
 };

@@ -44,6 +44,7 @@ static bool is_all(struct bytes text, enum kind kind)
     return true;
 }
 
+bool http_is_token(uint8_t c) { return kinds[c] & TOKEN; }
 static bool is_token(struct bytes text) { return text.size > 0 && is_all(text, TOKEN); }
 
 static struct bytes up_to(struct bytes *line, uint8_t separator)
@@ -95,7 +96,7 @@ static const char *field_line(struct bytes line, struct framing *framing, unsign
         value.size--;
     if (http_name_is(name, "host")) {
         framing->hosts++;
-        if (!is_all(value, VISIBLE))
+        if (value.size && !http_is_authority(value))
             return "The Host header is not a host.";
     } else if (http_name_is(name, "content-length")) {
         uint64_t length;
@@ -157,6 +158,9 @@ enum http_head_state http_head_look(struct bytes in, struct http_head *head)
     }
     if (in.size >= HTTP_HEAD_MAX)
         return bad(head, 431, "The request's head is longer than 65536 bytes.");
+    /* Another protocol's first bytes are told apart before a line of them is whole, which it may never be. */
+    if (begin < in.size && in.data[begin] != '\r' && !http_is_token(in.data[begin]))
+        return bad(head, 400, "This is no HTTP.");
     head->seen = in.size;
     return HTTP_HEAD_MORE;
 }

@@ -3,7 +3,7 @@
  * (RFC 9112 sections 2.2, 3, 5 and 6; RFC 9110 section 5.5).
  *
  * Refused: a bare CR or LF, NUL and other control characters, names that are no tokens or have a space behind them, folded lines, a request line that is not
- * three words with one space between them, no Host or two of them in HTTP/1.1, Transfer-Encoding together with Content-Length or in HTTP/1.0 or other
+ * three words with one space between them, no Host or two of them in HTTP/1.1, a Host that is none, Transfer-Encoding together with Content-Length or in HTTP/1.0 or other
  * than "chunked" alone, a Content-Length that is not one number. */
 #ifndef PROTOCOL_HTTP_HEAD_H
 #define PROTOCOL_HTTP_HEAD_H
@@ -21,6 +21,9 @@ struct http_head {
     unsigned status;         /* BAD: 400, 431, 501 or 505 … */
     const char *why;         /* … and a sentence that says why */
 };
+
+/* A character of a token (RFC 9110 section 5.6.2). */
+bool http_is_token(uint8_t c);
 
 /* `in` begins where the request does. */
 enum http_head_state http_head_look(struct bytes in, struct http_head *head);

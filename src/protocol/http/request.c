@@ -108,6 +108,29 @@ bool http_path_next(struct bytes *rest, struct bytes *segment)
     return true;
 }
 
+bool http_is_authority(struct bytes text)
+{
+    size_t at = 0;
+    if (text.size && text.data[0] == '[') {   /* what is in the brackets is for whoever connects to it to judge */
+        for (at = 1; at < text.size && (hex(text.data[at]) >= 0 || text.data[at] == ':' || text.data[at] == '.'); at++)
+            ;
+        if (at < 3 || at == text.size || text.data[at] != ']')
+            return false;
+        at++;
+    }
+    size_t host = at;
+    for (; at < text.size && text.data[at] != ':'; at++) {
+        uint8_t c = lower(text.data[at]);
+        if (host || !c || !((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || strchr("-._~%!$&'()*+;=", c)))
+            return false;
+    }
+    if (!at || at == text.size)
+        return at;
+    uint64_t port = 0;
+    struct bytes digits = bytes_of(text.data + at + 1, text.size - at - 1);
+    return !digits.size || (http_number(digits, &port) && port <= UINT16_MAX);
+}
+
 bool http_target_split(struct bytes target, struct bytes *authority, struct bytes *path, struct bytes *query)
 {
     static const char *const schemes[] = {"http://", "https://"};
@@ -121,7 +144,7 @@ bool http_target_split(struct bytes target, struct bytes *authority, struct byte
             end++;
         *authority = bytes_of(rest.data, end);
         target = bytes_of(rest.data + end, rest.size - end);
-        if (!authority->size)
+        if (!http_is_authority(*authority))
             return false;
         if (!target.size || target.data[0] == '?') {   /* no path is the root */
             *path = bytes_of_text("/");
@@ -129,7 +152,7 @@ bool http_target_split(struct bytes target, struct bytes *authority, struct byte
             return true;
         }
     }
-    if (!target.size || (target.data[0] != '/' && !(target.size == 1 && target.data[0] == '*')))
+    if (!target.size || memchr(target.data, '#', target.size) || (target.data[0] != '/' && !(target.size == 1 && target.data[0] == '*')))
         return false;
     *query = target;
     *path = cut(query, '?');

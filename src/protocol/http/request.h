@@ -62,7 +62,10 @@ bool http_query_next(struct bytes *rest, struct bytes *name, struct bytes *value
 /* The next segment of a path, percent-encoded: what lies between two slashes. False: there is none left. */
 bool http_path_next(struct bytes *rest, struct bytes *segment);
 
-/* Splits a target in origin form ("/a?b") or absolute form ("http://host/a?b", then *authority is set) into path and query. False: it is neither. */
+/* A host and perhaps a port (RFC 3986 section 3.2, without a user; a comma is none of a host's either): "localhost:80", "[::1]". */
+bool http_is_authority(struct bytes text);
+
+/* Splits a target in origin form ("/a?b") or absolute form ("http://host/a?b", then *authority is set) into path and query. False: it is neither, or has a user or a fragment. */
 bool http_target_split(struct bytes target, struct bytes *authority, struct bytes *path, struct bytes *query);
 
 /* A decimal number of at most 19 digits and nothing else. */

@@ -32,7 +32,22 @@ static void a_target_is_split(void **state)
     assert_true(http_target_split(bytes_of_text("*"), &authority, &path, &query));
     assert_false(http_target_split(bytes_of_text("a"), &authority, &path, &query));
     assert_false(http_target_split(bytes_of_text(""), &authority, &path, &query));
-    assert_false(http_target_split(bytes_of_text("http:///a"), &authority, &path, &query));
+    static const char *const bad[] = {"http:///a", "http://u@host/a", "http://u:p@host/a", "/a#b", "http://host/#", "http://host:x/", "http://a b/"};
+    for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        assert_false(http_target_split(bytes_of_text(bad[i]), &authority, &path, &query));
+}
+
+static void hosts_are_told_from_what_is_none(void **state)
+{
+    (void)state;
+    static const char *const good[] = {"a", "localhost:15672", "127.0.0.1", "[::1]", "[::ffff:1.2.3.4]:80", "a_b.example.", "a:", "a%41"};
+    static const char *const bad[] = {"", ":80", "a b", "a/b", "http://a", "u@a", "a:b",
+                                      "a:65536", "a:99999999999999999999", "a:80:80", "[::1", "[::1]x", "[]", "[x]", "a,b", "a\\b", "a?", "a#", "\xc3\xa4",
+                                      "::1", "[::1]:x", "a\"", "<a>"};
+    for (unsigned i = 0; i < sizeof(good) / sizeof(good[0]); i++)
+        assert_true(http_is_authority(bytes_of_text(good[i])));
+    for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        assert_false(http_is_authority(bytes_of_text(bad[i])));
 }
 
 static void what_is_percent_encoded_is_decoded(void **state)
@@ -99,6 +114,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_target_is_split),
+        cmocka_unit_test(hosts_are_told_from_what_is_none),
         cmocka_unit_test(what_is_percent_encoded_is_decoded),
         cmocka_unit_test(paths_and_queries_are_walked),
         cmocka_unit_test(fields_are_found),

@@ -274,10 +274,36 @@ static uint64_t output_deadline(const struct http_session *session)
     return session->taken_us ? after(session->taken_us, session->config->output_timeout_ms) : NEVER;
 }
 
+/* When the first answer has waited for too long to be framed. */
+static uint64_t frame_deadline(const struct http_session *session)
+{
+    uint64_t since_us = NEVER;
+    if (!session->transport || !session->transport->is_held_up)
+        return NEVER;
+    for (const struct http_call *call = session->calls; call; call = call->next)
+        if (call->waiting_us && call->waiting_us < since_us)
+            since_us = call->waiting_us;
+    return since_us == NEVER ? NEVER : after(since_us, session->config->output_timeout_ms);
+}
+
+static void give_up_held_up(struct http_session *session)
+{
+    for (struct http_call *call = session->calls, *next; call; call = next) {
+        next = call->next;
+        if (!call->waiting_us || session->now_us < after(call->waiting_us, session->config->output_timeout_ms))
+            continue;
+        bool is_held_up = session->transport->is_held_up(call);
+        call->waiting_us = is_held_up ? 0 : session->now_us;
+        if (is_held_up)
+            http_call_abort(call);
+    }
+}
+
 uint64_t http_session_deadline(const struct http_session *session)
 {
-    uint64_t input_us = input_deadline(session), output_us = output_deadline(session);
-    return input_us < output_us ? input_us : output_us;
+    uint64_t input_us = input_deadline(session), output_us = output_deadline(session), frame_us = frame_deadline(session);
+    uint64_t first_us = input_us < output_us ? input_us : output_us;
+    return first_us < frame_us ? first_us : frame_us;
 }
 
 void http_session_tick(struct http_session *session, uint64_t now_us)
@@ -289,6 +315,8 @@ void http_session_tick(struct http_session *session, uint64_t now_us)
         http_session_die(session);
         return;
     }
+    if (now_us >= frame_deadline(session))
+        give_up_held_up(session);
     if (now_us < input_deadline(session))
         return;
     if (session->transport == &http_transport_1 && session->head_us && !session->calls) {

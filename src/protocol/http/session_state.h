@@ -17,6 +17,8 @@ struct http_transport {
     void (*write)(struct http_call *call, struct bytes piece);
     void (*end)(struct http_call *call);
     void (*abort)(struct http_call *call);
+    /* Is it the peer who keeps its answer from being framed? NULL: it cannot. */
+    bool (*is_held_up)(struct http_call *call);
     void (*shutdown)(struct http_session *session);
     void (*free)(struct http_session *session);
 };

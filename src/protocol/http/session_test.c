@@ -367,6 +367,64 @@ static void a_peer_that_resets_and_resets_is_told_to_be_calm(void **state)
     fake_close(&fake);
 }
 
+static void a_peer_that_opens_no_window_is_given_up(void **state)
+{
+    (void)state;
+    static const char text[] = PREFACE "\0\0\x06\x04\0\0\0\0\0" "\0\x04\0\0\0\0" "\0\0\x0c\x01\x05\0\0\0\x01" GET_WAIT;
+    static const char wider[] = "\0\0\x04\x08\0\0\0\0\x01" "\0\0\0\x02";
+    struct fake fake;
+    struct bytes last = {0};
+    fake_open(&fake);
+    fake_feed(&fake, text, sizeof(text) - 1, 0);
+    fake_reply(&fake, "four");
+    assert_int_equal(frames(&fake, 1, &last), 1);
+    assert_int_equal(frames(&fake, 0, &last), 0);
+    fake.now_us += 29000000;
+    http_session_tick(fake.session, fake.now_us);
+    fake_feed(&fake, wider, sizeof(wider) - 1, 0);
+    assert_int_equal(frames(&fake, 0, &last), 1);
+    assert_memory_equal(last.data, "fo", 2);
+    assert_int_equal(http_session_deadline(fake.session), fake.now_us + 30000000);
+    fake.now_us += 30000000;
+    http_session_tick(fake.session, fake.now_us);
+    fake_turn(&fake);
+    assert_int_equal(frames(&fake, 3, &last), 1);
+    assert_int_equal(fake.gone, 1);
+    assert_false(http_session_finished(fake.session));
+    fake_close(&fake);
+}
+
+static void a_stream_cannot_be_begun_after_a_later_one(void **state)
+{
+    (void)state;
+    for (unsigned again = 0; again < 2; again++) {   /* one that is over is something else */
+        char text[] = PREFACE SETTINGS "\0\0\x0c\x01\x05\0\0\0\x05" GET_WAIT "\0\0\x0c\x01\x05\0\0\0\x0b" GET_WAIT "\0\0\x04\x03\0\0\0\0\x05\0\0\0\x08" "\0\0\x0c\x01\x05\0\0\0\x07" GET_WAIT;
+        struct fake fake;
+        struct bytes last = {0};
+        text[sizeof(text) - 1 - 12 - 1] = again ? 5 : 7;
+        fake_open(&fake);
+        fake_feed(&fake, text, sizeof(text) - 1, 0);
+        assert_int_equal(frames(&fake, 7, &last), 1);
+        assert_int_equal(last.data[7], again ? 5 : 1);   /* STREAM_CLOSED, PROTOCOL_ERROR */
+        fake_close(&fake);
+    }
+}
+
+static void who_asks_may_be_told_to_go_on(void **state)
+{
+    (void)state;
+    static const char head[] = PREFACE SETTINGS "\0\0\x21\x01\x04\0\0\0\x01" POST_ECHO "\0\x06" "expect" "\x0c" "100-continue";
+    struct fake fake;
+    struct bytes last = {0};
+    fake_open(&fake);
+    fake_feed(&fake, head, sizeof(head) - 1, 0);
+    assert_int_equal(frames(&fake, 1, &last), 1);
+    fake_feed(&fake, "\0\0\x02\0\x01\0\0\0\x01hi", 11, 0);
+    assert_int_equal(frames(&fake, 1, &last), 2);
+    assert_int_equal(frames(&fake, 0, &last), 1);
+    fake_close(&fake);
+}
+
 static void what_is_no_http_2_is_refused(void **state)
 {
     (void)state;
@@ -396,6 +454,9 @@ int main(void)
         cmocka_unit_test(http_2_with_prior_knowledge),
         cmocka_unit_test(requests_of_http_2_do_not_wait_for_each_other),
         cmocka_unit_test(a_peer_that_resets_and_resets_is_told_to_be_calm),
+        cmocka_unit_test(a_peer_that_opens_no_window_is_given_up),
+        cmocka_unit_test(a_stream_cannot_be_begun_after_a_later_one),
+        cmocka_unit_test(who_asks_may_be_told_to_go_on),
         cmocka_unit_test(what_is_no_http_2_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
