@@ -2,7 +2,7 @@
  *
  *   http_path REQUESTS event|queue|listener
  *
- * event: POST /events in binary mode, 1 KiB, on 20 connections.  queue: POST /queues/hot/messages, the same.  listener: each event that one of a hundred listeners is told
+ * event: POST /events in binary mode, 1 KiB, on 20 connections.  queue: POST /queues/hot/messages, the same.  listener: each event that one of a thousand listeners is told
  * counts as a request.
  */
 #include "broker/broker.h"
@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LISTENERS 100u
+#define LISTENERS 1000u
 #define PUBLISHERS 20u
 
 struct fixture {

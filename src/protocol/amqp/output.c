@@ -9,6 +9,14 @@ void output_init(struct output *output, struct chunk_pool *pool)
 {
     memset(output, 0, sizeof(*output));
     output->pool = pool;
+    output->pieces = &output->one;
+    output->capacity = 1;
+}
+
+static void free_pieces(struct output *output)
+{
+    if (output->pieces != &output->one)
+        free(output->pieces);
 }
 
 static void drop_block(struct output *output)
@@ -44,9 +52,9 @@ void output_clear(struct output *output)
 void output_deinit(struct output *output)
 {
     output_clear(output);
-    free(output->pieces);
-    output->pieces = NULL;
-    output->capacity = 0;
+    free_pieces(output);
+    output->pieces = &output->one;
+    output->capacity = 1;
 }
 
 uint8_t *output_grow(struct output *output, size_t size)
@@ -76,13 +84,13 @@ static bool make_room_for_piece(struct output *output)
 {
     if (output->count < output->capacity)
         return true;
-    uint32_t capacity = output->capacity ? output->capacity * 2 : PIECES_MIN;
+    uint32_t capacity = output->capacity * 2 > PIECES_MIN ? output->capacity * 2 : PIECES_MIN;
     struct output_piece *pieces = malloc(capacity * sizeof(*pieces));
     if (!pieces)
         return false;
     for (uint32_t i = 0; i < output->count; i++)
         pieces[i] = output->pieces[(output->first + i) & (output->capacity - 1)];
-    free(output->pieces);
+    free_pieces(output);
     output->pieces = pieces;
     output->first = 0;
     output->capacity = capacity;

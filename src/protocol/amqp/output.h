@@ -17,7 +17,8 @@ struct output_piece {
 };
 
 struct output {
-    struct output_piece *pieces;   /* a ring of `capacity`, which is a power of two */
+    struct output_piece *pieces;   /* a ring of `capacity`, which is a power of two: `one`, or memory of its own */
+    struct output_piece one;
     uint32_t first, count, capacity;
     uint8_t *at, *end;             /* room left in the current block */
     struct chunk *block;           /* the current block (a reference of its own); NULL: the small one, or none */
@@ -61,7 +62,13 @@ static inline void output_wrote(struct output *output, uint8_t *end)
 /* `bytes`, which lie in `chunk`, follow; takes a reference of its own. */
 static inline void output_reference(struct output *output, struct bytes bytes, struct chunk *chunk)
 {
-    output_append(output, bytes, chunk);
+    struct output_piece *last = output->count ? &output->pieces[(output->first + output->count - 1) & (output->capacity - 1)] : NULL;
+    if (last && last->chunk == chunk && last->data + last->size == bytes.data && chunk != output->block) {
+        last->size += bytes.size;
+        output->size += bytes.size;
+    } else {
+        output_append(output, bytes, chunk);
+    }
 }
 
 /* Fills in up to `room` vectors with what is waiting; returns how many. */

@@ -44,12 +44,13 @@ struct ahead {
 /* An event as it is sent, of a queue and an offset: most listeners want the same one at the same time. */
 struct rendered {
     uint64_t queue, offset;
-    uint8_t *bytes;
-    size_t size, json_at;            /* "data: " ends there; the JSON ends two bytes before the end */
+    struct http_shared shared;       /* "id: 7\ndata: {…}\n\n"; its chunk is NULL: nothing is here yet */
+    struct bytes json;               /* inside of it */
 };
 
 struct listeners {
     struct rendered rendered[RENDERED_MAX];
+    struct chunk *stage;             /* where the next one is laid out */
 };
 
 /* ---- types -------------------------------------------------------------------------------------------------------------- */
@@ -143,32 +144,42 @@ static char *event_json(const struct message *message, uint64_t offset)
     return text;
 }
 
-/* "id: 7\ndata: {…}\n\n". NULL: out of memory. */
+/* NULL: out of memory. */
 static const struct rendered *render(struct gateway_hall *hall, uint64_t queue, uint64_t offset, const struct message *message)
 {
+    struct chunk_pool *pool = worker_chunks(hall->worker);
+    struct http_shared shared;
+    char head[48];
     if (!hall->listeners && !(hall->listeners = calloc(1, sizeof(*hall->listeners))))
         return NULL;
     struct rendered *rendered = &hall->listeners->rendered[offset % RENDERED_MAX];
-    if (rendered->bytes && rendered->queue == queue && rendered->offset == offset)
+    if (rendered->shared.chunk && rendered->queue == queue && rendered->offset == offset)
         return rendered;
     char *json = event_json(message, offset);
-    size_t room = json ? strlen(json) + 64 : 0;
-    uint8_t *bytes = json ? malloc(room) : NULL;
-    if (bytes) {
-        free(rendered->bytes);
-        int head = snprintf((char *)bytes, room, "id: %" PRIu64 "\ndata: ", offset);
-        *rendered = (struct rendered){.queue = queue, .offset = offset, .bytes = bytes, .json_at = (size_t)head,
-                                      .size = (size_t)head + (size_t)snprintf((char *)bytes + head, room - (size_t)head, "%s\n\n", json)};
-    }
+    if (!json)
+        return NULL;
+    size_t head_size = (size_t)snprintf(head, sizeof(head), "id: %" PRIu64 "\ndata: ", offset), json_size = strlen(json);
+    const struct bytes parts[] = {bytes_of(head, head_size), bytes_of(json, json_size), bytes_of_text("\n\n")};
+    bool laid_out = http_shared_init(&shared, pool, &hall->listeners->stage, parts, 3);
     free(json);
-    return bytes ? rendered : NULL;
+    if (!laid_out)
+        return NULL;
+    http_shared_deinit(&rendered->shared, pool);
+    *rendered = (struct rendered){.queue = queue, .offset = offset, .shared = shared, .json = bytes_of(shared.bytes.data + head_size, json_size)};
+    return rendered;
 }
 
 void listeners_forget(struct gateway_hall *hall)
 {
-    for (unsigned i = 0; hall->listeners && i < RENDERED_MAX; i++)
-        free(hall->listeners->rendered[i].bytes);
-    free(hall->listeners);
+    struct listeners *listeners = hall->listeners;
+    if (!listeners)
+        return;
+    /* Without their pool, which may be gone with the worker. */
+    for (unsigned i = 0; i < RENDERED_MAX; i++)
+        http_shared_deinit(&listeners->rendered[i].shared, NULL);
+    if (listeners->stage)
+        chunk_release(listeners->stage, NULL);
+    free(listeners);
     hall->listeners = NULL;
 }
 
@@ -211,11 +222,11 @@ static void settle(struct task *task)
 /* {"id": 7, "event": {…}}. False: out of memory. */
 static bool say_message(struct task *task, const struct rendered *rendered)
 {
-    size_t json_size = rendered->size - 2 - rendered->json_at, room = json_size + 64;
+    size_t room = rendered->json.size + 64;
     char *text = malloc(room);
     if (!text)
         return false;
-    int size = snprintf(text, room, "{\"id\":%" PRIu64 ",\"event\":%.*s}", rendered->offset, (int)json_size, (const char *)rendered->bytes + rendered->json_at);
+    int size = snprintf(text, room, "{\"id\":%" PRIu64 ",\"event\":%.*s}", rendered->offset, (int)rendered->json.size, (const char *)rendered->json.data);
     bool said = websocket_say(task->listener->websocket, bytes_of(text, (size_t)size));
     free(text);
     return said;
@@ -225,8 +236,10 @@ static bool say_event(struct task *task, const struct rendered *rendered)
 {
     if (rendered && task->listener->websocket)
         return say_message(task, rendered);
-    if (rendered)
-        say(task, bytes_of(rendered->bytes, rendered->size));
+    if (rendered) {
+        task->listener->beat_us = task->gateway->now_us + LISTENER_BEAT_US;
+        http_stream_share(task->call, &rendered->shared);
+    }
     return rendered;
 }
 

@@ -323,7 +323,8 @@ void work_openapi(struct task *task)
 
 enum gw_err gateway_new(struct gateway_hall *hall, void *owner, const struct gateway_addresses *addresses, uint64_t now_us, struct gateway **made)
 {
-    struct gateway *gateway = calloc(1, sizeof(*gateway));
+    size_t peer_size = strlen(addresses->peer) + 1, local_size = strlen(addresses->local) + 1;
+    struct gateway *gateway = calloc(1, sizeof(*gateway) + peer_size + local_size);
     if (!gateway)
         return GW_ERR_NOMEM;
     gateway->hall = hall;
@@ -335,8 +336,8 @@ enum gw_err gateway_new(struct gateway_hall *hall, void *owner, const struct gat
     gateway->local_port = addresses->local_port;
     gateway->tls_version = addresses->tls_version;
     gateway->tls_cipher = addresses->tls_cipher;
-    snprintf(gateway->peer, sizeof(gateway->peer), "%s", addresses->peer);
-    snprintf(gateway->local, sizeof(gateway->local), "%s", addresses->local);
+    gateway->peer = memcpy(gateway + 1, addresses->peer, peer_size);
+    gateway->local = memcpy((char *)(gateway + 1) + peer_size, addresses->local, local_size);
     enum gw_err err = http_session_new(&hall->config->http, &service, gateway, hall->host, owner, worker_chunks(hall->worker), now_us, &gateway->http);
     if (err) {
         free(gateway);

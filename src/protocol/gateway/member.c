@@ -14,6 +14,7 @@
 #define TEXT(bytes) (int)(bytes).size, (const char *)(bytes).data
 #define FACTS_MAX 2048u
 #define AGENT_MAX 255u
+#define HOST_MAX 64u
 
 static struct member *member_of(struct client *client) { return (struct member *)client; }
 
@@ -225,9 +226,9 @@ static void ask_to_open(struct member *member, const struct http_request *reques
 
 static struct member *member_new(struct gateway *gateway, struct bytes vhost, struct bytes authorization, struct bytes user)
 {
-    char name[2 * sizeof(gateway->peer) + 32];
+    char name[2 * HOST_MAX + 32];
     bool is_6 = strchr(gateway->peer, ':'), local_is_6 = strchr(gateway->local, ':');
-    int name_size = snprintf(name, sizeof(name), "%s%s%s:%u -> %s%s%s:%u", is_6 ? "[" : "", gateway->peer, is_6 ? "]" : "", gateway->peer_port,
+    int name_size = snprintf(name, sizeof(name), "%s%.63s%s:%u -> %s%.63s%s:%u", is_6 ? "[" : "", gateway->peer, is_6 ? "]" : "", gateway->peer_port,
                              local_is_6 ? "[" : "", gateway->local, local_is_6 ? "]" : "", gateway->local_port);
     struct member *member = calloc(1, sizeof(*member) + (size_t)name_size + vhost.size + authorization.size + user.size);
     if (!member)
@@ -307,17 +308,18 @@ struct member *member_for(struct gateway *gateway, struct http_call *call, struc
     const struct http_request *request = &call->request;
     struct bytes authorization = {0}, user = bytes_of_text("guest"), password = user;
     uint8_t room[BASIC_MAX];
-    if (http_field_find(request, "authorization", &authorization)) {
-        if (!basic_read(authorization, room, &user, &password) || !user.size || user.size > UINT8_MAX) {
-            http_problem(call, 401, "The Authorization header must be Basic, with a user and a password.");
-            return NULL;
-        }
-    } else if (!request_is_local(gateway, request)) {
+    bool says = http_field_find(request, "authorization", &authorization);
+    if (!says && !request_is_local(gateway, request)) {
         http_problem(call, 401, "Say who you are: the Authorization header is missing.");
         return NULL;
     }
-    struct member *member = member_known(gateway, vhost, authorization);
+    /* One who says the same as before is who he was then. */
+    struct member *member = !says || authorization.size ? member_known(gateway, vhost, authorization) : NULL;
     if (!member) {
+        if (says && (!basic_read(authorization, room, &user, &password) || !user.size || user.size > UINT8_MAX)) {
+            http_problem(call, 401, "The Authorization header must be Basic, with a user and a password.");
+            return NULL;
+        }
         if (!evict(gateway)) {
             http_problem(call, 429, "More than %u users are busy on this connection.", MEMBERS_MAX);
             return NULL;

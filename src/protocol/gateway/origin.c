@@ -47,6 +47,9 @@ void origin_allow(struct http_call *call, enum origin origin)
         return;
     if (origin == ORIGIN_ALLOWED)
         http_field_find(&call->request, "origin", &value);
+    call->extra = calloc(HTTP_EXTRA_MAX, sizeof(*call->extra));
+    if (!call->extra)
+        return;   /* the browser will not show the page what is answered */
     call->extra[0] = (struct http_field){bytes_of_text("access-control-allow-origin"), value};
     call->extra[1] = (struct http_field)FIELD("vary", "origin");
     call->extra[2] = (struct http_field)FIELD("access-control-expose-headers", EXPOSED);

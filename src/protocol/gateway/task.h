@@ -77,7 +77,7 @@ struct gateway {
     bool gone_members;               /* there are some that are to be swept */
     uint16_t peer_port, local_port;
     const char *tls_version, *tls_cipher;   /* NULL: in the open */
-    char peer[64], local[64];
+    const char *peer, *local;        /* hosts; they lie behind it */
 };
 
 /* ---- member.c ---- */

@@ -9,6 +9,7 @@
 
 #include "base/chunk.h"
 #include "protocol/http/request.h"
+#include "protocol/http/shared.h"
 
 struct http_session;
 
@@ -18,7 +19,7 @@ struct http_call {
     struct http_session *session;
     struct http_request request;     /* until `gone`, or http_call_forget_head */
     void *context;                   /* the service's */
-    struct http_field extra[HTTP_EXTRA_MAX];   /* the service's: of whatever is answered; they lie in what lasts until the answer begins */
+    struct http_field *extra;        /* the service's: of whatever is answered; they lie in what lasts until the answer begins. NULL, or memory that is freed with the call */
     unsigned extra_count;
 
     /* the transport's own: */
@@ -65,9 +66,11 @@ struct http_answer {
 /* Answers at once and wholly. Everything is copied. */
 void http_answer(struct http_call *call, const struct http_answer *answer);
 
-/* Begins an answer whose length nobody knows (its body is ignored), adds to it, ends it. http_stream_waiting: bytes that the peer has not taken yet. */
+/* Begins an answer whose length nobody knows (its body is ignored), adds to it, what others are told too without a copy of it, ends it.
+ * http_stream_waiting: bytes that the peer has not taken yet. */
 void http_stream_begin(struct http_call *call, const struct http_answer *answer);
 void http_stream_write(struct http_call *call, struct bytes piece);
+void http_stream_share(struct http_call *call, const struct http_shared *shared);
 void http_stream_end(struct http_call *call);
 size_t http_stream_waiting(const struct http_call *call);
 

@@ -397,6 +397,15 @@ static void h1_write(struct http_call *call, struct bytes piece)
         http_session_say(session, bytes_of_text("\r\n"));
 }
 
+static void h1_share(struct http_call *call, const struct http_shared *shared)
+{
+    struct http_session *session = call->session;
+    output_reference(&session->output, session->h1->streaming ? shared->framed : shared->bytes, shared->chunk);
+    if (session->output.failed)
+        session->dead = true;
+    http_session_dirty(session);
+}
+
 static void h1_end(struct http_call *call)
 {
     if (call->session->h1->streaming && !call->is_head)
@@ -416,5 +425,5 @@ static void h1_shutdown(struct http_session *session)
 }
 
 const struct http_transport http_transport_1 = {
-    .feed = h1_feed, .answer = h1_answer, .write = h1_write, .end = h1_end, .abort = h1_abort, .shutdown = h1_shutdown, .free = h1_free,
+    .feed = h1_feed, .answer = h1_answer, .write = h1_write, .share = h1_share, .end = h1_end, .abort = h1_abort, .shutdown = h1_shutdown, .free = h1_free,
 };

@@ -43,7 +43,7 @@ void http_session_free(struct http_session *session)
 }
 
 void *http_session_owner(const struct http_session *session) { return session->service_owner; }
-void http_session_clock(struct http_session *session, uint64_t wall_ms) { session->wall_ms = wall_ms; }
+void http_session_clock(struct http_session *session, uint64_t wall_ms) { session->host->wall_ms = wall_ms; }
 
 void http_session_dirty(struct http_session *session)
 {
@@ -100,6 +100,7 @@ void http_call_end(struct http_call *call)
     if (!--session->call_count)
         session->idle_us = session->now_us;
     session->service->gone(call);
+    free(call->extra);
     free(call->head);
     free(call->waiting);
     free(call);
@@ -141,6 +142,14 @@ void http_stream_write(struct http_call *call, struct bytes piece)
 {
     if ((call->state & HTTP_ANSWERED) && !(call->state & HTTP_ENDED) && piece.size && !call->is_head)
         call->session->transport->write(call, piece);
+}
+
+void http_stream_share(struct http_call *call, const struct http_shared *shared)
+{
+    if (!call->session->transport->share)
+        http_stream_write(call, shared->bytes);
+    else if ((call->state & HTTP_ANSWERED) && !(call->state & HTTP_ENDED) && shared->bytes.size && !call->is_head)
+        call->session->transport->share(call, shared);
 }
 
 void http_stream_end(struct http_call *call)
@@ -374,11 +383,12 @@ void http_date(uint64_t wall_ms, char text[30])
 
 const char *http_session_date(struct http_session *session)
 {
-    if (!session->date[0] || session->dated_s != session->wall_ms / 1000) {
-        session->dated_s = session->wall_ms / 1000;
-        http_date(session->wall_ms, session->date);
+    struct http_host *host = session->host;
+    if (!host->date[0] || host->dated_s != host->wall_ms / 1000) {
+        host->dated_s = host->wall_ms / 1000;
+        http_date(host->wall_ms, host->date);
     }
-    return session->date;
+    return host->date;
 }
 
 const char *http_reason(unsigned status)

@@ -32,6 +32,9 @@ extern const struct http_config http_config_default;
 struct http_host {
     /* It has changed outside feed, sent and tick: look at it after this turn. Told once until the next http_session_output. */
     void (*dirty)(struct http_host *host, void *owner);
+    /* The sessions' own: the time of day as one of them was last told, and the Date header of its second. */
+    uint64_t wall_ms, dated_s;
+    char date[30];
 };
 
 /* `owner` is given to `host`, `service_owner` is what http_session_owner answers. GW_ERR_NOMEM. */
@@ -40,7 +43,7 @@ enum gw_err http_session_new(const struct http_config *config, const struct http
 void http_session_free(struct http_session *session);
 void *http_session_owner(const struct http_session *session);
 
-/* Milliseconds since 1970, for the Date header; told now and then. */
+/* Milliseconds since 1970, for the Date header of all sessions of the host; told now and then. */
 void http_session_clock(struct http_session *session, uint64_t wall_ms);
 
 /* Answers how many bytes it took; the rest is to be given again in front of what comes next, at once when it wants input again. */

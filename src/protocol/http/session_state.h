@@ -15,6 +15,8 @@ struct http_transport {
     void (*fill)(struct http_session *session);
     void (*answer)(struct http_call *call, const struct http_answer *answer, bool whole);
     void (*write)(struct http_call *call, struct bytes piece);
+    /* The same, without a copy. NULL: it cannot. */
+    void (*share)(struct http_call *call, const struct http_shared *shared);
     void (*end)(struct http_call *call);
     void (*abort)(struct http_call *call);
     /* Is it the peer who keeps its answer from being framed? NULL: it cannot. */
@@ -34,9 +36,6 @@ struct http_session {
     uint64_t now_us, heard_us;       /* when something was last received */
     uint64_t idle_us;                /* since when no request is under way; 0: one is */
     uint64_t head_us;                /* since when a request's head is on its way; 0: none is */
-    uint64_t wall_ms;
-    uint64_t dated_s;                /* of what second `date` is; 0: of none */
-    char date[30];
     struct http_call *calls;
     unsigned call_count;
     bool told_dirty, draining, dead; /* dead: nothing more is read; it is finished once the output has left */
@@ -63,7 +62,7 @@ void http_session_die(struct http_session *session);
 /* Copies bytes to the output. */
 void http_session_say(struct http_session *session, struct bytes bytes);
 
-/* The date as the time of day is now. */
+/* The date as the time of day is now: 29 characters. */
 const char *http_session_date(struct http_session *session);
 
 /* "Sun, 06 Nov 1994 08:49:37 GMT" (RFC 9110 section 5.6.7), in 30 bytes. */
