@@ -81,9 +81,10 @@ static bool publish_event(struct task *task, const struct cloud_event *event)
     event_properties_in(event, &properties, room, size);
     const struct outgoing outgoing = {.exchange = bytes_of_text(EVENTS_NAME), .routing_key = properties.type, .properties = &properties, .body = event->data};
     enum publish_result result = publish_message(task, &outgoing);
-    if (result == PUBLISH_NO_EXCHANGE && !task->declared)
+    bool undeclared = result == PUBLISH_NO_EXCHANGE && !task->declared;
+    if (undeclared && !task->upload)
         events_declare(task);
-    else if (result != PUBLISH_ROUTED && result != PUBLISH_UNROUTABLE)
+    else if (!undeclared && result != PUBLISH_ROUTED && result != PUBLISH_UNROUTABLE)
         publish_refuse(task, result, &outgoing);
     if (room != few)
         free(room);
@@ -288,10 +289,24 @@ static bool media_type_is(struct bytes type, const char *name)
     return type.size >= size && http_name_is(bytes_of(type.data, size), name) && (type.size == size || type.data[size] == ';' || type.data[size] == ' ');
 }
 
+static bool is_binary(const struct http_request *request)
+{
+    struct bytes value;
+    return http_field_find(request, "ce-specversion", &value) || http_field_find(request, "ce-type", &value) || http_field_find(request, "ce-id", &value);
+}
+
+bool events_are_opaque(const struct http_request *request)
+{
+    struct bytes type = {0};
+    http_field_find(request, "content-type", &type);
+    bool structured = type.size >= 23 && http_name_is(bytes_of(type.data, 23), "application/cloudevents");
+    return !structured && (is_binary(request) || !event_is_json(type));
+}
+
 void events_publish(struct task *task)
 {
     const struct http_request *request = &task->call->request;
-    struct bytes type = {0}, version;
+    struct bytes type = {0};
     http_field_find(request, "content-type", &type);
     if (media_type_is(type, "application/cloudevents+json")) {
         publish_structured(task);
@@ -299,7 +314,7 @@ void events_publish(struct task *task)
         publish_batch(task);
     } else if (type.size >= 23 && http_name_is(bytes_of(type.data, 23), "application/cloudevents")) {
         task_problem(task, 400, "Of CloudEvents' formats JSON is understood.");
-    } else if (http_field_find(request, "ce-specversion", &version) || http_field_find(request, "ce-type", &version) || http_field_find(request, "ce-id", &version)) {
+    } else if (is_binary(request)) {
         UNINITIALIZED struct cloud_event event;
         char why[EVENT_WHY_MAX];
         if (event_read_binary(&event, request, bytes_of(task->body, task->size), why))

@@ -7,6 +7,7 @@
 #include "protocol/gateway/reception.h"
 #include "protocol/gateway/subscriptions.h"
 #include "protocol/gateway/task.h"
+#include "protocol/gateway/upload.h"
 #include "protocol/gateway/work.h"
 #include "protocol/http/problem.h"
 #include "protocol/amqp/wire.h"
@@ -21,7 +22,7 @@
 const struct gateway_config gateway_config_default = {
     .http = {.streams_max = 128, .head_timeout_ms = 10000, .body_timeout_ms = 30000, .output_timeout_ms = 30000, .idle_timeout_ms = 60000,
              .output_limit = 1u << 20, .server = "Godwit/" GODWIT_VERSION},
-    .max_message_size = 128u << 20, .gather_limit = 512u << 20,
+    .max_message_size = 128u << 20, .gather_limit = 512u << 20, .upload_min = 64u << 10,
 };
 
 /* ---- answers ---------------------------------------------------------------------------------------------------------- */
@@ -144,7 +145,7 @@ bool task_duration(struct task *task, const char *name, uint64_t most_ms, uint64
 
 /* ---- a task's life ---------------------------------------------------------------------------------------------------- */
 
-static void body_free(struct task *task)
+void task_forget_body(struct task *task)
 {
     task->gateway->hall->gathered -= task->room;
     free(task->body);
@@ -158,11 +159,12 @@ static void gone(struct http_call *call)
     if (!task)
         return;
     listener_free(task);
+    upload_leave(task);
     member_forget(task);
     reception_leave(task);
     idempotency_leave(task);
     subscriptions_leave(task);
-    body_free(task);
+    task_forget_body(task);
     free(task->texts);
     free(task->note);
     free(task);
@@ -233,8 +235,12 @@ static void begun(struct http_call *call)
         return;
     }
     member_take(member, task);
-    if (call->request.content_length != HTTP_UNKNOWN && call->request.content_length > gateway->hall->config->max_message_size)
+    if (call->request.content_length == HTTP_UNKNOWN || call->request.content_length <= gateway->hall->config->max_message_size) {
+        if (upload_is_due(task, 0))
+            upload_begin(task);
+    } else {
         task_problem(task, 413, "The body is longer than %llu bytes.", (unsigned long long)gateway->hall->config->max_message_size);
+    }
 }
 
 /* Room for `size` bytes of the body, one more than it is long: a text may end with a zero. */
@@ -255,17 +261,9 @@ static bool reserve(struct task *task, size_t size)
     return true;
 }
 
-static void body(struct http_call *call, struct bytes piece)
+static void gather(struct task *task, struct bytes piece)
 {
-    struct task *task = call->context;
-    uint64_t most = task->gateway->hall->config->max_message_size;
-    if (task->state != TASK_COMING) {
-        if (task->listener)
-            listener_heard(task, piece);
-        return;
-    }
-    if (!(task->resource->flags & RESOURCE_BODY))
-        most = 0;
+    uint64_t most = task->resource->flags & RESOURCE_BODY ? task->gateway->hall->config->max_message_size : 0;
     if (task->size + piece.size > most) {
         task_problem(task, 413, most ? "The body is longer than %llu bytes." : "This request has no body.", (unsigned long long)most);
     } else if (!reserve(task, task->size + piece.size)) {
@@ -274,8 +272,24 @@ static void body(struct http_call *call, struct bytes piece)
         memcpy(task->body + task->size, piece.data, piece.size);
         task->size += piece.size;
     }
+}
+
+static void body(struct http_call *call, struct bytes piece)
+{
+    struct task *task = call->context;
+    if (task->state != TASK_COMING) {
+        if (task->listener)
+            listener_heard(task, piece);
+        return;
+    }
+    if (!task->upload && upload_is_due(task, piece.size))
+        upload_begin(task);
+    if (task->state == TASK_COMING && task->upload)
+        upload_take(task, piece);
+    else if (task->state == TASK_COMING)
+        gather(task, piece);
     if (task->state == TASK_ANSWERED)
-        body_free(task);
+        task_forget_body(task);
 }
 
 static void complete(struct http_call *call)
@@ -283,6 +297,10 @@ static void complete(struct http_call *call)
     struct task *task = call->context;
     if (!task || task->state != TASK_COMING)
         return;
+    if (task->upload) {
+        upload_end(task);
+        return;
+    }
     if (task->member) {
         member_begin(task);
         return;

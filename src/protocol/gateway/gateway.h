@@ -23,6 +23,7 @@ struct gateway_config {
     uint64_t max_message_size;       /* bytes of a body */
     bool no_guest;                   /* who says no user is none, even on this machine */
     const char *origins;             /* of pages that may use it, see origin.h; NULL: none but its own */
+    uint64_t upload_min;             /* bytes of a body from which on it goes to its place at once, see upload.h: as many as have a place of their own in the broker */
     uint64_t gather_limit;           /* bytes of bodies that are still coming, of all connections together */
 };
 extern const struct gateway_config gateway_config_default;

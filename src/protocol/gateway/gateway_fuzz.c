@@ -41,6 +41,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     fake_open(&fake);
     fake.refuses = data[0] & 2;
     config.max_message_size = 10000;
+    config.upload_min = 12;
     struct gateway_hall hall = {.config = &config, .worker = &fake, .host = &host, .workers = 2};
     CHECK(gateway_new(&hall, NULL, &addresses, fake.now_us, &gateway) == GW_OK);
     size_t step = data[1] ? data[1] : size, tail_size = 0;

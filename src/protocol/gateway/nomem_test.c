@@ -108,6 +108,8 @@ static void live(struct gateway_hall *hall)
 {
     static const char *const connections[] = {
         "POST /queues/q/messages?priority=3&message_id=m HTTP/1.1\r\n" HOST "Message-A: 1\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello",
+        "POST /queues/q/messages HTTP/1.1\r\n" HOST "Content-Length: 1\r\n\r\na"
+            "POST /events?type=t HTTP/1.1\r\n" HOST "Content-Length: 10\r\n\r\n0123456789POST /queues/q/messages HTTP/1.1\r\n" HOST "Content-Length: 30\r\n\r\nhalf",
         "POST /exchanges/x/messages HTTP/1.1\r\n" HOST "Authorization: Basic Z3Vlc3Q6Z3Vlc3Q=\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
         "POST /event/publish HTTP/1.1\r\n" HOST "Content-Length: 29\r\n\r\n{\"event_type\":\"a\",\"data\":[1]}",
         "POST /events HTTP/1.1\r\n" HOST "ce-id: 1\r\nce-type: t\r\nce-source: s\r\nce-specversion: 1.0\r\nContent-Length: 1\r\n\r\nx",
@@ -127,12 +129,13 @@ static void live(struct gateway_hall *hall)
 static void each_allocation_fails_in_turn(void **state)
 {
     (void)state;
-    static const struct gateway_config *const config = &gateway_config_default;
+    struct gateway_config config = gateway_config_default;
     unsigned number = 1;
+    config.upload_min = 10;
     bool done = false;
     for (; !done; number++) {
         struct http_host host = {.dirty = on_dirty};
-        struct gateway_hall hall = {.config = config, .worker = &fake, .host = &host, .workers = 1};
+        struct gateway_hall hall = {.config = &config, .worker = &fake, .host = &host, .workers = 1};
         fake_open(&fake);
         plan.until = number;
         plan.failed = false;

@@ -3,6 +3,7 @@
 
 #include "protocol/amqp/expiration.h"
 #include "protocol/amqp/reply_to.h"
+#include "protocol/gateway/upload.h"
 #include "protocol/gateway/work.h"
 
 #include <stdio.h>
@@ -23,11 +24,15 @@ enum publish_result publish_message(struct task *task, const struct outgoing *ou
     if (!room)
         return PUBLISH_NO_MEMORY;
     struct publish publish = {
-        .channel = 1, .persistent = outgoing->properties->delivery_mode == 2, .mandatory = outgoing->mandatory, .whole = true, .confirm_tag = member->next_tag,
-        .exchange = outgoing->exchange.size ? outgoing->exchange : bytes_of_text(""), .routing_key = outgoing->routing_key, .body_size = outgoing->body.size,
+        .channel = 1, .persistent = outgoing->properties->delivery_mode == 2, .mandatory = outgoing->mandatory, .whole = !task->upload, .confirm_tag = member->next_tag,
+        .exchange = outgoing->exchange.size ? outgoing->exchange : bytes_of_text(""), .routing_key = outgoing->routing_key,
+        .body_size = task->upload ? task->call->request.content_length : outgoing->body.size,
         .properties = bytes_of(room, amqp_properties_encode(outgoing->properties, room, size))};
     enum publish_result result = client_publish_begin(&member->client, &publish);
-    if (result == PUBLISH_ROUTED || (result == PUBLISH_UNROUTABLE && publish.chunk)) {
+    if (task->upload) {
+        upload_keep(task, &publish, result);
+        publish.chunk = NULL;
+    } else if (result == PUBLISH_ROUTED || (result == PUBLISH_UNROUTABLE && publish.chunk)) {
         if (publish.body && outgoing->body.size)
             memcpy(publish.body, outgoing->body.data, outgoing->body.size);
         client_publish_end(&member->client, &publish);
@@ -103,6 +108,8 @@ void publish_refuse(struct task *task, enum publish_result result, const struct 
 void publish_done(struct task *task, void (*confirmed)(struct task *task))
 {
     task->confirmed = confirmed;
+    if (task->upload)
+        return;
     task->published = true;
     if (!task->unconfirmed)
         confirmed(task);

@@ -27,6 +27,8 @@ struct task {
     uint8_t *texts;
     uint8_t *body;
     size_t size, room;
+    struct upload *upload;           /* the body goes elsewhere; NULL: it is gathered … */
+    bool gathers;                    /* … and always will be */
 
     /* publishing: */
     uint64_t first_tag;              /* confirms of first_tag … first_tag + count - 1 are its */
@@ -113,6 +115,9 @@ bool task_number(struct task *task, const char *name, uint64_t most, uint64_t *v
 bool task_idempotency_key(struct task *task, char room[IDEMPOTENCY_KEY_SIZE]);
 /* The same of a duration: "30s", "500ms", "2m", "1h", or seconds. */
 bool task_duration(struct task *task, const char *name, uint64_t most_ms, uint64_t *ms);
+
+/* Gives the body's memory back. */
+void task_forget_body(struct task *task);
 
 /* Answers with this status and JSON. A task that was answered, here and below, may be gone. */
 void task_answer(struct task *task, unsigned status, const char *json);

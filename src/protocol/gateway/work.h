@@ -2,6 +2,9 @@
 #ifndef PROTOCOL_GATEWAY_WORK_H
 #define PROTOCOL_GATEWAY_WORK_H
 
+#include <stdbool.h>
+
+struct http_request;
 struct task;
 
 #define EVENTS_NAME "events"         /* of the bus: an exchange, and a stream */
@@ -17,6 +20,8 @@ void reception_get(struct task *task);
 void reception_settle(struct task *task);
 
 void events_publish(struct task *task);
+/* May the body be published without having been looked at? */
+bool events_are_opaque(const struct http_request *request);
 void events_publish_plainly(struct task *task);
 void events_listen(struct task *task);
 /* Declares the bus of the task's vhost, then has the task done again. */
