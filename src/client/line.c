@@ -47,7 +47,7 @@ void line_free(struct line *line)
         line->events.hang_up(line->events.owner);
     talk_free(line->talk);
     line->talk = NULL;
-    forgettings_fail(line);
+    errands_free(line);
     stations_free(line);
     free(line->name);
     free(line);
@@ -140,7 +140,7 @@ static void hung_up(struct line *line)
         outbox_blamed(line);
     stations_lost(line);
     outbox_lost(line);
-    forgettings_fail(line);
+    errands_lost(line);
     talk_free(line->talk);
     line->talk = NULL;
     line->is_up = line->declared = line->wants_end = false;
@@ -283,6 +283,7 @@ void line_turn(struct line *line, uint64_t now_ms)
         if (line->is_up) {
             stations_turn(line);
             outbox_turn(line);
+            errands_turn(line);
         }
     }
     line->depth--;

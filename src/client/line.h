@@ -30,16 +30,17 @@ enum line_verdict {
     LINE_NO_ROUTE,       /* it was mandatory, and there is no queue for it */
 };
 
-/* A message that has come; it is its owner's until line_settle or line_replace. */
+/* A message that has come: settled once, or replaced, unless it was lost before; and released, then or later. */
 struct line_delivery {
-    struct station *station;
+    struct line_delivery *next, *previous;   /* of its station, while it can be settled */
+    struct station *station;                 /* NULL: it cannot be settled any more */
     uint64_t tag;
-    uint32_t life;       /* of the station's channel */
+    unsigned references;
     bool redelivered;
     struct bytes exchange, routing_key, properties, body;
 };
 
-/* All of them are called inside the functions of this file, may call line_publish, line_settle, line_replace and line_subscribe, and nothing else here. */
+/* All of them are called inside the functions of this file, may call line_publish, line_settle, line_replace, line_release and line_subscribe, and nothing else here. */
 struct line_events {
     void *owner;
     /* Wants a connection to the first part of a URI, or wants none any more (whatever was begun or is open). */
@@ -47,9 +48,9 @@ struct line_events {
     void (*hang_up)(void *owner);
     /* What became of the publish with this ticket; not of those with ticket 0. */
     void (*told)(void *owner, uint64_t ticket, enum line_verdict verdict);
-    /* A message for a station. False: it cannot be taken now, and goes back. */
+    /* A message for a station. False: it cannot be taken now, goes back, and is released. */
     bool (*delivered)(void *owner, void *context, struct line_delivery *delivery);
-    /* What a station has delivered cannot be settled any more, and comes again. */
+    /* What a station has delivered cannot be settled any more, and comes again. It is to be released all the same. */
     void (*lost)(void *owner, void *context);
     void (*notice)(void *owner, enum line_level level, const char *sentence);
 };
@@ -68,7 +69,7 @@ struct line_settings {
 
 /* NULL: out of memory. It dials in its first turn. */
 struct line *line_new(const struct line_settings *settings, const struct line_events *events);
-/* Hangs up, without an event. Deliveries may be freed with line_settle no more: give them back before. */
+/* Hangs up, without an event. What it delivered can still be released. */
 void line_free(struct line *line);
 
 /* ---- the connection ---- */
@@ -117,10 +118,11 @@ enum line_settlement {
     LINE_REJECT,         /* given up */
 };
 
-/* Settles it, unless it was lost meanwhile, and frees it. */
-void line_settle(struct line *line, struct line_delivery *delivery, enum line_settlement settlement);
-/* Publishes a message in its stead and acknowledges it when that is confirmed. On an error it goes back to its queue. The delivery is taken either way. */
+/* Settles it, unless it was lost or settled meanwhile. */
+void line_settle(struct line_delivery *delivery, enum line_settlement settlement);
+/* Publishes a message in its stead and acknowledges it when that is confirmed. On an error it goes back to its queue. */
 enum gw_err line_replace(struct line *line, struct line_delivery *delivery, const struct line_message *message);
+void line_release(struct line_delivery *delivery);
 
 /* ---- stations ---- */
 
@@ -142,8 +144,17 @@ void line_unsubscribe(struct station *station);
 /* It has its consumers. */
 bool station_is_ready(const struct station *station);
 
-/* Deletes a queue that nobody consumes. `done` is called once, inside a later call of this file, with GW_OK, or an error and a sentence. Only while line_is_up: GW_ERR_CLOSED. */
+/* ---- queues ---- */
+
+/* Inside a later call of this file; on an error with a sentence. */
 typedef void (*line_forgotten_fn)(void *context, enum gw_err err, const char *sentence);
+/* Deletes a queue that nobody consumes. Only while line_is_up: GW_ERR_CLOSED. */
 enum gw_err line_forget(struct line *line, const char *queue, line_forgotten_fn done, void *context);
+
+/* `body` is borrowed; empty: the queue is. On an error with a sentence instead. */
+typedef void (*line_recalled_fn)(void *context, enum gw_err err, const char *sentence, struct bytes body);
+/* Makes a durable queue with these arguments (borrowed until this returns) unless it is there, and looks at its first message, which stays in it. Waits for a connection, if there is none.
+ * Not called when the line is freed before. */
+enum gw_err line_recall(struct line *line, const char *queue, struct bytes arguments, line_recalled_fn recalled, void *context);
 
 #endif

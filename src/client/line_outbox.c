@@ -41,8 +41,10 @@ static void entry_end(struct line *line, struct line_entry *entry, enum line_ver
     uint64_t ticket = entry->ticket;
     line->outbox.waiting_bytes -= entry->size;
     free(entry);
-    if (replaces)
-        line_settle(line, replaces, verdict == LINE_TAKEN ? LINE_ACK : LINE_BACK);
+    if (replaces) {
+        line_settle(replaces, verdict == LINE_TAKEN ? LINE_ACK : LINE_BACK);
+        line_release(replaces);
+    }
     if (ticket)
         line->events.told(line->events.owner, ticket, verdict);
 }
@@ -50,7 +52,7 @@ static void entry_end(struct line *line, struct line_entry *entry, enum line_ver
 void outbox_deinit(struct line *line)
 {
     struct line_outbox *outbox = &line->outbox;
-    outbox_lost(line);
+    outbox_lost(line);   /* which leaves none that replaces a delivery */
     while (outbox->first)
         free(take_first(outbox));
     free(outbox->sent);
@@ -120,10 +122,11 @@ enum gw_err line_replace(struct line *line, struct line_delivery *delivery, cons
     struct line_entry *entry;
     enum gw_err err = entry_new(line, message, &entry);
     if (err) {
-        line_settle(line, delivery, LINE_BACK);
+        line_settle(delivery, LINE_BACK);
         return err;
     }
     entry->replaces = delivery;
+    delivery->references++;
     put_last(line, entry);
     return GW_OK;
 }
@@ -229,7 +232,8 @@ void outbox_lost(struct line *line)
         entries = entry->next;
         entry->next = NULL;
         if (entry->replaces) {
-            line_settle(line, entry->replaces, LINE_BACK);
+            line_settle(entry->replaces, LINE_BACK);
+            line_release(entry->replaces);
             outbox->waiting_bytes -= entry->size;
             free(entry);
         } else {

@@ -121,7 +121,7 @@ static void on_lost(void *owner, void *context)
     struct program *program = owner;
     (void)context;
     while (program->held_count)
-        line_settle(program->line, program->held[--program->held_count], LINE_BACK);
+        line_release(program->held[--program->held_count]);
 }
 
 static void on_notice(void *owner, enum line_level level, const char *sentence)
@@ -154,7 +154,7 @@ static void die(struct program *program)
     run->deaths++;
     program->disturbed = true;
     while (program->held_count)
-        line_settle(program->line, program->held[--program->held_count], LINE_BACK);
+        line_release(program->held[--program->held_count]);
     line_free(program->line);
     for (uint32_t i = 0; i < run->count; i++) {
         if (run->messages[i].publisher == program->index && !run->messages[i].told)
@@ -198,16 +198,17 @@ static void settle_one(struct program *program)
     memcpy(&number, delivery->body.data, 4);
     struct message *message = &run->messages[number - 1];
     if (random_chance(&run->random, 1, 8)) {
-        line_settle(program->line, delivery, LINE_BACK);
+        line_settle(delivery, LINE_BACK);
     } else if (random_chance(&run->random, 1, 16)) {
         /* A copy in its stead, in the same queue: it is not handled yet. */
         struct line_message copy = {.routing_key = bytes_of_text(program->index ? "some" : "all"), .properties = delivery->properties, .body = delivery->body};
         CHECK(line_replace(program->line, delivery, &copy) == GW_OK);
         run->replaced++;
     } else {
-        line_settle(program->line, delivery, LINE_ACK);
+        line_settle(delivery, LINE_ACK);
         message->handled[station_of(program)] = true;
     }
+    line_release(delivery);
 }
 
 static bool read_some(struct program *program)
@@ -425,9 +426,9 @@ static bool run_seed(uint64_t seed, bool verbose)
            passed ? "" : ": ", run->trace.invariant, passed ? "" : ": ", run->trace.failure);
     for (unsigned i = 0; i < PROGRAMS; i++) {
         struct program *program = &run->programs[i];
-        while (program->held_count)
-            line_settle(program->line, program->held[--program->held_count], LINE_BACK);
         line_free(program->line);
+        while (program->held_count)
+            line_release(program->held[--program->held_count]);
     }
     sim_disk_stop(run->disk);
     sim_broker_kill(&run->broker);

@@ -1,4 +1,4 @@
-/* The inside of a struct line: what line.c, line_outbox.c and line_station.c share. */
+/* The inside of a struct line: what line.c, line_outbox.c, line_station.c and line_errand.c share. */
 #ifndef CLIENT_LINE_STATE_H
 #define CLIENT_LINE_STATE_H
 
@@ -46,19 +46,18 @@ struct station {
     char *queue, *pattern, *dead_queue;
     uint8_t *arguments;
     size_t arguments_size;
-    bool durable, gone;                /* gone: unsubscribed, and freed when all it delivered was settled */
+    bool durable, gone;                /* gone: unsubscribed, and freed when all that it delivered was settled */
     bool pending;                      /* is being made: publishes wait for it */
     bool ready;
     unsigned consumers;
     uint16_t prefetch;
     struct talk_channel *channel;
-    uint32_t life;
-    uint64_t out;                      /* deliveries that were not settled, of any life */
+    struct line_delivery *deliveries;  /* that can be settled */
     uint64_t retry_ms;                 /* not before */
     unsigned failures;
 };
 
-struct forgetting;
+struct errand;
 
 struct line {
     struct line_events events;
@@ -80,7 +79,7 @@ struct line {
     uint64_t retry_ms, now_ms;
     struct line_outbox outbox;
     struct station *stations;
-    struct forgetting *forgettings;
+    struct errand *errands;
     unsigned depth;                    /* inside the talk: nothing is freed that it may use */
     char told[LINE_ERROR_MAX];         /* the last complaint that was told */
     char error[LINE_ERROR_MAX];
@@ -110,6 +109,12 @@ uint64_t stations_deadline_ms(const struct line *line);
 bool stations_are_pending(const struct line *line);
 void stations_lost(struct line *line);
 void stations_free(struct line *line);
-void forgettings_fail(struct line *line);
+
+/* ---- line_errand.c ---- */
+/* Begins those that have not begun. */
+void errands_turn(struct line *line);
+/* The connection is lost: those that may be done over the next one wait for it, the others have failed. */
+void errands_lost(struct line *line);
+void errands_free(struct line *line);
 
 #endif

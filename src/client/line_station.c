@@ -45,13 +45,20 @@ bool station_is_ready(const struct station *station)
     return station->ready;
 }
 
+static void deliveries_forget(struct station *station)
+{
+    for (struct line_delivery *delivery = station->deliveries; delivery; delivery = delivery->next)
+        delivery->station = NULL;
+    station->deliveries = NULL;
+}
+
 /* The channel and what came by it belong to the past. */
 static void station_lost(struct station *station)
 {
     struct line *line = station->line;
     station->channel = NULL;
-    station->life++;
     station->ready = false;
+    deliveries_forget(station);
     if (!station->gone)
         line->events.lost(line->events.owner, station->context);
 }
@@ -73,6 +80,7 @@ void stations_free(struct line *line)
     while (line->stations) {
         struct station *station = line->stations;
         line->stations = station->next;
+        deliveries_forget(station);
         station_free(station);
     }
 }
@@ -110,8 +118,8 @@ static void on_delivered(void *owner, const struct remote_message *message)
         (void)talk_nack(station->channel, message->delivery_tag, true);   /* What cannot be said for want of memory ends the talk anyway. */
         return;
     }
-    *delivery = (struct line_delivery){.station = station, .tag = message->delivery_tag, .life = station->life, .redelivered = message->redelivered,
-                                       .exchange = message->exchange, .routing_key = message->routing_key, .properties = message->properties, .body = message->body};
+    *delivery = (struct line_delivery){.station = station, .next = station->deliveries, .tag = message->delivery_tag, .references = 1,
+                                       .redelivered = message->redelivered, .exchange = message->exchange, .routing_key = message->routing_key, .properties = message->properties, .body = message->body};
     struct bytes *parts[] = {&delivery->exchange, &delivery->routing_key, &delivery->properties, &delivery->body};
     uint8_t *at = (uint8_t *)(delivery + 1);
     for (unsigned i = 0; i < 4; i++) {
@@ -120,9 +128,13 @@ static void on_delivered(void *owner, const struct remote_message *message)
         parts[i]->data = at;
         at += parts[i]->size;
     }
-    station->out++;
-    if (!line->events.delivered(line->events.owner, station->context, delivery))
-        line_settle(line, delivery, LINE_BACK);
+    if (station->deliveries)
+        station->deliveries->previous = delivery;
+    station->deliveries = delivery;
+    if (!line->events.delivered(line->events.owner, station->context, delivery)) {
+        line_settle(delivery, LINE_BACK);
+        line_release(delivery);
+    }
 }
 
 static void on_cancelled(void *owner, struct bytes tag)
@@ -225,23 +237,45 @@ void line_unsubscribe(struct station *station)
         if (!station->durable)
             (void)talk_call(station->channel, AMQP_QUEUE_DELETE, remove, AMQP_QUEUE_DELETE_OK, NULL, NULL);
     }
-    if (station->out == 0)
+    if (!station->deliveries)
         station_end(station);
 }
 
-void line_settle(struct line *line, struct line_delivery *delivery, enum line_settlement settlement)
+/* It cannot be settled any more. */
+static void delivery_leave(struct line_delivery *delivery)
 {
     struct station *station = delivery->station;
-    (void)line;
-    if (station->channel && delivery->life == station->life) {
-        if (settlement == LINE_ACK)
-            talk_ack(station->channel, delivery->tag);
-        else
-            (void)talk_nack(station->channel, delivery->tag, settlement == LINE_BACK);
-    }
-    free(delivery);
-    if (--station->out == 0 && station->gone)
+    delivery->station = NULL;
+    if (delivery->next)
+        delivery->next->previous = delivery->previous;
+    if (delivery->previous)
+        delivery->previous->next = delivery->next;
+    else
+        station->deliveries = delivery->next;
+    if (station->gone && !station->deliveries)
         station_end(station);
+}
+
+void line_settle(struct line_delivery *delivery, enum line_settlement settlement)
+{
+    struct station *station = delivery->station;
+    if (!station)
+        return;
+    if (settlement == LINE_ACK)
+        talk_ack(station->channel, delivery->tag);
+    else
+        (void)talk_nack(station->channel, delivery->tag, settlement == LINE_BACK);   /* What cannot be said for want of memory ends the talk. */
+    delivery_leave(delivery);
+}
+
+void line_release(struct line_delivery *delivery)
+{
+    CHECK(delivery->references > 0);
+    if (--delivery->references)
+        return;
+    if (delivery->station)
+        delivery_leave(delivery);
+    free(delivery);
 }
 
 /* All of them. */
@@ -276,71 +310,4 @@ uint64_t stations_deadline_ms(const struct line *line)
             deadline = station->retry_ms;
     }
     return deadline;
-}
-
-/* Deleting queues. */
-
-struct forgetting {
-    struct forgetting *next;
-    struct line *line;
-    struct talk_channel *channel;
-    line_forgotten_fn done;
-    void *context;
-};
-
-static void forgetting_end(struct forgetting *forgetting, enum gw_err err, const char *sentence)
-{
-    struct forgetting **at = &forgetting->line->forgettings;
-    while (*at != forgetting)
-        at = &(*at)->next;
-    *at = forgetting->next;
-    forgetting->done(forgetting->context, err, sentence);
-    free(forgetting);
-}
-
-void forgettings_fail(struct line *line)
-{
-    while (line->forgettings)
-        forgetting_end(line->forgettings, GW_ERR_CLOSED, "the connection was lost before there was an answer");
-}
-
-static void on_deleted(void *context, const struct amqp_method *answer)
-{
-    struct forgetting *forgetting = context;
-    if (!answer)
-        return;
-    talk_channel_close(forgetting->channel);
-    forgetting_end(forgetting, GW_OK, "");
-}
-
-static void on_deletion_refused(void *owner, unsigned code, struct bytes text)
-{
-    char sentence[LINE_ERROR_MAX];
-    snprintf(sentence, sizeof sentence, "%u %.*s", code, (int)text.size, (const char *)text.data);
-    forgetting_end(owner, code == 403 ? GW_ERR_PERMISSION : GW_ERR_BUSY, sentence);
-}
-
-enum gw_err line_forget(struct line *line, const char *queue, line_forgotten_fn done, void *context)
-{
-    struct amqp_value values[AMQP_QUEUE_DELETE_COUNT] = {
-        [AMQP_QUEUE_DELETE_QUEUE] = amqp_text(queue),
-        [AMQP_QUEUE_DELETE_IF_UNUSED] = amqp_number(1),
-    };
-    if (!line->is_up || line->state != LINE_TALKING)
-        return GW_ERR_CLOSED;
-    struct forgetting *forgetting = calloc(1, sizeof *forgetting);
-    if (!forgetting)
-        return GW_ERR_NOMEM;
-    struct talk_channel_events events = {.owner = forgetting, .closed = on_deletion_refused};
-    *forgetting = (struct forgetting){.line = line, .done = done, .context = context, .channel = talk_channel_open(line->talk, &events)};
-    enum gw_err err = forgetting->channel ? talk_call(forgetting->channel, AMQP_QUEUE_DELETE, values, AMQP_QUEUE_DELETE_OK, on_deleted, forgetting) : GW_ERR_NOMEM;
-    if (err) {
-        if (forgetting->channel)
-            talk_channel_close(forgetting->channel);
-        free(forgetting);
-        return err;
-    }
-    forgetting->next = line->forgettings;
-    line->forgettings = forgetting;
-    return GW_OK;
 }
