@@ -69,6 +69,11 @@ bool line_is_closed(const struct line *line) { return line->state == LINE_CLOSED
 bool line_is_up(const struct line *line) { return line->is_up; }
 const char *line_error(const struct line *line) { return line->error; }
 
+bool line_has_more(const struct line *line)
+{
+    return line->is_up && line->state == LINE_TALKING && talk_state(line->talk) == TALK_OPEN && outbox_may_send(line);
+}
+
 bool line_is_godwit(const struct line *line)
 {
     return line->talk && strncmp(talk_product(line->talk), GODWIT, sizeof GODWIT - 1) == 0;
@@ -99,6 +104,7 @@ uint64_t line_backoff_ms(struct line *line, unsigned failures)
 static void dial(struct line *line)
 {
     line->state = LINE_DIALING;
+    line->dialed_ms = line->now_ms;
     line->events.dial(line->events.owner, &line->uris[line->uri]);
 }
 
@@ -266,9 +272,19 @@ void line_sent(struct line *line, size_t size, uint64_t now_ms)
         talk_sent(line->talk, size, now_ms);
 }
 
+static void give_up_dialing(struct line *line)
+{
+    char why[64];
+    snprintf(why, sizeof why, "no connection within %u ms", line->uris[line->uri].connection_timeout_ms);
+    line->events.hang_up(line->events.owner);
+    rest(line, why);
+}
+
 void line_turn(struct line *line, uint64_t now_ms)
 {
     line->now_ms = now_ms;
+    if (line->state == LINE_DIALING && now_ms - line->dialed_ms >= line->uris[line->uri].connection_timeout_ms)
+        give_up_dialing(line);
     if (line->state == LINE_RESTING && now_ms >= line->retry_ms)
         dial(line);
     if (!line->talk)
@@ -295,6 +311,8 @@ uint64_t line_deadline_ms(const struct line *line)
 {
     if (line->state == LINE_RESTING)
         return line->retry_ms;
+    if (line->state == LINE_DIALING)
+        return line->dialed_ms + line->uris[line->uri].connection_timeout_ms;
     if (!line->talk)
         return UINT64_MAX;
     uint64_t talk = talk_state(line->talk) == TALK_ENDED ? line->now_ms : talk_deadline_ms(line->talk);

@@ -111,6 +111,8 @@ struct line_message {
 enum gw_err line_publish(struct line *line, const struct line_message *message, uint64_t ticket);
 /* Bytes that wait to be confirmed. */
 uint64_t line_waiting(const struct line *line);
+/* Something waits that could be sent if there were room in the output. */
+bool line_has_more(const struct line *line);
 
 enum line_settlement {
     LINE_ACK,
@@ -132,6 +134,7 @@ struct station_plan {
     const char *pattern;               /* empty: it is not bound */
     const char *dead_queue;            /* declared before, durable, without arguments; empty: none */
     struct bytes arguments;            /* the queue's, a table without its size */
+    struct bytes plain_arguments;      /* the same for a broker that is not Godwit */
     bool durable;                      /* otherwise: exclusive, and gone with the station or the connection */
     unsigned consumers;
     uint16_t prefetch;                 /* of each */

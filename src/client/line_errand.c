@@ -132,13 +132,11 @@ static struct errand *errand_new(struct line *line, const char *queue, struct by
     struct errand *errand = calloc(1, sizeof *errand);
     if (!errand)
         return NULL;
-    *errand = (struct errand){.line = line, .queue = strdup(queue), .arguments = malloc(arguments.size + 1), .arguments_size = arguments.size, .context = context};
+    *errand = (struct errand){.line = line, .queue = strdup(queue), .arguments = (uint8_t *)bytes_to_text(arguments), .arguments_size = arguments.size, .context = context};
     if (!errand->queue || !errand->arguments) {
         errand_free(errand);
         return NULL;
     }
-    if (arguments.size)
-        memcpy(errand->arguments, arguments.data, arguments.size);
     errand->next = line->errands;
     line->errands = errand;
     return errand;

@@ -301,16 +301,23 @@ static bool send_first(struct line *line)
     return true;
 }
 
+/* With care, one goes when nothing is under way. */
+static bool must_wait(const struct line_outbox *outbox)
+{
+    return outbox->careful && outbox->sent_first < outbox->sent_next;
+}
+
+bool outbox_may_send(const struct line *line)
+{
+    return line->outbox.first && !must_wait(&line->outbox) && !talk_is_blocked(line->talk) && !stations_are_pending(line);
+}
+
 void outbox_turn(struct line *line)
 {
     struct line_outbox *outbox = &line->outbox;
-    if (!outbox->first || talk_is_blocked(line->talk) || stations_are_pending(line))
+    if (!outbox_may_send(line) || (!outbox->channel && !open_channel(line)))
         return;
-    if (!outbox->channel && !open_channel(line))
-        return;
-    while (outbox->first && talk_output_size(line->talk) < OUTPUT_MAX) {
-        if (outbox->careful && outbox->sent_first < outbox->sent_next)
-            return;
+    while (outbox->first && talk_output_size(line->talk) < OUTPUT_MAX && !must_wait(outbox)) {
         if (!send_first(line))
             return;
     }

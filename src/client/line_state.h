@@ -44,8 +44,8 @@ struct station {
     struct station *next;
     void *context;
     char *queue, *pattern, *dead_queue;
-    uint8_t *arguments;
-    size_t arguments_size;
+    uint8_t *arguments, *plain_arguments;
+    size_t arguments_size, plain_arguments_size;
     bool durable, gone;                /* gone: unsubscribed, and freed when all that it delivered was settled */
     bool pending;                      /* is being made: publishes wait for it */
     bool ready;
@@ -76,7 +76,7 @@ struct line {
     bool wants_end;                    /* the connection is of no use as it is */
     bool refused;                      /* a log-in of this round was */
     unsigned rounds;                   /* in vain */
-    uint64_t retry_ms, now_ms;
+    uint64_t retry_ms, dialed_ms, now_ms;
     struct line_outbox outbox;
     struct station *stations;
     struct errand *errands;
@@ -97,6 +97,7 @@ void outbox_init(struct line_outbox *outbox);
 void outbox_deinit(struct line *line);
 /* Sends what may be sent. */
 void outbox_turn(struct line *line);
+bool outbox_may_send(const struct line *line);
 /* The connection is lost: what was sent is to be sent again. */
 void outbox_lost(struct line *line);
 /* The broker closed the whole connection because of something that was said. */

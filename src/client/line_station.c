@@ -13,6 +13,7 @@ static void station_free(struct station *station)
     free(station->pattern);
     free(station->dead_queue);
     free(station->arguments);
+    free(station->plain_arguments);
     free(station);
 }
 
@@ -24,17 +25,16 @@ struct station *line_subscribe(struct line *line, const struct station_plan *pla
     if (!station)
         return NULL;
     *station = (struct station){.line = line, .context = context, .durable = plan->durable, .consumers = plan->consumers, .prefetch = plan->prefetch,
-                                .pending = true, .arguments_size = plan->arguments.size};
+                                .pending = true, .arguments_size = plan->arguments.size, .plain_arguments_size = plan->plain_arguments.size};
     station->queue = strdup(plan->queue);
     station->pattern = strdup(plan->pattern);
     station->dead_queue = strdup(plan->dead_queue);
-    station->arguments = malloc(plan->arguments.size + 1);
-    if (!station->queue || !station->pattern || !station->dead_queue || !station->arguments) {
+    station->arguments = (uint8_t *)bytes_to_text(plan->arguments);
+    station->plain_arguments = (uint8_t *)bytes_to_text(plan->plain_arguments);
+    if (!station->queue || !station->pattern || !station->dead_queue || !station->arguments || !station->plain_arguments) {
         station_free(station);
         return NULL;
     }
-    if (plan->arguments.size)
-        memcpy(station->arguments, plan->arguments.data, plan->arguments.size);
     station->next = line->stations;
     line->stations = station;
     return station;
@@ -160,11 +160,13 @@ static void on_closed(void *owner, unsigned code, struct bytes text)
 
 static enum gw_err declare_queue(struct talk_channel *channel, const struct station *station, bool is_dead)
 {
+    struct bytes arguments = line_is_godwit(station->line) ? bytes_of(station->arguments, station->arguments_size)
+                                                           : bytes_of(station->plain_arguments, station->plain_arguments_size);
     struct amqp_value values[AMQP_QUEUE_DECLARE_COUNT] = {
         [AMQP_QUEUE_DECLARE_QUEUE] = amqp_text(is_dead ? station->dead_queue : station->queue),
         [AMQP_QUEUE_DECLARE_DURABLE] = amqp_number(is_dead || station->durable),
         [AMQP_QUEUE_DECLARE_EXCLUSIVE] = amqp_number(!is_dead && !station->durable),
-        [AMQP_QUEUE_DECLARE_ARGUMENTS] = amqp_bytes(is_dead ? (struct bytes){0} : bytes_of(station->arguments, station->arguments_size)),
+        [AMQP_QUEUE_DECLARE_ARGUMENTS] = amqp_bytes(is_dead ? (struct bytes){0} : arguments),
     };
     return talk_call(channel, AMQP_QUEUE_DECLARE, values, AMQP_QUEUE_DECLARE_OK, NULL, NULL);
 }

@@ -5,6 +5,7 @@
 #include <strings.h>
 
 #define DEFAULT_PORT 5672
+#define DEFAULT_TLS_PORT 5671
 #define DEFAULT_HEARTBEAT_S 60
 #define DEFAULT_TIMEOUT_MS 10000
 
@@ -121,10 +122,11 @@ static const char *parse(struct uri *uri, const char *text)
     const char *scheme_end = strstr(text, "://");
     if (scheme_end) {
         size_t size = (size_t)(scheme_end - text);
-        if (size == 5 && strncasecmp(text, "amqps", 5) == 0)
-            return "amqps (TLS) is not spoken here; use amqp";
-        if (size != 4 || strncasecmp(text, "amqp", 4) != 0)
+        uri->tls = size == 5 && strncasecmp(text, "amqps", 5) == 0;
+        if (!uri->tls && (size != 4 || strncasecmp(text, "amqp", 4) != 0))
             return "the scheme is not amqp";
+        if (uri->tls)
+            uri->port = DEFAULT_TLS_PORT;
         text = scheme_end + 3;
     }
     const char *path = text + strcspn(text, "/?");
@@ -152,7 +154,7 @@ static const char *parse(struct uri *uri, const char *text)
     return query ? parse_query(uri, query + 1) : NULL;
 }
 
-enum gw_err uri_parse(struct uri *uri, const char *text, const char **complaint)
+enum gw_err uri_parse_any(struct uri *uri, const char *text, const char **complaint)
 {
     *uri = (struct uri){
         .host = "localhost",
@@ -165,4 +167,13 @@ enum gw_err uri_parse(struct uri *uri, const char *text, const char **complaint)
     };
     *complaint = parse(uri, text);
     return *complaint ? GW_ERR_INVALID : GW_OK;
+}
+
+enum gw_err uri_parse(struct uri *uri, const char *text, const char **complaint)
+{
+    enum gw_err err = uri_parse_any(uri, text, complaint);
+    if (err || !uri->tls)
+        return err;
+    *complaint = "amqps (TLS) is not spoken here; use amqp";
+    return GW_ERR_INVALID;
 }

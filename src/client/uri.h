@@ -5,6 +5,7 @@
 
 #include "base/err.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define URI_PART_MAX 255   /* bytes of one decoded part; the protocol's short strings hold no more */
@@ -15,6 +16,7 @@ struct uri {
     char password[URI_PART_MAX + 1];
     char vhost[URI_PART_MAX + 1];
     uint16_t port;
+    bool tls;                        /* amqps:// */
     uint32_t heartbeat_s;            /* 0: none */
     uint32_t connection_timeout_ms;
 };
@@ -23,5 +25,8 @@ struct uri {
  * 10 s to connect. An empty vhost is / as in most clients. Errors: GW_ERR_INVALID, and then *complaint says what is wrong
  * (static storage). */
 enum gw_err uri_parse(struct uri *uri, const char *text, const char **complaint);
+
+/* The same for those who speak TLS as well: amqps://, whose port is 5671. */
+enum gw_err uri_parse_any(struct uri *uri, const char *text, const char **complaint);
 
 #endif

@@ -53,6 +53,21 @@ static void parameters_are_read(void **state)
     assert_int_equal(uri.connection_timeout_ms, 10000);
 }
 
+static void tls_is_for_those_who_speak_it(void **state)
+{
+    (void)state;
+    struct uri uri;
+    const char *complaint;
+    assert_int_equal(uri_parse_any(&uri, "amqps://u:p@h/v", &complaint), GW_OK);
+    assert_true(uri.tls);
+    assert_int_equal(uri.port, 5671);
+    assert_int_equal(uri_parse_any(&uri, "AMQPS://h:5679", &complaint), GW_OK);
+    assert_int_equal(uri.port, 5679);
+    assert_int_equal(uri_parse_any(&uri, "amqp://h", &complaint), GW_OK);
+    assert_false(uri.tls);
+    assert_int_equal(uri_parse_any(&uri, "amqpx://h", &complaint), GW_ERR_INVALID);
+}
+
 static void what_is_wrong_is_said(void **state)
 {
     (void)state;
@@ -83,6 +98,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(whole_and_partial_uris_are_understood),
         cmocka_unit_test(parameters_are_read),
+        cmocka_unit_test(tls_is_for_those_who_speak_it),
         cmocka_unit_test(what_is_wrong_is_said),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -145,23 +145,25 @@ void tls_pool_deinit(struct tls_pool *pool)
 
 /* ---- life ------------------------------------------------------------------------------------------------------------- */
 
-struct tls *tls_new(struct tls_keys *keys, struct tls_pool *pool, void *context)
+struct tls *tls_over(SSL *ssl, struct tls_pool *pool, void *context)
 {
-    struct tls *tls = calloc(1, sizeof(*tls));
-    if (!tls)
-        return NULL;
-    *tls = (struct tls){.pool = pool, .context = context};
-    tls->ssl = tls_keys_connection(keys);
-    BIO *bio = tls->ssl ? BIO_new(pool->methods) : NULL;
+    struct tls *tls = ssl ? calloc(1, sizeof(*tls)) : NULL;
+    BIO *bio = tls ? BIO_new(pool->methods) : NULL;
     if (!bio) {
-        SSL_free(tls->ssl);
+        SSL_free(ssl);
         free(tls);
         ERR_clear_error();
         return NULL;
     }
+    *tls = (struct tls){.ssl = ssl, .pool = pool, .context = context};
     BIO_set_data(bio, tls);
     SSL_set_bio(tls->ssl, bio, bio);
     return tls;
+}
+
+struct tls *tls_new(struct tls_keys *keys, struct tls_pool *pool, void *context)
+{
+    return tls_over(tls_keys_connection(keys), pool, context);
 }
 
 void tls_free(struct tls *tls)

@@ -9,6 +9,7 @@
 #include <sys/uio.h>
 
 struct bio_method_st;
+struct ssl_st;
 struct tls;
 struct tls_keys;
 
@@ -29,8 +30,10 @@ struct tls_pool {
 bool tls_pool_prepare(struct tls_pool *pool);
 void tls_pool_deinit(struct tls_pool *pool);
 
-/* `context` is the owner's, for tls_context. NULL: out of memory. */
+/* The server's side. `context` is the owner's, for tls_context. NULL: out of memory. */
 struct tls *tls_new(struct tls_keys *keys, struct tls_pool *pool, void *context);
+/* Either side, as `ssl` was made (tls_client.h); `ssl` is taken, NULL is let through. A client begins with a tls_open of nothing. */
+struct tls *tls_over(struct ssl_st *ssl, struct tls_pool *pool, void *context);
 void tls_free(struct tls *tls);
 void *tls_context(const struct tls *tls);
 
