@@ -119,7 +119,8 @@ static void on_delivered(void *owner, const struct remote_message *message)
         return;
     }
     *delivery = (struct line_delivery){.station = station, .next = station->deliveries, .tag = message->delivery_tag, .references = 1,
-                                       .redelivered = message->redelivered, .exchange = message->exchange, .routing_key = message->routing_key, .properties = message->properties, .body = message->body};
+                                       .redelivered = message->redelivered, .exchange = message->exchange, .routing_key = message->routing_key,
+                                       .properties = message->properties, .body = message->body};
     struct bytes *parts[] = {&delivery->exchange, &delivery->routing_key, &delivery->properties, &delivery->body};
     uint8_t *at = (uint8_t *)(delivery + 1);
     for (unsigned i = 0; i < 4; i++) {
