@@ -72,7 +72,8 @@ struct feed_end {
 
 struct feed;
 
-/* Called outside of any turn of the broker's, never from inside `begin`, `pause` or `cancel`. Any of them may call `cancel`, but for `opened`, and no other feed's begin or cancel matters. */
+/* Called outside of any turn of the broker's, never from inside `begin` or `cancel`; `came`, at times, from inside the `pause` that ends one. They may call `pause`, and neither `begin` nor
+ * `cancel`. */
 struct feed_events {
     void (*opened)(struct feed *feed, struct feed_opening *opening);
     void (*came)(struct feed *feed, uint64_t stream, struct bytes data);

@@ -1,0 +1,280 @@
+/* A file that is written to: read to its end, and on whenever inotify says that there is more. Reading waits in libuv's threads.
+ *
+ *   path leads to another file    (rotated) the old one is read to its end, and left when nothing was written to it for a second; then the new one is opened
+ *   shorter, or begins otherwise  (cut off) it is opened again
+ *   no such file                  it is waited for, as long as its directory is there
+ *
+ * Where inotify tells nothing (network file systems) it is looked at every now and then. */
+#include "runtime/feeder_state.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define LOOK_MS 5000u                /* without being told */
+#define LEAVE_MS 1000u               /* nothing was written to a file that was replaced */
+
+struct file_feeding {
+    struct feeding feeding;          /* first */
+    char *path, *directory;
+    int inotify, file, watch;        /* -1: none */
+    uv_poll_t poll;
+    uv_timer_t timer;
+    uv_fs_t request;
+    uv_buf_t buffer;
+    uint8_t *room;                   /* of its own, as several read at a time */
+    bool is_reading, is_again;       /* again: it was to be looked at meanwhile */
+    uint64_t wanted;                 /* the inode to begin with; 0: none */
+    uint64_t inode, device, offset;
+    uint64_t still_ms;               /* since when nothing came, and it is not what the path leads to; 0: it is */
+    uint8_t head[FEED_HEAD_MAX];
+    size_t head_size;
+};
+
+static struct file_feeding *file_of(struct feeding *feeding) { return (struct file_feeding *)feeding; }
+static void look(struct file_feeding *file);
+
+/* ---- opening --------------------------------------------------------------------------------------------------------------- */
+
+static void close_file(struct file_feeding *file)
+{
+    if (file->watch >= 0)
+        inotify_rm_watch(file->inotify, file->watch);
+    if (file->file >= 0)
+        close(file->file);
+    file->watch = file->file = -1;
+}
+
+/* Which of the directory's files has the inode; -1: none. */
+static int open_by_inode(struct file_feeding *file)
+{
+    DIR *directory = opendir(file->directory);
+    int found = -1;
+    for (struct dirent *entry; directory && found < 0 && (entry = readdir(directory));) {
+        if (entry->d_ino != file->wanted)
+            continue;
+        found = openat(dirfd(directory), entry->d_name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    }
+    if (directory)
+        closedir(directory);
+    return found;
+}
+
+static bool read_head(struct file_feeding *file, uint64_t size)
+{
+    ssize_t count = pread(file->file, file->head, size < FEED_HEAD_MAX ? (size_t)size : FEED_HEAD_MAX, 0);
+    file->head_size = count > 0 ? (size_t)count : 0;
+    return count >= 0;
+}
+
+static void tell_opened(struct file_feeding *file, const struct stat *stat)
+{
+    struct feed_opening opening = {.inode = stat->st_ino, .size = (uint64_t)stat->st_size, .head = bytes_of(file->head, file->head_size)};
+    feeding_opened(&file->feeding, &opening);
+    file->offset = opening.offset;
+    file->still_ms = 0;
+    feeding_told(&file->feeding);
+}
+
+/* False: the feed is over. */
+static bool open_file(struct file_feeding *file)
+{
+    struct stat stat;
+    file->file = file->wanted ? open_by_inode(file) : -1;
+    file->wanted = 0;
+    if (file->file < 0)
+        file->file = open(file->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (file->file < 0 && errno == ENOENT && access(file->directory, F_OK) == 0)
+        return true;
+    if (file->file < 0 || fstat(file->file, &stat) != 0) {
+        feeding_fail(&file->feeding, FEED_UNREACHABLE, "%.100s cannot be opened: %s.", file->path, strerror(errno));
+        return false;
+    }
+    if (!S_ISREG(stat.st_mode) || !read_head(file, (uint64_t)stat.st_size)) {
+        feeding_fail(&file->feeding, FEED_BROKEN, "%.100s is no file that can be read line by line.", file->path);
+        return false;
+    }
+    char link[40];
+    snprintf(link, sizeof(link), "/proc/self/fd/%d", file->file);
+    file->watch = inotify_add_watch(file->inotify, link, IN_MODIFY | IN_ATTRIB | IN_MOVE_SELF | IN_DELETE_SELF);
+    file->inode = stat.st_ino;
+    file->device = stat.st_dev;
+    tell_opened(file, &stat);
+    return true;
+}
+
+/* Has it another beginning than it had? */
+static bool begins_otherwise(const struct file_feeding *file)
+{
+    uint8_t now[FEED_HEAD_MAX];
+    ssize_t count = pread(file->file, now, file->head_size, 0);
+    return count >= 0 && ((size_t)count < file->head_size || memcmp(now, file->head, file->head_size) != 0);
+}
+
+/* ---- reading --------------------------------------------------------------------------------------------------------------- */
+
+static void on_read(uv_fs_t *request)
+{
+    struct file_feeding *file = request->data;
+    struct feeding *feeding = &file->feeding;
+    ssize_t count = request->result;
+    uv_fs_req_cleanup(request);
+    file->is_reading = false;
+    feeding->handles--;
+    if (feeding->is_closed) {
+        close_file(file);
+        feeding_release(feeding);
+        return;
+    }
+    if (count < 0) {
+        feeding_fail(feeding, FEED_BROKEN, "%.100s cannot be read: %s.", file->path, uv_strerror((int)count));
+        return;
+    }
+    if (count > 0) {
+        file->offset += (uint64_t)count;
+        file->still_ms = 0;
+        feeding_came(feeding, 0, bytes_of(file->room, (size_t)count));
+        feeding_told(feeding);
+    }
+    look(file);
+}
+
+static bool read_more(struct file_feeding *file)
+{
+    file->buffer = uv_buf_init((char *)file->room, FEED_ROOM);
+    file->request.data = file;
+    if (uv_fs_read(file->feeding.set->config.loop, &file->request, file->file, &file->buffer, 1, (int64_t)file->offset, on_read) != 0)
+        return false;
+    file->is_reading = true;
+    file->feeding.handles++;
+    return true;
+}
+
+static void on_time(uv_timer_t *timer) { look(timer->data); }
+
+/* It is at its end. Is it still what the path leads to? */
+static void look_at_path(struct file_feeding *file)
+{
+    struct stat stat_;
+    uint64_t now_ms = uv_now(file->feeding.set->config.loop);
+    bool is_same = stat(file->path, &stat_) != 0 || (stat_.st_ino == file->inode && stat_.st_dev == file->device);
+    if (is_same) {
+        file->still_ms = 0;
+        return;
+    }
+    if (!file->still_ms)
+        file->still_ms = now_ms;
+    if (now_ms - file->still_ms < LEAVE_MS) {
+        uv_timer_start(&file->timer, on_time, LEAVE_MS - (now_ms - file->still_ms), LOOK_MS);
+        return;
+    }
+    close_file(file);
+    feeding_closed(&file->feeding, 0);
+    feeding_told(&file->feeding);
+    uv_timer_start(&file->timer, on_time, 0, LOOK_MS);
+}
+
+static void look(struct file_feeding *file)
+{
+    struct stat stat;
+    if (file->is_reading || file->feeding.is_paused || file->feeding.is_closed) {
+        file->is_again = true;
+        return;
+    }
+    if (file->file < 0) {
+        if (!open_file(file) || file->file < 0)
+            return;
+    } else if (fstat(file->file, &stat) == 0 && ((uint64_t)stat.st_size < file->offset || begins_otherwise(file))) {
+        read_head(file, (uint64_t)stat.st_size);
+        tell_opened(file, &stat);
+    }
+    if (fstat(file->file, &stat) != 0 || (uint64_t)stat.st_size <= file->offset) {
+        look_at_path(file);
+    } else if (!read_more(file)) {
+        feeding_fail(&file->feeding, FEED_NO_MEMORY, "There is too little memory.");
+        return;
+    }
+    /* What has grown since it was opened is its beginning, too. */
+    if (file->head_size < FEED_HEAD_MAX && file->file >= 0 && fstat(file->file, &stat) == 0 && (uint64_t)stat.st_size > file->head_size)
+        read_head(file, (uint64_t)stat.st_size);
+}
+
+static void on_notice(uv_poll_t *poll, int status, int events)
+{
+    struct file_feeding *file = poll->data;
+    char room[4096] __attribute__((aligned(8)));
+    (void)status, (void)events;
+    while (read(file->inotify, room, sizeof(room)) > 0)
+        continue;
+    look(file);
+}
+
+/* ---- beginning and ending -------------------------------------------------------------------------------------------------- */
+
+static void free_file(struct feeding *feeding)
+{
+    struct file_feeding *file = file_of(feeding);
+    free(file->path);
+    free(file->directory);
+    free(file->room);
+    free(file);
+}
+
+static struct feeding *begin(struct feeder_set *set, const struct feed_request *request)
+{
+    struct file_feeding *file = calloc(1, sizeof(*file));
+    if (!file)
+        return NULL;
+    file->feeding.set = set;
+    file->file = file->watch = file->inotify = -1;
+    file->wanted = request->inode;
+    const char *slash = strrchr(request->address, '/');
+    file->path = strdup(request->address);
+    file->directory = slash ? strndup(request->address, slash == request->address ? 1 : (size_t)(slash - request->address)) : strdup(".");
+    file->room = malloc(FEED_ROOM);
+    file->inotify = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+    if (!file->path || !file->directory || !file->room || file->inotify < 0 || uv_poll_init(set->config.loop, &file->poll, file->inotify) != 0) {
+        if (file->inotify >= 0)
+            close(file->inotify);
+        free_file(&file->feeding);
+        return NULL;
+    }
+    inotify_add_watch(file->inotify, file->directory, IN_CREATE | IN_MOVED_TO | IN_DELETE_SELF | IN_MOVE_SELF);
+    uv_timer_init(set->config.loop, &file->timer);
+    file->feeding.handles = 2;
+    file->poll.data = file->timer.data = file;
+    uv_poll_start(&file->poll, UV_READABLE, on_notice);
+    uv_timer_start(&file->timer, on_time, 0, LOOK_MS);
+    return &file->feeding;
+}
+
+static void pause_file(struct feeding *feeding, bool paused)
+{
+    struct file_feeding *file = file_of(feeding);
+    if (!paused && file->is_again) {
+        file->is_again = false;
+        uv_timer_start(&file->timer, on_time, 0, LOOK_MS);
+    }
+}
+
+static void close_feeding(struct feeding *feeding)
+{
+    struct file_feeding *file = file_of(feeding);
+    uv_poll_stop(&file->poll);
+    feeding_close_handle(feeding, (uv_handle_t *)&file->poll);
+    feeding_close_handle(feeding, (uv_handle_t *)&file->timer);
+    /* What is being read is closed when that has come back. */
+    if (!file->is_reading)
+        close_file(file);
+    close(file->inotify);
+    file->inotify = -1;
+    file->watch = -1;
+}
+
+const struct feeding_kind feeding_file = {.begin = begin, .pause = pause_file, .close = close_feeding, .free = free_file};

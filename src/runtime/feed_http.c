@@ -1,0 +1,247 @@
+/* The answer to a GET, as it comes. Redirects are followed, as fetch does it; every address is judged right before it is connected to, and no connection is used twice, so that none was judged
+ * for somebody else. No proxy, no cookies, nothing from the environment. */
+#include "runtime/curl_loop.h"
+#include "runtime/feeder_state.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#define HEAD_MAX 65536u
+#define CONNECT_TIMEOUT_MS 10000L
+#define REDIRECTS_MAX 20L
+
+struct multi {
+    struct curl_loop *curl;
+};
+
+struct http_feeding {
+    struct feeding feeding;          /* first */
+    CURL *easy;
+    struct curl_slist *headers;
+    char *head;                      /* "name: value\n" of the answer's, names in lower case */
+    size_t head_size, body_size, size_max;
+    bool is_in, is_opened, is_local, is_long;
+    char why[FEED_WHY_MAX];
+    char error[CURL_ERROR_SIZE];
+};
+
+static struct http_feeding *http_of(struct feeding *feeding) { return (struct http_feeding *)feeding; }
+
+/* ---- the answer ---------------------------------------------------------------------------------------------------------- */
+
+static bool find_header(const void *owner, struct bytes name, struct bytes *value)
+{
+    const struct http_feeding *http = owner;
+    for (const char *line = http->head, *end = http->head + http->head_size; line < end;) {
+        const char *next = memchr(line, '\n', (size_t)(end - line));
+        if (!next)
+            return false;
+        if ((size_t)(next - line) > name.size && memcmp(line, name.data, name.size) == 0 && line[name.size] == ':') {
+            *value = bytes_of(line + name.size + 1, (size_t)(next - line) - name.size - 1);
+            return true;
+        }
+        line = next + 1;
+    }
+    return false;
+}
+
+static bool keep_line(struct http_feeding *http, const char *line, size_t size)
+{
+    const char *colon = memchr(line, ':', size);
+    if (!colon)
+        return true;
+    if (http->head_size + size + 2 > HEAD_MAX)
+        return false;
+    char *grown = realloc(http->head, http->head_size + size + 2);
+    if (!grown)
+        return false;
+    http->head = grown;
+    const char *value = colon + 1;
+    while (size && strchr(" \t\r\n", line[size - 1]))
+        size--;
+    while (value < line + size && (*value == ' ' || *value == '\t'))
+        value++;
+    for (const char *at = line; at <= colon; at++)
+        http->head[http->head_size++] = (char)(*at >= 'A' && *at <= 'Z' ? *at | 0x20 : *at);
+    for (; value < line + size; value++)
+        http->head[http->head_size++] = *value == '\n' ? ' ' : *value;
+    http->head[http->head_size++] = '\n';
+    return true;
+}
+
+static void tell_opened(struct http_feeding *http)
+{
+    long status = 0;
+    struct bytes location;
+    curl_easy_getinfo(http->easy, CURLINFO_RESPONSE_CODE, &status);
+    bool is_redirect = (status == 301 || status == 302 || status == 303 || status == 307 || status == 308) && find_header(http, bytes_of_text("location"), &location);
+    if (status < 200 || is_redirect || http->is_opened)
+        return;
+    http->is_opened = true;
+    feeding_opened(&http->feeding, &(struct feed_opening){.status = (unsigned)status, .header = find_header, .owner = http});
+    feeding_told(&http->feeding);
+}
+
+static size_t on_head(char *data, size_t each, size_t count, void *owner)
+{
+    struct http_feeding *http = owner;
+    size_t size = each * count;
+    if (size >= 5 && strncasecmp(data, "HTTP/", 5) == 0) {
+        http->head_size = 0;
+    } else if (size <= 2) {
+        tell_opened(http);
+    } else if (!http->is_opened && !keep_line(http, data, size)) {
+        snprintf(http->why, sizeof(http->why), "The head of the answer is too long.");
+        return 0;
+    }
+    return size;
+}
+
+static size_t on_body(char *data, size_t each, size_t count, void *owner)
+{
+    struct http_feeding *http = owner;
+    size_t size = each * count;
+    /* The body of a redirect. */
+    if (!http->is_opened)
+        return size;
+    http->body_size += size;
+    http->is_long = http->size_max && http->body_size > http->size_max;
+    if (http->is_long)
+        return 0;
+    feeding_came(&http->feeding, 0, bytes_of(data, size));
+    feeding_told(&http->feeding);
+    return size;
+}
+
+static curl_socket_t on_open_socket(void *owner, curlsocktype purpose, struct curl_sockaddr *address)
+{
+    struct http_feeding *http = owner;
+    const struct feeder_config *config = &http->feeding.set->config;
+    const char *refusal = config->refusal ? config->refusal(config->owner, http->is_local, &address->addr) : NULL;
+    (void)purpose;
+    if (!refusal)
+        return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+    snprintf(http->why, sizeof(http->why), "The address of the source is %s, and may not be connected to.", refusal);
+    return CURL_SOCKET_BAD;
+}
+
+static void on_done(void *owner, CURL *easy, CURLcode code)
+{
+    char *private;
+    (void)owner;
+    curl_easy_getinfo(easy, CURLINFO_PRIVATE, &private);
+    struct http_feeding *http = (struct http_feeding *)(void *)private;
+    struct feed_end end = {.outcome = FEED_BROKEN};
+    http->is_in = false;
+    switch (code) {
+    case CURLE_OK: end.outcome = FEED_OVER; break;
+    case CURLE_WRITE_ERROR: end.outcome = http->is_long ? FEED_TOO_LONG : FEED_BROKEN; break;
+    case CURLE_COULDNT_CONNECT: end.outcome = http->why[0] ? FEED_FORBIDDEN : FEED_UNREACHABLE; break;
+    case CURLE_COULDNT_RESOLVE_HOST: end.outcome = FEED_UNREACHABLE; break;
+    case CURLE_OPERATION_TIMEDOUT: end.outcome = FEED_TIMED_OUT; break;
+    case CURLE_OUT_OF_MEMORY: end.outcome = FEED_NO_MEMORY; break;
+    default: break;
+    }
+    if (http->why[0])
+        snprintf(end.why, sizeof(end.why), "%s", http->why);
+    else if (code != CURLE_OK && !http->is_long)
+        snprintf(end.why, sizeof(end.why), "%.180s.", http->error[0] ? http->error : curl_easy_strerror(code));
+    feeding_end(&http->feeding, &end);
+}
+
+/* ---- beginning and ending ------------------------------------------------------------------------------------------------ */
+
+static bool set_up(struct http_feeding *http, const struct feed_request *request)
+{
+    CURL *easy = http->easy;
+    for (unsigned i = 0; i < request->header_count; i++) {
+        struct curl_slist *grown = curl_slist_append(http->headers, request->headers[i]);
+        if (!grown)
+            return false;
+        http->headers = grown;
+    }
+    bool fits = curl_easy_setopt(easy, CURLOPT_URL, request->address) == CURLE_OK;
+    curl_easy_setopt(easy, CURLOPT_PRIVATE, http);
+    curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, http->error);
+    curl_easy_setopt(easy, CURLOPT_HTTPHEADER, http->headers);
+    curl_easy_setopt(easy, CURLOPT_USERAGENT, "godwit/" GODWIT_VERSION);
+    curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+    curl_easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
+    curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 1L);
+    curl_easy_setopt(easy, CURLOPT_MAXREDIRS, REDIRECTS_MAX);
+    curl_easy_setopt(easy, CURLOPT_PROXY, "");
+    curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_TIMEOUT_MS);
+    curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
+    curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 1L);
+    curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
+    curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_2TLS);
+    curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_head);
+    curl_easy_setopt(easy, CURLOPT_HEADERDATA, http);
+    curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
+    curl_easy_setopt(easy, CURLOPT_WRITEDATA, http);
+    curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_open_socket);
+    curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, http);
+    if (request->idle_ms) {
+        curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, 1L);
+        curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, (long)((request->idle_ms + 999) / 1000));
+    }
+    return fits;
+}
+
+static void free_http(struct feeding *feeding)
+{
+    struct http_feeding *http = http_of(feeding);
+    curl_slist_free_all(http->headers);
+    curl_easy_cleanup(http->easy);
+    free(http->head);
+    free(http);
+}
+
+static struct multi *multi_of(struct feeder_set *set)
+{
+    if (!set->multi && (set->multi = calloc(1, sizeof(*set->multi))) && !(set->multi->curl = curl_loop_new(set->config.loop, on_done, set))) {
+        free(set->multi);
+        set->multi = NULL;
+    }
+    return set->multi;
+}
+
+static struct feeding *begin(struct feeder_set *set, const struct feed_request *request)
+{
+    struct multi *multi = multi_of(set);
+    struct http_feeding *http = multi ? calloc(1, sizeof(*http)) : NULL;
+    if (!http)
+        return NULL;
+    http->feeding.set = set;
+    http->easy = curl_easy_init();
+    http->size_max = request->size_max;
+    http->is_local = request->is_local;
+    if (!http->easy || !set_up(http, request) || curl_multi_add_handle(curl_loop_multi(multi->curl), http->easy) != CURLM_OK) {
+        free_http(&http->feeding);
+        return NULL;
+    }
+    http->is_in = true;
+    return &http->feeding;
+}
+
+static void pause_http(struct feeding *feeding, bool paused) { curl_easy_pause(http_of(feeding)->easy, paused ? CURLPAUSE_RECV : CURLPAUSE_CONT); }
+
+static void close_http(struct feeding *feeding)
+{
+    struct http_feeding *http = http_of(feeding);
+    if (http->is_in)
+        curl_multi_remove_handle(curl_loop_multi(feeding->set->multi->curl), http->easy);
+    http->is_in = false;
+}
+
+void multi_free(struct multi *multi)
+{
+    if (multi)
+        curl_loop_free(multi->curl);
+    free(multi);
+}
+
+const struct feeding_kind feeding_http = {.begin = begin, .pause = pause_http, .close = close_http, .free = free_http};

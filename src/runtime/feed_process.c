@@ -1,0 +1,152 @@
+/* What a process writes to its standard output. It has no input, and the parent's standard error. One that is not wanted any more gets SIGTERM, and SIGKILL when it is still there a little
+ * later, with all that belong to its group. */
+#include "runtime/feeder_state.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define KILL_MS 2000u                /* from SIGTERM to SIGKILL */
+#define REST_MS 1000u                /* for what is still in the pipe when it has ended: somebody else may hold it open */
+
+struct process_feeding {
+    struct feeding feeding;          /* first */
+    uv_process_t process;
+    uv_pipe_t output;
+    uv_timer_t timer;
+    char **argv;
+    bool is_spawned, has_exited, is_at_end;
+    int status, signal;
+};
+
+static struct process_feeding *process_of(struct feeding *feeding) { return (struct process_feeding *)feeding; }
+
+static void tell_end(struct process_feeding *p)
+{
+    feeding_end(&p->feeding, &(struct feed_end){.outcome = FEED_OVER, .status = p->status, .signal = p->signal});
+}
+
+static void on_late(uv_timer_t *timer) { tell_end(timer->data); }
+
+static void on_exit_(uv_process_t *process, int64_t status, int signal)
+{
+    struct process_feeding *p = process->data;
+    p->has_exited = true;
+    p->status = (int)status;
+    p->signal = signal;
+    if (p->feeding.is_closed) {
+        feeding_close_handle(&p->feeding, (uv_handle_t *)&p->process);
+        feeding_close_handle(&p->feeding, (uv_handle_t *)&p->timer);
+    } else if (p->is_at_end) {
+        tell_end(p);
+    } else {
+        uv_timer_start(&p->timer, on_late, REST_MS, 0);
+    }
+}
+
+static void on_room(uv_handle_t *handle, size_t wanted, uv_buf_t *buffer)
+{
+    struct process_feeding *p = handle->data;
+    (void)wanted;
+    *buffer = uv_buf_init((char *)p->feeding.set->room, FEED_ROOM);
+}
+
+static void on_read(uv_stream_t *stream, ssize_t count, const uv_buf_t *buffer)
+{
+    struct process_feeding *p = stream->data;
+    if (count > 0) {
+        feeding_came(&p->feeding, 0, bytes_of(buffer->base, (size_t)count));
+        feeding_told(&p->feeding);
+    } else if (count < 0) {
+        p->is_at_end = true;
+        uv_read_stop(stream);
+        if (p->has_exited)
+            tell_end(p);
+    }
+}
+
+static void start(struct feeding *feeding)
+{
+    struct process_feeding *p = process_of(feeding);
+    uv_stdio_container_t stdio[] = {{.flags = UV_IGNORE}, {.flags = UV_CREATE_PIPE | UV_WRITABLE_PIPE, .data.stream = (uv_stream_t *)&p->output}, {.flags = UV_INHERIT_FD, .data.fd = 2}};
+    uv_process_options_t options = {.exit_cb = on_exit_, .file = p->argv[0], .args = p->argv, .stdio_count = 3, .stdio = stdio, .flags = UV_PROCESS_DETACHED};
+    int error = uv_spawn(feeding->set->config.loop, &p->process, &options);
+    p->process.data = p;
+    p->is_spawned = error == 0;
+    feeding->handles++;
+    if (error) {
+        p->has_exited = true;
+        feeding_fail(feeding, FEED_UNREACHABLE, "%.100s cannot be started: %s.", p->argv[0], uv_strerror(error));
+        return;
+    }
+    feeding_opened(feeding, &(struct feed_opening){0});
+    if (!feeding->is_paused)
+        uv_read_start((uv_stream_t *)&p->output, on_room, on_read);
+}
+
+static void free_process(struct feeding *feeding)
+{
+    struct process_feeding *p = process_of(feeding);
+    for (char **word = p->argv; word && *word; word++)
+        free(*word);
+    free(p->argv);
+    free(p);
+}
+
+static struct feeding *begin(struct feeder_set *set, const struct feed_request *request)
+{
+    struct process_feeding *p = calloc(1, sizeof(*p));
+    size_t count = 0;
+    if (!p)
+        return NULL;
+    p->feeding.set = set;
+    while (request->argv[count])
+        count++;
+    bool good = (p->argv = calloc(count + 1, sizeof(*p->argv))) != NULL;
+    for (size_t i = 0; i < count && good; i++)
+        good = (p->argv[i] = strdup(request->argv[i])) != NULL;
+    if (!good || uv_pipe_init(set->config.loop, &p->output, 0) != 0) {
+        free_process(&p->feeding);
+        return NULL;
+    }
+    uv_timer_init(set->config.loop, &p->timer);
+    p->output.data = p->timer.data = p;
+    p->feeding.handles = 2;
+    return &p->feeding;
+}
+
+static void pause_process(struct feeding *feeding, bool paused)
+{
+    struct process_feeding *p = process_of(feeding);
+    if (!p->is_spawned || p->is_at_end)
+        return;
+    if (paused)
+        uv_read_stop((uv_stream_t *)&p->output);
+    else
+        uv_read_start((uv_stream_t *)&p->output, on_room, on_read);
+}
+
+static void on_kill(uv_timer_t *timer)
+{
+    struct process_feeding *p = timer->data;
+    if (!p->has_exited)
+        kill(-p->process.pid, SIGKILL);
+}
+
+static void close_process(struct feeding *feeding)
+{
+    struct process_feeding *p = process_of(feeding);
+    feeding_close_handle(feeding, (uv_handle_t *)&p->output);
+    if (p->is_spawned && !p->has_exited) {
+        /* Its handle is closed when it has ended. */
+        kill(-p->process.pid, SIGTERM);
+        uv_timer_start(&p->timer, on_kill, KILL_MS, 0);
+        return;
+    }
+    uv_timer_stop(&p->timer);
+    if (p->is_spawned || p->has_exited)
+        feeding_close_handle(feeding, (uv_handle_t *)&p->process);
+    feeding_close_handle(feeding, (uv_handle_t *)&p->timer);
+}
+
+const struct feeding_kind feeding_process = {.begin = begin, .start = start, .pause = pause_process, .close = close_process, .free = free_process};

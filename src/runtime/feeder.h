@@ -1,0 +1,27 @@
+/* Feeds (io/feed.h) on a libuv loop: libcurl, files with inotify, sockets, processes, signals. One thread. */
+#ifndef RUNTIME_FEEDER_H
+#define RUNTIME_FEEDER_H
+
+#include "io/feed.h"
+
+#include <sys/socket.h>
+#include <uv.h>
+
+struct feeder_set;
+
+struct feeder_config {
+    uv_loop_t *loop;
+    /* Why an address may not be connected to by HTTP; NULL: it may. `is_local` as the request says. NULL instead of a function: all may. */
+    const char *(*refusal)(void *owner, bool is_local, const struct sockaddr *address);
+    /* Something was told: whoever heard of it may have something to do. */
+    void (*told)(void *owner);
+    void *owner;
+};
+
+/* NULL: out of memory. http_sender_prepare was called in the process. */
+struct feeder_set *feeder_set_new(const struct feeder_config *config);
+struct feeder *feeder_set_io(struct feeder_set *set);
+/* No feed is under way any more. Its handles are closed when the loop has run again; the memory goes with the last of them. */
+void feeder_set_free(struct feeder_set *set);
+
+#endif

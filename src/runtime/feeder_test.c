@@ -1,0 +1,329 @@
+/* Feeds of this machine: files that grow, are replaced and cut off, directories, sockets, processes, signals. (HTTP's are tested with real servers.) */
+#include "runtime/feeder.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <arpa/inet.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define WAIT_MS 10000u
+
+struct ear {
+    struct feed feed;                /* first */
+    struct feeder_set *set;
+    uv_loop_t loop;
+    uv_timer_t timer;
+    char folder[64], path[128];
+    char heard[8192];
+    uint64_t begin_at;               /* what `opened` answers for files; UINT64_MAX: their size */
+    bool is_late;
+};
+
+static struct ear *ear_of(struct feed *feed) { return (struct ear *)feed; }
+
+__attribute__((format(printf, 2, 3)))
+static void note(struct ear *ear, const char *format, ...)
+{
+    size_t size = strlen(ear->heard);
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(ear->heard + size, sizeof(ear->heard) - size, format, arguments);
+    va_end(arguments);
+}
+
+static void on_opened(struct feed *feed, struct feed_opening *opening)
+{
+    struct ear *ear = ear_of(feed);
+    opening->offset = ear->begin_at == UINT64_MAX ? opening->size : ear->begin_at;
+    ear->begin_at = 0;
+    note(ear, "<opened %u>", (unsigned)opening->size);
+}
+
+static void on_came(struct feed *feed, uint64_t stream, struct bytes data)
+{
+    (void)stream;
+    note(ear_of(feed), "%.*s", (int)data.size, (const char *)data.data);
+}
+
+static void on_closed(struct feed *feed, uint64_t stream)
+{
+    (void)stream;
+    note(ear_of(feed), "<closed>");
+}
+
+static void on_listed(struct feed *feed, const struct feed_file *files, unsigned count, bool whole)
+{
+    note(ear_of(feed), "<listed%s", whole ? "" : " in part");
+    for (unsigned i = 0; i < count; i++)
+        note(ear_of(feed), " %.*s:%u", (int)files[i].name.size, (const char *)files[i].name.data, (unsigned)files[i].size);
+    note(ear_of(feed), ">");
+}
+
+static void on_signalled(struct feed *feed, int number) { note(ear_of(feed), "<signal %d>", number); }
+static void on_ended(struct feed *feed, const struct feed_end *end) { note(ear_of(feed), "<ended %d %d %d %s>", end->outcome, end->status, end->signal, end->why); }
+
+static const struct feed_events events = {.opened = on_opened, .came = on_came, .closed = on_closed, .listed = on_listed, .signalled = on_signalled, .ended = on_ended};
+
+static void told(void *owner) { (void)owner; }
+static void on_late(uv_timer_t *timer) { ((struct ear *)timer->data)->is_late = true; }
+
+static void begin(struct ear *ear, struct feed_request request)
+{
+    *ear = (struct ear){.begin_at = ear->begin_at};
+    strcpy(ear->folder, "/tmp/godwit-feeder-XXXXXX");
+    assert_non_null(mkdtemp(ear->folder));
+    snprintf(ear->path, sizeof(ear->path), "%s/file", ear->folder);
+    assert_int_equal(uv_loop_init(&ear->loop), 0);
+    uv_timer_init(&ear->loop, &ear->timer);
+    ear->timer.data = ear;
+    ear->set = feeder_set_new(&(struct feeder_config){.loop = &ear->loop, .told = told, .owner = ear});
+    ear->feed.events = &events;
+    if (!request.address)
+        request.address = request.kind == FEED_DIRECTORY ? ear->folder : ear->path;
+    request.connections_max = 2;
+    assert_true(feeder_set_io(ear->set)->begin(feeder_set_io(ear->set), &ear->feed, &request));
+}
+
+/* Lives until that was heard; forgets it. */
+static void wait_for(struct ear *ear, const char *expected)
+{
+    ear->is_late = false;
+    uv_timer_start(&ear->timer, on_late, WAIT_MS, 0);
+    while (!strstr(ear->heard, expected) && !ear->is_late)
+        uv_run(&ear->loop, UV_RUN_ONCE);
+    uv_timer_stop(&ear->timer);
+    if (ear->is_late)
+        fail_msg("without %s: %s", expected, ear->heard);
+    char *at = strstr(ear->heard, expected) + strlen(expected);
+    memmove(ear->heard, at, strlen(at) + 1);
+}
+
+static void end(struct ear *ear)
+{
+    if (ear->feed.transport)
+        feeder_set_io(ear->set)->cancel(feeder_set_io(ear->set), &ear->feed);
+    feeder_set_free(ear->set);
+    uv_close((uv_handle_t *)&ear->timer, NULL);
+    uv_run(&ear->loop, UV_RUN_DEFAULT);
+    assert_int_equal(uv_loop_close(&ear->loop), 0);
+    char command[160];
+    snprintf(command, sizeof(command), "rm -rf %s", ear->folder);
+    assert_int_equal(system(command), 0);
+}
+
+static void write_to(const char *path, const char *mode, const char *text)
+{
+    FILE *file = fopen(path, mode);
+    assert_non_null(file);
+    fputs(text, file);
+    fclose(file);
+}
+
+static void a_file_is_waited_for_and_followed(void **state)
+{
+    (void)state;
+    struct ear ear = {0};
+    char old[140];
+    begin(&ear, (struct feed_request){.kind = FEED_FILE});
+    uv_run(&ear.loop, UV_RUN_NOWAIT);
+    write_to(ear.path, "a", "one\n");
+    wait_for(&ear, "<opened ");
+    wait_for(&ear, "one\n");
+    write_to(ear.path, "a", "two\n");
+    wait_for(&ear, "two\n");
+    /* Replaced: what is still written to the old one comes first. */
+    snprintf(old, sizeof(old), "%s.1", ear.path);
+    assert_int_equal(rename(ear.path, old), 0);
+    write_to(old, "a", "late\n");
+    write_to(ear.path, "a", "new\n");
+    wait_for(&ear, "late\n");
+    wait_for(&ear, "<closed><opened 4>new\n");
+    /* Cut off, and shorter. */
+    write_to(ear.path, "w", "x\n");
+    wait_for(&ear, "x\n");
+    /* Written anew, and longer than it was. */
+    write_to(ear.path, "w", "other and longer\n");
+    wait_for(&ear, "other and longer\n");
+    end(&ear);
+}
+
+static void a_file_is_known_by_its_inode(void **state)
+{
+    (void)state;
+    struct ear ear = {.begin_at = 4};
+    struct stat stat_;
+    char folder[] = "/tmp/godwit-feeder-XXXXXX", path[80], old[80];
+    assert_non_null(mkdtemp(folder));
+    snprintf(path, sizeof(path), "%s/log", folder);
+    snprintf(old, sizeof(old), "%s/log.1", folder);
+    write_to(old, "w", "one\ntwo\n");
+    write_to(path, "w", "three\n");
+    assert_int_equal(stat(old, &stat_), 0);
+    begin(&ear, (struct feed_request){.kind = FEED_FILE, .address = path, .inode = stat_.st_ino});
+    wait_for(&ear, "<opened 8>two\n<closed><opened 6>three\n");
+    end(&ear);
+    unlink(path);
+    unlink(old);
+    rmdir(folder);
+}
+
+static void a_file_that_is_held_is_read_later(void **state)
+{
+    (void)state;
+    struct ear ear = {0};
+    begin(&ear, (struct feed_request){.kind = FEED_FILE});
+    write_to(ear.path, "a", "one\n");
+    wait_for(&ear, "one\n");
+    struct feeder *io = feeder_set_io(ear.set);
+    io->pause(io, &ear.feed, true);
+    write_to(ear.path, "a", "two\n");
+    for (unsigned i = 0; i < 20; i++) {
+        uv_run(&ear.loop, UV_RUN_NOWAIT);
+        usleep(1000);
+    }
+    assert_null(strstr(ear.heard, "two"));
+    io->pause(io, &ear.feed, false);
+    wait_for(&ear, "two\n");
+    end(&ear);
+}
+
+static void what_is_no_file_is_told(void **state)
+{
+    (void)state;
+    struct ear ear = {0};
+    begin(&ear, (struct feed_request){.kind = FEED_FILE, .address = "/tmp"});
+    wait_for(&ear, "<ended 3 0 0 /tmp is no file that can be read line by line.>");
+    end(&ear);
+    begin(&ear, (struct feed_request){.kind = FEED_FILE, .address = "/nowhere/x"});
+    wait_for(&ear, "<ended 2 0 0 /nowhere/x cannot be opened: No such file or directory.>");
+    end(&ear);
+}
+
+static void a_directory_is_listed_when_something_happens(void **state)
+{
+    (void)state;
+    struct ear ear = {0};
+    begin(&ear, (struct feed_request){.kind = FEED_DIRECTORY});
+    wait_for(&ear, "<listed>");
+    write_to(ear.path, "w", "abc");
+    wait_for(&ear, " file:3>");
+    feeder_set_io(ear.set)->look_again(feeder_set_io(ear.set), &ear.feed);
+    wait_for(&ear, "<listed file:3>");
+    unlink(ear.path);
+    wait_for(&ear, "<listed>");
+    rmdir(ear.folder);
+    wait_for(&ear, "<ended 2 ");
+    end(&ear);
+}
+
+static int connect_to(struct ear *ear, uint16_t port)
+{
+    struct sockaddr_in tcp = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    struct sockaddr_un local = {.sun_family = AF_UNIX};
+    int s = socket(port ? AF_INET : AF_UNIX, SOCK_STREAM, 0);
+    snprintf(local.sun_path, sizeof(local.sun_path), "%.100s", ear->path);
+    for (unsigned i = 0; i < 100; i++) {
+        uv_run(&ear->loop, UV_RUN_NOWAIT);
+        if ((port ? connect(s, (struct sockaddr *)&tcp, sizeof(tcp)) : connect(s, (struct sockaddr *)&local, sizeof(local))) == 0)
+            return s;
+        usleep(1000);
+    }
+    fail();
+    return -1;
+}
+
+static void say(int s, const char *text) { assert_int_equal(write(s, text, strlen(text)), (ssize_t)strlen(text)); }
+
+static void callers_are_heard(void **state)
+{
+    (void)state;
+    for (unsigned kind = 0; kind < 2; kind++) {
+        struct ear ear = {0};
+        struct sockaddr_in free_ = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+        socklen_t size = sizeof(free_);
+        char address[40];
+        int probe = socket(AF_INET, SOCK_STREAM, 0);
+        assert_int_equal(bind(probe, (struct sockaddr *)&free_, sizeof(free_)), 0);
+        assert_int_equal(getsockname(probe, (struct sockaddr *)&free_, &size), 0);
+        close(probe);
+        uint16_t port = kind ? 0 : ntohs(free_.sin_port);
+        snprintf(address, sizeof(address), "127.0.0.1:%u", port);
+        begin(&ear, (struct feed_request){.kind = kind ? FEED_UNIX : FEED_TCP, .address = kind ? NULL : address});
+        int first = connect_to(&ear, port), second = connect_to(&ear, port);
+        say(first, "hello\n");
+        wait_for(&ear, "hello\n");
+        say(second, "and I\n");
+        wait_for(&ear, "and I\n");
+        /* A third one is too many. */
+        int third = connect_to(&ear, port);
+        char c;
+        for (unsigned i = 0; i < 100 && recv(third, &c, 1, MSG_DONTWAIT) != 0; i++) {
+            uv_run(&ear.loop, UV_RUN_NOWAIT);
+            usleep(1000);
+        }
+        assert_int_equal(recv(third, &c, 1, MSG_DONTWAIT), 0);
+        close(third);
+        close(first);
+        wait_for(&ear, "<closed>");
+        close(second);
+        wait_for(&ear, "<closed>");
+        end(&ear);
+    }
+}
+
+static void an_address_in_use_is_told(void **state)
+{
+    (void)state;
+    struct ear ear = {0};
+    begin(&ear, (struct feed_request){.kind = FEED_TCP, .address = "nowhere"});
+    wait_for(&ear, "<ended 2 0 0 nowhere cannot be listened at: invalid argument.>");
+    end(&ear);
+}
+
+static void a_process_is_heard_to_its_end(void **state)
+{
+    (void)state;
+    struct ear ear = {0};
+    begin(&ear, (struct feed_request){.kind = FEED_PROCESS, .argv = (const char *const[]){"sh", "-c", "echo one; echo two; exit 3", NULL}});
+    wait_for(&ear, "one\ntwo\n<ended 0 3 0 >");
+    end(&ear);
+    begin(&ear, (struct feed_request){.kind = FEED_PROCESS, .argv = (const char *const[]){"/nowhere/program", NULL}});
+    wait_for(&ear, "<ended 2 0 0 /nowhere/program cannot be started: no such file or directory.>");
+    end(&ear);
+    /* One that is not wanted any more is ended. */
+    begin(&ear, (struct feed_request){.kind = FEED_PROCESS, .argv = (const char *const[]){"sh", "-c", "echo $$; exec sleep 100", NULL}});
+    wait_for(&ear, "\n");
+    end(&ear);
+}
+
+static void signals_are_told(void **state)
+{
+    (void)state;
+    struct ear ear = {0};
+    begin(&ear, (struct feed_request){.kind = FEED_SIGNAL, .number = SIGUSR2});
+    kill(getpid(), SIGUSR2);
+    wait_for(&ear, "<signal 12>");
+    end(&ear);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_file_is_waited_for_and_followed), cmocka_unit_test(a_file_is_known_by_its_inode), cmocka_unit_test(a_file_that_is_held_is_read_later),
+        cmocka_unit_test(what_is_no_file_is_told), cmocka_unit_test(a_directory_is_listed_when_something_happens), cmocka_unit_test(callers_are_heard), cmocka_unit_test(an_address_in_use_is_told),
+        cmocka_unit_test(a_process_is_heard_to_its_end), cmocka_unit_test(signals_are_told),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
