@@ -17,15 +17,16 @@ void master_open(struct master *master, const struct command_request *request)
     const struct vhost *vhost = topology_vhost(topology, name);
     const struct user *user = topology_user(topology, user_name);
     const struct access *access = vhost ? topology_access(vhost, user_name) : NULL;
+    bool trusted = request->flags & REQUEST_TRUSTED;
     if (!vhost) {
         request_refuse(worker, request, 530, "NOT_ALLOWED - vhost %.*s not found", TEXT(name));
     } else if (connections_in(connections, vhost->id) >= vhost->max_connections) {
         request_refuse(worker, request, 530, "NOT_ALLOWED - access to vhost '%.*s' refused for user '%.*s': connection limit (%llu) is reached", TEXT(name),
                        TEXT(user_name), (unsigned long long)vhost->max_connections);
-    } else if (user && connections_of(connections, user_name).connections >= user->max_connections) {
+    } else if (!trusted && user && connections_of(connections, user_name).connections >= user->max_connections) {
         request_refuse(worker, request, 530, "NOT_ALLOWED - connection refused for user '%.*s': user connection limit (%llu) is reached", TEXT(user_name),
                        (unsigned long long)user->max_connections);
-    } else if (!access || !access->granted) {
+    } else if (!trusted && (!access || !access->granted)) {
         request_refuse(worker, request, 530, "NOT_ALLOWED - access to vhost '%.*s' refused for user '%.*s'", TEXT(name), TEXT(user_name));
     } else if (connections_add(connections, request->client, user_name, vhost->id, worker->wall_us / 1000, request_arguments(request))) {
         request_refuse(worker, request, 506, "RESOURCE_ERROR - no memory for the connection");

@@ -17,7 +17,7 @@
 
 struct broker *broker_new(const struct broker_config *config)
 {
-    if (config->workers < 1 || config->workers > WORKERS_MAX || config->shards > SHARDS_MAX)
+    if (config->workers < 1 || config->workers > WORKERS_MAX || config->shards > SHARDS_MAX || config->shards_when_new > SHARDS_MAX)
         return NULL;
     struct broker *broker = calloc(1, sizeof(*broker));
     if (!broker)
@@ -101,11 +101,17 @@ static enum gw_err read_format(struct broker *broker, struct disk *disk, char *w
     return parse_format(broker, text, why, room);
 }
 
+static unsigned shards_of_new(const struct broker *broker)
+{
+    const struct broker_config *config = &broker->config;
+    return config->shards ? config->shards : config->shards_when_new ? config->shards_when_new : SHARDS_DEFAULT;
+}
+
 /* Written under another name and renamed, so that it is there whole or not at all. */
 static enum gw_err write_format(struct broker *broker, struct disk *disk, char *why, unsigned room)
 {
     char text[128];
-    broker->shards = broker->config.shards ? broker->config.shards : SHARDS_DEFAULT;
+    broker->shards = shards_of_new(broker);
     int size = snprintf(text, sizeof(text), FORMAT_MAGIC "%u\n", broker->shards);
     struct iovec iov = {text, (size_t)size};
     struct disk_op opened;
@@ -204,7 +210,7 @@ enum gw_err broker_open(struct broker *broker, char *why, unsigned room)
     if (fresh && broker->config.log_body == LOG_FILE) {
         err = write_format(broker, first->disk, why, room);
     } else if (fresh) {
-        broker->shards = broker->config.shards ? broker->config.shards : SHARDS_DEFAULT;
+        broker->shards = shards_of_new(broker);
         err = GW_OK;
     }
     for (unsigned i = 0; !err && i < broker->config.workers; i++)

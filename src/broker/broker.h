@@ -8,6 +8,7 @@
 struct broker_config {
     unsigned workers;              /* reactors, 1 … 64 */
     unsigned shards;               /* for a new data directory, 1 … 256; an existing one keeps its own; 0: the default */
+    unsigned shards_when_new;      /* of a new one when shards is 0; 0: the default */
     enum log_body log_body;        /* LOG_FILE; LOG_MEMORY: nothing is kept */
     uint64_t log_file_size;        /* bytes; 0: default */
     unsigned log_file_count;       /* 0: default */

@@ -70,7 +70,7 @@ enum request_kind {
     REQUEST_CANCEL,
     REQUEST_GET,                 /* answered by deliver (is_get) or by replied with `empty` */
     REQUEST_COMMIT,              /* a transaction: client_transaction_commit */
-    REQUEST_OPEN,                /* `name`: the vhost, `source`: the user, `arguments`: what is known of the connection, see connections.h. 530: it may not */
+    REQUEST_OPEN,                /* `name`: the vhost, `source`: the user, `arguments`: what is known of the connection, see connections.h. 530: it may not; with REQUEST_TRUSTED: any may */
     REQUEST_CHANNEL,             /* a channel, when client_channel_opened says that one must be asked for */
     REQUEST_CLOSE,               /* of another connection, `name`, for the reason in `source` */
     REQUEST_CHANGE,              /* what administrators do: `change`, see administration.c. The asker has seen to it that the user may */
@@ -182,6 +182,7 @@ struct client {
     struct bytes user, name;     /* the session's: its user, what its connection is called; set before REQUEST_OPEN, valid until client_detach */
     uint32_t vhost;              /* id of the vhost that it opened; 0: none yet */
     bool may_everything;         /* in that vhost, see permissions.h */
+    bool trusted;                /* of the program in whose process the broker is: it may everything, whatever users there are. Set before REQUEST_OPEN, which is REQUEST_TRUSTED then */
     uint64_t scope;              /* of the routes that are cached for it */
     bool stalled;                /* resumed is owed */
     bool turned_queued;
@@ -295,6 +296,11 @@ void client_publish_abort(struct client *client, struct publish *publish);
 bool client_may_publish(struct client *client);
 
 void client_release(struct client *client, struct chunk *chunk);
+
+/* The queues that a message without headers would go to, borrowed until the next verb. False: that is not known beforehand, or there is no such exchange. The answer is another one only when the
+ * version is. */
+bool client_route(struct client *client, struct bytes exchange, struct bytes routing_key, const uint64_t **queues, uint32_t *count);
+uint64_t client_routes_version(const struct client *client);
 
 /* ---- consuming ------------------------------------------------------------------------------------------------------ */
 

@@ -347,6 +347,19 @@ static inline enum publish_result begin(const struct client *client, struct publ
     return PUBLISH_UNROUTABLE;
 }
 
+bool client_route(struct client *client, struct bytes exchange, struct bytes routing_key, const uint64_t **queues, uint32_t *count)
+{
+    struct publish asking = {.exchange = exchange, .routing_key = routing_key};
+    const struct route *found;
+    if (route(client->worker, client, &client->worker->places[(uint32_t)client->id], &asking, &found) != PUBLISH_ROUTED || !found->cacheable || found->traced)
+        return false;
+    *queues = found->queues;
+    *count = found->count;
+    return true;
+}
+
+uint64_t client_routes_version(const struct client *client) { return client->worker->topology.version; }
+
 void client_publish_fault(const struct publish *publish, char *why, size_t room)
 {
     struct half_said said;

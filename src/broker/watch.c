@@ -105,3 +105,13 @@ uint64_t watch_deadline(const struct worker *worker)
     bool any = worker->index ? worker->client_count : atomic_load_explicit(&worker->broker->clients, memory_order_relaxed);
     return any || worker->blocked ? worker->watch_us : UINT64_MAX;
 }
+
+enum gw_err worker_storage(const struct worker *worker)
+{
+    enum gw_err worst = (enum gw_err)atomic_load_explicit(&worker->broker->log_states[0], memory_order_relaxed);
+    for (unsigned i = 0; i < worker->broker->shards && worst != GW_ERR_FAILED; i++) {
+        enum gw_err state = worker->shards[i] ? log_state(worker->shards[i]->log) : GW_OK;
+        worst = state ? state : worst;
+    }
+    return worst;
+}

@@ -68,6 +68,9 @@ uint64_t worker_parameters_version(const struct worker *worker);
 void worker_parameters(const struct worker *worker, struct bytes component, void (*each)(void *owner, struct bytes vhost, struct bytes name, struct bytes value), void *owner);
 bool worker_parameter(const struct worker *worker, struct bytes vhost, struct bytes component, struct bytes name, struct bytes *value);
 
+/* Would durable publishes be refused now? GW_OK, GW_ERR_FULL, or GW_ERR_FAILED: by any shard of this worker's, or the one that declarations are kept in. */
+enum gw_err worker_storage(const struct worker *worker);
+
 struct chunk_pool *worker_chunks(struct worker *worker);
 unsigned worker_index(const struct worker *worker);
 

@@ -23,6 +23,8 @@ enum bus_state {
     BUS_CLOSED,                      /* to be freed */
 };
 
+#define BUS_ROOM 1024u
+
 struct gw_bus {
     struct gw_loop *loop;
     struct gw_bus *next, *previous;
@@ -39,6 +41,7 @@ struct gw_bus {
     uint64_t in_hand;                /* events that somebody is to answer */
     struct tickets tickets;
     struct direct *direct;           /* events that never leave the memory; NULL: the engine has no such way */
+    uint8_t room[BUS_ROOM];          /* what a message is put together in */
     char id_prefix[12];              /* of events and names that this bus makes */
     uint64_t next_id;
     gw_notice_fn notice;

@@ -216,7 +216,7 @@ static int append(struct gw_bus *bus, struct route *route, const struct outgoing
     struct entry *entry = room_for(d, size);
     if (UNLIKELY(!entry))
         return loop_fail(bus->loop, GW_E_AGAIN, "handlers are %llu bytes of events behind, which is the most; go on when the loop has run", (unsigned long long)d->bytes);
-    *entry = (struct entry){.route = route, .serial = bus->next_id++, .size = (uint32_t)size, .body_size = (uint32_t)outgoing->body.size,
+    *entry = (struct entry){.route = route, .serial = ++bus->next_id, .size = (uint32_t)size, .body_size = (uint32_t)outgoing->body.size,
                             .properties_size = (uint32_t)properties.size, .type_size = (uint32_t)outgoing->type.size};
     uint8_t *at = entry->bytes;
     if (outgoing->body.size)

@@ -23,6 +23,7 @@ struct gw_event {
     struct bytes exchange, routing_key, properties, body;
     void *memory;                            /* what those lie in: the engine's, or direct.c's */
     uint64_t queue, tag;                     /* the engine's, to settle it */
+    uint32_t consumer, size;
     uint64_t due_us;                         /* in hand: when it is late; resting: when it is tried again */
     struct amqp_properties *read;            /* of the properties, once somebody has asked; lies in `texts` */
     struct event_text *texts;                /* what was handed out */
@@ -37,6 +38,7 @@ struct incoming {
     struct bytes exchange, routing_key, properties, body;
     void *memory;                            /* the engine's: it keeps all of the above until ops->settle gives it back */
     uint64_t queue, tag;
+    uint32_t consumer, size;
     uint32_t attempt;                        /* 1: the first, as far as the engine knows */
     bool redelivered;
 };

@@ -149,6 +149,8 @@ bool handler_deliver(struct gw_handler *handler, const struct incoming *incoming
     event->memory = incoming->memory;
     event->queue = incoming->queue;
     event->tag = incoming->tag;
+    event->consumer = incoming->consumer;
+    event->size = incoming->size;
     event->attempt = incoming->attempt;
     /* What was published to the queue itself may be a copy that comes again. */
     if (UNLIKELY(!incoming->exchange.size))

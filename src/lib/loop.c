@@ -138,10 +138,10 @@ static void loop_turn(struct gw_loop *loop)
     /* What is called now may want another turn. */
     may_sleep(loop);
     posts_turn(loop);
-    timers_turn(&loop->timers, now_us);
+    loop_timers_turn(&loop->timers, now_us);
     uint64_t due_us = buses_turn(loop, now_us);
-    if (timers_due(&loop->timers) < due_us)
-        due_us = timers_due(&loop->timers);
+    if (loop_timers_due(&loop->timers) < due_us)
+        due_us = loop_timers_due(&loop->timers);
     if (due_us <= now_us || loop->posted)
         loop_again_now(loop);
     if (!loop->again_is_on)
@@ -317,7 +317,7 @@ void gw_loop_free(gw_loop *loop)
         if (!loop->adopted)
             loop_turn(loop);
     }
-    timers_deinit(&loop->timers);
+    loop_timers_deinit(&loop->timers);
     posts_free(loop);
     may_sleep(loop);
     uv_close((uv_handle_t *)&loop->check, on_handle_closed);

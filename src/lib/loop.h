@@ -41,7 +41,7 @@ struct gw_loop {
     const volatile uint32_t *alive;  /* a page that a child of fork finds wiped */
     uint64_t now_us;                 /* monotonic, of this turn */
     struct gw_bus *buses;
-    struct timers timers;
+    struct loop_timers timers;
     pthread_mutex_t mutex;
     struct post *posts, **posts_last;   /* guarded by it */
     struct post *posted;             /* taken out, not yet called */

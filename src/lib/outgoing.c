@@ -119,18 +119,39 @@ static void set_text(struct amqp_properties *properties, enum amqp_property whic
     *field = value;
 }
 
-int outgoing_make(struct gw_bus *bus, struct outgoing *outgoing, struct bytes id)
+/* Most events have no more than this; what it writes is what amqp_properties_encode would. */
+static struct bytes write_plain(struct gw_bus *bus, const struct outgoing *outgoing, struct bytes id)
+{
+    uint8_t *at = bus->room;
+    store_be16(at, AMQP_DELIVERY_MODE | AMQP_MESSAGE_ID | AMQP_MESSAGE_TIMESTAMP | AMQP_TYPE);
+    at[2] = 2;
+    at[3] = (uint8_t)id.size;
+    memcpy(at + 4, id.data, id.size);
+    at += 4 + id.size;
+    store_be64(at, (uint64_t)time(NULL));
+    at[8] = (uint8_t)outgoing->type.size;
+    memcpy(at + 9, outgoing->type.data, outgoing->type.size);
+    return bytes_of(bus->room, (size_t)(at + 9 + outgoing->type.size - bus->room));
+}
+
+static void set_message(struct outgoing *outgoing, struct bytes properties, bool persistent)
+{
+    outgoing->message.exchange = outgoing->exchange;
+    outgoing->message.routing_key = outgoing->type;
+    outgoing->message.properties = properties;
+    outgoing->message.body = outgoing->body;
+    outgoing->message.persistent = persistent;
+    outgoing->message.mandatory = outgoing->mandatory;
+}
+
+static int make_whole(struct gw_bus *bus, struct outgoing *outgoing, struct bytes id)
 {
     const gw_publish_options *options = outgoing->options;
     struct amqp_table_writer writer;
     struct amqp_properties properties = {.flags = AMQP_DELIVERY_MODE | AMQP_MESSAGE_TIMESTAMP, .timestamp = options && options->time_ms ? options->time_ms / 1000 : (uint64_t)time(NULL)};
-    outgoing->memory = NULL;
-    int result = judge(bus, outgoing);
-    if (result != GW_DONE)
-        return result;
     size_t size = room_for(outgoing), half = options && (has_attributes(options) || options->delay_ms) ? size : 0;
-    uint8_t *room = outgoing->room;
-    if (UNLIKELY(half + size > OUTGOING_ROOM && !(room = outgoing->memory = malloc(half + size))))
+    uint8_t *room = bus->room;
+    if (UNLIKELY(half + size > BUS_ROOM && !(room = outgoing->memory = malloc(half + size))))
         return loop_fail(bus->loop, GW_E_MEMORY, "out of memory");
     bool persistent = !options || !options->transient;
     properties.delivery_mode = persistent ? 2 : 1;
@@ -156,8 +177,19 @@ int outgoing_make(struct gw_bus *bus, struct outgoing *outgoing, struct bytes id
     }
     size_t written = amqp_properties_encode(&properties, room + half, size);
     CHECK(written > 0);
-    outgoing->message = (struct engine_message){.exchange = outgoing->exchange, .routing_key = outgoing->type, .properties = bytes_of(room + half, written), .body = outgoing->body,
-                                                .persistent = persistent, .mandatory = outgoing->mandatory};
+    set_message(outgoing, bytes_of(room + half, written), persistent);
+    return GW_DONE;
+}
+
+int outgoing_make(struct gw_bus *bus, struct outgoing *outgoing, struct bytes id)
+{
+    outgoing->memory = NULL;
+    int result = judge(bus, outgoing);
+    if (UNLIKELY(result != GW_DONE))
+        return result;
+    if (outgoing->options || outgoing->reply_to.size || outgoing->correlation_id.size)
+        return make_whole(bus, outgoing, id);
+    set_message(outgoing, write_plain(bus, outgoing, id), true);
     return GW_DONE;
 }
 

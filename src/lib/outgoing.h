@@ -6,7 +6,6 @@
 #include "lib/engine.h"
 #include "lib/event.h"
 
-#define OUTGOING_ROOM 1024u
 #define OUTGOING_HEADERS_MAX 48u
 #define ATTEMPT_HEADER "x-attempt"       /* of a copy that comes again after gw_event_retry_after: how often it was tried */
 
@@ -17,9 +16,9 @@ struct outgoing {
     struct bytes reply_to, correlation_id;   /* of requests; empty: none */
     bool mandatory;
 
-    /* What becomes of it. */
+    /* What becomes of it. Its properties lie in the bus's room, or, where that is too small, in memory of their own. */
     struct engine_message message;
-    uint8_t room[OUTGOING_ROOM], *memory;    /* what the properties lie in; memory: where the room is too small */
+    uint8_t *memory;
 };
 
 /* Makes the message. `id`: for one that has none. < 0: a sentence was left in the bus's loop. */

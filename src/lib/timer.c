@@ -18,14 +18,14 @@ struct gw_timer {
 
 /* ---- the heap --------------------------------------------------------------------------------------------------------------- */
 
-static void put(struct timers *timers, size_t place, struct gw_timer *timer)
+static void put(struct loop_timers *timers, size_t place, struct gw_timer *timer)
 {
     timers->heap[place] = timer;
     timer->place = place;
 }
 
 /* Moves the one at `place` to where it belongs. */
-static void settle(struct timers *timers, size_t place)
+static void settle(struct loop_timers *timers, size_t place)
 {
     struct gw_timer *timer = timers->heap[place];
     for (; place && timers->heap[(place - 1) / 2]->due_us > timer->due_us; place = (place - 1) / 2)
@@ -40,7 +40,7 @@ static void settle(struct timers *timers, size_t place)
     put(timers, place, timer);
 }
 
-static bool add(struct timers *timers, struct gw_timer *timer)
+static bool add(struct loop_timers *timers, struct gw_timer *timer)
 {
     if (timers->count == timers->room) {
         size_t room = timers->room ? 2 * timers->room : 8;
@@ -55,7 +55,7 @@ static bool add(struct timers *timers, struct gw_timer *timer)
     return true;
 }
 
-static void take_out(struct timers *timers, struct gw_timer *timer)
+static void take_out(struct loop_timers *timers, struct gw_timer *timer)
 {
     struct gw_timer *last = timers->heap[--timers->count];
     if (last != timer) {
@@ -91,7 +91,7 @@ void gw_timer_stop(gw_timer *timer)
 {
     if (!timer || loop_check(timer->loop) != GW_DONE)
         return;
-    struct timers *timers = &timer->loop->timers;
+    struct loop_timers *timers = &timer->loop->timers;
     if (timer->place != NOWHERE)
         take_out(timers, timer);
     if (timers->last == timer)
@@ -101,16 +101,16 @@ void gw_timer_stop(gw_timer *timer)
 
 /* ---- the turn ------------------------------------------------------------------------------------------------------------------ */
 
-static void free_last(struct timers *timers)
+static void free_last(struct loop_timers *timers)
 {
     free(timers->last);
     timers->last = NULL;
 }
 
-void timers_turn(struct timers *timers, uint64_t now_us)
+void loop_timers_turn(struct loop_timers *timers, uint64_t now_us)
 {
     free_last(timers);   /* of a call that did not come back */
-    while (timers_due(timers) <= now_us) {
+    while (loop_timers_due(timers) <= now_us) {
         struct gw_timer *timer = timers->heap[0];
         /* Everything is in order before the call: it may stop this timer or any other, and it need not return. */
         if (timer->every_us) {
@@ -125,13 +125,13 @@ void timers_turn(struct timers *timers, uint64_t now_us)
     }
 }
 
-uint64_t timers_due(const struct timers *timers) { return timers->count ? timers->heap[0]->due_us : UINT64_MAX; }
+uint64_t loop_timers_due(const struct loop_timers *timers) { return timers->count ? timers->heap[0]->due_us : UINT64_MAX; }
 
-void timers_deinit(struct timers *timers)
+void loop_timers_deinit(struct loop_timers *timers)
 {
     free_last(timers);
     for (size_t i = 0; i < timers->count; i++)
         free(timers->heap[i]);
     free(timers->heap);
-    *timers = (struct timers){0};
+    *timers = (struct loop_timers){0};
 }

@@ -1,0 +1,288 @@
+#include "lib/embedded.h"
+
+#include "lib/direct.h"
+#include "lib/loop.h"
+#include "protocol/amqp/table.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#define MEMORY_DEFAULT (64u << 20)
+#define CANCEL_TAG 0x40000000u       /* of requests for consumers that are cancelled: with their numbers */
+#define MOMENT_NS 1000000            /* where the disk has nothing to do, and yet something is waited for */
+
+/* ---- turns --------------------------------------------------------------------------------------------------------------------------- */
+
+bool embedded_turn(struct embedded *e, uint64_t now_us)
+{
+    e->staged = 0;
+    host_clock(e->place, now_us);
+    return worker_turn(e->place->worker, now_us);
+}
+
+void embedded_wait(struct embedded *e)
+{
+    struct disk *disk = e->place->disk;
+    if (disk && disk->wait(disk))
+        return;
+    nanosleep(&(struct timespec){.tv_nsec = MOMENT_NS}, NULL);
+}
+
+static bool turn(struct gw_bus *bus, uint64_t now_us, uint64_t *due_us)
+{
+    struct embedded *e = bus->engine;
+    bool more = embedded_turn(e, now_us);
+    uint64_t deadline_us = worker_deadline(e->place->worker);
+    if (deadline_us < *due_us)
+        *due_us = deadline_us;
+    return more;
+}
+
+static void wait(struct gw_bus *bus, int timeout_ms)
+{
+    (void)timeout_ms;
+    embedded_wait(bus->engine);
+}
+
+/* ---- what the broker says ------------------------------------------------------------------------------------------------------------- */
+
+static void set_text(char *to, size_t room, struct bytes text)
+{
+    snprintf(to, room, "%.*s", (int)(text.size < room ? text.size : room - 1), (const char *)text.data);
+}
+
+static void on_replied(struct client *client, const struct reply *reply)
+{
+    struct embedded *e = (struct embedded *)client;
+    if (reply->kind == REQUEST_CANCEL)
+        embedded_uncoupled(e, reply->tag - CANCEL_TAG);
+    if (reply->kind == REQUEST_CANCEL || reply->kind == REQUEST_COMMIT || reply->tag != e->asked)
+        return;
+    e->answer.known = true;
+    e->answer.code = reply->code;
+    e->answer.queue = reply->queue;
+    e->answer.handle = reply->handle;
+    e->answer.empty = reply->empty;
+    set_text(e->answer.text, sizeof(e->answer.text), reply->text);
+}
+
+static void on_blocked(struct client *client, const char *reason)
+{
+    struct embedded *e = (struct embedded *)client;
+    if (reason && !e->blocked)
+        bus_notice(e->bus, GW_NOTICE_WARNING, "nothing is published for now: the broker is %s", reason);
+    else if (!reason && e->blocked)
+        bus_notice(e->bus, GW_NOTICE_INFO, "publishing goes on");
+    e->blocked = reason;
+}
+
+static void on_closed(struct client *client, uint16_t code, struct bytes text)
+{
+    struct embedded *e = (struct embedded *)client;
+    (void)code;
+    e->failed = true;
+    set_text(e->why, sizeof(e->why), text);
+    bus_notice(e->bus, GW_NOTICE_ERROR, "the broker wants no more of this program: %s", e->why);
+}
+
+static void on_resumed(struct client *client) { (void)client; }
+
+/* ---- what the operator would be told ---------------------------------------------------------------------------------------------------- */
+
+
+static void on_alarm(struct alarm_sink *sink, enum alarm_level level, const char *text)
+{
+    struct embedded *e = (struct embedded *)(void *)((char *)sink - offsetof(struct embedded, alarms));
+    static const enum gw_notice_level levels[] = {[ALARM_INFO] = GW_NOTICE_INFO, [ALARM_WARNING] = GW_NOTICE_WARNING, [ALARM_ERROR] = GW_NOTICE_ERROR};
+    bus_notice(e->bus, levels[level], "%s", text);
+}
+
+/* ---- asking ---------------------------------------------------------------------------------------------------------------------------- */
+
+int embedded_ask(struct embedded *e, struct request *request)
+{
+    struct gw_loop *loop = e->bus->loop;
+    e->answer = (struct answer){0};
+    request->channel = EMBEDDED_CHANNEL;
+    if (request->kind != REQUEST_CONSUME)
+        request->tag = CANCEL_TAG - 1;
+    request->flags |= REQUEST_TRUSTED;
+    e->asked = request->tag;
+    client_request(&e->client, request);
+    while (!e->answer.known && !e->failed)
+        if (!embedded_turn(e, loop_clock()) && !e->answer.known)
+            embedded_wait(e);
+    if (e->failed)
+        return loop_fail(loop, GW_E_REFUSED, "%s", e->why);
+    if (!e->answer.code)
+        return GW_DONE;
+    return loop_fail(loop, worker_storage(e->place->worker) == GW_ERR_FAILED ? GW_E_STORAGE : worker_storage(e->place->worker) == GW_ERR_FULL ? GW_E_FULL : GW_E_REFUSED, "%s", e->answer.text);
+}
+
+/* ---- opening --------------------------------------------------------------------------------------------------------------------------- */
+
+static int open_client(struct embedded *e, const char *vhost)
+{
+    static const struct client_ops ops = {embedded_deliver, on_replied, embedded_confirmed, embedded_cancelled, on_resumed, on_blocked, on_closed, NULL, NULL};
+    uint8_t room[256];
+    struct amqp_table_writer writer;
+    struct bytes facts = {0};
+    if (client_attach(e->place->worker, &e->client, &ops) != GW_OK)
+        return loop_fail(e->bus->loop, GW_E_LIMIT, "the broker has no room for another client");
+    e->client.trusted = true;
+    e->client.user = bytes_of_text("libgodwit");
+    e->client.name = bytes_of_text("this program");
+    amqp_table_begin(&writer, room, sizeof(room));
+    amqp_table_put_text(&writer, "name", e->client.name);
+    amqp_table_put_text(&writer, "protocol", bytes_of_text("libgodwit " GODWIT_VERSION));
+    CHECK(amqp_table_finish(&writer, &facts));
+    return embedded_ask(e, &(struct request){.kind = REQUEST_OPEN, .name = bytes_of_text(vhost ? vhost : "/"), .source = e->client.user, .arguments = facts});
+}
+
+static int declare_events(struct embedded *e, uint64_t history_bytes)
+{
+    struct bytes name = bytes_of_text(EVENTS_EXCHANGE), arguments;
+    uint8_t room[128];
+    struct amqp_table_writer writer;
+    int result = embedded_ask(e, &(struct request){.kind = REQUEST_EXCHANGE_DECLARE, .flags = REQUEST_DURABLE, .name = name, .type = bytes_of_text("topic")});
+    if (result != GW_DONE || !history_bytes)
+        return result;
+    amqp_table_begin(&writer, room, sizeof(room));
+    amqp_table_put_text(&writer, "x-queue-type", bytes_of_text("stream"));
+    amqp_table_put_long(&writer, "x-max-length-bytes", (int64_t)(history_bytes < INT64_MAX ? history_bytes : INT64_MAX));
+    CHECK(amqp_table_finish(&writer, &arguments));
+    result = embedded_ask(e, &(struct request){.kind = REQUEST_QUEUE_DECLARE, .flags = REQUEST_DURABLE, .name = name, .arguments = arguments});
+    if (result != GW_DONE)
+        return result;
+    return embedded_ask(e, &(struct request){.kind = REQUEST_QUEUE_BIND, .name = name, .source = name, .routing_key = bytes_of_text("#")});
+}
+
+static int open_host(struct embedded *e, const char *directory, const gw_open_options *options)
+{
+    struct gw_loop *loop = e->bus->loop;
+    bool keeps = strcmp(directory, ":memory:") != 0;
+    char why[500] = "";
+    e->alarms.raise = on_alarm;
+    const struct host_loop loops[] = {{.uv = loop->uv}};
+    struct broker_config broker = {
+        .shards = options->shards, .log_body = keeps ? LOG_FILE : LOG_MEMORY, .memory_per_worker = options->memory_bytes ? options->memory_bytes : MEMORY_DEFAULT,
+        .disk_free_limit = options->disk_free_bytes, .alarms = &e->alarms, .shards_when_new = 1};
+    const struct host_config config = {.directory = keeps ? directory : NULL, .disk_mode = options->without_uring ? DISK_MODE_THREADS : DISK_MODE_AUTO, .loops = loops, .count = 1,
+                                       .broker = &broker};
+    enum gw_err err = host_new(&config, why, sizeof(why), &e->host);
+    if (err)
+        return loop_fail(loop, loop_result(err), "%s", why);
+    e->place = host_place(e->host, 0);
+    host_clock(e->place, loop_clock());
+    err = host_open(e->host, why, sizeof(why));
+    if (!err)
+        return GW_DONE;
+    host_end(e->host);
+    host_free(e->host);
+    e->host = NULL;
+    return loop_fail(loop, loop_result(err), "cannot open data directory %s: %s", directory, why[0] ? why : gw_err_text(err));
+}
+
+/* ---- closing --------------------------------------------------------------------------------------------------------------------------- */
+
+/* Waits until it is known of everything that was published what became of it. */
+static void settle_tickets(struct embedded *e)
+{
+    while (tickets_are_unknown(&e->bus->tickets) && !e->failed) {
+        bool more = embedded_turn(e, loop_clock());
+        if (!more && worker_storage(e->place->worker) == GW_ERR_FAILED)
+            return;
+        if (!more && tickets_are_unknown(&e->bus->tickets))
+            embedded_wait(e);
+    }
+}
+
+static int close_host(struct embedded *e)
+{
+    if (e->client.worker)
+        client_detach(&e->client);
+    enum gw_err err = host_close(e->host, loop_clock());
+    host_end(e->host);
+    host_free(e->host);
+    return loop_result(err);
+}
+
+static void free_engine(struct embedded *e)
+{
+    free(e->ring);
+    free(e->consumers);
+    free(e);
+}
+
+static void close_engine(struct gw_bus *bus)
+{
+    struct embedded *e = bus->engine;
+    settle_tickets(e);
+    int result = close_host(e);
+    if (result != GW_DONE)
+        result = loop_fail(bus->loop, result, "the data directory could not be closed cleanly: %s; it is recovered when it is opened the next time", gw_result_text(result));
+    free_engine(e);
+    bus_closed(bus, result);
+}
+
+static void forked(struct gw_bus *bus) { host_forked(embedded_of(bus)->host); }
+
+static bool routes(struct gw_bus *bus, struct bytes type, const uint64_t **queues, uint32_t *count)
+{
+    return client_route(&embedded_of(bus)->client, bytes_of_text(EVENTS_EXCHANGE), type, queues, count);
+}
+
+static uint64_t routes_version(struct gw_bus *bus) { return client_routes_version(&embedded_of(bus)->client); }
+
+static const struct engine_ops embedded_ops = {
+    .publish = embedded_publish, .subscribe = embedded_subscribe, .unsubscribe = embedded_unsubscribe, .settle = embedded_settle, .release = embedded_release, .replace = embedded_replace,
+    .forget = embedded_forget, .recall = embedded_recall, .turn = turn, .wait = wait, .close = close_engine, .forked = forked, .routes = routes, .routes_version = routes_version,
+};
+
+static int open_engine(struct gw_bus *bus, const char *directory, const gw_open_options *options)
+{
+    struct embedded *e = calloc(1, sizeof(*e));
+    if (!e || !(bus->direct = direct_new(options->memory_bytes ? options->memory_bytes : MEMORY_DEFAULT))) {
+        free(e);
+        return loop_fail(bus->loop, GW_E_MEMORY, "out of memory");
+    }
+    e->bus = bus;
+    e->first = e->next = 1;
+    bus->ops = &embedded_ops;
+    bus->engine = e;
+    int result = open_host(e, directory, options);
+    if (result == GW_DONE) {
+        result = open_client(e, options->vhost);
+        if (result == GW_DONE)
+            result = declare_events(e, options->history_bytes);
+        if (result != GW_DONE)
+            close_host(e);
+    }
+    if (result != GW_DONE) {
+        bus->engine = NULL;
+        free_engine(e);
+    }
+    return result;
+}
+
+gw_bus *gw_open(gw_loop *loop, const char *directory, const gw_open_options *options)
+{
+    static const gw_open_options defaults;
+    if (loop_check(loop) != GW_DONE)
+        return NULL;
+    if (!directory || !directory[0]) {
+        loop_fail(loop, GW_E_INVALID, "which directory is to be opened is not said; \":memory:\" keeps nothing");
+        return NULL;
+    }
+    if (!options)
+        options = &defaults;
+    struct gw_bus *bus = bus_new(loop, options->notice, options->notice_context);
+    int result = bus ? open_engine(bus, directory, options) : GW_E_MEMORY;
+    if (result == GW_DONE)
+        return bus;
+    if (bus)
+        bus_abandon(bus, result);
+    return NULL;
+}

@@ -1,0 +1,86 @@
+/* The embedded engine: a broker in this process, on the loop of the program's, as a client of the worker that it is. For its own files. */
+#ifndef LIB_EMBEDDED_H
+#define LIB_EMBEDDED_H
+
+#include "broker/client.h"
+#include "broker/worker.h"
+#include "host/host.h"
+#include "lib/bus.h"
+
+#define EMBEDDED_CHANNEL 1u
+
+/* A message that was published and of which it is not known yet what becomes of it. */
+struct outstanding {
+    uint64_t ticket;                 /* 0: nobody asked */
+    uint32_t size;                   /* bytes */
+    bool known;
+};
+
+/* A consumer of a queue. Its number is its place in the engine's array, and it is another's once the broker has cancelled it. */
+struct consumer {
+    struct gw_handler *handler;      /* NULL: nobody's any more */
+    uint64_t queue;
+    uint32_t handle;
+    uint32_t next;                   /* of the handler's, or of the free ones; 0: none */
+    uint64_t held;                   /* bytes of its events in this process */
+    uint32_t owed;                   /* of them, those that the broker has no credit for yet */
+    bool consuming;
+};
+
+/* The answer to the request that is waited for. */
+struct answer {
+    bool known;
+    uint16_t code;
+    char text[400];
+    uint64_t queue;
+    uint32_t handle;
+    bool empty;
+    bool has_message;                /* of a get: it lies in `found` */
+    struct delivery found;
+};
+
+struct embedded {
+    struct client client;            /* first */
+    struct gw_bus *bus;
+    struct host *host;
+    struct host_place *place;
+    struct alarm_sink alarms;
+    const char *blocked;             /* why nothing is published; NULL: it is */
+    bool failed;                     /* the broker wants no more of this client */
+    char why[400];
+    struct answer answer;
+    uint32_t asked;                  /* the tag of the request that is waited for */
+    struct outstanding *ring;
+    uint64_t room, first, next;      /* of the ring, whose numbers are the confirms' tags */
+    uint64_t unconfirmed, staged;    /* bytes; staged: since the last turn */
+    struct consumer *consumers;
+    uint32_t consumer_count, consumer_free;
+};
+
+static inline struct embedded *embedded_of(const struct gw_bus *bus) { return bus->engine; }
+
+/* One turn of the broker. True: there is more to do. */
+bool embedded_turn(struct embedded *e, uint64_t now_us);
+/* Waits for the disk, or, when it has nothing to do, for a moment. */
+void embedded_wait(struct embedded *e);
+/* Asks and waits for the answer, in e->answer. < 0: it was refused; a sentence was left. */
+int embedded_ask(struct embedded *e, struct request *request);
+
+/* ---- embedded_publish.c ---- */
+int embedded_publish(struct gw_bus *bus, const struct engine_message *message, uint64_t ticket);
+void embedded_replace(struct gw_bus *bus, struct gw_event *event, const struct engine_message *message);
+void embedded_confirmed(struct client *client, uint16_t channel, uint64_t first, uint64_t count, bool accepted);
+
+/* ---- embedded_consume.c ---- */
+int embedded_subscribe(struct gw_bus *bus, struct gw_handler *handler);
+void embedded_unsubscribe(struct gw_bus *bus, struct gw_handler *handler);
+void embedded_settle(struct gw_bus *bus, struct gw_event *event, enum settlement settlement);
+void embedded_release(struct gw_bus *bus, struct gw_event *event);
+void embedded_deliver(struct client *client, const struct delivery *delivery);
+void embedded_cancelled(struct client *client, uint16_t channel, uint32_t consumer);
+/* The answer to a cancel. */
+void embedded_uncoupled(struct embedded *e, uint32_t consumer);
+int embedded_forget(struct gw_bus *bus, const char *queue);
+int embedded_recall(struct gw_bus *bus, const char *queue, void (*recalled)(void *owner, int result, struct bytes body), void *owner);
+
+#endif
