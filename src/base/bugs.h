@@ -60,9 +60,27 @@
     BUG(HALF_LAST_LOST, "half-last-lost", "the last message of a committed transaction stays where it is") \
     BUG(HALF_SILENT_COMMITTED, "half-silent-committed", "a transaction that nobody decides is committed in the end") \
     BUG(SENT_UNSETTLED, "sent-unsettled", "a moved message is not noted to be gone from its old place") \
-    BUG(SENT_UNCONFIRMED, "sent-unconfirmed", "a moved message leaves its queue before the other shard has it")
+    BUG(SENT_UNCONFIRMED, "sent-unconfirmed", "a moved message leaves its queue before the other shard has it") \
+    /* of subscriptions, found by --bus */ \
+    BUG(HOOK_UNCOUNTED, "hook-uncounted", "an event that was refused comes again at once, and that costs it no attempt") \
+    BUG(HOOK_HANG_DONE, "hook-hang-done", "an event whose sink says nothing in time is done") \
+    BUG(HOOK_OVERTAKES, "hook-overtakes", "an event does not wait for the one before it with the same key") \
+    BUG(HOOK_ONE_MORE, "hook-one-more", "one more request than the subscription's concurrency is under way") \
+    BUG(HOOK_BREAKER_SHORT, "hook-breaker-short", "a breaker is open for half as long") \
+    BUG(HOOK_PROBES_ALL, "hook-probes-all", "when a breaker lets one through, all go") \
+    BUG(HOOK_SLOW_EARLY, "hook-slow-early", "of what Retry-After says half is waited for") \
+    BUG(HOOK_TIME_OF_LOOK, "hook-time-of-look", "times run from the last look at the clock, not from the answer") \
+    BUG(HOOK_GONE_ONE_MORE, "hook-gone-one-more", "after a 410 posting goes on until the end is written down") \
+    BUG(HOOK_GONE_UNDOES, "hook-gone-undoes", "a 410 undoes the change of the subscription that was made meanwhile") \
+    BUG(HOOK_PAUSE_IGNORED, "hook-pause-ignored", "what is held when a pause begins is posted in spite of it") \
+    BUG(HOOK_UNBOUND, "hook-unbound", "a subscription that was being made when the broker died is never bound") \
+    BUG(HOOK_STALE_FILTER, "hook-stale-filter", "what waits to be posted is not looked at when the filters change") \
+    BUG(HOOK_LEAVE_KEPT, "hook-leave-kept", "a new sink is posted to with the leave of the old one") \
+    BUG(HOOK_LOG_SILENT, "hook-log-silent", "attempts that got no answer are not in the log") \
+    BUG(HOOK_REMOVED_FIRST, "hook-removed-first", "a subscription is removed before its queue")
 
-#define BUGS_OF_FEATURES BUG_PRIORITY_UPSIDE_DOWN   /* this one and those after it */
+#define BUGS_OF_FEATURES BUG_PRIORITY_UPSIDE_DOWN   /* this one and those after it, up to … */
+#define BUGS_OF_BUS BUG_HOOK_UNCOUNTED              /* … this one, and those after it */
 
 enum bug {
 #define BUG(NAME, text, what) BUG_##NAME,

@@ -1,5 +1,6 @@
 #include "bus/drain.h"
 
+#include "base/bugs.h"
 #include "base/map.h"
 #include "broker/topology_change.h"
 #include "protocol/amqp/properties.h"
@@ -97,6 +98,8 @@ static void hook_over(struct hook *hook, enum settle_kind kind)
 /* What has not been posted yet, and is not wanted any more. */
 static void pass_over_waiting(struct drain *drain)
 {
+    if (bug_enabled(BUG_HOOK_STALE_FILTER))
+        return;
     for (struct hook *hook = drain->first, *next; hook; hook = next) {
         next = hook->next;
         if (hook->under_way || !is_passed_over(drain, hook->content))
@@ -108,6 +111,8 @@ static void pass_over_waiting(struct drain *drain)
 
 static void note(struct drain *drain, const struct hook *hook, const struct outgoing_result *result)
 {
+    if (bug_enabled(BUG_HOOK_LOG_SILENT) && !result->status)
+        return;
     if (!drain->attempts && !(drain->attempts = calloc(ATTEMPTS_KEPT, sizeof(*drain->attempts))))
         return;
     struct attempt *attempt = &drain->attempts[drain->attempt_count++ % ATTEMPTS_KEPT];
@@ -121,11 +126,15 @@ static void note(struct drain *drain, const struct hook *hook, const struct outg
 static unsigned gate(const struct drain *drain, uint64_t now_us)
 {
     const struct subscription *s = &drain->subscription;
-    if (!drain->is_valid || !drain->consuming || drain->broken || drain->ending || s->paused || s->ended || now_us < drain->slow_until_us || now_us < drain->open_until_us)
+    if (!drain->is_valid || !drain->consuming || drain->broken || drain->ending || (s->paused && !bug_enabled(BUG_HOOK_PAUSE_IGNORED)) || s->ended)
+        return 0;
+    if (now_us < drain->slow_until_us || now_us < drain->open_until_us)
         return 0;
     if (s->origin && drain->leave != LEAVE_GIVEN)
         return 0;
-    return drain->failures >= BREAKER_FAILURES ? 1 : drain->window < s->concurrency ? drain->window : s->concurrency;
+    if (bug_enabled(BUG_HOOK_ONE_MORE))
+        return drain->window + 1;
+    return drain->failures >= BREAKER_FAILURES && !bug_enabled(BUG_HOOK_PROBES_ALL) ? 1 : drain->window < s->concurrency ? drain->window : s->concurrency;
 }
 
 static void hook_done(struct outgoing *outgoing, const struct outgoing_result *result);
@@ -158,7 +167,7 @@ static bool hook_send(struct hook *hook)
 /* Is there one of its key before it? */
 static bool has_to_wait(const struct hook *hook)
 {
-    const struct hook *before = hook->key ? hook->previous : NULL;
+    const struct hook *before = hook->key && !bug_enabled(BUG_HOOK_OVERTAKES) ? hook->previous : NULL;
     while (before && before->key != hook->key)
         before = before->previous;
     return before;
@@ -312,14 +321,14 @@ static void went_wrong(struct drain *drain, uint64_t now_us)
     if (now_us < drain->open_until_us)
         return;   /* one of those that were under way when it opened */
     drain->opened++;
-    drain->open_until_us = now_us + wait_s * SECOND_US;
+    drain->open_until_us = now_us + wait_s * SECOND_US / (bug_enabled(BUG_HOOK_BREAKER_SHORT) ? 2 : 1);
     bus_due(drain, drain->open_until_us);
 }
 
 static void slow_down(struct drain *drain, const struct outgoing_result *result, uint64_t now_us)
 {
     uint64_t wait_s = result->retry_after_s == OUTGOING_NO_TIME ? 1 : result->retry_after_s < SLOW_MAX_S ? result->retry_after_s : SLOW_MAX_S;
-    uint64_t until_us = now_us + (wait_s ? wait_s * SECOND_US : SECOND_US / 10);
+    uint64_t until_us = now_us + (wait_s ? wait_s * SECOND_US : SECOND_US / 10) / (bug_enabled(BUG_HOOK_SLOW_EARLY) ? 2 : 1);
     if (until_us > drain->slow_until_us)
         drain->slow_until_us = until_us;
     drain->window = drain->window > 1 ? drain->window / 2 : 1;
@@ -341,9 +350,9 @@ static void end(struct drain *drain)
     json_decref(root);
     if (!text)
         return;
-    drain->ending = ENDING_SAID;
-    const struct topology_change change = {.kind = CHANGE_PARAMETER_PUT, .flags = TOPOLOGY_IF_SAME, .name = bytes_of_text(s->id), .source = bytes_of_text(SUBSCRIPTION_COMPONENT),
-                                           .arguments = bytes_of_text(text), .secret = drain->value};
+    drain->ending = bug_enabled(BUG_HOOK_GONE_ONE_MORE) ? ENDING_NOT : ENDING_SAID;
+    const struct topology_change change = {.kind = CHANGE_PARAMETER_PUT, .flags = bug_enabled(BUG_HOOK_GONE_UNDOES) ? 0 : TOPOLOGY_IF_SAME, .name = bytes_of_text(s->id),
+                                           .source = bytes_of_text(SUBSCRIPTION_COMPONENT), .arguments = bytes_of_text(text), .secret = drain->value};
     client_request(&drain->client, &(struct request){.kind = REQUEST_CHANGE, .flags = REQUEST_TRUSTED, .channel = CHANNEL, .change = &change});
     free(text);
 }
@@ -352,9 +361,9 @@ static void hook_done(struct outgoing *outgoing, const struct outgoing_result *r
 {
     struct hook *hook = (struct hook *)outgoing;
     struct drain *drain = hook->drain;
-    uint64_t now_us = result->now_us;
+    uint64_t now_us = bug_enabled(BUG_HOOK_TIME_OF_LOOK) ? bus_now(drain->bus) : result->now_us;
     note(drain, hook, result);
-    if (result->status >= 200 && result->status < 300) {
+    if ((result->status >= 200 && result->status < 300) || (bug_enabled(BUG_HOOK_HANG_DONE) && result->outcome == OUTGOING_TIMED_OUT)) {
         if (hook->sink_version == drain->sink_version)
             went_well(drain);
         else
@@ -370,6 +379,7 @@ static void hook_done(struct outgoing *outgoing, const struct outgoing_result *r
             end(drain);
         else
             slow_down(drain, result, now_us);
+        pass_over_waiting(drain);   /* while it was under way the subscription may have become another one */
     } else {
         uint64_t key = hook->key, seq = hook->seq;
         bool given_up = hook->attempt >= drain->subscription.attempts;
@@ -377,7 +387,7 @@ static void hook_done(struct outgoing *outgoing, const struct outgoing_result *r
             went_wrong(drain, now_us);
         else
             drain->refused++;
-        hook_over(hook, SETTLE_REQUEUE);
+        hook_over(hook, bug_enabled(BUG_HOOK_UNCOUNTED) ? SETTLE_UNDELIVERED : SETTLE_REQUEUE);
         give_back_those_behind(drain, key, seq, given_up);
     }
     pump(drain, now_us);
@@ -436,7 +446,8 @@ static void on_replied(struct client *client, const struct reply *reply)
         break_off(drain, reply->text);
     } else if (reply->kind == REQUEST_OPEN) {
         drain->is_open = true;
-        bind_queue(drain);
+        if (!bug_enabled(BUG_HOOK_UNBOUND))
+            bind_queue(drain);
         subscription_queue(drain->subscription.id, false, queue);
         client_request(client, &(struct request){.kind = REQUEST_CONSUME, .channel = CHANNEL, .tag = CONSUMER, .name = bytes_of_text(queue), .prefetch = drain->prefetch});
     } else if (reply->kind == REQUEST_CONSUME) {
@@ -504,7 +515,8 @@ static void open_drain(struct drain *drain)
         return;
     }
     drain->attached = true;
-    drain->prefetch = drain->window = s->concurrency;
+    drain->window = s->concurrency;
+    drain->prefetch = s->concurrency + bug_enabled(BUG_HOOK_ONE_MORE);
     snprintf(drain->name, sizeof(drain->name), "webhook %s", s->id);
     drain->client.user = bytes_of_text(s->owner);
     drain->client.name = bytes_of_text(drain->name);
@@ -577,10 +589,11 @@ bool drain_follow(struct drain *drain, struct bytes value)
     }
     json_decref(root);
     /* What is under way was sent by the old one's sender. */
-    bool same = valid && drain->is_valid && strcmp(next.owner, drain->subscription.owner) == 0 && next.concurrency == drain->prefetch && next.local == drain->subscription.local;
+    bool same = valid && drain->is_valid && strcmp(next.owner, drain->subscription.owner) == 0 && next.concurrency == drain->subscription.concurrency && next.local == drain->subscription.local;
     if (!same)
         close_drain(drain);
-    else if (strcmp(next.sink, drain->subscription.sink) != 0 || !next.origin || !drain->subscription.origin || strcmp(next.origin, drain->subscription.origin) != 0)
+    else if ((strcmp(next.sink, drain->subscription.sink) != 0 && !bug_enabled(BUG_HOOK_LEAVE_KEPT)) || !next.origin || !drain->subscription.origin ||
+             strcmp(next.origin, drain->subscription.origin) != 0)
         forget_leave(drain);
     if (!valid || !drain->is_valid || strcmp(next.sink, drain->subscription.sink) != 0)
         drain->sink_version++;

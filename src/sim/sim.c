@@ -1,6 +1,7 @@
 #include "sim/sim.h"
 
 #include "base/bugs.h"
+#include "sim/bus_run.h"
 #include "sim/feature_run.h"
 #include "sim/log_sim.h"
 #include "sim/planted.h"
@@ -25,6 +26,8 @@ static uint64_t run_seed(const struct sim_options *options, uint64_t seed, struc
     trace_init(trace, options->verbose);
     if (options->log_only)
         return log_sim_run(options, seed, trace);
+    if (options->bus)
+        return bus_run(options, seed, trace);
     return options->features ? feature_run(options, seed, trace) : seed_run(options, seed, trace);
 }
 

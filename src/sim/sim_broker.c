@@ -70,6 +70,8 @@ static void dirty(struct session_host *host, void *owner)
 static void free_broker(struct sim_broker *broker)
 {
     broker_free(broker->broker);
+    if (broker->lodgers)
+        broker->lodgers->ended(broker->lodgers->owner);
     broker->broker = NULL;
     for (unsigned i = 0; i < broker->worker_count; i++)
         broker->workers[i].worker = NULL;
@@ -105,12 +107,18 @@ enum gw_err sim_broker_start(struct sim_broker *broker)
             return GW_ERR_NOMEM;
         }
     }
+    if (broker->lodgers && !broker->lodgers->made(broker->lodgers->owner)) {
+        free_broker(broker);
+        return GW_ERR_NOMEM;
+    }
     enum gw_err err = broker_open(broker->broker, broker->why, sizeof(broker->why));
     trace_event(broker->trace, TRACE_BROKER_OPEN, err, broker->plan->workers, broker->plan->shards, 0);
     if (err != GW_OK) {
         trace_note(broker->trace, "the broker does not start: %s", broker->why);
         while (sim_disk_step(broker->disk))
             ;
+        if (broker->lodgers)
+            broker->lodgers->ending(broker->lodgers->owner);
         free_broker(broker);
     }
     return err;
@@ -146,6 +154,8 @@ enum gw_err sim_broker_close(struct sim_broker *broker)
     for (unsigned i = 0; i < broker->worker_count; i++)
         while (broker->workers[i].sessions)
             end_session(broker->workers[i].sessions);
+    if (broker->lodgers)
+        broker->lodgers->ending(broker->lodgers->owner);
     empty_mailboxes(broker);
     broker->calm = broker->closing = true;
     enum gw_err err = broker_close(broker->broker);
@@ -293,8 +303,12 @@ bool sim_broker_turn(struct sim_broker *broker, unsigned index)
             happened = true;
         }
     }
+    if (broker->lodgers)
+        happened |= broker->lodgers->before_turn(broker->lodgers->owner, index);
     worker->busy = worker_turn(worker->worker, broker->trace->now_us);
     happened |= worker->busy;
+    if (broker->lodgers)
+        happened |= broker->lodgers->after_turn(broker->lodgers->owner, index);
     if (happened)
         trace_event(broker->trace, TRACE_TURN, index, worker->busy, 0, 0);
     return serve_sessions(broker, worker) || happened;
@@ -302,7 +316,7 @@ bool sim_broker_turn(struct sim_broker *broker, unsigned index)
 
 bool sim_broker_at_rest(const struct sim_broker *broker)
 {
-    if (sim_disk_in_flight(broker->disk) > 0)
+    if (sim_disk_in_flight(broker->disk) > 0 || (broker->lodgers && !broker->lodgers->at_rest(broker->lodgers->owner)))
         return false;
     for (unsigned i = 0; i < broker->worker_count; i++) {
         const struct sim_worker *worker = &broker->workers[i];
@@ -325,7 +339,7 @@ bool sim_broker_at_rest(const struct sim_broker *broker)
 
 uint64_t sim_broker_deadline(const struct sim_broker *broker)
 {
-    uint64_t earliest = UINT64_MAX;
+    uint64_t earliest = broker->lodgers ? broker->lodgers->deadline(broker->lodgers->owner) : UINT64_MAX;
     for (unsigned i = 0; i < broker->worker_count; i++) {
         uint64_t deadline = worker_deadline(broker->workers[i].worker);
         earliest = deadline < earliest ? deadline : earliest;

@@ -42,11 +42,24 @@ struct sim_worker {
     bool busy;                  /* worker_turn said that there is more to do */
 };
 
+/* What lives in the process beside AMQP's sessions. */
+struct sim_lodgers {
+    void *owner;
+    bool (*made)(void *owner);                        /* there are workers, and the broker is about to open. False: out of memory */
+    bool (*before_turn)(void *owner, unsigned worker);   /* these two: true: something happened */
+    bool (*after_turn)(void *owner, unsigned worker);
+    bool (*at_rest)(const void *owner);
+    uint64_t (*deadline)(const void *owner);
+    void (*ending)(void *owner);                      /* nobody calls them any more; the broker closes, and goes */
+    void (*ended)(void *owner);
+};
+
 struct sim_broker {
     const struct plan *plan;
     struct random *random;
     struct trace *trace;
     struct sim_disk *disk;
+    const struct sim_lodgers *lodgers;   /* NULL: there are none */
     struct alarm_sink alarms;
     uint64_t alarm_count;       /* warnings and errors */
     struct session_config sessions;

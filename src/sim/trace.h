@@ -39,7 +39,11 @@
     EVENT(METHOD_IN, "broker says", "client channel class method") \
     EVENT(COUNT, "queue counts", "queue messages model_least model_most") \
     EVENT(PHASE, "phase", "number") \
-    EVENT(NOMEM, "allocation fails", "number size")
+    EVENT(NOMEM, "allocation fails", "number size") \
+    EVENT(DOOR_ASKS, "request", "door kind subject") \
+    EVENT(DOOR_ANSWERED, "answer", "door status size") \
+    EVENT(HOOK, "posted", "subscription event attempt sink") \
+    EVENT(HOOK_DONE, "sink answers", "subscription event outcome status")
 
 enum trace_kind {
 #define EVENT(name, text, arguments) TRACE_##name,

@@ -1,5 +1,6 @@
 #include "protocol/gateway/subscriptions.h"
 
+#include "base/bugs.h"
 #include "broker/topology_change.h"
 #include "broker/worker.h"
 #include "bus/bus.h"
@@ -23,7 +24,11 @@
 struct subscribing {
     struct subscription subscription;
     bool is_new, is_plain;
+    bool is_cleared;                 /* what an earlier attempt left behind was removed */
+    bool is_kept;                    /* the parameter is put: when it is done again for want of the bus, that is not */
     unsigned step;
+    char *old_value;                 /* the parameter that is changed; NULL: there must be none */
+    size_t old_size;
     json_t *old_types;               /* those that it had; NULL: none */
     void (*done)(struct task *task);
 };
@@ -38,6 +43,7 @@ void subscriptions_leave(struct task *task)
     task->subscribing = NULL;
     subscription_deinit(&subscribing->subscription);
     json_decref(subscribing->old_types);
+    free(subscribing->old_value);
     free(subscribing);
 }
 
@@ -119,11 +125,47 @@ static void clean_up(struct task *task, const struct subscription *s)
     }
 }
 
+static void cleared(struct task *task, const struct reply *reply)
+{
+    if (reply->code)
+        task_refuse(task, reply->code, reply->text);
+    else
+        take_step(task);
+}
+
+/* A queue of that name is there, with other arguments, and there is no subscription. Whoever made that was interrupted by the end of the broker: unless it holds something, it gives way. */
+static void clear_away(struct task *task, bool dead)
+{
+    char queue[SUBSCRIPTION_QUEUE_MAX];
+    subscription_queue(task->subscribing->subscription.id, dead, queue);
+    task->subscribing->is_cleared = true;
+    member_ask(task, &(struct request){.kind = REQUEST_QUEUE_DELETE, .flags = REQUEST_IF_UNUSED | REQUEST_IF_EMPTY, .name = bytes_of_text(queue)}, cleared);
+}
+
+/* Somebody else was quicker: a change is made to what is there now, so that neither of the two is lost. */
+static void changed_meanwhile(struct task *task)
+{
+    if (task->subscribing->is_new) {
+        task_problem(task, 409, "There is a subscription '%s' already.", task->subscribing->subscription.id);
+    } else {
+        subscriptions_leave(task);
+        subscriptions_change(task);
+    }
+}
+
 static void step_done(struct task *task, const struct reply *reply)
 {
     struct subscribing *subscribing = task->subscribing;
     if (reply->code == 404 && subscribing->step >= STEP_BIND && !task->declared) {
         events_declare(task);   /* the first thing that is said of events here */
+        return;
+    }
+    if (reply->code == 406 && subscribing->is_new && subscribing->step <= STEP_QUEUE && !subscribing->is_cleared) {
+        clear_away(task, subscribing->step == STEP_DEAD_QUEUE);
+        return;
+    }
+    if (reply->code == 412) {
+        changed_meanwhile(task);
         return;
     }
     if (reply->code) {
@@ -132,6 +174,7 @@ static void step_done(struct task *task, const struct reply *reply)
         task_refuse(task, reply->code, reply->text);
         return;
     }
+    subscribing->is_kept |= subscribing->step == STEP_KEEP;
     subscribing->step++;
     take_step(task);
 }
@@ -166,7 +209,8 @@ static void keep(struct task *task, const struct subscription *s)
         task_problem(task, 503, "There is too little memory.");
         return;
     }
-    const struct topology_change change = {.kind = CHANGE_PARAMETER_PUT, .name = bytes_of_text(s->id), .source = component(), .arguments = bytes_of_text(text)};
+    const struct topology_change change = {.kind = CHANGE_PARAMETER_PUT, .flags = TOPOLOGY_IF_SAME, .name = bytes_of_text(s->id), .source = component(),
+                                           .arguments = bytes_of_text(text), .secret = bytes_of(task->subscribing->old_value, task->subscribing->old_size)};
     member_ask(task, &(struct request){.kind = REQUEST_CHANGE, .change = &change}, step_done);
     free(text);
 }
@@ -191,10 +235,11 @@ static void take_step(struct task *task)
         declare_queue(task, s, subscribing->step == STEP_DEAD_QUEUE);
         return;
     }
-    if (subscribing->step == STEP_KEEP) {
+    if (subscribing->step == STEP_KEEP && !subscribing->is_kept) {
         keep(task, s);
         return;
     }
+    subscribing->step += subscribing->step == STEP_KEEP;
     unsigned at = subscribing->step - STEP_BIND;
     if (at < s->type_count) {
         request.routing_key = bytes_of_text(s->types[at]);
@@ -214,20 +259,25 @@ static void take_step(struct task *task)
     subscribing->done(task);
 }
 
-/* Takes the root and the old types. */
-static void put(struct task *task, json_t *root, json_t *old_types, bool is_plain, void (*done)(struct task *task))
+/* Takes the root and the old types. `old`: the parameter that is changed; empty: there is none. */
+static void put(struct task *task, json_t *root, struct bytes old, json_t *old_types, bool is_plain, void (*done)(struct task *task))
 {
     const struct gateway_hall *hall = task->gateway->hall;
     struct subscribing *subscribing = calloc(1, sizeof(*subscribing));
     char why[SUBSCRIPTION_WHY_MAX] = "There is too little memory.";
-    bool good = subscribing && subscription_read(&subscribing->subscription, root, why);
+    char *old_value = old.size ? malloc(old.size) : NULL;
+    bool good = subscribing && (!old.size || old_value) && subscription_read(&subscribing->subscription, root, why);
     json_decref(root);
     if (!good) {
+        free(old_value);
         free(subscribing);
         json_decref(old_types);
         task_problem(task, 422, "%s", why);
         return;
     }
+    if (old_value)
+        subscribing->old_value = memcpy(old_value, old.data, old.size);
+    subscribing->old_size = old.size;
     subscribing->is_new = !old_types;
     subscribing->old_types = old_types;
     subscribing->is_plain = is_plain;
@@ -328,7 +378,7 @@ static void make(struct task *task, json_t *root, bool is_plain, void (*done)(st
         json_decref(old);
         json_decref(root);
     } else {
-        put(task, root, NULL, is_plain, done);
+        put(task, root, (struct bytes){0}, NULL, is_plain, done);
     }
 }
 
@@ -450,7 +500,9 @@ void subscriptions_change(struct task *task)
                 json_object_set_new(root, "local", json_true());
             if (json_object_get(patch, "sink") || json_is_false(json_object_get(patch, "paused")))
                 json_object_del(root, "ended");
-            put(task, json_incref(root), old_types ? json_incref(old_types) : json_array(), false, changed);
+            struct bytes old = {0};
+            worker_parameter(task->gateway->hall->worker, task->member->vhost, component(), task->names[0], &old);
+            put(task, json_incref(root), old, old_types ? json_incref(old_types) : json_array(), false, changed);
         }
     }
     json_decref(root);
@@ -523,47 +575,51 @@ static void removed(struct task *task, const struct reply *reply)
         task_answer(task, 204, NULL);
 }
 
-static void queue_removed(struct task *task, const struct reply *reply)
+static void remove_queue(struct task *task, bool dead, void (*done)(struct task *task, const struct reply *reply))
 {
     char id[SUBSCRIPTION_ID_MAX + 1], queue[SUBSCRIPTION_QUEUE_MAX];
-    if (reply->code) {
-        task_refuse(task, reply->code, reply->text);
-        return;
-    }
     snprintf(id, sizeof(id), "%.*s", (int)task->names[0].size, (const char *)task->names[0].data);
-    subscription_queue(id, true, queue);
-    member_ask(task, &(struct request){.kind = REQUEST_QUEUE_DELETE, .flags = REQUEST_TRUSTED, .name = bytes_of_text(queue)}, removed);
+    subscription_queue(id, dead, queue);
+    member_ask(task, &(struct request){.kind = REQUEST_QUEUE_DELETE, .flags = REQUEST_TRUSTED, .name = bytes_of_text(queue)}, done);
+}
+
+static void both_removed(struct task *task, const struct reply *reply)
+{
+    const struct topology_change change = {.kind = CHANGE_PARAMETER_DELETE, .name = task->names[0], .source = component()};
+    if (reply->code)
+        task_refuse(task, reply->code, reply->text);
+    else if (bug_enabled(BUG_HOOK_REMOVED_FIRST))
+        removed(task, reply);
+    else
+        member_ask(task, &(struct request){.kind = REQUEST_CHANGE, .change = &change}, removed);
+}
+
+static void queue_removed(struct task *task, const struct reply *reply)
+{
+    if (reply->code)
+        task_refuse(task, reply->code, reply->text);
+    else
+        remove_queue(task, true, both_removed);
 }
 
 static void replay_forgotten(struct task *task, const struct reply *reply)
 {
-    char id[SUBSCRIPTION_ID_MAX + 1], queue[SUBSCRIPTION_QUEUE_MAX];
-    if (reply->code && reply->code != 404) {
-        task_refuse(task, reply->code, reply->text);
-        return;
-    }
-    snprintf(id, sizeof(id), "%.*s", (int)task->names[0].size, (const char *)task->names[0].data);
-    subscription_queue(id, false, queue);
-    member_ask(task, &(struct request){.kind = REQUEST_QUEUE_DELETE, .flags = REQUEST_TRUSTED, .name = bytes_of_text(queue)}, queue_removed);
-}
-
-static void forgotten(struct task *task, const struct reply *reply)
-{
-    const struct topology_change change = {.kind = CHANGE_PARAMETER_DELETE, .name = task->names[0], .source = bytes_of_text(SUBSCRIPTION_REPLAY_COMPONENT)};
-    if (reply->code)
+    if (reply->code && reply->code != 404)
         task_refuse(task, reply->code, reply->text);
     else
-        member_ask(task, &(struct request){.kind = REQUEST_CHANGE, .change = &change}, replay_forgotten);
+        remove_queue(task, false, queue_removed);
 }
 
+/* The subscription itself goes last: as long as there is something left of it, it can be removed. */
 void subscriptions_remove(struct task *task)
 {
     json_t *root = subscription_find(task);
     if (!root)
         return;
     json_decref(root);
-    const struct topology_change change = {.kind = CHANGE_PARAMETER_DELETE, .name = task->names[0], .source = component()};
-    member_ask(task, &(struct request){.kind = REQUEST_CHANGE, .change = &change}, forgotten);
+    const struct topology_change change = {.kind = CHANGE_PARAMETER_DELETE, .name = task->names[0],
+                                           .source = bug_enabled(BUG_HOOK_REMOVED_FIRST) ? component() : bytes_of_text(SUBSCRIPTION_REPLAY_COMPONENT)};
+    member_ask(task, &(struct request){.kind = REQUEST_CHANGE, .change = &change}, replay_forgotten);
 }
 
 /* ---- looking at them ------------------------------------------------------------------------------------------------------------ */
