@@ -4,7 +4,7 @@
  *    "config": {"secrets": ["whsec_…"], "concurrency": 10, "timeout": 30, "retry": "5s,5m", "attempts": 10, "order": "subject", "origin": "a.example"}, "paused": false,
  *    "ended": "…", "local": true, "made": "…"}
  *
- * `made` is a mark of the request that made it (protocol/gateway/idempotency.h).  * Its events wait in the durable queue `subscription.ID`, those that were given up in `subscription.ID.dead`. */
+ * `made` is a mark of the request that made it (protocol/gateway/idempotency.h). Its events wait in the durable queue `subscription.ID`, those that were given up in `subscription.ID.dead`. */
 #ifndef BUS_SUBSCRIPTION_H
 #define BUS_SUBSCRIPTION_H
 
