@@ -10,7 +10,7 @@ enum exit_code {
     EXIT_FAILED = 1,       /* the broker cannot be reached or refused, a file cannot be read or written, … */
     EXIT_USAGE = 2,        /* the command line is wrong */
     EXIT_UNROUTABLE = 3,   /* publish: the broker returned or refused messages */
-    EXIT_EMPTY = 4,        /* get, consume --count: there were no messages, or fewer */
+    EXIT_EMPTY = 4,        /* get, consume --count, events listen --count: there were no messages, or fewer */
 };
 
 #define OPERANDS_ANY 1000000

@@ -1,6 +1,7 @@
 /* godwit queue: single messages of a queue, looked at, counted off and sorted out while others use it. */
 #include "cli/commands.h"
 
+#include "cli/cell.h"
 #include "cli/visit.h"
 #include "client/control.h"
 #include "client/dial.h"
@@ -10,7 +11,6 @@
 #include <string.h>
 #include <time.h>
 
-#define CELL 120                  /* bytes of a cell of a table */
 #define PAGE 1000                 /* messages that one request is about at most */
 
 struct settings {
@@ -145,38 +145,11 @@ static json_t *ask(struct asking *asking, json_t **ok)
 
 /* ---- tables --------------------------------------------------------------------------------------------------------- */
 
-/* A cell's text: a name must not steer the terminal. */
-static const char *cell(const json_t *value, char text[CELL])
-{
-    char *dumped = json_is_string(value) || !value || json_is_null(value) ? NULL : json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
-    snprintf(text, CELL, "%s", json_is_string(value) ? json_string_value(value) : dumped ? dumped : "-");
-    free(dumped);
-    for (char *p = text; *p; p++)
-        if ((unsigned char)*p < 0x20 || *p == 0x7f)
-            *p = '?';
-    return *text ? text : "-";
-}
-
-/* Milliseconds since 1970 as a local time. */
-static json_t *time_of(const json_t *ms)
-{
-    char text[40];
-    struct tm tm;
-    if (!json_is_integer(ms))
-        return json_null();
-    time_t seconds = (time_t)(json_integer_value(ms) / 1000);
-    if (!localtime_r(&seconds, &tm))
-        return json_null();
-    size_t size = strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S", &tm);
-    snprintf(text + size, sizeof(text) - size, ".%03d", (int)(json_integer_value(ms) % 1000));
-    return json_string(text);
-}
-
 static void print_message(const json_t *message, bool with_body)
 {
     char position[CELL], state[CELL], due[CELL], id[CELL], key[CELL], size[CELL], body[CELL];
     const json_t *due_ms = json_object_get(message, "due"), *text = json_object_get(message, "body");
-    json_t *time = time_of(due_ms ? due_ms : json_object_get(message, "arrived"));
+    json_t *time = cell_time(due_ms ? due_ms : json_object_get(message, "arrived"));
     printf("%-14s %-10s %-24s %-20s %-20s %8s", cell(json_object_get(message, "position"), position), cell(json_object_get(message, "state"), state), cell(time, due),
            cell(json_object_get(json_object_get(message, "properties"), "message_id"), id), cell(json_object_get(message, "routing_key"), key),
            cell(json_object_get(message, "body_size"), size));
@@ -187,7 +160,7 @@ static void print_message(const json_t *message, bool with_body)
 static void print_event(const json_t *event)
 {
     char time[CELL], what[CELL], position[CELL], channel[CELL];
-    json_t *at = time_of(json_object_get(event, "time"));
+    json_t *at = cell_time(json_object_get(event, "time"));
     printf("%-24s %-20s %-14s %s\n", cell(at, time), cell(json_object_get(event, "event"), what), cell(json_object_get(event, "position"), position),
            cell(json_object_get(event, "channel"), channel));
     json_decref(at);

@@ -88,7 +88,7 @@ def test_examples(page, place):
                 broker.start()
             command = {"sh": ["bash", "-euo", "pipefail", "-c", text], "python": ["/usr/bin/python3", "-B", "-c", text]}[kind]
             environment = {**os.environ, "GODWIT_URI": f"amqp://guest:guest@127.0.0.1:{broker.port}/", "BROKER_PID": str(broker.process.pid),
-                           "GODWIT_TEST_PORT": str(broker.port), "GODWIT_TEST_HTTP_PORT": str(broker.http_port),
+                           "GODWIT_URL": f"http://127.0.0.1:{broker.http_port}", "GODWIT_TEST_PORT": str(broker.port), "GODWIT_TEST_HTTP_PORT": str(broker.http_port),
                            "PATH": f"{place / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": str(place / "python")}
             done = subprocess.run(command, cwd=place, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                                   stdin=subprocess.DEVNULL, timeout=60)
