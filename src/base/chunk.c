@@ -5,7 +5,16 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#define CHUNK_BLOCKS_KEPT 256u
+
+/* A block that waits for its next use. */
+struct block {
+    struct block *next;
+};
+
 struct chunk_pool {
+    struct block *blocks;
+    unsigned block_count;
     struct chunk *free;                 /* the owner thread's */
     unsigned count, keep;
     _Atomic(struct chunk *) returned;   /* sent home by other threads, last first; the owner takes all of them at once */
@@ -53,6 +62,11 @@ void chunk_pool_free(struct chunk_pool *pool)
     if (!pool)
         return;
     atomic_store(&pool->closed, true);
+    while (pool->blocks) {
+        struct block *block = pool->blocks;
+        pool->blocks = block->next;
+        free(block);
+    }
     destroy_all(pool->free);
     destroy_all(atomic_exchange(&pool->returned, NULL));
     let_go(pool);
@@ -151,4 +165,28 @@ void chunk_release(struct chunk *chunk, struct chunk_pool *pool)
         keep_free(pool, chunk);
     else
         send_home(chunk);
+}
+
+void *chunk_block_take(struct chunk_pool *pool)
+{
+    struct block *block = pool ? pool->blocks : NULL;
+    if (!block)
+        return malloc(CHUNK_BLOCK_SIZE);
+    pool->blocks = block->next;
+    pool->block_count--;
+    return block;
+}
+
+void chunk_block_give(struct chunk_pool *pool, void *memory)
+{
+    struct block *block = memory;
+    if (!block)
+        return;
+    if (KEEPS_NOTHING || !pool || pool->block_count == CHUNK_BLOCKS_KEPT) {
+        free(block);
+        return;
+    }
+    block->next = pool->blocks;
+    pool->blocks = block;
+    pool->block_count++;
 }

@@ -34,6 +34,12 @@ void chunk_pool_free(struct chunk_pool *pool);
 /* A chunk of at least `capacity` bytes with one reference, or NULL when out of memory. Its memory is not zeroed. */
 struct chunk *chunk_new(struct chunk_pool *pool, uint64_t capacity);
 
+/* Small memory of the pool's thread, for what comes and goes many times a turn: a block has CHUNK_BLOCK_SIZE bytes. NULL: out of memory. `pool` may be
+ * NULL: then it is the system's. */
+#define CHUNK_BLOCK_SIZE 1024u
+void *chunk_block_take(struct chunk_pool *pool);
+void chunk_block_give(struct chunk_pool *pool, void *block);
+
 static inline struct chunk *chunk_retain(struct chunk *chunk)
 {
     atomic_fetch_add_explicit(&chunk->references, 1, memory_order_relaxed);

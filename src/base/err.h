@@ -42,6 +42,19 @@ _Noreturn void check_failed(const char *condition, const char *file, int line);
 #define LIKELY(x) __builtin_expect(!!(x), 1)
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
 
+/* Memory that is kept for its next use hides from AddressSanitizer that it is used too late: then nothing is kept. */
+#ifdef __has_feature
+#if __has_feature(address_sanitizer)
+#define KEEPS_NOTHING true
+#endif
+#endif
+#ifdef __SANITIZE_ADDRESS__
+#define KEEPS_NOTHING true
+#endif
+#ifndef KEEPS_NOTHING
+#define KEEPS_NOTHING false
+#endif
+
 /* Of a large local: what is read of it was written before, and zeroing it all would cost more than what is done with it. */
 #define UNINITIALIZED __attribute__((uninitialized))
 

@@ -2,7 +2,6 @@
 
 #include <stdlib.h>
 
-#define SMALL_SIZE 1000u   /* bytes; what the C library keeps at hand for each thread */
 #define PIECES_MIN 4u
 
 void output_init(struct output *output, struct chunk_pool *pool)
@@ -31,7 +30,8 @@ static void drop_block(struct output *output)
 static void rest(struct output *output)
 {
     drop_block(output);
-    free(output->small);
+    if (output->small)
+        chunk_block_give(output->pool, output->small);
     output->small = NULL;
     output->first = 0;
 }
@@ -62,11 +62,11 @@ uint8_t *output_grow(struct output *output, size_t size)
     if (output->failed)
         return NULL;
     drop_block(output);
-    if (!output->small && output->count == 0 && size <= SMALL_SIZE) {
-        output->small = malloc(SMALL_SIZE);
+    if (!output->small && output->count == 0 && size <= CHUNK_BLOCK_SIZE) {
+        output->small = chunk_block_take(output->pool);
         if (output->small) {
             output->at = output->small;
-            output->end = output->at + SMALL_SIZE;
+            output->end = output->at + CHUNK_BLOCK_SIZE;
             return output->at;
         }
     }

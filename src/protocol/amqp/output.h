@@ -1,6 +1,6 @@
 /* What a session has to say and the socket has not taken yet: runs of encoded bytes in blocks, and references to large bodies between them.
  *
- * Little output lives in one small block from the heap; more of it in chunks of the reactor's pool. Once everything was sent nothing is kept. */
+ * Little output lives in one small block; more of it in chunks of the reactor's pool. Once everything was sent nothing is kept. */
 #ifndef PROTOCOL_AMQP_OUTPUT_H
 #define PROTOCOL_AMQP_OUTPUT_H
 
@@ -22,7 +22,7 @@ struct output {
     uint32_t first, count, capacity;
     uint8_t *at, *end;             /* room left in the current block */
     struct chunk *block;           /* the current block (a reference of its own); NULL: the small one, or none */
-    uint8_t *small;                /* NULL, or SMALL bytes that were begun when nothing waited */
+    uint8_t *small;                /* NULL, or a block that was begun when nothing waited */
     size_t size;                   /* bytes waiting */
     bool failed;                   /* memory ran out: bytes were lost, the connection cannot go on */
     struct chunk_pool *pool;

@@ -40,6 +40,7 @@ enum http_call_state {
     HTTP_ENDED = 4,                  /* the whole answer has */
     HTTP_CONTINUE = 8,               /* the peer waits for leave to send the body */
     HTTP_RAW = 16,                   /* upgraded: what comes and leaves is another protocol's */
+    HTTP_BLOCK = 32,                 /* `head` is a block of the session's pool */
 };
 
 struct http_service {

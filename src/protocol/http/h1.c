@@ -13,54 +13,48 @@
 #define DISCARD_MAX 65536u   /* bytes of a body that nobody wants any more that are read all the same, so that the connection can go on */
 #define LINE_ROOM 512u       /* for the lines of a head that are ours */
 
-struct h1 {
+/* A head that is being parsed. */
+struct parsing {
     llhttp_t parser;
-    struct http_head look;
-    struct http_field *fields;       /* of the head being parsed; they lie behind its bytes */
-    unsigned field_count, field_room;
+    struct http_field *fields;
+    unsigned count, room;
     struct bytes method, target;
-    bool whole, busy;                /* the request is; in feed: calls are ended by it */
-    bool is_chunked;
-    struct http_chunked chunked;     /* of a body in chunks */
-    uint64_t left;                   /* of any other */
-    bool keep, streaming;            /* the connection outlives the answer; it is sent in chunks */
-    const char *why;                 /* what the service of the parser's spans found wrong */
+    const char *why;                 /* what is wrong with it that the parser does not know */
 };
 
 /* ---- what the parser finds --------------------------------------------------------------------------------------------- */
 
-static struct h1 *state_of(llhttp_t *parser) { return ((struct http_session *)parser->data)->h1; }
+static struct parsing *parsing_of(llhttp_t *parser) { return (struct parsing *)parser; }
 
 static int on_method(llhttp_t *parser, const char *at, size_t size)
 {
-    state_of(parser)->method = bytes_of(at, size);
+    parsing_of(parser)->method = bytes_of(at, size);
     return 0;
 }
 
 static int on_url(llhttp_t *parser, const char *at, size_t size)
 {
-    state_of(parser)->target = bytes_of(at, size);
+    parsing_of(parser)->target = bytes_of(at, size);
     return 0;
 }
 
 static int on_field(llhttp_t *parser, const char *at, size_t size)
 {
-    struct h1 *h1 = state_of(parser);
-    if (h1->field_count == h1->field_room) {
-        h1->why = "The request has more than 128 headers.";
+    struct parsing *parsing = parsing_of(parser);
+    if (parsing->count == parsing->room) {
+        parsing->why = "The request has more than 128 headers.";
         return -1;
     }
-    h1->fields[h1->field_count++] = (struct http_field){.name = bytes_of(at, size)};
+    parsing->fields[parsing->count++] = (struct http_field){.name = bytes_of(at, size)};
     return 0;
 }
 
 static int on_value(llhttp_t *parser, const char *at, size_t size)
 {
-    struct h1 *h1 = state_of(parser);
-    struct bytes *value = &h1->fields[h1->field_count - 1].value;
+    struct parsing *parsing = parsing_of(parser);
     while (size && (at[size - 1] == ' ' || at[size - 1] == '\t'))
         size--;
-    *value = bytes_of(at, size);
+    parsing->fields[parsing->count - 1].value = bytes_of(at, size);
     return 0;
 }
 
@@ -75,19 +69,6 @@ static const llhttp_settings_t settings = {
     .on_method = on_method, .on_url = on_url, .on_header_field = on_field, .on_header_value = on_value, .on_headers_complete = on_head,
 };
 
-/* ---- lifecycle -------------------------------------------------------------------------------------------------------- */
-
-enum gw_err h1_new(struct http_session *session)
-{
-    session->h1 = calloc(1, sizeof(*session->h1));
-    return session->h1 ? GW_OK : GW_ERR_NOMEM;
-}
-
-static void h1_free(struct http_session *session)
-{
-    free(session->h1);
-}
-
 /* ---- input ------------------------------------------------------------------------------------------------------------ */
 
 /* The peer cannot be understood: it is told why, and nothing more of it is read. */
@@ -95,7 +76,7 @@ static void refuse(struct http_session *session, struct http_call *call, unsigne
 {
     call = call ? call : http_call_new(session);
     session->draining = true;
-    session->h1->keep = false;
+    session->h1.keep = false;
     if (call) {
         call->state |= HTTP_COMPLETE;
         http_problem(call, status, "%s", why);
@@ -103,21 +84,23 @@ static void refuse(struct http_session *session, struct http_call *call, unsigne
     http_session_die(session);
 }
 
-static bool make_request(struct h1 *h1, struct http_call *call)
+static bool make_request(struct h1 *h1, const struct parsing *parsing, struct http_call *call)
 {
     struct http_request *request = &call->request;
-    *request = (struct http_request){.method = h1->method, .fields = h1->fields, .field_count = h1->field_count, .content_length = HTTP_UNKNOWN,
-                                     .minor = h1->parser.http_minor};
-    for (unsigned i = 0; i < h1->field_count; i++)
-        request->names |= http_name_bit(h1->fields[i].name.data, h1->fields[i].name.size);
+    *request = (struct http_request){.method = parsing->method, .fields = parsing->fields, .field_count = parsing->count, .content_length = HTTP_UNKNOWN,
+                                     .minor = parsing->parser.http_minor};
+    for (unsigned i = 0; i < parsing->count; i++)
+        request->names |= http_name_bit(parsing->fields[i].name.data, parsing->fields[i].name.size);
     struct bytes length;
     h1->is_chunked = false;
-    h1->chunked = (struct http_chunked){0};
     if (http_field_find(request, "content-length", &length))
         http_number(length, &request->content_length);
     else if (!(h1->is_chunked = http_field_has(request, "transfer-encoding", "chunked")))
         request->content_length = 0;
-    h1->left = h1->is_chunked ? 0 : request->content_length;
+    if (h1->is_chunked)
+        h1->chunked = (struct http_chunked){0};
+    else
+        h1->left = request->content_length;
     h1->whole = !h1->is_chunked && !h1->left;
     http_field_find(request, "host", &request->authority);
     call->is_head = bytes_equal(request->method, bytes_of_text("HEAD"));
@@ -125,36 +108,42 @@ static bool make_request(struct h1 *h1, struct http_call *call)
     h1->streaming = false;
     if (http_field_has(request, "expect", "100-continue") && request->minor && request->content_length)
         call->state |= HTTP_CONTINUE;
-    return http_target_split(h1->target, &request->authority, &request->path, &request->query);
+    return http_target_split(parsing->target, &request->authority, &request->path, &request->query);
+}
+
+/* Room for a head and its fields. False: out of memory. */
+static bool head_room(struct http_call *call, size_t size)
+{
+    call->head = size <= CHUNK_BLOCK_SIZE ? chunk_block_take(call->session->output.pool) : malloc(size);
+    if (size <= CHUNK_BLOCK_SIZE)
+        call->state |= HTTP_BLOCK;
+    return call->head;
 }
 
 /* The head at the beginning of `in` is whole: it is kept with its call, and parsed there. */
-static struct http_call *begin(struct http_session *session, struct bytes in)
+static struct http_call *begin(struct http_session *session, struct bytes in, const struct http_head *look)
 {
-    struct h1 *h1 = session->h1;
-    size_t size = h1->look.size, fields_at = (size + 15) & ~(size_t)15;
+    UNINITIALIZED struct parsing parsing;
+    size_t fields_at = (look->size + 15) & ~(size_t)15;
     struct http_call *call = http_call_new(session);
     if (!call)
         return NULL;
-    unsigned fields = h1->look.fields < HTTP_FIELDS_MAX ? h1->look.fields : HTTP_FIELDS_MAX;
-    call->head = malloc(fields_at + fields * sizeof(struct http_field));
-    if (!call->head)
+    parsing.room = look->fields < HTTP_FIELDS_MAX ? look->fields : HTTP_FIELDS_MAX;
+    if (!head_room(call, fields_at + parsing.room * sizeof(struct http_field)))
         return NULL;
-    memcpy(call->head, in.data, size);
-    h1->fields = (struct http_field *)(call->head + fields_at);
-    h1->field_count = 0;
-    h1->field_room = fields;
-    h1->why = NULL;
-    h1->method = h1->target = (struct bytes){0};
-    llhttp_init(&h1->parser, HTTP_REQUEST, &settings);
-    h1->parser.data = session;
-    enum llhttp_errno err = llhttp_execute(&h1->parser, (const char *)call->head, size);
+    memcpy(call->head, in.data, look->size);
+    parsing.fields = (struct http_field *)(call->head + fields_at);
+    parsing.count = 0;
+    parsing.why = NULL;
+    parsing.method = parsing.target = (struct bytes){0};
+    llhttp_init(&parsing.parser, HTTP_REQUEST, &settings);
+    enum llhttp_errno err = llhttp_execute(&parsing.parser, (const char *)call->head, look->size);
     if (err != HPE_PAUSED) {
-        const char *why = h1->why ? h1->why : err == HPE_INVALID_METHOD ? "There is no such method." : llhttp_get_error_reason(&h1->parser);
-        refuse(session, call, h1->why ? 431 : err == HPE_INVALID_METHOD ? 501 : 400, why);
+        const char *why = parsing.why ? parsing.why : err == HPE_INVALID_METHOD ? "There is no such method." : llhttp_get_error_reason(&parsing.parser);
+        refuse(session, call, parsing.why ? 431 : err == HPE_INVALID_METHOD ? 501 : 400, why);
         return NULL;
     }
-    if (!make_request(h1, call)) {
+    if (!make_request(&session->h1, &parsing, call)) {
         bool connects = bytes_equal(call->request.method, bytes_of_text("CONNECT"));
         refuse(session, call, connects ? 501 : 400, connects ? "This server connects to nobody." :
                "The target of a request must be a path, or a whole URL of this server, without a user or a fragment.");
@@ -172,9 +161,9 @@ static bool settled(struct http_session *session, struct http_call *call)
 {
     if ((call->state & (HTTP_COMPLETE | HTTP_ENDED)) != (HTTP_COMPLETE | HTTP_ENDED))
         return false;
-    bool keep = session->h1->keep;
+    bool keep = session->h1.keep;
     http_call_end(call);
-    session->h1->look.seen = 0;
+    session->h1.seen = 0;
     if (!keep || session->ended || session->draining)
         http_session_die(session);
     return keep;
@@ -189,7 +178,7 @@ static void give(struct http_session *session, struct http_call *call, struct by
 /* False: it was refused. */
 static bool take_chunks(struct http_session *session, struct http_call *call, struct bytes *rest)
 {
-    struct h1 *h1 = session->h1;
+    struct h1 *h1 = &session->h1;
     struct bytes piece;
     enum http_chunked_found found;
     while ((found = http_chunked_next(&h1->chunked, rest, &piece)) == HTTP_CHUNKED_DATA)
@@ -203,7 +192,7 @@ static bool take_chunks(struct http_session *session, struct http_call *call, st
 /* A part of the request under way; answers how much was taken. */
 static size_t body(struct http_session *session, struct http_call *call, struct bytes in)
 {
-    struct h1 *h1 = session->h1;
+    struct h1 *h1 = &session->h1;
     size_t taken = 0;
     if (!h1->whole && h1->is_chunked) {
         struct bytes rest = in;
@@ -226,7 +215,7 @@ static size_t body(struct http_session *session, struct http_call *call, struct 
 
 static size_t feed_all(struct http_session *session, struct bytes in)
 {
-    struct h1 *h1 = session->h1;
+    struct h1 *h1 = &session->h1;
     size_t taken = 0;
     while (taken < in.size && !session->dead) {
         struct http_call *call = session->calls;
@@ -243,18 +232,20 @@ static size_t feed_all(struct http_session *session, struct bytes in)
             return taken;
         }
         if (!call) {
-            enum http_head_state state = http_head_look(rest, &h1->look);
+            struct http_head look = {.seen = h1->seen};
+            enum http_head_state state = http_head_look(rest, &look);
+            h1->seen = (uint32_t)look.seen;
             session->head_us = session->head_us ? session->head_us : session->now_us;
             if (state == HTTP_HEAD_MORE)
                 return taken;
             session->head_us = 0;
             if (state == HTTP_HEAD_BAD) {
-                refuse(session, NULL, h1->look.status, h1->look.why);
+                refuse(session, NULL, look.status, look.why);
                 break;
             }
-            call = begin(session, rest);
-            taken += h1->look.size;
-            h1->look.seen = 0;
+            call = begin(session, rest, &look);
+            taken += look.size;
+            h1->seen = 0;
             if (!call) {
                 http_session_die(session);
                 break;
@@ -270,9 +261,9 @@ static size_t feed_all(struct http_session *session, struct bytes in)
 
 static size_t h1_feed(struct http_session *session, struct bytes in)
 {
-    session->h1->busy = true;
+    session->h1.busy = true;
     size_t taken = feed_all(session, in);
-    session->h1->busy = false;
+    session->h1.busy = false;
     return taken;
 }
 
@@ -290,7 +281,7 @@ static void ended(struct http_call *call)
     call->state |= HTTP_ENDED;
     if (must_close(call))
         http_session_die(session);
-    else if (!session->h1->busy)
+    else if (!session->h1.busy)
         settled(session, call);
 }
 
@@ -333,7 +324,7 @@ static uint8_t *put_fields(uint8_t *at, const struct http_field *fields, unsigne
 static void h1_answer(struct http_call *call, const struct http_answer *answer, bool whole)
 {
     struct http_session *session = call->session;
-    struct h1 *h1 = session->h1;
+    struct h1 *h1 = &session->h1;
     bool bodiless = answer->status < 200 || answer->status == 204 || answer->status == 304;
     size_t size = LINE_ROOM + strlen(session->config->server) + (answer->type ? strlen(answer->type) : 0) + (whole ? answer->body.size : 0);
     for (unsigned i = 0; i < call->extra_count; i++)
@@ -390,17 +381,17 @@ static void h1_write(struct http_call *call, struct bytes piece)
 {
     struct http_session *session = call->session;
     char line[24];
-    if (session->h1->streaming)
+    if (session->h1.streaming)
         http_session_say(session, bytes_of(line, (size_t)sprintf(line, "%zx\r\n", piece.size)));
     http_session_say(session, piece);
-    if (session->h1->streaming)
+    if (session->h1.streaming)
         http_session_say(session, bytes_of_text("\r\n"));
 }
 
 static void h1_share(struct http_call *call, const struct http_shared *shared)
 {
     struct http_session *session = call->session;
-    output_reference(&session->output, session->h1->streaming ? shared->framed : shared->bytes, shared->chunk);
+    output_reference(&session->output, session->h1.streaming ? shared->framed : shared->bytes, shared->chunk);
     if (session->output.failed)
         session->dead = true;
     http_session_dirty(session);
@@ -408,7 +399,7 @@ static void h1_share(struct http_call *call, const struct http_shared *shared)
 
 static void h1_end(struct http_call *call)
 {
-    if (call->session->h1->streaming && !call->is_head)
+    if (call->session->h1.streaming && !call->is_head)
         http_session_say(call->session, bytes_of_text("0\r\n\r\n"));
     ended(call);
 }
@@ -421,9 +412,9 @@ static void h1_abort(struct http_call *call)
 /* The answer under way says that it is the last one. */
 static void h1_shutdown(struct http_session *session)
 {
-    session->h1->keep = false;
+    session->h1.keep = false;
 }
 
 const struct http_transport http_transport_1 = {
-    .feed = h1_feed, .answer = h1_answer, .write = h1_write, .share = h1_share, .end = h1_end, .abort = h1_abort, .shutdown = h1_shutdown, .free = h1_free,
+    .feed = h1_feed, .answer = h1_answer, .write = h1_write, .share = h1_share, .end = h1_end, .abort = h1_abort, .shutdown = h1_shutdown,
 };

@@ -36,7 +36,7 @@ void http_session_free(struct http_session *session)
         return;
     while (session->calls)
         http_call_end(session->calls);
-    if (session->transport)
+    if (session->transport && session->transport->free)
         session->transport->free(session);
     output_deinit(&session->output);
     free(session);
@@ -75,9 +75,13 @@ void http_session_say(struct http_session *session, struct bytes bytes)
 
 struct http_call *http_call_new(struct http_session *session)
 {
-    struct http_call *call = calloc(1, sizeof(*call));
+    struct http_call *call = session->has_own || KEEPS_NOTHING ? calloc(1, sizeof(*call)) : &session->own;
     if (!call)
         return NULL;
+    if (call == &session->own) {
+        *call = (struct http_call){0};
+        session->has_own = true;
+    }
     call->session = session;
     call->next = session->calls;
     if (session->calls)
@@ -86,6 +90,14 @@ struct http_call *http_call_new(struct http_session *session)
     session->call_count++;
     session->idle_us = 0;
     return call;
+}
+
+static void head_free(struct http_call *call)
+{
+    if (call->state & HTTP_BLOCK)
+        chunk_block_give(call->session->output.pool, call->head);
+    else
+        free(call->head);
 }
 
 void http_call_end(struct http_call *call)
@@ -101,14 +113,17 @@ void http_call_end(struct http_call *call)
         session->idle_us = session->now_us;
     session->service->gone(call);
     free(call->extra);
-    free(call->head);
+    head_free(call);
     free(call->waiting);
-    free(call);
+    if (call == &session->own)
+        session->has_own = false;
+    else
+        free(call);
 }
 
 void http_call_forget_head(struct http_call *call)
 {
-    free(call->head);
+    head_free(call);
     call->head = NULL;
     call->request = (struct http_request){.content_length = call->request.content_length, .minor = call->request.minor};
 }
@@ -174,7 +189,7 @@ static bool choose(struct http_session *session, struct bytes in)
     bool is_preface = memcmp(in.data, PREFACE, most) == 0;
     if (is_preface && most < size)
         return false;
-    enum gw_err err = is_preface ? h2_new(session) : h1_new(session);
+    enum gw_err err = is_preface ? h2_new(session) : GW_OK;
     session->transport = err ? NULL : is_preface ? &http_transport_2 : &http_transport_1;
     session->head_us = 0;
     if (err)

@@ -3,10 +3,22 @@
 #define PROTOCOL_HTTP_SESSION_STATE_H
 
 #include "protocol/amqp/output.h"
+#include "protocol/http/chunked.h"
 #include "protocol/http/session.h"
 
-struct h1;
 struct h2;
+
+/* HTTP/1: the request under way. */
+struct h1 {
+    uint32_t seen;                   /* bytes of a head that were looked at already */
+    bool whole, busy;                /* the request is; in feed: calls are ended by it */
+    bool is_chunked;
+    bool keep, streaming;            /* the connection outlives the answer; it is sent in chunks */
+    union {
+        struct http_chunked chunked; /* of a body in chunks */
+        uint64_t left;               /* of any other */
+    };
+};
 
 /* One version of HTTP. */
 struct http_transport {
@@ -22,7 +34,7 @@ struct http_transport {
     /* Is it the peer who keeps its answer from being framed? NULL: it cannot. */
     bool (*is_held_up)(struct http_call *call);
     void (*shutdown)(struct http_session *session);
-    void (*free)(struct http_session *session);
+    void (*free)(struct http_session *session);   /* NULL: it has nothing */
 };
 extern const struct http_transport http_transport_1, http_transport_2;
 
@@ -43,12 +55,13 @@ struct http_session {
     bool held;                       /* HTTP/1: a request that came behind one that is not answered yet waits */
     uint64_t taken_us;               /* when the peer last took something of the output; 0: nothing waits for it */
     union {
-        struct h1 *h1;
+        struct h1 h1;
         struct h2 *h2;
     };
+    bool has_own;                    /* `own` is one of the calls */
+    struct http_call own;            /* the first one has no memory of its own */
 };
 
-enum gw_err h1_new(struct http_session *session);
 enum gw_err h2_new(struct http_session *session);
 
 /* A call is made and in the session's list. NULL: out of memory. */
