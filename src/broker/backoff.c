@@ -283,3 +283,5 @@ uint64_t backoff_ms(const struct backoff *backoff, uint64_t count, uint64_t rand
     delay *= 1 + backoff->jitter * (2 * part - 1);
     return (uint64_t)(delay + 0.5);
 }
+
+uint64_t backoff_most_ms(const struct backoff *backoff, uint64_t count) { return backoff_ms(backoff, count, UINT64_MAX) + 1; }

@@ -36,4 +36,7 @@ bool backoff_equal(const struct backoff *a, const struct backoff *b);
 /* What the `count`-th return (from 1) waits for, milliseconds. `random`: any number; it decides what the jitter adds or takes away. */
 uint64_t backoff_ms(const struct backoff *backoff, uint64_t count, uint64_t random);
 
+/* … and the most that it can be. */
+uint64_t backoff_most_ms(const struct backoff *backoff, uint64_t count);
+
 #endif

@@ -98,6 +98,23 @@ static struct returned *waiting_for(const struct queue_rules *rules, const struc
     return returned && returned->state != RETURNED_READY && returned->due_ms == due->at_ms ? returned : NULL;
 }
 
+/* The clock was set back: what would have to wait for it to come that far again waits from now on, and no longer than it may. */
+static void wait_anew(struct shard *shard, struct queue *queue)
+{
+    struct queue_rules *rules = queue->rules;
+    uint64_t now_ms = shard->worker->wall_us / 1000 + 1;
+    uint32_t cursor = 0;
+    rules->set_back = shard->worker->set_back;
+    for (struct returned *returned; (returned = map_next(&rules->returns, &cursor));) {
+        uint64_t latest_ms = now_ms + backoff_most_ms(&queue->settings->retry_backoff, returned->count);
+        if (returned->state == RETURNED_READY || returned->due_ms <= latest_ms)
+            continue;
+        returned->due_ms = latest_ms;
+        if (!delay_push(&rules->due, latest_ms, returned->seq))
+            release(queue, returned);
+    }
+}
+
 void retry_look(struct shard *shard, struct queue *queue)
 {
     struct queue_rules *rules = queue->rules;
@@ -109,6 +126,8 @@ void retry_look(struct shard *shard, struct queue *queue)
         park_restored(shard, queue);
     if (!rules->due.count || !queue_retries(queue))
         return;
+    if (UNLIKELY(rules->set_back != shard->worker->set_back))
+        wait_anew(shard, queue);
     for (unsigned i = 0; (first = delay_first(&rules->due)); i++) {
         struct returned *returned = waiting_for(rules, first);
         if (returned && is_waiting(shard, returned))

@@ -204,6 +204,29 @@ static void every_reason_is_told_and_what_nobody_saw_is_none(void **state)
     end(play);
 }
 
+/* What waits does so for twice its time at most, and nothing comes early. */
+static void a_clock_that_is_set_back_keeps_nobody_waiting_for_long(void **state)
+{
+    (void)state;
+    struct play *play = begin();
+    struct worker *worker = play->test.workers[0];
+    uint64_t hour_us = 3600000000u;
+    worker_set_clock(worker, 1000 * hour_us, play->test.now_us);
+    declare(play, "1h,5h", -1);
+    for (unsigned i = 0; i < 3; i++) {
+        publish(play, "m", false);
+        settle(play, get(play), SETTLE_REQUEUE);
+    }
+    worker_set_clock(worker, 900 * hour_us, play->test.now_us);
+    wait_hours(play, 0.9);
+    assert_null(get(play));
+    wait_hours(play, 0.2);
+    wait_hours(play, 1.1);
+    for (unsigned i = 0; i < 3; i++)
+        assert_past(get(play), 1, RETRY_REJECTED);
+    end(play);
+}
+
 static void once_too_often_is_the_end(void **state)
 {
     (void)state;
@@ -352,7 +375,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(it_waits_and_is_in_its_old_place), cmocka_unit_test(every_reason_is_told_and_what_nobody_saw_is_none),
-        cmocka_unit_test(once_too_often_is_the_end), cmocka_unit_test(a_restart_shortens_nothing),
+        cmocka_unit_test(once_too_often_is_the_end), cmocka_unit_test(a_clock_that_is_set_back_keeps_nobody_waiting_for_long), cmocka_unit_test(a_restart_shortens_nothing),
         cmocka_unit_test(a_message_that_does_not_last_leaves_nothing), cmocka_unit_test(a_purge_takes_what_waits),
         cmocka_unit_test(without_a_backoff_nothing_waits_any_more), cmocka_unit_test(without_memory_it_comes_back_at_once),
     };

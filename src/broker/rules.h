@@ -45,6 +45,7 @@ struct queue_rules {
     struct map returns;          /* sequence number → struct returned */
     struct delay due;            /* of those that wait; and old entries, which the map contradicts */
     uint64_t parked, loose;      /* how many are in these states */
+    uint32_t set_back;           /* the worker's, when they were last looked at */
     bool restored;               /* what the map knows of the log or a snapshot is not judged yet */
     struct consumer *single;     /* the one that is active, where only one may be; NULL: there is none */
     uint64_t *rejected;          /* let in only to be discarded: the queue is full, and those go to its dead-letter exchange */

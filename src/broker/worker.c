@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define CLOCK_SLACK_US 1000000   /* clocks that are kept in step go back by less */
 #define PLACES_FIRST 64u
 #define TURN_ROUNDS 8u          /* of local work in one turn, before the reactor looks for input again */
 #define CHUNKS_KEPT 12u         /* free chunks a worker keeps, 256 KiB each */
@@ -572,7 +573,9 @@ static bool has_awakened(const struct worker *worker)
 
 void worker_set_clock(struct worker *worker, uint64_t wall_us, uint64_t now_us)
 {
-    worker->wall_offset_us = (int64_t)(wall_us - now_us);
+    int64_t offset_us = (int64_t)(wall_us - now_us);
+    worker->set_back += offset_us + CLOCK_SLACK_US < worker->wall_offset_us;
+    worker->wall_offset_us = offset_us;
     worker->wall_us = wall_us;
 }
 

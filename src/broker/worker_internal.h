@@ -92,6 +92,7 @@ struct worker {
     uint64_t now_us;                    /* monotonic, of this turn */
     uint64_t wall_us;                   /* since 1970, of this turn */
     int64_t wall_offset_us;             /* from the one to the other */
+    uint32_t set_back;                  /* how often it has become less, by more than CLOCK_SLACK_US */
     struct chunk_pool *chunks;
     struct batch_pool batches;
     struct outbox *outboxes;            /* one a worker, itself too */

@@ -11,6 +11,7 @@
 #define SPARE_MAX 64u                /* easy handles that are kept */
 #define CONNECT_TIMEOUT_MS 10000u
 #define CONNECTIONS_KEPT 256L
+#define AUTHORITIES_KEPT_S 60L       /* then their file is read again */
 
 struct http_sender {
     struct outgoing_sender outgoing; /* first */
@@ -265,6 +266,12 @@ static bool set_up(struct transfer *transfer, const struct outgoing_request *req
     curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L);
     curl_easy_setopt(easy, CURLOPT_DISALLOW_USERNAME_IN_URL, 1L);
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+    /* Who is given up while his name is being looked up is not waited for: the loop would stand still until the resolver answers. */
+    curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
+    if (transfer->sender->config.authorities) {   /* the system's, by their hashes, are looked at all the same */
+        curl_easy_setopt(easy, CURLOPT_CAINFO, transfer->sender->config.authorities);
+        curl_easy_setopt(easy, CURLOPT_CA_CACHE_TIMEOUT, AUTHORITIES_KEPT_S);
+    }
     /* Whatever is in the environment. */
     return fits && curl_easy_setopt(easy, CURLOPT_PROXY, "") == CURLE_OK && curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https") == CURLE_OK;
 }

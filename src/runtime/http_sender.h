@@ -20,6 +20,7 @@ struct http_sender_config {
     /* A request is done: whoever was told may have said something to the broker, which wants a turn. */
     void (*told)(void *owner);
     void *owner;
+    const char *authorities;         /* a file of certificates that peers' may come from, beside the system's; NULL: none. Borrowed */
 };
 
 /* Once in a process, before any thread is started. False: libcurl does not want to. */

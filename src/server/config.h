@@ -17,6 +17,7 @@ struct config {
     char *log;                /* "file" or "memory" */
     char *disk;               /* "auto" or "threads" */
     char *webhook_networks;   /* that webhooks may be posted to; NULL: none */
+    char *webhook_ca;         /* a file of authorities that sinks' certificates may come from beside the system's; NULL: none */
     char *definitions;        /* --load-definitions: a file; NULL: none */
     char *http_guest;         /* "on" or "off" */
     char *http_origins;       /* NULL: none */

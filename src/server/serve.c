@@ -234,10 +234,14 @@ static void on_reload_signal(void *owner)
     alarm_raise(&server->log.sink, ALARM_INFO, "certificate and key were read again");
 }
 
-static int read_networks(struct server *server)
+static int read_webhooks(struct server *server)
 {
     struct bytes wrong;
     const struct door *http = &server->doors[server->doors[DOOR_HTTP].addresses.count ? DOOR_HTTP : DOOR_HTTPS];
+    if (server->config.webhook_ca && !webhook_authorities_check(server->config.webhook_ca)) {
+        complain("--webhook-ca takes a file with certificates (PEM); '%s' is none", server->config.webhook_ca);
+        return 2;
+    }
     if (webhook_networks_read(&server->networks, server->config.webhook_networks, &http->addresses, &wrong))
         return 0;
     complain("--webhook-networks takes up to %u addresses and networks such as 10.0.0.0/8 or fd00::/8, separated by commas; '%.*s' is none, or one too many", NETWORKS_MAX,
@@ -364,7 +368,7 @@ static int make_broker(struct server *server)
         service->worker = service->place->worker;
         service_amqp_init(service, &server->session_config);
         service_http_init(service, &server->gateway_config, seed + i);
-        if (!service_webhooks_init(service, &server->networks)) {
+        if (!service_webhooks_init(service, &server->networks, server->config.webhook_ca)) {
             complain("out of memory");
             return 1;
         }
@@ -462,7 +466,7 @@ static int serve(struct server *server)
     set_protocol_config(server);
     int found = find_addresses(server);
     if (found == 0)
-        found = read_networks(server);
+        found = read_webhooks(server);
     if (found == 0)
         found = open_keys(server);
     if (found != 0)

@@ -5,6 +5,8 @@
 #include "server/service.h"
 
 #include <netinet/in.h>
+#include <openssl/err.h>
+#include <openssl/x509.h>
 #include <string.h>
 
 #define LOOPBACK "127.0.0.0/8,::1"
@@ -47,13 +49,23 @@ bool webhook_networks_read(struct webhook_networks *networks, const char *text, 
     return ip_networks_read(bytes_of_text(LOOPBACK), &networks->items[1], wrong) && (!all || ip_networks_read(bytes_of_text(LOOPBACK), &networks->items[0], wrong));
 }
 
-bool service_webhooks_init(struct service *s, const struct webhook_networks *networks)
+bool webhook_authorities_check(const char *path)
+{
+    X509_STORE *store = X509_STORE_new();
+    bool good = store && X509_STORE_load_file(store, path) == 1;
+    X509_STORE_free(store);
+    ERR_clear_error();
+    return good;
+}
+
+bool service_webhooks_init(struct service *s, const struct webhook_networks *networks, const char *authorities)
 {
     for (unsigned i = 0; i < 2; i++) {
         struct webhook_sender *sender = &s->senders[i];
         sender->networks = &networks->items[i];
         sender->reactor = s->reactor;
-        sender->sender = http_sender_new(&(struct http_sender_config){.loop = reactor_loop(s->reactor), .refusal = refusal, .told = told, .owner = sender});
+        sender->sender = http_sender_new(&(struct http_sender_config){.loop = reactor_loop(s->reactor), .refusal = refusal, .told = told, .owner = sender,
+                                                                              .authorities = authorities});
         if (!sender->sender)
             return false;
     }

@@ -17,8 +17,11 @@ struct webhook_networks {
  * understood. */
 bool webhook_networks_read(struct webhook_networks *networks, const char *text, const struct address_list *listens, struct bytes *wrong);
 
-/* Its reactor and worker are there. Networks are borrowed. False: out of memory. */
-bool service_webhooks_init(struct service *service, const struct webhook_networks *networks);
+/* Is there a certificate in that file? */
+bool webhook_authorities_check(const char *path);
+
+/* Its reactor and worker are there. Networks and the name of the authorities' file (NULL: none) are borrowed. False: out of memory. */
+bool service_webhooks_init(struct service *service, const struct webhook_networks *networks, const char *authorities);
 /* Its bus is stopped, its reactor does not run any more. */
 void service_webhooks_free(struct service *service);
 
