@@ -1,8 +1,10 @@
 """A real browser: EventSource, WebSocket and fetch() of pages of the broker's own origin, of one that it allows, and of one that it does not."""
-import pika
+import re
+
 import pytest
 import requests
 
+from support.authority import Authority
 from support.broker import make_broker
 from support.browser import Browser, Pages
 
@@ -206,3 +208,23 @@ def test_a_page_of_the_brokers_own_origin(trusting, visit):
             two.socket.close();
             return [answer.status, one.items[0].event.data, two.items[0].event.data]""")
         assert data == [200, 7, 7]
+
+
+def test_over_tls(pages, visit, own_broker, tmp_path):
+    """HTTP/2 for events and requests, HTTP/1.1 for the WebSocket, as the browser likes."""
+    authority = Authority(tmp_path)
+    authority.certify("server")
+    broker = own_broker(godwit=["--https-port", "0", "--tls-certificate", authority.file("server.pem"), "--tls-key", authority.file("server.key"), "--http-origins", pages.numeric])
+    port = re.search(r"https://127\.0\.0\.1:(\d+)", broker.log_text())[1]
+    page = visit(f"{pages.numeric}/")
+    found = page.run("""
+        const many = [...Array(20).keys()].map(i => listen(`${url}/events?type=sealed.${i}`)), socket = talk(url.replace('https', 'wss') + '/events?type=sealed.*');
+        await until(() => many.every(one => one.opens) && socket.opened);
+        const answers = await Promise.all(many.map((_, i) => fetch(url + '/events', {method: 'POST', headers: {'content-type': 'application/json', 'ce-specversion': '1.0', 'ce-id': `${i}`,
+            'ce-source': '/page', 'ce-type': `sealed.${i}`}, body: JSON.stringify({i})})));
+        await until(() => many.every(one => one.items.length) && socket.items.length == 20);
+        const protocols = new Set(performance.getEntriesByType('resource').map(one => one.nextHopProtocol));
+        many.forEach(one => one.source.close());
+        return [answers.every(one => one.status == 201), many.every((one, i) => one.items[0].event.data.i == i), [...protocols]]""", url=f"https://127.0.0.1:{port}")
+    assert found[:2] == [True, True]
+    assert set(found[2]) <= {"h2", ""}, found

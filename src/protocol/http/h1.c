@@ -231,6 +231,8 @@ static size_t feed_all(struct http_session *session, struct bytes in)
             session->held = true;
             return taken;
         }
+        if (!call && session->output.size > session->config->output_limit)   /* nothing new until its peer has taken something */
+            return taken;
         if (!call) {
             struct http_head look = {.seen = h1->seen};
             enum http_head_state state = http_head_look(rest, &look);

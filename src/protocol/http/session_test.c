@@ -248,6 +248,27 @@ static void a_peer_that_does_not_read_is_given_up(void **state)
     fake_close(&fake);
 }
 
+static void a_peer_that_asks_and_asks_and_does_not_read_gets_a_few_answers(void **state)
+{
+    (void)state;
+    static const char one[] = "GET /nothing HTTP/1.1\r\n" HOST "\r\n";
+    static char text[1000 * sizeof(one)];
+    size_t size = 0;
+    struct fake fake;
+    fake_open(&fake);
+    fake.config.output_limit = 1000;
+    for (unsigned i = 0; i < 1000; i++, size += sizeof(one) - 1)
+        memcpy(text + size, one, sizeof(one) - 1);
+    size_t taken = http_session_feed(fake.session, bytes_of(text, size), fake.now_us);
+    assert_in_range(fake.calls, 2, 20);
+    assert_int_equal(taken, fake.calls * (sizeof(one) - 1));
+    assert_false(http_session_wants_input(fake.session));
+    fake_turn(&fake);
+    fake_feed(&fake, text + taken, size - taken, 0);
+    assert_int_equal(count_of((const char *)fake.heard, "HTTP/1.1 204 "), 1000);
+    fake_close(&fake);
+}
+
 static void a_peer_that_says_no_more_gets_what_it_asked_for(void **state)
 {
     (void)state;
@@ -449,6 +470,7 @@ int main(void)
         cmocka_unit_test(a_body_nobody_wants_is_passed_over_or_ends_the_connection),
         cmocka_unit_test(time_runs_out),
         cmocka_unit_test(a_peer_that_does_not_read_is_given_up),
+        cmocka_unit_test(a_peer_that_asks_and_asks_and_does_not_read_gets_a_few_answers),
         cmocka_unit_test(a_peer_that_says_no_more_gets_what_it_asked_for),
         cmocka_unit_test(a_server_that_stops_answers_first),
         cmocka_unit_test(http_2_with_prior_knowledge),
