@@ -8,6 +8,7 @@
 
 #include "broker/settings.h"
 #include "broker/users.h"
+#include "protocol/token/token.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -238,6 +239,22 @@ static bool is_as_expected(struct asked *asked)
     return false;
 }
 
+/* An access token is one of somebody who is there, with patterns that are some. */
+static bool is_good_token(const struct asked *asked, struct bytes value)
+{
+    struct token_grant grant;
+    if (!token_grant_read(value, &grant)) {
+        REFUSE(asked, 400, "a token has a user, a hash and perhaps expires, description, and permissions, which are three regular expressions");
+        return false;
+    }
+    bool known = topology_user(asked->topology, grant.user);
+    if (!known)
+        REFUSE(asked, 404, "User \"%.*s\" does not exist", TEXT(grant.user));
+    bool good = known && pattern_is_possible(asked, grant.configure) && pattern_is_possible(asked, grant.write) && pattern_is_possible(asked, grant.read);
+    token_grant_deinit(&grant);
+    return good;
+}
+
 static void put_parameter(struct asked *asked)
 {
     struct bytes component = asked->change.source, value = asked->change.arguments;
@@ -253,7 +270,7 @@ static void put_parameter(struct asked *asked)
         REFUSE(asked, 400, "JSON decoding error. Reason: %s", error.text);
     else if (bytes_equal(component, bytes_of_text(VHOST_LIMITS)))
         set_limits(asked, json);
-    else
+    else if (!bytes_equal(component, bytes_of_text(TOKEN_COMPONENT)) || is_good_token(asked, value))
         apply(asked);
     json_decref(json);
 }

@@ -14,6 +14,7 @@
 #include "base/chunk.h"
 #include "base/err.h"
 
+struct access;
 struct worker;
 struct client;
 struct client_listener;
@@ -183,6 +184,7 @@ struct client {
     uint32_t vhost;              /* id of the vhost that it opened; 0: none yet */
     bool may_everything;         /* in that vhost, see permissions.h */
     bool trusted;                /* of the program in whose process the broker is: it may everything, whatever users there are. Set before REQUEST_OPEN, which is REQUEST_TRUSTED then */
+    struct access *limits;       /* what it may do at most, whatever its user may; NULL: all of that */
     uint64_t scope;              /* of the routes that are cached for it */
     bool stalled;                /* resumed is owed */
     bool turned_queued;
@@ -204,6 +206,13 @@ bool client_authenticate(struct client *client, struct bytes user, struct bytes 
 
 /* The same of one who has proven otherwise who he is (by a certificate): is there such a user? */
 bool client_identify(struct client *client, struct bytes user, bool from_loopback);
+
+/* Whatever its user may, this client may configure, write to and read from no more than what these regular expressions match (an empty one: nothing), and has none of its
+ * tags. Once, before REQUEST_OPEN. GW_ERR_NOMEM, GW_ERR_INVALID: one of them does not compile. */
+enum gw_err client_restrict(struct client *client, struct bytes configure, struct bytes write, struct bytes read);
+
+/* Do these limits let it configure that queue, or read from it? For what is asked for on its behalf without a look at its permissions. */
+bool client_limits_allow(const struct client *client, bool configure, struct bytes queue);
 
 /* Has the client's user this tag ("administrator", "impersonator")? */
 bool client_is_tagged(const struct client *client, const char *tag);

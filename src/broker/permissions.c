@@ -10,7 +10,7 @@ void permissions_of(struct worker *worker, struct client *client)
 {
     const struct vhost *vhost = topology_vhost_by_id(&worker->topology, client->vhost);
     const struct access *access = vhost ? topology_access(vhost, client->user) : NULL;
-    client->may_everything = client->trusted || (access && access->everything);
+    client->may_everything = (client->trusted || (access && access->everything)) && !client->limits;
     client->scope = client->vhost;
     if (!client->trusted && (!access || !access->writes_everything))
         client->scope = SCOPE_RESTRICTED | (uint64_t)client->vhost << 23 | (access ? access->number : 0);
@@ -45,8 +45,13 @@ struct question {
     const struct command_request *request;
     struct bytes user;
     const struct vhost *vhost;
-    const struct access *access;
+    const struct access *access, *limits;   /* NULL: nothing is allowed; no limits */
 };
+
+static bool allows(const struct question *question, enum access_kind kind, struct bytes name)
+{
+    return access_allows(question->access, kind, name) && (!question->limits || access_allows(question->limits, kind, name));
+}
 
 static bool refuse(const struct question *question, const char *what, struct bytes name)
 {
@@ -57,12 +62,12 @@ static bool refuse(const struct question *question, const char *what, struct byt
 
 static bool refuses_queue(const struct question *question, enum access_kind kind, struct bytes name)
 {
-    return !access_allows(question->access, kind, name) && refuse(question, "queue", name);
+    return !allows(question, kind, name) && refuse(question, "queue", name);
 }
 
 static bool refuses_exchange(const struct question *question, enum access_kind kind, struct bytes name)
 {
-    return !access_allows(question->access, kind, name) && refuse(question, "exchange", name.size ? name : bytes_of_text("amq.default"));
+    return !allows(question, kind, name) && refuse(question, "exchange", name.size ? name : bytes_of_text("amq.default"));
 }
 
 static bool is_reserved(struct bytes name)
@@ -128,7 +133,7 @@ bool permission_refuses(struct worker *worker, const struct client *client, cons
 {
     if (LIKELY(client->may_everything) || (request->flags & REQUEST_TRUSTED))
         return false;
-    struct question question = {.worker = worker, .request = request, .user = client->user, .vhost = request_vhost(&worker->topology, request)};
+    struct question question = {.worker = worker, .request = request, .user = client->user, .vhost = request_vhost(&worker->topology, request), .limits = client->limits};
     if (!question.vhost)
         return false;   /* there is nothing to be had there, as whoever looks will find */
     question.access = topology_access(question.vhost, client->user);
@@ -145,6 +150,7 @@ bool permission_refuses(struct worker *worker, const struct client *client, cons
     case REQUEST_QUEUE_PURGE:
     case REQUEST_CONSUME:
     case REQUEST_GET: return refuses_queue(&question, ACCESS_READ, name);
+    case REQUEST_CONTROL: return client->limits && refuse(&question, "exchange", bytes_of_text("amq.godwit.control"));
     default: return false;
     }
 }

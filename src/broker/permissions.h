@@ -18,6 +18,11 @@ bool permission_refuses(struct worker *worker, const struct client *client, cons
 
 /* Of a client whose scope says that there is something to look at. PUBLISH_ROUTED: allowed. */
 enum publish_result permission_to_publish(const struct client *client, const struct vhost *vhost, const struct publish *publish);
+/* Of one that is restricted by itself: may it publish to that exchange at all? */
+static inline bool permission_is_restricted(const struct client *client, struct bytes exchange)
+{
+    return UNLIKELY(client->limits != NULL) && !access_allows(client->limits, ACCESS_WRITE, exchange);
+}
 enum publish_result permission_to_publish_key(const struct client *client, const struct exchange *exchange, const struct publish *publish);
 
 /* Users that may publish anywhere in a vhost share the cached routes of that; each of the others has its own, found only where he may publish. */

@@ -124,7 +124,7 @@ static enum publish_result find_exchange(struct worker *worker, const struct cli
 enum publish_result client_publish_judge(struct client *client, const struct publish *publish)
 {
     struct exchange *exchange;
-    return find_exchange(client->worker, client, publish, &exchange);
+    return permission_is_restricted(client, publish->exchange) ? PUBLISH_ACCESS_REFUSED : find_exchange(client->worker, client, publish, &exchange);
 }
 
 static enum publish_result find_route(struct worker *worker, const struct client *client, struct publish *publish, const struct bytes *copies,
@@ -290,7 +290,8 @@ static __attribute__((noinline)) enum publish_result begin_half(const struct cli
     struct worker *worker = client->worker;
     const struct vhost *vhost = topology_vhost_by_id(&worker->topology, client->vhost);
     struct publish asking = {.exchange = {0}, .routing_key = said->check_queue};
-    if (said->check_queue.size && (client->scope & SCOPE_RESTRICTED) && vhost && permission_to_publish(client, vhost, &asking))
+    bool refused = (client->scope & SCOPE_RESTRICTED) && vhost && permission_to_publish(client, vhost, &asking);
+    if (said->check_queue.size && (refused || permission_is_restricted(client, asking.exchange)))
         return PUBLISH_CHECK_REFUSED;
     if (!vhost || !vhost->half_queue)
         return PUBLISH_REFUSED;
@@ -380,8 +381,10 @@ enum publish_result client_publish_begin(struct client *client, struct publish *
     struct worker *worker = client->worker;
     struct client_place *place = &worker->places[(uint32_t)client->id];
     const struct route *found;
-    enum publish_result result = route(worker, client, place, publish, &found);
     begin_nothing(publish);
+    if (permission_is_restricted(client, publish->exchange))
+        return PUBLISH_ACCESS_REFUSED;
+    enum publish_result result = route(worker, client, place, publish, &found);
     if (UNLIKELY(result != PUBLISH_ROUTED))
         return result;
     return begin(client, publish, found);
@@ -390,8 +393,10 @@ enum publish_result client_publish_begin(struct client *client, struct publish *
 enum publish_result client_publish_begin_copied(struct client *client, struct publish *publish, const struct bytes copies[2])
 {
     struct worker *worker = client->worker;
-    enum publish_result result = find_route(worker, client, publish, copies, &worker->uncached);
     begin_nothing(publish);
+    if (permission_is_restricted(client, publish->exchange))
+        return PUBLISH_ACCESS_REFUSED;
+    enum publish_result result = find_route(worker, client, publish, copies, &worker->uncached);
     if (result != PUBLISH_ROUTED)
         return result;
     if (copies[1].size && half_is_asked(publish->properties))

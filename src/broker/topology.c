@@ -4,6 +4,7 @@
 #include "broker/exchange_kind.h"
 #include "broker/half_message.h"
 #include "broker/settings.h"
+#include "protocol/token/token.h"
 
 #include <stdlib.h>
 
@@ -400,11 +401,28 @@ static void drop_access(struct vhost *vhost, struct bytes user)
     access_free(name_map_remove(&vhost->accesses, user));
 }
 
+/* His access tokens: whoever gets his name later is somebody else. */
+static void drop_tokens(struct vhost *vhost, struct bytes user)
+{
+    for (struct parameter *parameter = vhost->parameters, *next; parameter; parameter = next) {
+        struct token_grant grant;
+        next = parameter->next;
+        if (!bytes_equal(parameter->component, bytes_of_text(TOKEN_COMPONENT)) || !token_grant_read(parameter->value, &grant))
+            continue;
+        if (bytes_equal(grant.user, user))
+            parameter_delete(&vhost->parameters, parameter->component, parameter->name);
+        token_grant_deinit(&grant);
+    }
+}
+
 static enum gw_err delete_user(struct topology *topology, const struct topology_change *change)
 {
     uint32_t cursor = 0;
-    for (struct vhost *vhost; (vhost = map_next(&topology->vhosts.map, &cursor));)
+    for (struct vhost *vhost; (vhost = map_next(&topology->vhosts.map, &cursor));) {
         drop_access(vhost, change->name);
+        drop_tokens(vhost, change->name);
+    }
+    topology->parameters_version++;
     free_user(name_map_remove(&topology->users, change->name));
     return GW_OK;
 }

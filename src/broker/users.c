@@ -68,6 +68,23 @@ bool client_authenticate(struct client *client, struct bytes name, struct bytes 
     return judge(client, name, secret_matches(user, password), from_loopback);
 }
 
+enum gw_err client_restrict(struct client *client, struct bytes configure, struct bytes write, struct bytes read)
+{
+    const struct topology_change grant = {.kind = CHANGE_PERMISSION_PUT, .source = configure, .routing_key = write, .arguments = read};
+    struct access *limits = access_new((struct bytes){0});
+    enum gw_err err = limits ? access_grant(limits, &grant) : GW_ERR_NOMEM;
+    if (err)
+        access_free(limits);
+    else
+        client->limits = limits;
+    return err;
+}
+
+bool client_limits_allow(const struct client *client, bool configure, struct bytes queue)
+{
+    return !client->limits || access_allows(client->limits, configure ? ACCESS_CONFIGURE : ACCESS_READ, queue);
+}
+
 bool client_identify(struct client *client, struct bytes name, bool from_loopback)
 {
     return judge(client, name, topology_user(&client->worker->topology, name) != NULL, from_loopback);

@@ -120,6 +120,7 @@ struct chunk_pool *worker_chunks(struct worker *worker) { return worker->chunks;
 unsigned worker_index(const struct worker *worker) { return worker->index; }
 uint64_t worker_now(const struct worker *worker) { return worker->now_us; }
 uint64_t worker_wall_us(const struct worker *worker) { return worker->wall_us; }
+uint64_t worker_wall_at(const struct worker *worker, uint64_t now_us) { return now_us + (uint64_t)worker->wall_offset_us; }
 
 /* ---- commands ------------------------------------------------------------------------------------------------------ */
 
@@ -211,6 +212,8 @@ void client_detach(struct client *client)
             *at = client->turned_next;
             break;
         }
+    access_free(client->limits);
+    client->limits = NULL;
     place->client = NULL;
     place->next_free = worker->free_place;
     worker->free_place = (uint32_t)client->id;
@@ -228,7 +231,7 @@ struct bytes client_vhost_name(const struct client *client)
 bool client_is_tagged(const struct client *client, const char *tag)
 {
     const struct user *user = topology_user(&client->worker->topology, client->user);
-    return user && user_is_tagged(user, tag);
+    return user && !client->limits && user_is_tagged(user, tag);
 }
 
 bool client_channel_opened(struct client *client)

@@ -53,6 +53,8 @@ uint64_t worker_now(const struct worker *worker);
 
 /* The same as a time of day, microseconds since 1970. */
 uint64_t worker_wall_us(const struct worker *worker);
+/* … and what it is between turns, where it has become now_us (monotonic) since: the turn may have been long ago. */
+uint64_t worker_wall_at(const struct worker *worker, uint64_t now_us);
 
 /* What protocols on one reactor say to those on another (or the same one): `take` is called during a turn of worker `to`, with the letter borrowed until it returns. */
 struct worker_letters {

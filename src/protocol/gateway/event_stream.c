@@ -5,6 +5,7 @@
 #include "bus/event_type.h"
 #include "protocol/gateway/basic.h"
 #include "protocol/gateway/cloud_event.h"
+#include "protocol/gateway/tokens.h"
 #include "protocol/gateway/websocket.h"
 #include "protocol/gateway/work.h"
 #include "store/stream_message.h"
@@ -332,6 +333,10 @@ void listener_heard(struct task *task, struct bytes piece)
 
 void listener_beat(struct task *task)
 {
+    if (!bearer_is_good(task->member)) {
+        listener_ended(task);
+        return;
+    }
     bool due = task->listener->begun && task->gateway->now_us >= task->listener->beat_us;
     if (due && task->listener->websocket) {
         task->listener->beat_us = task->gateway->now_us + LISTENER_BEAT_US;

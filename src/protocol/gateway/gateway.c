@@ -43,13 +43,14 @@ void task_problem(struct task *task, unsigned status, const char *format, ...)
     va_end(arguments);
     task->state = TASK_ANSWERED;
     idempotency_leave(task);
-    http_problem(task->call, status, "%s", text);
+    bool limited = status == 403 && task->member && task->member->client.limits;
+    http_problem_challenge(task->call, status, limited ? "insufficient_scope" : NULL, "%s", text);
 }
 
 void task_refuse(struct task *task, unsigned code, struct bytes text)
 {
     static const struct { unsigned code, status; } statuses[] = {
-        {311, 413}, {312, 422}, {313, 422}, {320, 503}, {402, 404}, {403, 403}, {404, 404}, {405, 423}, {406, 422}, {506, 503}, {530, 403}, {540, 501}, {541, 503}};
+        {311, 413}, {312, 422}, {313, 422}, {320, 503}, {402, 404}, {403, 403}, {404, 404}, {400, 422}, {409, 409}, {412, 412}, {405, 423}, {406, 422}, {506, 503}, {530, 403}, {540, 501}, {541, 503}};
     unsigned status = 500;
     for (unsigned i = 0; i < sizeof(statuses) / sizeof(statuses[0]); i++)
         if (statuses[i].code == code)
@@ -378,7 +379,7 @@ void gateway_free(struct gateway *gateway)
 static void at(struct gateway *gateway, uint64_t now_us)
 {
     gateway->now_us = now_us;
-    http_session_clock(gateway->http, worker_wall_us(gateway->hall->worker) / 1000);
+    http_session_clock(gateway->http, worker_wall_at(gateway->hall->worker, now_us) / 1000);
     members_sweep(gateway);
 }
 

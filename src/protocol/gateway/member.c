@@ -6,6 +6,7 @@
 #include "protocol/gateway/event_stream.h"
 #include "protocol/gateway/idempotency.h"
 #include "protocol/gateway/origin.h"
+#include "protocol/gateway/tokens.h"
 #include "protocol/http/problem.h"
 
 #include <stdio.h>
@@ -137,6 +138,10 @@ static struct task *listening(struct client *client, uint32_t tag)
 static void on_delivered(struct client *client, const struct delivery *delivery)
 {
     struct task *task = listening(client, delivery->consumer);
+    if (task && !bearer_is_good(member_of(client))) {
+        listener_ended(task);
+        task = NULL;
+    }
     if (task)
         listener_delivered(task, delivery);
     else
@@ -209,7 +214,7 @@ static void ask_to_open(struct member *member, const struct http_request *reques
     amqp_table_put_text(&writer, "host", bytes_of_text(gateway->local));
     amqp_table_put_int(&writer, "port", gateway->local_port);
     amqp_table_put_text(&writer, "protocol", bytes_of_text("HTTP"));
-    amqp_table_put_text(&writer, "auth_mechanism", bytes_of_text(member->authorization.size ? "Basic" : "ANONYMOUS"));
+    amqp_table_put_text(&writer, "auth_mechanism", bytes_of_text(bearer_read(member->authorization, &facts) ? "Bearer" : member->authorization.size ? "Basic" : "ANONYMOUS"));
     amqp_table_put_bool(&writer, "ssl", gateway->tls_version != NULL);
     if (gateway->tls_version) {
         amqp_table_put_text(&writer, "ssl_protocol", bytes_of_text(gateway->tls_version));
@@ -303,42 +308,74 @@ static struct member *member_known(struct gateway *gateway, struct bytes vhost, 
     return NULL;
 }
 
-struct member *member_for(struct gateway *gateway, struct http_call *call, struct bytes vhost)
+/* Who says so for the first time on this connection. NULL: the call was answered. */
+static struct member *introduce(struct gateway *gateway, struct http_call *call, struct bytes vhost, struct bytes authorization)
 {
     const struct http_request *request = &call->request;
-    struct bytes authorization = {0}, user = bytes_of_text("guest"), password = user;
+    struct bytes user = bytes_of_text("guest"), password = user, text;
     uint8_t room[BASIC_MAX];
-    bool says = http_field_find(request, "authorization", &authorization);
-    if (!says && !request_is_local(gateway, request)) {
-        http_problem(call, 401, "Say who you are: the Authorization header is missing.");
+    struct token_grant grant = {0};
+    const char *why = NULL;
+    bool by_token = bearer_read(authorization, &text);
+    if (by_token && !bearer_judge(gateway, vhost, text, &grant, &why)) {
+        http_problem_challenge(call, 401, "invalid_token", "%s", why);
         return NULL;
     }
-    /* One who says the same as before is who he was then. */
-    struct member *member = !says || authorization.size ? member_known(gateway, vhost, authorization) : NULL;
-    if (!member) {
-        if (says && (!basic_read(authorization, room, &user, &password) || !user.size || user.size > UINT8_MAX)) {
-            http_problem(call, 401, "The Authorization header must be Basic, with a user and a password.");
-            return NULL;
-        }
-        if (!evict(gateway)) {
-            http_problem(call, 429, "More than %u users are busy on this connection.", MEMBERS_MAX);
-            return NULL;
-        }
-        member = member_new(gateway, vhost, authorization, user);
-        if (!member) {
-            http_problem(call, 503, "There are too many connections, or too little memory.");
-            return NULL;
-        }
-        if (!client_authenticate(&member->client, user, password, gateway->from_loopback)) {
-            member_free(member);
-            http_problem(call, 401, "User and password do not match.");
-            return NULL;
-        }
+    if (by_token)
+        user = grant.user;
+    else if (authorization.size && (!basic_read(authorization, room, &user, &password) || !user.size || user.size > UINT8_MAX)) {
+        http_problem(call, 401, "The Authorization header must be Basic, with a user and a password, or Bearer, with a token.");
+        return NULL;
+    }
+    struct member *member = NULL;
+    if (!evict(gateway)) {
+        http_problem(call, 429, "More than %u users are busy on this connection.", MEMBERS_MAX);
+    } else if (!(member = member_new(gateway, vhost, authorization, user)) ||
+               (grant.restricted && client_restrict(&member->client, grant.configure, grant.write, grant.read))) {
+        http_problem(call, 503, "There are too many connections, or too little memory.");
+    } else if (by_token && !client_identify(&member->client, user, gateway->from_loopback)) {
+        http_problem_challenge(call, 401, "invalid_token", "The token's user may not come from here, or is no more.");
+    } else if (!by_token && !client_authenticate(&member->client, user, password, gateway->from_loopback)) {
+        http_problem(call, 401, "User and password do not match.");
+    } else {
+        member->by_token = by_token;
+        member->token_expires_ms = grant.expires_ms;
+        member->token_version = worker_parameters_version(gateway->hall->worker);
         member->next = gateway->members;
         gateway->members = member;
         ask_to_open(member, request);
+        token_grant_deinit(&grant);
+        return member;
     }
-    member->used_us = gateway->now_us;
+    token_grant_deinit(&grant);
+    if (member)
+        member_free(member);
+    return NULL;
+}
+
+struct member *member_for(struct gateway *gateway, struct http_call *call, struct bytes vhost)
+{
+    struct bytes authorization = {0};
+    bool says = http_field_find(&call->request, "authorization", &authorization);
+    if (!says && !request_is_local(gateway, &call->request)) {
+        http_problem(call, 401, "Say who you are: the Authorization header is missing.");
+        return NULL;
+    }
+    if (says && !authorization.size) {
+        http_problem(call, 401, "The Authorization header is empty.");
+        return NULL;
+    }
+    /* One who says the same as before is who he was then. */
+    struct member *member = member_known(gateway, vhost, authorization);
+    if (member && !bearer_is_good(member)) {
+        lose(member, 403, bytes_of_text("ACCESS_REFUSED - the token has expired, or was removed"));
+        http_problem_challenge(call, 401, "invalid_token", "The token has expired, or was removed.");
+        return NULL;
+    }
+    if (!member)
+        member = introduce(gateway, call, vhost, authorization);
+    if (member)
+        member->used_us = gateway->now_us;
     return member;
 }
 

@@ -462,6 +462,12 @@ void reception_get(struct task *task)
         task_problem(task, 405, "A message is not taken by HEAD.");
         return;
     }
+    if (!client_limits_allow(&task->member->client, false, task->names[0])) {
+        const struct bytes queue = task->names[0], vhost = task->member->vhost, user = task->member->client.user;
+        task_problem(task, 403, "ACCESS_REFUSED - access to queue '%.*s' in vhost '%.*s' refused for user '%.*s'", (int)queue.size, (const char *)queue.data,
+                     (int)vhost.size, (const char *)vhost.data, (int)user.size, (const char *)user.data);
+        return;
+    }
     struct holder *holder = reception ? holder_for(reception, task->member->client.user, task->member->vhost) : NULL;
     struct poll *poll = holder ? calloc(1, sizeof(*poll) + task->names[0].size) : NULL;
     if (!poll) {

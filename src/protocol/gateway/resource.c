@@ -64,6 +64,9 @@ const struct resource resources[] = {
      "Publishes {\"event_type\": …, \"data\": …} as an event; source, id and subject may be said, too", of_vhost, "application/json", "200 413 422 503"},
     {"POST", "/event/subscribe", RESOURCE_BODY, subscriptions_make_plainly, "Has events of a type ({\"event_type\": …, \"callback\": …}) posted to a URL", of_vhost,
      "application/json", "200 404 409 413 422 503"},
+    {"POST", "/tokens", RESOURCE_BODY, tokens_make, "Makes an access token, which is shown here only", of_vhost, "application/json", "201 404 413 422 503"},
+    {"GET", "/tokens", 0, tokens_list, "The user's access tokens; an administrator's are all", of_vhost, NULL, "200 503"},
+    {"DELETE", "/tokens/{id}", 0, tokens_remove, "Removes an access token", of_vhost, NULL, "204 404 503"},
     {"POST", "/subscriptions", RESOURCE_BODY, subscriptions_make, "Makes a subscription: types, sink, and perhaps source, filters and config", of_vhost, "application/json",
      "201 404 409 413 422 503"},
     {"GET", "/subscriptions", 0, subscriptions_list, "The user's subscriptions; an administrator's are all", of_vhost, NULL, "200 503"},
@@ -196,11 +199,11 @@ static json_t *operation(const struct resource *resource)
 
 char *resource_openapi(void)
 {
-    json_t *root = json_pack("{s:s, s:{s:s, s:s, s:s}, s:{}, s:{s:{s:{s:s, s:s}}, s:{s:{s:s, s:{s:{s:s}, s:{s:s}, s:{s:s}, s:{s:s}}}}}, s:[{s:[]}]}",
+    json_t *root = json_pack("{s:s, s:{s:s, s:s, s:s}, s:{}, s:{s:{s:{s:s, s:s}, s:{s:s, s:s}}, s:{s:{s:s, s:{s:{s:s}, s:{s:s}, s:{s:s}, s:{s:s}}}}}, s:[{s:[]}, {s:[]}]}",
         "openapi", "3.1.0", "info", "title", "Godwit", "version", GODWIT_VERSION, "description", "A message broker, by HTTP.", "paths",
-        "components", "securitySchemes", "basic", "type", "http", "scheme", "basic",
+        "components", "securitySchemes", "basic", "type", "http", "scheme", "basic", "bearer", "type", "http", "scheme", "bearer",
         "schemas", "problem", "type", "object", "properties", "type", "type", "string", "title", "type", "string", "status", "type", "integer",
-        "detail", "type", "string", "security", "basic");
+        "detail", "type", "string", "security", "basic", "bearer");
     json_t *paths = json_object_get(root, "paths");
     for (unsigned i = 0; i < resource_count; i++) {
         char method[8];

@@ -63,8 +63,16 @@ json_t *subscription_find(struct task *task)
     json_t *root = NULL;
     if (worker_parameter(task->gateway->hall->worker, task->member->vhost, component(), task->names[0], &value))
         root = json_loadb((const char *)value.data, value.size, 0, NULL);
-    if (root && is_his(task, root))
-        return root;
+    char id[SUBSCRIPTION_ID_MAX + 1], queue[SUBSCRIPTION_QUEUE_MAX];
+    if (root && is_his(task, root)) {
+        snprintf(id, sizeof(id), "%.*s", (int)task->names[0].size, (const char *)task->names[0].data);
+        subscription_queue(id, false, queue);
+        if (strcmp(task->resource->method, "GET") == 0 || client_limits_allow(&task->member->client, true, bytes_of_text(queue)))
+            return root;
+        json_decref(root);
+        task_problem(task, 403, "ACCESS_REFUSED - the token does not let its holder configure queue '%s'", queue);
+        return NULL;
+    }
     json_decref(root);
     task_problem(task, 404, "There is no such subscription, or it is somebody else's.");
     return NULL;

@@ -62,6 +62,8 @@ struct member {
     uint64_t next_tag;               /* of the next publish */
     const char *blocked;             /* what the broker lacks; NULL: nothing */
     bool is_open, is_gone;
+    bool by_token;                   /* he came by a token: good until then (0: for ever), as far as the parameters of that version say */
+    uint64_t token_expires_ms, token_version;
     uint16_t refusal;                /* why it was not let in, or is gone … */
     char *why;                       /* … and in words; its own, NULL: there was no memory for them */
     uint32_t next_request;

@@ -27,6 +27,10 @@ void events_listen(struct task *task);
 /* Declares the bus of the task's vhost, then has the task done again. */
 void events_declare(struct task *task);
 
+void tokens_make(struct task *task);
+void tokens_list(struct task *task);
+void tokens_remove(struct task *task);
+
 void subscriptions_make(struct task *task);
 void subscriptions_make_plainly(struct task *task);
 void subscriptions_list(struct task *task);

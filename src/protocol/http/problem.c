@@ -21,6 +21,21 @@ static void answer(struct http_call *call, unsigned status, const char *detail, 
     json_decref(problem);
 }
 
+/* A 401 says which ways there are. */
+static void answer_challenge(struct http_call *call, unsigned status, const char *error, const char *detail)
+{
+    char bearer[80];
+    struct http_field challenges[2];
+    unsigned count = 0;
+    if (status == 401)
+        challenges[count++] = (struct http_field){bytes_of_text("www-authenticate"), bytes_of_text("Basic realm=\"Godwit\", charset=\"UTF-8\"")};
+    if (status == 401 || error) {
+        snprintf(bearer, sizeof(bearer), "Bearer realm=\"Godwit\"%s%s%s", error ? ", error=\"" : "", error ? error : "", error ? "\"" : "");
+        challenges[count++] = (struct http_field){bytes_of_text("www-authenticate"), bytes_of_text(bearer)};
+    }
+    answer(call, status, detail, challenges, count);
+}
+
 void http_problem(struct http_call *call, unsigned status, const char *format, ...)
 {
     char detail[DETAIL_MAX];
@@ -28,8 +43,17 @@ void http_problem(struct http_call *call, unsigned status, const char *format, .
     va_start(arguments, format);
     vsnprintf(detail, sizeof(detail), format, arguments);
     va_end(arguments);
-    const struct http_field challenge = {bytes_of_text("www-authenticate"), bytes_of_text("Basic realm=\"Godwit\", charset=\"UTF-8\"")};
-    answer(call, status, detail, &challenge, status == 401 ? 1 : 0);
+    answer_challenge(call, status, NULL, detail);
+}
+
+void http_problem_challenge(struct http_call *call, unsigned status, const char *error, const char *format, ...)
+{
+    char detail[DETAIL_MAX];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(detail, sizeof(detail), format, arguments);
+    va_end(arguments);
+    answer_challenge(call, status, error, detail);
 }
 
 void http_problem_method(struct http_call *call, const char *allow)

@@ -8,6 +8,9 @@
  * `allow` names them. The details are cut at 1 KiB. */
 __attribute__((format(printf, 3, 4)))
 void http_problem(struct http_call *call, unsigned status, const char *format, ...);
+/* The same of a bearer's token (RFC 6750 section 3.1): `error` is "invalid_token" (401) or "insufficient_scope" (403). NULL: like http_problem. */
+__attribute__((format(printf, 4, 5)))
+void http_problem_challenge(struct http_call *call, unsigned status, const char *error, const char *format, ...);
 void http_problem_method(struct http_call *call, const char *allow);
 
 #endif
