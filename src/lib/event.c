@@ -87,15 +87,25 @@ const char *event_text(struct gw_event *event, struct bytes text)
 
 /* ---- answers ------------------------------------------------------------------------------------------------------------------- */
 
+void event_let_go(struct gw_event *event)
+{
+    struct gw_bus *bus = event->handler->bus;
+    if (!event->memory)
+        return;
+    if (event->is_direct)
+        direct_release(bus, event);
+    else
+        bus->ops->release(bus, event);
+    event->memory = NULL;
+    event->exchange = event->routing_key = event->properties = event->body = (struct bytes){0};
+}
+
 static void forget(struct gw_event *event)
 {
     struct gw_bus *bus = event->handler->bus;
     if (bus->calling == event)
         bus->calling = NULL;
-    if (event->is_direct)
-        direct_release(bus, event);
-    else
-        bus->ops->release(bus, event);
+    event_let_go(event);
     event_free(&bus->events, event);
 }
 

@@ -73,10 +73,7 @@ static void drop_list(struct gw_handler *handler, struct event_list *list)
 {
     for (struct gw_event *event; (event = list->first);) {
         event_list_remove(list, event);
-        if (event->is_direct)
-            direct_release(handler->bus, event);
-        else
-            handler->bus->ops->release(handler->bus, event);
+        event_let_go(event);
         event_free(&handler->bus->events, event);
     }
 }
@@ -172,7 +169,7 @@ void handler_lost(struct gw_handler *handler)
         if (event->is_direct)
             continue;
         event_list_remove(&handler->waiting, event);
-        bus->ops->release(bus, event);
+        event_let_go(event);
         event_free(&bus->events, event);
     }
     for (struct gw_event *event = handler->in_hand.first, *next; event; event = next) {
@@ -260,28 +257,35 @@ uint64_t handler_late(struct gw_handler *handler, uint64_t now_us)
     return rested_us < due_us ? rested_us : due_us;
 }
 
-static void give_back(struct gw_handler *handler, struct event_list *list)
+static void settle_back(struct gw_handler *handler, struct gw_event *event)
 {
-    struct gw_bus *bus = handler->bus;
+    if (!event->is_direct)
+        handler->bus->ops->settle(handler->bus, event, SETTLED_BACK);
+}
+
+static void give_back_unseen(struct gw_handler *handler, struct event_list *list)
+{
     for (struct gw_event *event; (event = list->first);) {
         event_list_remove(list, event);
-        if (event->is_direct) {
-            direct_release(bus, event);
-        } else {
-            bus->ops->settle(bus, event, SETTLED_BACK);
-            bus->ops->release(bus, event);
-        }
-        event_free(&bus->events, event);
+        settle_back(handler, event);
+        event_let_go(event);
+        event_free(&handler->bus->events, event);
     }
 }
 
 void handler_give_back(struct gw_handler *handler, bool all)
 {
-    give_back(handler, &handler->waiting);
-    give_back(handler, &handler->resting);
-    if (!all)
-        return;
-    handler->bus->in_hand -= handler->in_hand_count;
-    handler->in_hand_count = 0;
-    give_back(handler, &handler->in_hand);
+    give_back_unseen(handler, &handler->waiting);
+    give_back_unseen(handler, &handler->resting);
+    for (struct gw_event *event; all && (event = handler->in_hand.first);) {
+        event_list_remove(&handler->in_hand, event);
+        settle_back(handler, event);
+        event->state = EVENT_LATE;
+        event_list_append(&handler->late, event);
+        handler->in_hand_count--;
+        handler->bus->in_hand--;
+    }
+    /* Somebody may still know these and answer; there is nothing in them any more. */
+    for (struct gw_event *event = handler->late.first; all && event; event = event->next)
+        event_let_go(event);
 }

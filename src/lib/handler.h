@@ -73,7 +73,9 @@ uint64_t handler_late(struct gw_handler *handler, uint64_t now_us);
 void handler_give_back(struct gw_handler *handler, bool all);
 void handler_is_ready(struct gw_handler *handler);
 
-/* event.c: the event is settled, and gone. */
+/* event.c: gives back what the event consists of; it is empty then. */
+void event_let_go(struct gw_event *event);
+/* The event is settled, and gone. */
 void event_settle(struct gw_event *event, enum settlement settlement);
 
 #endif
