@@ -87,6 +87,9 @@ static __attribute__((noinline)) int wait_for_room(struct embedded *e)
 
 /* ---- publishing ------------------------------------------------------------------------------------------------------------------------- */
 
+/* The default exchange's name is empty, and not nowhere. */
+static struct bytes exchange_of(const struct engine_message *message) { return message->exchange.size ? message->exchange : bytes_of("", 0); }
+
 static void told(struct embedded *e, uint64_t ticket, int result)
 {
     if (ticket)
@@ -134,7 +137,7 @@ int embedded_publish(struct gw_bus *bus, const struct engine_message *message, u
     if (!bus->loop->again_is_on)
         client_time(&e->client, loop_clock());
     struct publish publish = {.channel = EMBEDDED_CHANNEL, .persistent = message->persistent, .mandatory = message->mandatory, .whole = true, .confirm_tag = e->next,
-                              .exchange = message->exchange, .routing_key = message->routing_key, .properties = message->properties, .body_size = message->body.size};
+                              .exchange = exchange_of(message), .routing_key = message->routing_key, .properties = message->properties, .body_size = message->body.size};
     enum publish_result result = client_publish_begin(&e->client, &publish);
     if (UNLIKELY(result == PUBLISH_UNROUTABLE))
         return unroutable(e, &publish, message, ticket);
@@ -158,7 +161,7 @@ void embedded_replace(struct gw_bus *bus, struct gw_event *event, const struct e
     struct embedded *e = bus->engine;
     struct transaction *transaction = client_transaction_new(&e->client);
     client_time(&e->client, loop_clock());
-    struct publish publish = {.channel = EMBEDDED_CHANNEL, .persistent = message->persistent, .exchange = message->exchange, .routing_key = message->routing_key,
+    struct publish publish = {.channel = EMBEDDED_CHANNEL, .persistent = message->persistent, .exchange = exchange_of(message), .routing_key = message->routing_key,
                               .properties = message->properties, .body_size = message->body.size, .transaction = transaction};
     if (!transaction || client_publish_begin(&e->client, &publish) != PUBLISH_ROUTED) {
         if (transaction)
