@@ -149,26 +149,41 @@ static void count(gw_event *event, void *context)
         gw_loop_stop(counting->loop);
 }
 
-static void *a_whole_life(void *unused)
+struct lives {
+    pthread_mutex_t mutex;
+    pthread_barrier_t barrier;
+};
+
+/* They run side by side, and are born and end one after the other: libuv and liburing close descriptors behind ThreadSanitizer's back, which takes the next ones of their numbers for the same. */
+static void *a_whole_life(void *context)
 {
+    struct lives *lives = context;
     struct test_loop test = {0};
+    pthread_mutex_lock(&lives->mutex);
     test_open(&test);
+    pthread_mutex_unlock(&lives->mutex);
+    pthread_barrier_wait(&lives->barrier);
     struct counting counting = {.loop = test.loop, .stop_at = 200};
     gw_on(test.bus, "#", count, &counting, NULL);
     for (unsigned i = 0; i < 200; i++)
         gw_publish(test.bus, "a.b", "x", 1, NULL, NULL, NULL);
     assert_int_equal(gw_loop_run(test.loop), 0);
     assert_int_equal(counting.count, 200);
+    pthread_barrier_wait(&lives->barrier);
+    pthread_mutex_lock(&lives->mutex);
     test_end(&test);
-    return unused;
+    pthread_mutex_unlock(&lives->mutex);
+    return NULL;
 }
 
 static void two_loops_live_in_two_threads(void **state)
 {
+    struct lives lives = {.mutex = PTHREAD_MUTEX_INITIALIZER};
     pthread_t threads[2];
     (void)state;
+    pthread_barrier_init(&lives.barrier, NULL, 2);
     for (unsigned i = 0; i < 2; i++)
-        pthread_create(&threads[i], NULL, a_whole_life, NULL);
+        pthread_create(&threads[i], NULL, a_whole_life, &lives);
     for (unsigned i = 0; i < 2; i++)
         pthread_join(threads[i], NULL);
 }
