@@ -288,6 +288,21 @@ static void delete_parameter(struct asked *asked)
         REFUSE(asked, 404, "Parameter does not exist");
 }
 
+/* ---- queues ---------------------------------------------------------------------------------------------------------- */
+
+static void change_queue(struct asked *asked)
+{
+    const struct queue_entry *queue = has_vhost(asked) ? topology_queue(asked->vhost, asked->change.name) : NULL;
+    if (!asked->vhost)
+        return;
+    if (!queue)
+        REFUSE(asked, 404, "NOT_FOUND - no queue '%.*s' in vhost '%.*s'", TEXT(asked->change.name), TEXT(asked->vhost->name));
+    else if (settings_queue_type(queue->arguments) != settings_queue_type(asked->change.arguments))
+        REFUSE(asked, 406, "PRECONDITION_FAILED - queue '%.*s' in vhost '%.*s' is of another type", TEXT(asked->change.name), TEXT(asked->vhost->name));
+    else
+        apply(asked);
+}
+
 /* ---- sending on ---------------------------------------------------------------------------------------------------- */
 
 void master_change(struct master *master, const struct command_request *request)
@@ -315,6 +330,7 @@ void master_change(struct master *master, const struct command_request *request)
     case CHANGE_POLICY_DELETE: delete_policy(&asked); break;
     case CHANGE_PARAMETER_PUT: put_parameter(&asked); break;
     case CHANGE_PARAMETER_DELETE: delete_parameter(&asked); break;
+    case CHANGE_QUEUE_ARGUMENTS: change_queue(&asked); break;
     default: REFUSE(&asked, 400, "no change for an administrator"); break;
     }
 }

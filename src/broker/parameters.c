@@ -20,3 +20,12 @@ bool worker_parameter(const struct worker *worker, struct bytes vhost_name, stru
         *value = parameter->value;
     return parameter;
 }
+
+bool worker_queue_arguments(const struct worker *worker, struct bytes vhost_name, struct bytes name, struct bytes *arguments)
+{
+    const struct vhost *vhost = topology_vhost(&worker->topology, vhost_name);
+    const struct queue_entry *queue = vhost ? topology_queue(vhost, name) : NULL;
+    if (queue)
+        *arguments = queue->arguments;
+    return queue;
+}

@@ -313,6 +313,32 @@ static enum gw_err declare_queue(struct topology *topology, struct vhost *vhost,
     return GW_OK;
 }
 
+/* What can be changed while it is there is what policies may change, too; what kind of queue it is cannot. */
+static enum gw_err change_arguments(struct vhost *vhost, const struct topology_change *change)
+{
+    struct queue_entry *queue = topology_queue(vhost, change->name);
+    if (!queue || settings_queue_type(queue->arguments) != settings_queue_type(change->arguments))
+        return queue ? GW_ERR_INVALID : GW_OK;
+    struct queue_settings *settings;
+    struct bytes before = queue->arguments;
+    uint8_t *copy = malloc(change->arguments.size + 1);
+    if (!copy)
+        return GW_ERR_NOMEM;
+    if (change->arguments.size)
+        memcpy(copy, change->arguments.data, change->arguments.size);
+    queue->arguments = bytes_of(copy, change->arguments.size);
+    if (make_settings(queue, &settings)) {
+        queue->arguments = before;
+        free(copy);
+        return GW_ERR_NOMEM;
+    }
+    free(queue->changed_arguments);
+    queue->changed_arguments = copy;
+    settings_free(queue->settings);
+    queue->settings = settings;
+    return GW_OK;
+}
+
 static void free_queue(struct topology *topology, struct queue_entry *queue)
 {
     topology->exclusive_count -= queue->owner != 0;
@@ -321,6 +347,7 @@ static void free_queue(struct topology *topology, struct queue_entry *queue)
         queue->vhost->half_queue = 0;
     map_remove(&topology->queues_by_id, queue->id);
     settings_free(queue->settings);
+    free(queue->changed_arguments);
     free(queue);
 }
 
@@ -632,6 +659,7 @@ static enum gw_err apply_in_vhost(struct topology *topology, struct vhost *vhost
     case CHANGE_EXCHANGE_DECLARE: return declare_exchange(vhost, change);
     case CHANGE_EXCHANGE_DELETE: return delete_exchange(vhost, change);
     case CHANGE_QUEUE_DECLARE: return declare_queue(topology, vhost, change);
+    case CHANGE_QUEUE_ARGUMENTS: return change_arguments(vhost, change);
     case CHANGE_BIND: return bind(vhost, change);
     case CHANGE_UNBIND: return unbind(vhost, change);
     case CHANGE_VHOST_LIMITS:

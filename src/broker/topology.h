@@ -58,6 +58,7 @@ struct queue_entry {
     uint64_t id, owner;
     unsigned flags;
     struct bytes arguments;
+    uint8_t *changed_arguments;            /* what they lie in when they were changed; NULL: behind the entry */
     struct queue_settings *settings;       /* what its arguments and policies say; NULL: nothing */
     struct binding *incoming;
     uint64_t visited;

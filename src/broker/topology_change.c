@@ -39,7 +39,7 @@ bool topology_change_read(struct bytes bytes, struct topology_change *change)
     change->vhost = load_le32(bytes.data + 4);
     change->id = load_le64(bytes.data + 8);
     change->owner = load_le64(bytes.data + 16);
-    if (change->kind < CHANGE_EXCHANGE_DECLARE || change->kind > CHANGE_PARAMETER_DELETE || bytes.data[1] >= EXCHANGE_TYPE_COUNT)
+    if (change->kind < CHANGE_EXCHANGE_DECLARE || change->kind > CHANGE_LAST || bytes.data[1] >= EXCHANGE_TYPE_COUNT)
         return false;
     size_t at = CHANGE_FIXED_SIZE;
     for (unsigned i = 0; i < RUNS; i++) {

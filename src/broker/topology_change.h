@@ -31,6 +31,8 @@ enum change_kind {
     CHANGE_USER_PUT, CHANGE_USER_DELETE, CHANGE_VHOST_PUT, CHANGE_VHOST_DELETE,
     CHANGE_USER_LIMITS, CHANGE_VHOST_LIMITS, CHANGE_PERMISSION_PUT, CHANGE_PERMISSION_DELETE, CHANGE_TOPIC_PERMISSION_PUT, CHANGE_TOPIC_PERMISSION_DELETE,
     CHANGE_POLICY_PUT, CHANGE_POLICY_DELETE, CHANGE_PARAMETER_PUT, CHANGE_PARAMETER_DELETE,
+    CHANGE_QUEUE_ARGUMENTS,         /* the queue of that name has these from now on */
+    CHANGE_LAST = CHANGE_QUEUE_ARGUMENTS,
 };
 
 /* How a user's password is hashed; the secret is 4 bytes of salt, then the digest of salt and password. Any other secret matches no password. */
@@ -49,6 +51,7 @@ enum policy_target {
  *                        name        source      routing_key         arguments    secret   id             owner
  *   EXCHANGE_DECLARE     exchange                                    arguments
  *   QUEUE_DECLARE        queue                                       arguments             id, shard      client of an exclusive one
+ *   QUEUE_ARGUMENTS      queue                                       arguments
  *   BIND, UNBIND         destination source      routing key         arguments
  *   USER_PUT             user                                        tags         hash     password_hash
  *   USER_LIMITS          user                                                              max-connections, max-channels (owner)

@@ -328,6 +328,16 @@ static void declare_in_shard(struct worker *worker, struct shard *shard, const s
     shard_queue_set(shard, change->id, entry ? entry->settings : NULL);
 }
 
+/* A queue's arguments have changed, and with them what it is to do. */
+static void set_queue(struct worker *worker, const struct topology_change *change)
+{
+    const struct vhost *vhost = topology_vhost_by_id(&worker->topology, change->vhost);
+    const struct queue_entry *entry = vhost ? topology_queue(vhost, change->name) : NULL;
+    struct shard *shard = entry ? worker->shards[queue_id_shard(entry->id)] : NULL;
+    if (shard)
+        shard_queue_set(shard, entry->id, entry->settings);
+}
+
 void worker_settings(struct worker *worker)
 {
     uint32_t cursor = 0;
@@ -398,6 +408,8 @@ void worker_change(struct worker *worker, const struct topology_change *change)
         declare_in_shard(worker, shard, change);
     if (change->kind == CHANGE_POLICY_PUT || change->kind == CHANGE_POLICY_DELETE)
         worker_settings(worker);
+    if (change->kind == CHANGE_QUEUE_ARGUMENTS)
+        set_queue(worker, change);
     permissions_changed(worker, change);
     if (change->kind == CHANGE_VHOST_PUT)
         firehose_changed(worker);

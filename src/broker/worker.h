@@ -68,6 +68,8 @@ void worker_send(struct worker *worker, unsigned to, struct bytes letter);
  * whenever something may have changed. Between turns. */
 uint64_t worker_parameters_version(const struct worker *worker);
 void worker_parameters(const struct worker *worker, struct bytes component, void (*each)(void *owner, struct bytes vhost, struct bytes name, struct bytes value), void *owner);
+/* The arguments of a queue, as this worker knows them, until its next turn. False: there is no such queue. */
+bool worker_queue_arguments(const struct worker *worker, struct bytes vhost, struct bytes queue, struct bytes *arguments);
 bool worker_parameter(const struct worker *worker, struct bytes vhost, struct bytes component, struct bytes name, struct bytes *value);
 
 /* Would durable publishes be refused now? GW_OK, GW_ERR_FULL, or GW_ERR_FAILED: by any shard of this worker's, or the one that declarations are kept in. */

@@ -12,6 +12,7 @@
 #define REOPEN_US 5000000u
 #define CONSUMER 1u
 #define CHANNEL 1u
+#define OF_QUEUE 7u                  /* the tag of a change that is the queue's */
 #define SECOND_US 1000000u
 #define SLOW_MAX_S 86400u
 #define BREAKER_MAX_S 60u
@@ -408,6 +409,20 @@ static void bind_queue(struct drain *drain)
                                                          .name = bytes_of_text(queue), .source = bytes_of_text("events"), .routing_key = bytes_of_text(s->types[i])});
 }
 
+/* Of a subscription that was changed, the queue is to do as it says now. There is one who sees to that, so that of two changes the last one counts. */
+static void govern_queue(struct drain *drain)
+{
+    const struct subscription *s = &drain->subscription;
+    char queue[SUBSCRIPTION_QUEUE_MAX];
+    uint8_t room[SUBSCRIPTION_ARGUMENTS_SIZE];
+    struct bytes now, wanted = subscription_arguments(s, room);
+    subscription_queue(s->id, false, queue);
+    if (!s->governs || !worker_queue_arguments(bus_worker(drain->bus), drain->vhost, bytes_of_text(queue), &now) || bytes_equal(now, wanted))
+        return;
+    const struct topology_change change = {.kind = CHANGE_QUEUE_ARGUMENTS, .name = bytes_of_text(queue), .arguments = wanted};
+    client_request(&drain->client, &(struct request){.kind = REQUEST_CHANGE, .flags = REQUEST_TRUSTED, .channel = CHANNEL, .tag = OF_QUEUE, .change = &change});
+}
+
 /* There may be no bus yet, and what was sent to the queue itself can be posted. */
 static void not_bound(struct drain *drain, struct bytes why)
 {
@@ -431,6 +446,8 @@ static void on_replied(struct client *client, const struct reply *reply)
 {
     struct drain *drain = drain_of(client);
     char queue[SUBSCRIPTION_QUEUE_MAX];
+    if (reply->kind == REQUEST_CHANGE && reply->tag == OF_QUEUE)
+        return;
     if (reply->kind == REQUEST_CHANGE) {
         /* By now the subscription itself says so, as the next tick reads; or it could not be said, and is said again when the next event is answered like that. */
         drain->ending = ENDING_KEPT;
@@ -446,6 +463,7 @@ static void on_replied(struct client *client, const struct reply *reply)
         break_off(drain, reply->text);
     } else if (reply->kind == REQUEST_OPEN) {
         drain->is_open = true;
+        govern_queue(drain);
         if (!bug_enabled(BUG_HOOK_UNBOUND))
             bind_queue(drain);
         subscription_queue(drain->subscription.id, false, queue);
@@ -573,6 +591,8 @@ void drain_free(struct drain *drain)
     free(drain);
 }
 
+static bool same_text(const char *a, const char *b) { return a && b ? strcmp(a, b) == 0 : a == b; }
+
 bool drain_follow(struct drain *drain, struct bytes value)
 {
     if (drain->value.data && bytes_equal(drain->value, value))
@@ -589,7 +609,8 @@ bool drain_follow(struct drain *drain, struct bytes value)
     }
     json_decref(root);
     /* What is under way was sent by the old one's sender. */
-    bool same = valid && drain->is_valid && strcmp(next.owner, drain->subscription.owner) == 0 && next.concurrency == drain->subscription.concurrency && next.local == drain->subscription.local;
+    bool same = valid && drain->is_valid && strcmp(next.owner, drain->subscription.owner) == 0 && next.concurrency == drain->subscription.concurrency && next.local == drain->subscription.local &&
+                same_text(next.order, drain->subscription.order);
     if (!same)
         close_drain(drain);
     else if ((strcmp(next.sink, drain->subscription.sink) != 0 && !bug_enabled(BUG_HOOK_LEAVE_KEPT)) || !next.origin || !drain->subscription.origin ||
@@ -610,8 +631,10 @@ bool drain_follow(struct drain *drain, struct bytes value)
     if (same) {
         drain->client.user = bytes_of_text(drain->subscription.owner);
         pass_over_waiting(drain);
-        if (drain->is_open)
+        if (drain->is_open) {
+            govern_queue(drain);
             bind_queue(drain);
+        }
     }
     drain->retry_us = drain->open_until_us = drain->slow_until_us = 0;
     drain->failures = 0;

@@ -3,6 +3,7 @@
 #include "broker/backoff.h"
 #include "bus/event_type.h"
 #include "bus/filter_text.h"
+#include "protocol/amqp/table.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -22,6 +23,25 @@ static bool wrong(char why[SUBSCRIPTION_WHY_MAX], const char *format, ...)
 void subscription_queue(const char *id, bool dead, char name[SUBSCRIPTION_QUEUE_MAX])
 {
     snprintf(name, SUBSCRIPTION_QUEUE_MAX, "subscription.%.*s%s", (int)SUBSCRIPTION_ID_MAX, id, dead ? ".dead" : "");
+}
+
+struct bytes subscription_arguments(const struct subscription *s, uint8_t room[SUBSCRIPTION_ARGUMENTS_SIZE])
+{
+    char dead_queue[SUBSCRIPTION_QUEUE_MAX], key[SUBSCRIPTION_ID_MAX + 16];
+    struct amqp_table_writer writer;
+    struct bytes arguments;
+    subscription_queue(s->id, true, dead_queue);
+    amqp_table_begin(&writer, room, SUBSCRIPTION_ARGUMENTS_SIZE);
+    amqp_table_put_text(&writer, "x-retry-backoff", bytes_of_text(s->retry));
+    amqp_table_put_long(&writer, "x-delivery-limit", s->attempts - 1);
+    amqp_table_put_text(&writer, "x-dead-letter-exchange", bytes_of_text(""));
+    amqp_table_put_text(&writer, "x-dead-letter-routing-key", bytes_of_text(dead_queue));
+    /* All events are of one version: with that as the key they are one group. */
+    snprintf(key, sizeof(key), "cloudEvents_%s", s->order && strcmp(s->order, "*") != 0 ? s->order : "specversion");
+    if (s->order)
+        amqp_table_put_text(&writer, "x-group-key", bytes_of_text(key));
+    CHECK(amqp_table_finish(&writer, &arguments));
+    return arguments;
 }
 
 bool subscription_id_is_possible(const char *id)
@@ -153,7 +173,7 @@ static bool read_filters(struct subscription *s, char why[SUBSCRIPTION_WHY_MAX])
 
 bool subscription_read(struct subscription *s, json_t *root, char why[SUBSCRIPTION_WHY_MAX])
 {
-    static const char *const names[] = {"id", "owner", "types", "source", "filters", "sink", "protocol", "config", "paused", "ended", "local", "made", NULL};
+    static const char *const names[] = {"id", "owner", "types", "source", "filters", "sink", "protocol", "config", "paused", "ended", "local", "made", "governs", NULL};
     const char *protocol;
     char fault[URL_WHY_MAX];
     *s = (struct subscription){.root = root, .concurrency = SUBSCRIPTION_CONCURRENCY, .attempts = SUBSCRIPTION_ATTEMPTS};
@@ -161,7 +181,7 @@ bool subscription_read(struct subscription *s, json_t *root, char why[SUBSCRIPTI
         return wrong(why, "A subscription must be a JSON object.");
     if (!has_only(root, names, why) || !text_of(root, "id", SUBSCRIPTION_ID_MAX, &s->id, why) || !text_of(root, "owner", TEXT_MAX, &s->owner, why) ||
         !text_of(root, "sink", URL_SIZE_MAX, &s->sink, why) || !text_of(root, "protocol", TEXT_MAX, &protocol, why) || !text_of(root, "ended", TEXT_MAX, &s->ended, why) ||
-        !flag_of(root, "paused", &s->paused, why) || !flag_of(root, "local", &s->local, why) || !read_types(s, why) || !read_config(s, why))
+        !flag_of(root, "paused", &s->paused, why) || !flag_of(root, "local", &s->local, why) || !flag_of(root, "governs", &s->governs, why) || !read_types(s, why) || !read_config(s, why))
         return false;
     if (!s->id || !subscription_id_is_possible(s->id))
         return wrong(why, "The subscription's id must be 1 to %u letters, digits, dots, dashes and underscores.", SUBSCRIPTION_ID_MAX);

@@ -2,7 +2,7 @@
  *
  *   {"id": "s1", "owner": "guest", "types": ["order.*"], "source": "/shop", "filters": [{"exact": {"subject": "7"}}], "sink": "https://example.com/hook",
  *    "config": {"secrets": ["whsec_…"], "concurrency": 10, "timeout": 30, "retry": "5s,5m", "attempts": 10, "order": "subject", "origin": "a.example"}, "paused": false,
- *    "ended": "…", "local": true, "made": "…"}
+ *    "ended": "…", "local": true, "made": "…", "governs": true}
  *
  * `made` is a mark of the request that made it (protocol/gateway/idempotency.h). Its events wait in the durable queue `subscription.ID`, those that were given up in `subscription.ID.dead`. */
 #ifndef BUS_SUBSCRIPTION_H
@@ -40,6 +40,7 @@ struct subscription {
     uint64_t timeout_ms;
     const char *retry, *order;       /* a backoff's text; an attribute, "*" for all events one after the other, or NULL */
     const char *origin;              /* whom the sink must allow to post to it; NULL: it is not asked */
+    bool governs;                    /* the queue's arguments are to be what this says: it was changed */
     bool paused, local;              /* local: its sink may be on the broker's own machine */
     const char *ended;               /* why it gets no more; NULL: it does */
 };
@@ -49,6 +50,10 @@ bool subscription_read(struct subscription *subscription, json_t *root, char why
 void subscription_deinit(struct subscription *subscription);
 
 void subscription_queue(const char *id, bool dead, char name[SUBSCRIPTION_QUEUE_MAX]);
+
+/* The arguments of the queue that its events wait in. */
+#define SUBSCRIPTION_ARGUMENTS_SIZE 2048u
+struct bytes subscription_arguments(const struct subscription *subscription, uint8_t room[SUBSCRIPTION_ARGUMENTS_SIZE]);
 
 /* Does one of its types match? Words between dots; * is one, # any number of them. */
 bool subscription_has_type(const struct subscription *subscription, struct bytes type);

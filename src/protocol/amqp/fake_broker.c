@@ -44,6 +44,12 @@ const char *fake_said(struct worker *fake)
 
 struct chunk_pool *worker_chunks(struct worker *worker) { return worker->chunks; }
 uint64_t worker_now(const struct worker *worker) { return worker->now_us; }
+bool worker_queue_arguments(const struct worker *worker, struct bytes vhost, struct bytes queue, struct bytes *arguments)
+{
+    (void)worker, (void)vhost, (void)queue, (void)arguments;
+    return false;
+}
+
 unsigned worker_index(const struct worker *worker) { (void)worker; return 0; }
 void worker_send(struct worker *worker, unsigned to, struct bytes letter) { (void)worker, (void)to, (void)letter; }
 uint64_t worker_parameters_version(const struct worker *worker)

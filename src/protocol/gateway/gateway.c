@@ -34,6 +34,14 @@ void task_answer(struct task *task, unsigned status, const char *json)
     http_answer(task->call, &(struct http_answer){.status = status, .type = json ? "application/json" : NULL, .body = bytes_of_text(json ? json : "")});
 }
 
+void task_answer_with(struct task *task, unsigned status, const char *json, const char *name, const char *value)
+{
+    const struct http_field field = {bytes_of_text(name), bytes_of_text(value)};
+    task->state = TASK_ANSWERED;
+    idempotency_answered(task, status, bytes_of_text(json));
+    http_answer(task->call, &(struct http_answer){.status = status, .type = "application/json", .body = bytes_of_text(json), .fields = &field, .field_count = 1});
+}
+
 void task_problem(struct task *task, unsigned status, const char *format, ...)
 {
     char text[1024];

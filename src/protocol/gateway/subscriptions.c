@@ -1,6 +1,7 @@
 #include "protocol/gateway/subscriptions.h"
 
 #include "base/bugs.h"
+#include "base/map.h"
 #include "broker/topology_change.h"
 #include "broker/worker.h"
 #include "bus/bus.h"
@@ -17,6 +18,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define TAG_SIZE 24u
+#define TAG_SEED 5u
 #define SECRET_SIZE 32u              /* bytes of one that is made here */
 #define BODY_MAX 65536u
 
@@ -84,6 +87,7 @@ static json_t *shown(json_t *root)
     json_t *made = json_deep_copy(root);
     json_object_del(json_object_get(made, "config"), "secrets");
     json_object_del(made, "made");
+    json_object_del(made, "governs");
     json_decref(root);
     return made;
 }
@@ -176,7 +180,9 @@ static void step_done(struct task *task, const struct reply *reply)
         changed_meanwhile(task);
         return;
     }
-    if (reply->code) {
+    /* The queue is there, with arguments of its own: the subscription's bus changes them if the subscription is to. */
+    bool is_changed = reply->code == 406 && !subscribing->is_new && subscribing->step == STEP_QUEUE;
+    if (reply->code && !is_changed) {
         if (subscribing->is_new && subscribing->step > STEP_QUEUE)
             clean_up(task, &subscribing->subscription);
         task_refuse(task, reply->code, reply->text);
@@ -189,24 +195,10 @@ static void step_done(struct task *task, const struct reply *reply)
 
 static void declare_queue(struct task *task, const struct subscription *s, bool dead)
 {
-    char queue[SUBSCRIPTION_QUEUE_MAX], dead_queue[SUBSCRIPTION_QUEUE_MAX], key[SUBSCRIPTION_ID_MAX + 16];
-    uint8_t room[2048];
-    struct amqp_table_writer writer;
-    struct bytes arguments = {0};
+    char queue[SUBSCRIPTION_QUEUE_MAX];
+    uint8_t room[SUBSCRIPTION_ARGUMENTS_SIZE];
+    struct bytes arguments = dead ? (struct bytes){0} : subscription_arguments(s, room);
     subscription_queue(s->id, dead, queue);
-    subscription_queue(s->id, true, dead_queue);
-    if (!dead) {
-        amqp_table_begin(&writer, room, sizeof(room));
-        amqp_table_put_text(&writer, "x-retry-backoff", bytes_of_text(s->retry));
-        amqp_table_put_long(&writer, "x-delivery-limit", s->attempts - 1);
-        amqp_table_put_text(&writer, "x-dead-letter-exchange", bytes_of_text(""));
-        amqp_table_put_text(&writer, "x-dead-letter-routing-key", bytes_of_text(dead_queue));
-        /* All events are of one version: with that as the key they are one group. */
-        snprintf(key, sizeof(key), "cloudEvents_%s", s->order && strcmp(s->order, "*") != 0 ? s->order : "specversion");
-        if (s->order)
-            amqp_table_put_text(&writer, "x-group-key", bytes_of_text(key));
-        CHECK(amqp_table_finish(&writer, &arguments));
-    }
     member_ask(task, &(struct request){.kind = REQUEST_QUEUE_DECLARE, .flags = REQUEST_DURABLE, .name = bytes_of_text(queue), .arguments = arguments}, step_done);
 }
 
@@ -365,9 +357,9 @@ static bool put_secret(json_t *root)
 /* Takes the root. */
 static void make(struct task *task, json_t *root, bool is_plain, void (*done)(struct task *task))
 {
-    static const char *const kept[] = {"owner", "ended", "local", "made"};
+    static const char *const kept[] = {"owner", "ended", "local", "made", "governs"};
     struct bytes user = task->member->client.user, value;
-    for (unsigned i = 0; i < 4; i++)
+    for (unsigned i = 0; i < 5; i++)
         json_object_del(root, kept[i]);
     json_object_set_new(root, "owner", json_stringn((const char *)user.data, user.size));
     if (request_is_local(task->gateway, &task->call->request))
@@ -445,12 +437,67 @@ void subscriptions_make_plainly(struct task *task)
         task_problem(task, 503, "There is too little memory.");
 }
 
+/* ---- versions ----------------------------------------------------------------------------------------------------------------- */
+
+/* An entity tag of what is kept of the subscription; how it goes with it does not count. False: it is gone. */
+static bool tag_of(struct task *task, char tag[TAG_SIZE])
+{
+    struct bytes value;
+    if (!worker_parameter(task->gateway->hall->worker, task->member->vhost, component(), task->names[0], &value))
+        return false;
+    snprintf(tag, TAG_SIZE, "\"%016llx\"", (unsigned long long)bytes_hash(value, TAG_SEED));
+    return true;
+}
+
+/* Takes the answer, which has the tag with it. */
+static void answer_tagged(struct task *task, json_t *answer)
+{
+    char tag[TAG_SIZE];
+    char *text = answer ? json_dumps(answer, JSON_COMPACT) : NULL;
+    json_decref(answer);
+    if (text && tag_of(task, tag))
+        task_answer_with(task, 200, text, "etag", tag);
+    else if (text)
+        task_answer(task, 200, text);
+    else
+        task_problem(task, 503, "There is too little memory.");
+    free(text);
+}
+
+/* Is the tag among those of a list, or is that *? (RFC 9110, section 13.1.1; weak ones match nothing.) */
+static bool has_tag(struct bytes list, const char *tag)
+{
+    while (list.size) {
+        const uint8_t *comma = memchr(list.data, ',', list.size);
+        struct bytes one = bytes_of(list.data, comma ? (size_t)(comma - list.data) : list.size);
+        list = comma ? bytes_of(comma + 1, list.size - one.size - 1) : (struct bytes){0};
+        while (one.size && (one.data[0] == ' ' || one.data[0] == '\t'))
+            one = bytes_of(one.data + 1, one.size - 1);
+        while (one.size && (one.data[one.size - 1] == ' ' || one.data[one.size - 1] == '\t'))
+            one.size--;
+        if (bytes_equal(one, bytes_of_text(tag)) || bytes_equal(one, bytes_of_text("*")))
+            return true;
+    }
+    return false;
+}
+
+/* Who says If-Match means the subscription as it was then. False: the task was answered. */
+static bool is_matched(struct task *task)
+{
+    char tag[TAG_SIZE] = "";
+    struct bytes wanted;
+    if (!http_field_find(&task->call->request, "if-match", &wanted) || (tag_of(task, tag) && has_tag(wanted, tag)))
+        return true;
+    task_problem(task, 412, "The subscription is not what If-Match says: it has been changed meanwhile.");
+    return false;
+}
+
 /* ---- changing one ------------------------------------------------------------------------------------------------------------ */
 
 static void changed(struct task *task)
 {
     json_t *root = task->subscribing->subscription.root;
-    subscription_answer(task, 200, shown(json_incref(root)));
+    answer_tagged(task, shown(json_incref(root)));
 }
 
 /* JSON merge patch (RFC 7396), of the members that may be changed. */
@@ -472,8 +519,6 @@ static const char *merge(json_t *root, const json_t *patch)
             json_object_set(root, name, value);
         else
             json_object_foreach(value, inner, one) {
-                if (strcmp(inner, "retry") == 0 || strcmp(inner, "attempts") == 0 || strcmp(inner, "order") == 0)
-                    return inner;
                 if (json_is_null(one))
                     json_object_del(config, inner);
                 else
@@ -483,6 +528,12 @@ static const char *merge(json_t *root, const json_t *patch)
     return NULL;
 }
 
+/* Is something named that the queue does? NULL or no object: the whole config is taken away. */
+static bool names_terms(const json_t *config)
+{
+    return config && (!json_is_object(config) || json_object_get(config, "retry") || json_object_get(config, "attempts") || json_object_get(config, "order"));
+}
+
 void subscriptions_change(struct task *task)
 {
     if (task->subscribing) {
@@ -490,7 +541,13 @@ void subscriptions_change(struct task *task)
         take_step(task);
         return;
     }
-    json_t *patch = subscription_read_object(task), *found = patch ? subscription_find(task) : NULL, *root = json_deep_copy(found);
+    json_t *patch = subscription_read_object(task), *found = patch ? subscription_find(task) : NULL;
+    if (found && !is_matched(task)) {
+        json_decref(found);
+        json_decref(patch);
+        return;
+    }
+    json_t *root = json_deep_copy(found);
     json_t *old_types = json_incref(json_object_get(found, "types"));
     json_decref(found);
     if (!root) {
@@ -508,6 +565,8 @@ void subscriptions_change(struct task *task)
                 json_object_set_new(root, "local", json_true());
             if (json_object_get(patch, "sink") || json_is_false(json_object_get(patch, "paused")))
                 json_object_del(root, "ended");
+            if (names_terms(json_object_get(patch, "config")))
+                json_object_set_new(root, "governs", json_true());
             struct bytes old = {0};
             worker_parameter(task->gateway->hall->worker, task->member->vhost, component(), task->names[0], &old);
             put(task, json_incref(root), old, old_types ? json_incref(old_types) : json_array(), false, changed);
@@ -622,9 +681,9 @@ static void replay_forgotten(struct task *task, const struct reply *reply)
 void subscriptions_remove(struct task *task)
 {
     json_t *root = subscription_find(task);
-    if (!root)
-        return;
     json_decref(root);
+    if (!root || !is_matched(task))
+        return;
     const struct topology_change change = {.kind = CHANGE_PARAMETER_DELETE, .name = task->names[0],
                                            .source = bug_enabled(BUG_HOOK_REMOVED_FIRST) ? component() : bytes_of_text(SUBSCRIPTION_REPLAY_COMPONENT)};
     member_ask(task, &(struct request){.kind = REQUEST_CHANGE, .change = &change}, replay_forgotten);
@@ -697,7 +756,7 @@ static void answer_status(struct task *task, struct bytes text)
     } else {
         json_t *answer = shown(root);
         json_object_set_new(answer, "status", status ? status : json_null());
-        subscription_answer(task, 200, answer);
+        answer_tagged(task, answer);
     }
 }
 

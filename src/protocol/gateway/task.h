@@ -123,6 +123,8 @@ void task_forget_body(struct task *task);
 
 /* Answers with this status and JSON. A task that was answered, here and below, may be gone. */
 void task_answer(struct task *task, unsigned status, const char *json);
+/* The same with a header field, whose name is in lower case. */
+void task_answer_with(struct task *task, unsigned status, const char *json, const char *name, const char *value);
 __attribute__((format(printf, 3, 4)))
 void task_problem(struct task *task, unsigned status, const char *format, ...);
 /* Answers with a problem that stands for AMQP's reply code and text. */
