@@ -274,20 +274,21 @@ GW_API int gw_event_reply(gw_event *event, const void *data, size_t size);
 
 enum gw_missed { GW_MISSED_ONCE, GW_MISSED_SKIP, GW_MISSED_ALL };
 
-/* Templates say what becomes of what was read: text with places such as {data} or {line}; see docs/sources.md. */
+/* Templates say what becomes of what was read: text with places such as {{data}} or {{json:/order/id}}; see docs/sources.md. */
 typedef struct gw_source_options {
     const char *name;            /* its identity, with which its position is kept over restarts; NULL: made of the kind and what it reads */
     const char *type;            /* template of the events' type; NULL: the kind's own, such as "sse.message" */
-    const char *event_source;    /* template of their source; NULL: what it reads */
-    const char *subject, *key, *data, *content_type;   /* templates; NULL: the kind's own */
+    const char *event_source;    /* template of their source; NULL: "/sources/NAME" */
+    const char *subject, *key, *data;   /* templates; NULL: the kind's own */
+    const char *content_type;    /* NULL: what was said of it, or what it looks like */
     const char *zone;            /* cron: "Europe/Berlin"; NULL: UTC */
     enum gw_missed missed;       /* timer, cron: runs that were missed while nothing ran */
     uint32_t padding;
-    uint64_t interval_ms;        /* poll: between two looks; process: before it is started again; 0: the kind's own */
+    uint64_t interval_ms;        /* poll: between two looks; otherwise: before it is started again; 0: the kind's own */
     const gw_header *headers;    /* of requests by HTTP */
     size_t header_count;
-    uint64_t line_max;           /* bytes of a line or event, longer ones are cut off; 0: 1 MiB */
-    uint8_t from_start;          /* file: what is in it already, too */
+    uint64_t line_max;           /* bytes of a line, longer ones come in pieces, or of an event, longer ones are passed over; 0: 1 MiB, which is the most */
+    uint8_t from_start;          /* file, directory: what is there already, too */
     uint8_t transient;           /* 1: its events are not for the disk */
     uint8_t padding2[6];
     uint64_t reserved[8];

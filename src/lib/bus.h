@@ -7,6 +7,7 @@
 #include "lib/ticket.h"
 
 struct direct;
+struct sources;
 struct gw_loop;
 
 /* Something that lives on a bus and ends with it: a source. */
@@ -35,6 +36,7 @@ struct gw_bus {
     struct gw_handler *ready, **ready_last;   /* those that may have something to be called for */
     uint64_t due_us;                 /* no event in hand is late before */
     struct bus_part *parts;
+    struct sources *sources;         /* NULL: there never was one */
     struct event_pool events;        /* memory of events */
     struct gw_event *calling;        /* whose handler is being called; NULL: none, or it was answered */
     bool reap;                       /* a handler may be done with for good */

@@ -29,6 +29,8 @@ struct http_feeding {
 
 static struct http_feeding *http_of(struct feeding *feeding) { return (struct http_feeding *)feeding; }
 
+bool feeder_prepare(void) { return curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK; }
+
 /* ---- the answer ---------------------------------------------------------------------------------------------------------- */
 
 static bool find_header(const void *owner, struct bytes name, struct bytes *value)

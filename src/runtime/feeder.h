@@ -18,7 +18,10 @@ struct feeder_config {
     void *owner;
 };
 
-/* NULL: out of memory. http_sender_prepare was called in the process. */
+/* libcurl's beginning: before the first set, as often as one likes. False: it does not want to. */
+bool feeder_prepare(void);
+
+/* NULL: out of memory. */
 struct feeder_set *feeder_set_new(const struct feeder_config *config);
 struct feeder *feeder_set_io(struct feeder_set *set);
 /* No feed is under way any more. Its handles are closed when the loop has run again; the memory goes with the last of them. */

@@ -58,6 +58,9 @@ void source_ready(struct source *source);
 /* Whatever is under way will not be told of any more: it is published and saved again. */
 void source_lost(struct source *source);
 
+/* A hash by which what was read is known again, always the same. */
+uint64_t source_hash(struct bytes bytes);
+
 const struct declaration *source_declaration(const struct source *source);
 
 /* {"state": "running", "read": 7, "published": 7, "error": "…", …}, json_decref it. NULL: out of memory. */

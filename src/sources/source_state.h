@@ -105,7 +105,4 @@ void window_lost(struct source *source);
 bool window_is_full(const struct source *source);
 void window_deinit(struct window *window);
 
-/* A hash by which what was read is known again, and its text. */
-uint64_t source_hash(struct bytes bytes);
-
 #endif
