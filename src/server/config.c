@@ -1,5 +1,6 @@
 #include "server/config.h"
 
+#include "server/config_sources.h"
 #include "server/nearest.h"
 
 #include <ctype.h>
@@ -49,6 +50,7 @@ static const struct key keys[] = {
     {"webhook_networks", KEY_TEXT, PLACE(webhook_networks), 0, 0, "NETWORKS", NULL,
      "addresses and networks (10.0.0.0/8) that webhooks may be posted to beside the public internet, separated by commas"},
     {"webhook_ca", KEY_TEXT, PLACE(webhook_ca), 0, 0, "FILE", NULL, "authorities (PEM) whose certificates https sinks of webhooks may have, beside the system's"},
+    {"sources_local", KEY_CHOICE, PLACE(sources_local), 0, 0, "on|off", "off", "sources that are declared by HTTP may read files, start programs and listen on this machine"},
     {"listen", KEY_TEXT, PLACE(listen), 0, 0, "ADDRESSES", "0.0.0.0,::", "IPv4 and IPv6 addresses to listen on, separated by commas"},
     {"reactors", KEY_NUMBER, PLACE(reactors), 0, 64, "N", "0", "threads; 0: one for each processor but one"},
     {"shards", KEY_NUMBER, PLACE(shards), 0, 256, "N", "0", "units of order of a new data directory; 0: chosen; an existing one keeps its own"},
@@ -224,10 +226,17 @@ static int on_setting(void *user, const char *section, const char *name, const c
     char where[NAME_SIZE * 2 + 300];
     if (r->err != GW_OK)
         return 0;
+    if (strncmp(section, "source ", 7) == 0) {
+        char why[300];
+        r->err = config_source_set(r->config, section + 7, r->line, name, value, why, sizeof(why));
+        if (r->err != GW_OK)
+            complain(r->complaint, "%s:%d: %s", r->path, r->line, why);
+        return r->err == GW_OK;
+    }
     const struct key *key = find_key(name);
     snprintf(where, sizeof(where), "%.200s:%d: %.100s", r->path, r->line, name);
     if (section[0] != '\0')
-        r->err = complain(r->complaint, "%s:%d: there are no sections; remove [%.50s]", r->path, r->line, section);
+        r->err = complain(r->complaint, "%s:%d: there are no sections but [source NAME]; remove [%.50s]", r->path, r->line, section);
     else if (!key)
         r->err = complain(r->complaint, "%s:%d: unknown key '%.60s'; the nearest is '%s'", r->path, r->line, name, nearest_key(name)->name);
     else if (key->offset == PLACE(file))
@@ -260,6 +269,10 @@ static enum gw_err read_file(struct config *config, const char *path, struct con
         r.err = complain(complaint, "%s:%d: not of the form key = value", path, line);
     else if (line < 0 && r.err == GW_OK)
         r.err = GW_ERR_NOMEM;
+    char why[300];
+    unsigned wrong = 0;
+    if (r.err == GW_OK && (r.err = config_sources_check(config, &wrong, why, sizeof(why))) != GW_OK)
+        complain(complaint, "%s:%d: %s", path, config->sources[wrong].line, why);
     fclose(r.file);
     return r.err;
 }
@@ -377,6 +390,7 @@ void config_deinit(struct config *config)
         if (keys[i].kind != KEY_NUMBER && keys[i].kind != KEY_PORT)
             free(*(char **)((char *)config + keys[i].offset));
     }
+    config_sources_deinit(config);
     *config = (struct config){0};
 }
 

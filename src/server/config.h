@@ -10,6 +10,13 @@
 #define PORT_OFF UINT64_MAX
 
 /* Texts are the config's own. Numbers of bytes, of seconds or of things, see the keys in config.c; 0 means the default where it says so. */
+/* A source of the configuration: config_sources.c. */
+struct config_source {
+    char *id, *vhost, *text;  /* text: the declaration in JSON, once all is read */
+    void *root;
+    int line;
+};
+
 struct config {
     char *file;               /* --config; NULL: none */
     char *data_dir;           /* NULL: the caller decides */
@@ -19,6 +26,9 @@ struct config {
     char *webhook_networks;   /* that webhooks may be posted to; NULL: none */
     char *webhook_ca;         /* a file of authorities that sinks' certificates may come from beside the system's; NULL: none */
     char *definitions;        /* --load-definitions: a file; NULL: none */
+    char *sources_local;      /* "on" or "off" */
+    struct config_source *sources;   /* of its sections [source NAME] */
+    unsigned source_count;
     char *http_guest;         /* "on" or "off" */
     char *http_origins;       /* NULL: none */
     char *http;               /* "on" or "off" */

@@ -9,6 +9,7 @@
 #include "server/log.h"
 #include "server/notify.h"
 #include "server/service.h"
+#include "server/sources.h"
 #include "server/webhooks.h"
 
 #include <errno.h>
@@ -368,7 +369,7 @@ static int make_broker(struct server *server)
         service->worker = service->place->worker;
         service_amqp_init(service, &server->session_config);
         service_http_init(service, &server->gateway_config, seed + i);
-        if (!service_webhooks_init(service, &server->networks, server->config.webhook_ca)) {
+        if (!service_webhooks_init(service, &server->networks, server->config.webhook_ca) || !service_sources_init(service, config, seed + i)) {
             complain("out of memory");
             return 1;
         }
@@ -392,8 +393,10 @@ static int open_broker(struct server *server)
 static void unmake(struct server *server)
 {
     /* A process that opened nothing has nothing to forget, and one that could not open everything leaves the files as they are. */
-    for (unsigned i = 0; i < server->count; i++)
+    for (unsigned i = 0; i < server->count; i++) {
+        service_sources_free(&server->services[i]);
         service_webhooks_free(&server->services[i]);
+    }
     host_end(server->host);
     for (unsigned i = 0; i < server->count; i++)
         hall_free(&server->services[i].http.hall);

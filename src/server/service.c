@@ -2,6 +2,7 @@
 
 #include "base/err.h"
 #include "bus/bus.h"
+#include "bus/intakes.h"
 #include "server/peer.h"
 
 #include <stdlib.h>
@@ -165,6 +166,7 @@ static void begin_stop(struct service *s, uint64_t now_us)
     s->stopping = true;
     hall_stop(&s->http.hall, now_us);
     bus_stop(s->bus);
+    intakes_stop(s->intakes);
     s->stop_us = now_us + FAREWELL_US;
     reactor_stop_accepting(s->reactor);
     for (struct peer *peer = s->peers; peer; peer = peer->next) {
@@ -201,6 +203,7 @@ uint64_t service_turn(void *service, uint64_t now_us)
     host_clock(s->place, now_us);
     hall_tick(&s->http.hall, now_us);
     bus_tick(s->bus, now_us);
+    intakes_tick(s->intakes, now_us);
     bool more = worker_turn(s->worker, now_us);
     settle_dirty(s);
     host_post(s->place);
@@ -211,6 +214,9 @@ uint64_t service_turn(void *service, uint64_t now_us)
     if (next_us < deadline_us)
         deadline_us = next_us;
     next_us = bus_deadline(s->bus);
+    if (next_us < deadline_us)
+        deadline_us = next_us;
+    next_us = intakes_deadline(s->intakes);
     if (next_us < deadline_us)
         deadline_us = next_us;
     if (s->stopping) {

@@ -46,6 +46,10 @@ struct service {
         struct http_host host;
         struct gateway_hall hall;
     } http;
+    struct intakes *intakes;                     /* see sources.h */
+    struct feeder_set *feeders;
+    struct intake_fixed *fixed_sources;
+    struct system_zones *zones;
     struct bus *bus;                             /* see webhooks.h */
     struct webhook_sender {
         struct reactor *reactor;

@@ -24,12 +24,13 @@ static bool from_sockaddr(const struct sockaddr *address, struct ip_address *out
     return out->size > 0;
 }
 
-static const char *refusal(void *owner, const struct sockaddr *address)
+const char *webhook_refusal(const struct ip_networks *networks, const struct sockaddr *address)
 {
-    const struct webhook_sender *sender = owner;
     struct ip_address read;
-    return from_sockaddr(address, &read) ? ip_address_refusal(&read, sender->networks) : "of another family";
+    return from_sockaddr(address, &read) ? ip_address_refusal(&read, networks) : "of another family";
 }
+
+static const char *refusal(void *owner, const struct sockaddr *address) { return webhook_refusal(((const struct webhook_sender *)owner)->networks, address); }
 
 /* What the bus said to the broker is done in a turn. */
 static void told(void *owner) { reactor_again(((struct webhook_sender *)owner)->reactor); }

@@ -17,6 +17,9 @@ struct webhook_networks {
  * understood. */
 bool webhook_networks_read(struct webhook_networks *networks, const char *text, const struct address_list *listens, struct bytes *wrong);
 
+/* Why an address may not be connected to; NULL: it may. */
+const char *webhook_refusal(const struct ip_networks *networks, const struct sockaddr *address);
+
 /* Is there a certificate in that file? */
 bool webhook_authorities_check(const char *path);
 

@@ -118,7 +118,7 @@ static bool take_id(struct reader *reader, const json_t *value)
 
 static bool take_kind(struct reader *reader, const json_t *value)
 {
-    (void)reader, (void)value;   /* it was the first that was looked at */
+    (void)reader, (void)value;   /* it was the first that was looked at; or is a mark of whoever made it */
     return true;
 }
 
@@ -300,7 +300,7 @@ static bool take_signal(struct reader *reader, const json_t *value)
 }
 
 static const struct row rows[] = {
-    {"id", 0, take_id}, {"kind", 0, take_kind}, {"owner", 0, take_owner}, {"paused", 0, take_paused}, {"type", 0, take_type}, {"source", 0, take_source}, {"subject", 0, take_subject},
+    {"id", 0, take_id}, {"kind", 0, take_kind}, {"made", 0, take_kind}, {"owner", 0, take_owner}, {"paused", 0, take_paused}, {"type", 0, take_type}, {"source", 0, take_source}, {"subject", 0, take_subject},
     {"key", 0, take_key}, {"data", 0, take_data}, {"content_type", 0, take_content_type}, {"window", 0, take_window}, {"url", SETTING_URL, take_url}, {"local", SETTING_URL, take_local},
     {"headers", SETTING_HEADERS, take_headers}, {"idle", SETTING_IDLE, take_idle}, {"retry", SETTING_RETRY, take_retry}, {"every", SETTING_EVERY, take_every},
     {"interval", SETTING_INTERVAL, take_interval}, {"expression", SETTING_CRON, take_expression}, {"zone", SETTING_CRON, take_zone}, {"missed", SETTING_MISSED, take_missed},
@@ -395,6 +395,7 @@ void declaration_deinit(struct declaration *declaration)
     *declaration = (struct declaration){0};
 }
 
+const char *declaration_kind(const struct declaration *declaration) { return declaration->kind->name; }
 bool declaration_is_local(const struct declaration *declaration) { return declaration->kind->is_local; }
 
 void source_queue(const char *id, char name[SOURCE_QUEUE_MAX]) { snprintf(name, SOURCE_QUEUE_MAX, "source.%s.position", id); }

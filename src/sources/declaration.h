@@ -59,6 +59,7 @@ void declaration_deinit(struct declaration *declaration);
 
 /* Reads files, starts programs or listens on this machine: nothing that is declared from elsewhere. */
 bool declaration_is_local(const struct declaration *declaration);
+const char *declaration_kind(const struct declaration *declaration);
 
 /* The queue that its position lies in. */
 void source_queue(const char *id, char name[SOURCE_QUEUE_MAX]);

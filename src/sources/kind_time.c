@@ -3,7 +3,6 @@
  *
  * A timer's times are its first one and whole intervals. When the clock is set forward, what lies between counts as missed; when it is set back, nothing comes twice, unless by more than a
  * day: then the clock had been wrong, and what is now is begun with. */
-#include "sources/civil.h"
 #include "sources/source_state.h"
 
 #include <stdio.h>
@@ -23,7 +22,7 @@ struct time_source {
 static const struct template_name names[] = {{"data", false}, {"time", false}, {"time_ms", false}, {"missed", false}, {"source", false}, {NULL, false}};
 
 struct moment {
-    char time[40], time_ms[24], missed[24];
+    char time[SOURCE_TIME_SIZE], time_ms[24], missed[24];
 };
 
 static bool find(const void *owner, struct bytes name, struct bytes more, struct bytes *value)
@@ -90,10 +89,7 @@ static bool tell(struct source *source, uint64_t at_us, uint64_t missed)
 {
     struct moment moment;
     char id[32], data[120];
-    struct civil c = civil_of((int64_t)(at_us / SECOND_US));
-    unsigned ms = (unsigned)(at_us / 1000 % 1000);
-    snprintf(moment.time, sizeof(moment.time), ms ? "%04d-%02u-%02uT%02u:%02u:%02u.%03uZ" : "%04d-%02u-%02uT%02u:%02u:%02uZ", (int)(c.year % 10000), c.month % 100, c.day % 100, c.hour % 100,
-             c.minute % 100, c.second % 100, ms);
+    source_time_text(at_us / 1000, moment.time);
     snprintf(moment.time_ms, sizeof(moment.time_ms), "%llu", (unsigned long long)(at_us / 1000));
     snprintf(moment.missed, sizeof(moment.missed), "%llu", (unsigned long long)missed);
     snprintf(id, sizeof(id), "%llu", (unsigned long long)(at_us / 1000));

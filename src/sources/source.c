@@ -1,6 +1,7 @@
 #include "sources/source_state.h"
 
 #include "base/err.h"
+#include "sources/civil.h"
 
 #include <stdio.h>
 
@@ -327,6 +328,14 @@ void source_lost(struct source *source)
     source->is_dirty |= source->is_saving;
     source->is_saving = false;
     source->sink->due(source->sink);
+}
+
+void source_time_text(uint64_t time_ms, char text[SOURCE_TIME_SIZE])
+{
+    struct civil c = civil_of((int64_t)(time_ms / 1000));
+    unsigned ms = (unsigned)(time_ms % 1000);
+    int size = snprintf(text, SOURCE_TIME_SIZE, "%04d-%02u-%02uT%02u:%02u:%02u", (int)(c.year % 10000), c.month % 100, c.day % 100, c.hour % 100, c.minute % 100, c.second % 100);
+    snprintf(text + size, SOURCE_TIME_SIZE - (size_t)size, ms ? ".%03uZ" : "Z", ms);
 }
 
 const struct declaration *source_declaration(const struct source *source) { return &source->declaration; }

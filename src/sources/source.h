@@ -58,6 +58,10 @@ void source_ready(struct source *source);
 /* Whatever is under way will not be told of any more: it is published and saved again. */
 void source_lost(struct source *source);
 
+/* "2026-03-29T00:00:10Z", with milliseconds where there are some. */
+#define SOURCE_TIME_SIZE 48u
+void source_time_text(uint64_t time_ms, char text[SOURCE_TIME_SIZE]);
+
 /* A hash by which what was read is known again, always the same. */
 uint64_t source_hash(struct bytes bytes);
 

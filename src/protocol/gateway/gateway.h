@@ -38,6 +38,7 @@ struct gateway_hall {
     struct idempotency *idempotency; /* answers that may be asked for again, see idempotency.h; NULL: there was none */
     struct listeners *listeners;     /* see event_stream.h; NULL: there was none */
     struct bus *bus;                 /* what drains subscriptions here; NULL: nothing does */
+    struct intakes *intakes;         /* what runs the broker's own sources here; NULL: nothing does */
     const struct ip_networks *networks;   /* which sinks may be connected to: of all subscriptions, and of those made on this machine; NULL: any */
     bool stopping;
     uint64_t seed, next_id;          /* of the ids that events get: a number that no other hall has, and how many there were */

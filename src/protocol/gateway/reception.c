@@ -5,6 +5,7 @@
 #include "protocol/amqp/table.h"
 #include "protocol/gateway/event_stream.h"
 #include "protocol/gateway/idempotency.h"
+#include "protocol/gateway/sources.h"
 #include "protocol/gateway/subscriptions.h"
 #include "protocol/gateway/work.h"
 
@@ -636,6 +637,10 @@ void hall_letter(void *owner, unsigned from, struct bytes bytes)
     memcpy(&letter, bytes.data, sizeof(letter));
     if (letter.kind == LETTER_LOOK || letter.kind == LETTER_LOOKED) {
         subscriptions_letter(hall, from, bytes);
+        return;
+    }
+    if (letter.kind == LETTER_SOURCE || letter.kind == LETTER_SOURCE_TOLD) {
+        sources_letter(hall, from, bytes);
         return;
     }
     if (letter.kind >= LETTER_CLAIM) {

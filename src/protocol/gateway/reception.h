@@ -18,7 +18,8 @@ bool reception_expect(struct task *task);
 struct task *reception_expected(struct gateway_hall *hall, uint64_t ask);
 
 /* What a letter from hall to hall is; it is the byte behind 16 others, and no letter is shorter than 24. */
-enum letter_kind { LETTER_ASK, LETTER_ANSWER, LETTER_LOOK, LETTER_LOOKED /* subscriptions.c */, LETTER_CLAIM, LETTER_CLAIMED, LETTER_KEEP /* idempotency.c */ };
+enum letter_kind { LETTER_ASK, LETTER_ANSWER, LETTER_LOOK, LETTER_LOOKED /* subscriptions.c */, LETTER_CLAIM, LETTER_CLAIMED, LETTER_KEEP /* idempotency.c */,
+                   LETTER_SOURCE, LETTER_SOURCE_TOLD /* sources.c */ };
 
 /* ---- reception_message.c ---- */
 

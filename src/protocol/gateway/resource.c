@@ -81,6 +81,13 @@ const struct resource resources[] = {
      "202 404 409 413 422 503"},
     {"GET", "/subscriptions/{id}/replay", 0, replays_get, "How far the last replay has come", of_vhost, NULL, "200 404 503"},
     {"DELETE", "/subscriptions/{id}/replay", 0, replays_stop, "Stops the replay, and forgets it", of_vhost, NULL, "204 404 503"},
+    {"POST", "/sources", RESOURCE_BODY, sources_make, "Makes a source, which the broker runs: {\"kind\": \"sse\", \"url\": …}; for administrators", of_vhost, "application/json",
+     "201 409 413 422 503"},
+    {"GET", "/sources", 0, sources_list, "The broker's sources, those of its configuration among them", of_vhost, NULL, "200 503"},
+    {"GET", "/sources/{id}", 0, sources_get, "A source, and how it goes with it", of_vhost, NULL, "200 404 503"},
+    {"PATCH", "/sources/{id}", RESOURCE_BODY, sources_change, "Changes what the body names, as a JSON merge patch: {\"paused\": true} has it pause", of_vhost, "application/merge-patch+json",
+     "200 404 409 413 422 503"},
+    {"DELETE", "/sources/{id}", 0, sources_remove, "Removes a source, and forgets its position", of_vhost, NULL, "204 404 409 503"},
     {"GET", "/subscriptions/{id}/attempts", 0, subscriptions_attempts, "The last attempts to post to its sink, newest first", of_vhost, NULL, "200 404 503"},
 };
 const unsigned resource_count = sizeof(resources) / sizeof(resources[0]);

@@ -40,6 +40,12 @@ void subscriptions_change(struct task *task);
 void subscriptions_remove(struct task *task);
 void subscriptions_test(struct task *task);
 
+void sources_make(struct task *task);
+void sources_list(struct task *task);
+void sources_get(struct task *task);
+void sources_change(struct task *task);
+void sources_remove(struct task *task);
+
 void replays_begin(struct task *task);
 void replays_get(struct task *task);
 void replays_stop(struct task *task);
