@@ -10,7 +10,7 @@ const struct command *const *command_list(size_t *count)
 {
     static const struct command *const commands[] = {
         &serve_command, &publish_command, &consume_command, &get_command, &queues_command, &exchanges_command, &bindings_command,
-        &purge_command, &transactions_command, &tokens_command, &outlook_command, &queue_command, &events_command, &subscriptions_command,
+        &purge_command, &transactions_command, &tokens_command, &outlook_command, &queue_command, &events_command, &subscriptions_command, &sources_command,
         &ctl_command, &bench_command, &sink_command, &sim_command, &completion_command,
     };
     *count = sizeof commands / sizeof commands[0];

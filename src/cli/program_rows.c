@@ -20,6 +20,7 @@ static const struct option serve_options[] = {
     ROW(0, OPTION_TEXT, "http-origins", "ORIGINS", "pages of these origins may use HTTP, such as https://app.example, separated by commas; *: all (default: none but its own)"),
     ROW(0, OPTION_CHOICE, "http", "on|off", "listen for HTTP (default: on)"),
     ROW(0, OPTION_TEXT, "webhook-networks", "NETWORKS", "addresses and networks (10.0.0.0/8) that webhooks may be posted to beside the public internet, separated by commas"),
+    ROW(0, OPTION_TEXT, "sources-local", "on|off", "sources that are declared by HTTP may read files, start programs and listen on this machine (default: off)"),
     ROW(0, OPTION_TEXT, "webhook-ca", "FILE", "authorities (PEM) whose certificates https sinks of webhooks may have, beside the system's"),
     ROW(0, OPTION_TEXT, "listen", "ADDRESSES", "IPv4 and IPv6 addresses to listen on, separated by commas (default: all)"),
     ROW(0, OPTION_NUMBER, "reactors", "N", "threads (default: one for each processor but one)"),
