@@ -300,7 +300,8 @@ static bool take_signal(struct reader *reader, const json_t *value)
 }
 
 static const struct row rows[] = {
-    {"id", 0, take_id}, {"kind", 0, take_kind}, {"made", 0, take_kind}, {"owner", 0, take_owner}, {"paused", 0, take_paused}, {"type", 0, take_type}, {"source", 0, take_source}, {"subject", 0, take_subject},
+    {"id", 0, take_id}, {"kind", 0, take_kind}, {"made", 0, take_kind},
+    {"owner", 0, take_owner}, {"paused", 0, take_paused}, {"type", 0, take_type}, {"source", 0, take_source}, {"subject", 0, take_subject},
     {"key", 0, take_key}, {"data", 0, take_data}, {"content_type", 0, take_content_type}, {"window", 0, take_window}, {"url", SETTING_URL, take_url}, {"local", SETTING_URL, take_local},
     {"headers", SETTING_HEADERS, take_headers}, {"idle", SETTING_IDLE, take_idle}, {"retry", SETTING_RETRY, take_retry}, {"every", SETTING_EVERY, take_every},
     {"interval", SETTING_INTERVAL, take_interval}, {"expression", SETTING_CRON, take_expression}, {"zone", SETTING_CRON, take_zone}, {"missed", SETTING_MISSED, take_missed},
