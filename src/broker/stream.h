@@ -80,19 +80,23 @@ struct stream_cursor {
     struct stream_place place;      /* where `offset` is to be read */
     bool placed;
     bool lost;                      /* nothing was at that place */
-    struct extent_slot *slot;       /* the extent that it is in; NULL: none */
-    uint32_t batch;                 /* of that extent */
     bool in_batch;
+    bool match_unfiltered;
+    uint32_t batch;                 /* of the extent that it is in */
+    struct extent_slot *slot;       /* NULL: it is in none */
     struct record_batch header;     /* of the batch that it is in */
     struct record_batch_cursor at;
     uint32_t delivered;             /* counts its deliveries: with its handle, what they are settled by */
-    bool match_unfiltered;
     uint32_t filter_count;          /* 0: it gets everything */
-    uint64_t *hashes;               /* of the values; each with the bytes in `values` */
-    struct bytes *values;
+    uint64_t *hashes;               /* of the values; each with the bytes in stream_cursor_values */
     struct selector *selector;      /* x-filter, asked of what the above lets through; NULL: none */
     uint64_t steps;                 /* taken for it in the turn under way */
 };
+
+static inline struct bytes *stream_cursor_values(const struct stream_cursor *cursor)
+{
+    return (struct bytes *)(cursor->hashes + cursor->filter_count);
+}
 
 /* ---- stream.c ---- */
 

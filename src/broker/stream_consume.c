@@ -95,11 +95,11 @@ static uint32_t count_values(const struct amqp_field *field)
     return count;
 }
 
-static void add_value(struct stream_cursor *cursor, struct bytes value, uint8_t **at)
+static void add_value(struct stream_cursor *cursor, struct bytes *values, struct bytes value, uint8_t **at)
 {
     if (value.size)
         memcpy(*at, value.data, value.size);
-    cursor->values[cursor->filter_count] = bytes_of(*at, value.size);
+    values[cursor->filter_count] = bytes_of(*at, value.size);
     cursor->hashes[cursor->filter_count++] = stream_filter_hash(value);
     *at += value.size;
 }
@@ -124,14 +124,15 @@ struct stream_cursor *stream_cursor_new(struct stream *stream, struct bytes argu
     if (!count)
         return cursor;
     cursor->hashes = (uint64_t *)(cursor + 1);
-    cursor->values = (struct bytes *)(cursor->hashes + count);
-    uint8_t *at = (uint8_t *)(cursor->values + count);
+    struct bytes *values = (struct bytes *)(cursor->hashes + count);
+    uint8_t *at = (uint8_t *)(values + count);
     if (filter.type == 'S')
-        add_value(cursor, filter.bytes, &at);
+        add_value(cursor, values, filter.bytes, &at);
     struct bytes rest = filter.type == 'A' ? filter.bytes : (struct bytes){0};
     for (struct amqp_field value; amqp_array_next(&rest, &value) == WIRE_OK;)
         if (value.type == 'S')
-            add_value(cursor, value.bytes, &at);
+            add_value(cursor, values, value.bytes, &at);
+    CHECK(cursor->filter_count == count);
     cursor->match_unfiltered = amqp_table_flag(arguments, "x-stream-match-unfiltered");
     return cursor;
 }

@@ -272,7 +272,7 @@ static bool value_is_wanted(const struct stream_cursor *cursor, const struct mes
     if (!stream_filter_value(message, &value))
         return cursor->match_unfiltered;
     for (uint32_t i = 0; i < cursor->filter_count; i++)
-        if (bytes_equal(cursor->values[i], value))
+        if (bytes_equal(stream_cursor_values(cursor)[i], value))
             return true;
     return false;
 }

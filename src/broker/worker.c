@@ -149,17 +149,16 @@ struct client_place *worker_client(struct worker *worker, uint64_t id)
 
 static bool grow_places(struct worker *worker)
 {
-    uint32_t count = worker->place_count ? worker->place_count * 2 : PLACES_FIRST;
-    struct client_place *places = realloc(worker->places, count * sizeof(*places));
-    if (!places)
-        return false;
-    memset(places + worker->place_count, 0, (count - worker->place_count) * sizeof(*places));
-    for (uint32_t i = count; i-- > worker->place_count;) {
-        places[i].next_free = worker->free_place;
-        worker->free_place = i;
+    if (worker->place_count == worker->place_room) {
+        uint32_t room = worker->place_room ? worker->place_room * 2 : PLACES_FIRST;
+        struct client_place *places = realloc(worker->places, room * sizeof(*places));
+        if (!places)
+            return false;
+        worker->places = places;
+        worker->place_room = room;
     }
-    worker->places = places;
-    worker->place_count = count;
+    worker->places[worker->place_count] = (struct client_place){.next_free = UINT32_MAX};
+    worker->free_place = worker->place_count++;
     return true;
 }
 

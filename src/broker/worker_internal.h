@@ -109,7 +109,7 @@ struct worker {
     struct map partials;                /* serial → struct partial */
     uint64_t next_partial;
     struct client_place *places;
-    uint32_t place_count, free_place, client_count;
+    uint32_t place_count, place_room, free_place, client_count;   /* places behind place_count were never used, and not written to */
     struct client *turned;              /* clients to be told of the end of the turn */
     uint64_t applied_sequence, acked_sequence;   /* topology changes */
     unsigned blocked;                   /* enum block_reason of any worker */

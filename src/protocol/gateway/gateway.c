@@ -363,8 +363,8 @@ enum gw_err gateway_new(struct gateway_hall *hall, void *owner, const struct gat
     gateway->local_port = addresses->local_port;
     gateway->tls_version = addresses->tls_version;
     gateway->tls_cipher = addresses->tls_cipher;
-    gateway->peer = memcpy(gateway + 1, addresses->peer, peer_size);
-    gateway->local = memcpy((char *)(gateway + 1) + peer_size, addresses->local, local_size);
+    memcpy(gateway->hosts, addresses->peer, peer_size);
+    memcpy(gateway->hosts + peer_size, addresses->local, local_size);
     enum gw_err err = http_session_new(&hall->config->http, &service, gateway, hall->host, owner, worker_chunks(hall->worker), now_us, &gateway->http);
     if (err) {
         free(gateway);

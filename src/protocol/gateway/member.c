@@ -209,9 +209,9 @@ static void ask_to_open(struct member *member, const struct http_request *reques
     struct bytes agent, facts;
     amqp_table_begin(&writer, room, sizeof(room));
     amqp_table_put_text(&writer, "name", member->client.name);
-    amqp_table_put_text(&writer, "peer_host", bytes_of_text(gateway->peer));
+    amqp_table_put_text(&writer, "peer_host", bytes_of_text(gateway_peer(gateway)));
     amqp_table_put_int(&writer, "peer_port", gateway->peer_port);
-    amqp_table_put_text(&writer, "host", bytes_of_text(gateway->local));
+    amqp_table_put_text(&writer, "host", bytes_of_text(gateway_local(gateway)));
     amqp_table_put_int(&writer, "port", gateway->local_port);
     amqp_table_put_text(&writer, "protocol", bytes_of_text("HTTP"));
     amqp_table_put_text(&writer, "auth_mechanism", bytes_of_text(bearer_read(member->authorization, &facts) ? "Bearer" : member->authorization.size ? "Basic" : "ANONYMOUS"));
@@ -232,9 +232,9 @@ static void ask_to_open(struct member *member, const struct http_request *reques
 static struct member *member_new(struct gateway *gateway, struct bytes vhost, struct bytes authorization, struct bytes user)
 {
     char name[2 * HOST_MAX + 32];
-    bool is_6 = strchr(gateway->peer, ':'), local_is_6 = strchr(gateway->local, ':');
-    int name_size = snprintf(name, sizeof(name), "%s%.63s%s:%u -> %s%.63s%s:%u", is_6 ? "[" : "", gateway->peer, is_6 ? "]" : "", gateway->peer_port,
-                             local_is_6 ? "[" : "", gateway->local, local_is_6 ? "]" : "", gateway->local_port);
+    bool is_6 = strchr(gateway_peer(gateway), ':'), local_is_6 = strchr(gateway_local(gateway), ':');
+    int name_size = snprintf(name, sizeof(name), "%s%.63s%s:%u -> %s%.63s%s:%u", is_6 ? "[" : "", gateway_peer(gateway), is_6 ? "]" : "", gateway->peer_port,
+                             local_is_6 ? "[" : "", gateway_local(gateway), local_is_6 ? "]" : "", gateway->local_port);
     struct member *member = calloc(1, sizeof(*member) + (size_t)name_size + vhost.size + authorization.size + user.size);
     if (!member)
         return NULL;

@@ -81,8 +81,11 @@ struct gateway {
     bool gone_members;               /* there are some that are to be swept */
     uint16_t peer_port, local_port;
     const char *tls_version, *tls_cipher;   /* NULL: in the open */
-    const char *peer, *local;        /* hosts; they lie behind it */
+    char hosts[];                    /* the peer's and ours, each with its zero */
 };
+
+static inline const char *gateway_peer(const struct gateway *gateway) { return gateway->hosts; }
+static inline const char *gateway_local(const struct gateway *gateway) { return gateway->hosts + strlen(gateway->hosts) + 1; }
 
 /* ---- member.c ---- */
 

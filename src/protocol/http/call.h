@@ -15,6 +15,13 @@ struct http_session;
 
 #define HTTP_EXTRA_MAX 4u
 
+/* Bytes [at, size) wait. */
+struct http_waiting {
+    size_t at, size, room;
+    uint64_t since_us;               /* none of them could be framed since then; UINT64_MAX: that does not matter any more */
+    uint8_t bytes[];
+};
+
 struct http_call {
     struct http_session *session;
     struct http_request request;     /* until `gone`, or http_call_forget_head */
@@ -28,9 +35,7 @@ struct http_call {
     int32_t stream;                  /* HTTP/2's number */
     uint8_t state;                   /* enum http_call_state */
     bool is_head;                    /* a HEAD: its answer has no body */
-    uint8_t *waiting;                /* HTTP/2: the answer's body that has not been framed yet: [waiting_at, waiting_size) */
-    size_t waiting_at, waiting_size, waiting_room;
-    uint64_t waiting_us;             /* HTTP/2: since when none of what waits could be framed; 0: nothing waits */
+    struct http_waiting *waiting;    /* HTTP/2: the answer's body that has not been framed yet; NULL: nothing */
     size_t discarded;                /* HTTP/2: bytes of a body that came after the answer */
 };
 

@@ -97,10 +97,12 @@ static bool make_request(struct h1 *h1, const struct parsing *parsing, struct ht
         http_number(length, &request->content_length);
     else if (!(h1->is_chunked = http_field_has(request, "transfer-encoding", "chunked")))
         request->content_length = 0;
-    if (h1->is_chunked)
-        h1->chunked = (struct http_chunked){0};
-    else
+    if (h1->is_chunked) {
+        h1->chunked = (struct http_chunked *)(void *)(parsing->fields + parsing->room);
+        *h1->chunked = (struct http_chunked){0};
+    } else {
         h1->left = request->content_length;
+    }
     h1->whole = !h1->is_chunked && !h1->left;
     http_field_find(request, "host", &request->authority);
     call->is_head = bytes_equal(request->method, bytes_of_text("HEAD"));
@@ -129,7 +131,7 @@ static struct http_call *begin(struct http_session *session, struct bytes in, co
     if (!call)
         return NULL;
     parsing.room = look->fields < HTTP_FIELDS_MAX ? look->fields : HTTP_FIELDS_MAX;
-    if (!head_room(call, fields_at + parsing.room * sizeof(struct http_field)))
+    if (!head_room(call, fields_at + parsing.room * sizeof(struct http_field) + sizeof(struct http_chunked)))
         return NULL;
     memcpy(call->head, in.data, look->size);
     parsing.fields = (struct http_field *)(call->head + fields_at);
@@ -181,11 +183,11 @@ static bool take_chunks(struct http_session *session, struct http_call *call, st
     struct h1 *h1 = &session->h1;
     struct bytes piece;
     enum http_chunked_found found;
-    while ((found = http_chunked_next(&h1->chunked, rest, &piece)) == HTTP_CHUNKED_DATA)
+    while ((found = http_chunked_next(h1->chunked, rest, &piece)) == HTTP_CHUNKED_DATA)
         give(session, call, piece);
     h1->whole = found == HTTP_CHUNKED_END;
     if (found == HTTP_CHUNKED_BAD)
-        refuse(session, call, 400, h1->chunked.why);
+        refuse(session, call, 400, h1->chunked->why);
     return found != HTTP_CHUNKED_BAD;
 }
 

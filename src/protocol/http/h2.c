@@ -240,17 +240,17 @@ static ssize_t read_body(nghttp2_session *nghttp2, int32_t stream, uint8_t *room
 {
     struct http_call *call = source->ptr;
     (void)nghttp2, (void)stream, (void)owner;
-    size_t left = call->waiting_size - call->waiting_at;
+    struct http_waiting *waiting = call->waiting;
+    size_t left = waiting ? waiting->size - waiting->at : 0;
     size = size < left ? size : left;
-    if (size)
-        memcpy(room, call->waiting + call->waiting_at, size);
-    call->waiting_at += size;
-    call->waiting_us = call->session->now_us;
-    if (call->waiting_at == call->waiting_size) {
-        call->waiting_us = 0;
-        free(call->waiting);
+    if (size) {
+        memcpy(room, waiting->bytes + waiting->at, size);
+        waiting->at += size;
+        waiting->since_us = call->session->now_us;
+    }
+    if (size == left) {
+        free(waiting);
         call->waiting = NULL;
-        call->waiting_at = call->waiting_size = call->waiting_room = 0;
         if (call->state & HTTP_ENDED)
             *flags |= NGHTTP2_DATA_FLAG_EOF;
         else if (!size)
@@ -261,17 +261,21 @@ static ssize_t read_body(nghttp2_session *nghttp2, int32_t stream, uint8_t *room
 
 static bool wait_for(struct http_call *call, struct bytes piece)
 {
-    if (call->waiting_size + piece.size > call->waiting_room) {
-        size_t room = call->waiting_room * 2 > call->waiting_size + piece.size ? call->waiting_room * 2 : call->waiting_size + piece.size;
-        uint8_t *grown = realloc(call->waiting, room);
+    struct http_waiting *waiting = call->waiting;
+    size_t size = (waiting ? waiting->size : 0) + piece.size;
+    if (!waiting || size > waiting->room) {
+        size_t room = waiting && waiting->room * 2 > size ? waiting->room * 2 : size;
+        struct http_waiting *grown = realloc(waiting, sizeof(*waiting) + room);
         if (!grown)
             return false;
-        call->waiting = grown;
-        call->waiting_room = room;
+        if (!waiting)
+            *grown = (struct http_waiting){.since_us = call->session->now_us};
+        call->waiting = waiting = grown;
+        waiting->room = room;
     }
-    memcpy(call->waiting + call->waiting_size, piece.data, piece.size);
-    call->waiting_size += piece.size;
-    call->waiting_us = call->waiting_us ? call->waiting_us : call->session->now_us;
+    if (piece.size)
+        memcpy(waiting->bytes + waiting->size, piece.data, piece.size);
+    waiting->size = size;
     return true;
 }
 

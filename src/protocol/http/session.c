@@ -175,7 +175,7 @@ void http_stream_end(struct http_call *call)
 
 size_t http_stream_waiting(const struct http_call *call)
 {
-    return call->session->output.size + (call->waiting_size - call->waiting_at);
+    return call->session->output.size + (call->waiting ? call->waiting->size - call->waiting->at : 0);
 }
 
 void http_call_abort(struct http_call *call) { call->session->transport->abort(call); }
@@ -305,8 +305,8 @@ static uint64_t frame_deadline(const struct http_session *session)
     if (!session->transport || !session->transport->is_held_up)
         return NEVER;
     for (const struct http_call *call = session->calls; call; call = call->next)
-        if (call->waiting_us && call->waiting_us < since_us)
-            since_us = call->waiting_us;
+        if (call->waiting && call->waiting->since_us < since_us)
+            since_us = call->waiting->since_us;
     return since_us == NEVER ? NEVER : after(since_us, session->config->output_timeout_ms);
 }
 
@@ -314,10 +314,10 @@ static void give_up_held_up(struct http_session *session)
 {
     for (struct http_call *call = session->calls, *next; call; call = next) {
         next = call->next;
-        if (!call->waiting_us || session->now_us < after(call->waiting_us, session->config->output_timeout_ms))
+        if (!call->waiting || call->waiting->since_us == NEVER || session->now_us < after(call->waiting->since_us, session->config->output_timeout_ms))
             continue;
         bool is_held_up = session->transport->is_held_up(call);
-        call->waiting_us = is_held_up ? 0 : session->now_us;
+        call->waiting->since_us = is_held_up ? NEVER : session->now_us;
         if (is_held_up)
             http_call_abort(call);
     }

@@ -15,7 +15,7 @@ struct h1 {
     bool is_chunked;
     bool keep, streaming;            /* the connection outlives the answer; it is sent in chunks */
     union {
-        struct http_chunked chunked; /* of a body in chunks */
+        struct http_chunked *chunked;   /* of a body in chunks; it lies behind the request's head */
         uint64_t left;               /* of any other */
     };
 };
