@@ -20,11 +20,11 @@ struct output {
     struct output_piece *pieces;   /* a ring of `capacity`, which is a power of two: `one`, or memory of its own */
     struct output_piece one;
     uint32_t first, count, capacity;
+    bool failed;                   /* memory ran out: bytes were lost, the connection cannot go on */
     uint8_t *at, *end;             /* room left in the current block */
     struct chunk *block;           /* the current block (a reference of its own); NULL: the small one, or none */
     uint8_t *small;                /* NULL, or a block that was begun when nothing waited */
     size_t size;                   /* bytes waiting */
-    bool failed;                   /* memory ran out: bytes were lost, the connection cannot go on */
     struct chunk_pool *pool;
 };
 

@@ -24,14 +24,14 @@
 struct listener {
     uint64_t queue, beat_us;
     uint32_t handle, owed, owed_bytes;   /* deliveries that are not settled yet */
+    bool begun;
+    uint16_t types_size;
     uint64_t owed_seq;
     uint64_t expected;               /* the next offset; UINT64_MAX: any */
     struct selector *selector;       /* NULL: none */
-    bool begun;
     struct websocket *websocket;     /* NULL: server-sent events */
     struct ahead *ahead;             /* NULL: what was sent counts as taken */
-    uint16_t types_size;
-    uint8_t types[];                 /* patterns, each behind its size */
+    uint8_t types[];                 /* types_size bytes: patterns, each behind its size */
 };
 
 /* What was delivered and not settled yet, where the peer says what it has taken. */

@@ -22,18 +22,20 @@ struct task {
     struct http_call *call;
     struct member *member;           /* NULL: the resource is open to all */
     const struct resource *resource;
-    enum task_state state;
+    uint8_t state;                   /* enum task_state */
+    bool gathers;                    /* the body is, and always will be */
+    bool published;                  /* all that it publishes: `confirmed` may be called */
+    bool declared;                   /* the bus of events, on its account */
+    uint32_t events;
     struct bytes names[NAMES_MAX];   /* of the path, decoded; they lie in `texts` */
     uint8_t *texts;
     uint8_t *body;
     size_t size, room;
-    struct upload *upload;           /* the body goes elsewhere; NULL: it is gathered … */
-    bool gathers;                    /* … and always will be */
+    struct upload *upload;           /* the body goes elsewhere; NULL: it is gathered */
 
     /* publishing: */
     uint64_t first_tag;              /* confirms of first_tag … first_tag + count - 1 are its */
     uint32_t count, unconfirmed, routed, refused;
-    bool published;                  /* all that it publishes: `confirmed` may be called */
     void (*confirmed)(struct task *task);   /* all have come */
 
     struct subscribing *subscribing; /* what is being put; NULL: nothing */
@@ -43,9 +45,7 @@ struct task {
 
     /* of events: */
     struct listener *listener;       /* to them; NULL: none */
-    bool declared;                   /* their bus, on its account */
     char *note;                      /* the id that is answered */
-    uint32_t events;
 
     /* asking: */
     uint32_t request;

@@ -27,16 +27,16 @@ struct http_call {
     struct http_request request;     /* until `gone`, or http_call_forget_head */
     void *context;                   /* the service's */
     struct http_field *extra;        /* the service's: of whatever is answered; they lie in what lasts until the answer begins. NULL, or memory that is freed with the call */
-    unsigned extra_count;
+    uint8_t extra_count;
+    bool is_head;                    /* a HEAD: its answer has no body */
+    uint8_t state;                   /* enum http_call_state */
 
     /* the transport's own: */
     struct http_call *next, *previous;
     uint8_t *head;                   /* what the request's bytes lie in */
     int32_t stream;                  /* HTTP/2's number */
-    uint8_t state;                   /* enum http_call_state */
-    bool is_head;                    /* a HEAD: its answer has no body */
+    uint32_t discarded;              /* HTTP/2: bytes of a body that came after the answer */
     struct http_waiting *waiting;    /* HTTP/2: the answer's body that has not been framed yet; NULL: nothing */
-    size_t discarded;                /* HTTP/2: bytes of a body that came after the answer */
 };
 
 enum http_call_state {

@@ -208,7 +208,7 @@ static int on_data(nghttp2_session *nghttp2, uint8_t flags, int32_t stream, cons
     if (call && !(call->state & HTTP_ANSWERED)) {
         if (size)
             session->service->body(call, bytes_of(data, size));
-    } else if (call && (call->discarded += size) > DISCARD_MAX) {
+    } else if (call && (call->discarded += (uint32_t)size) > DISCARD_MAX) {
         return nghttp2_submit_rst_stream(nghttp2, NGHTTP2_FLAG_NONE, stream, NGHTTP2_NO_ERROR);
     }
     return 0;

@@ -52,13 +52,13 @@ struct http_session {
     unsigned call_count;
     bool told_dirty, draining, dead; /* dead: nothing more is read; it is finished once the output has left */
     bool ended;                      /* the peer sends no more */
+    bool has_own;                    /* `own` is one of the calls */
     bool held;                       /* HTTP/1: a request that came behind one that is not answered yet waits */
     uint64_t taken_us;               /* when the peer last took something of the output; 0: nothing waits for it */
     union {
         struct h1 h1;
         struct h2 *h2;
     };
-    bool has_own;                    /* `own` is one of the calls */
     struct http_call own;            /* the first one has no memory of its own */
 };
 
