@@ -176,8 +176,8 @@ static void complete(struct http_call *call)
     if (!r || received->size > BODY_MAX)
         return;
     struct bytes text = bytes_of(received->body, received->size);
-    const char *verdict = verdict_of(r, &call->request, text);
-    receiver_print(&call->request, text, verdict, r->settings.json);
+    const char *verdict = verdict_of(r, call->request, text);
+    receiver_print(call->request, text, verdict, r->settings.json);
     bool as_told = !r->settings.first || r->seen < r->settings.first;
     uint64_t now_us = reactor_now(r->reactor);
     r->seen++;

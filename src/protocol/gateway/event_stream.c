@@ -431,7 +431,7 @@ static bool read_ahead(struct task *task, bool *acks)
 /* All parameters `type`, which may be lists with commas. False: the task was answered. */
 static bool read_types(struct task *task, uint8_t types[TYPES_SIZE], uint16_t *size)
 {
-    struct bytes rest = task->call->request.query, key, value;
+    struct bytes rest = task->call->request->query, key, value;
     *size = 0;
     while (http_query_next(&rest, &key, &value)) {
         uint8_t room[TYPES_SIZE];
@@ -481,7 +481,7 @@ static bool put_offset(struct task *task, struct amqp_table_writer *writer, uint
     struct bytes last;
     uint64_t number;
     *expected = UINT64_MAX;
-    bool has = http_field_find(&task->call->request, "last-event-id", &last);
+    bool has = http_field_find(task->call->request, "last-event-id", &last);
     if (!has && task_parameter(task, "last_event_id", text, sizeof(text), &bad)) {
         has = true;
         last = bytes_of_text(text);

@@ -250,7 +250,7 @@ static void publish_data(struct task *task)
     bool bad;
     event_init(&event);
     event.data = bytes_of(task->body, task->size);
-    http_field_find(&task->call->request, "content-type", &event.content_type);
+    http_field_find(task->call->request, "content-type", &event.content_type);
     if (!task_parameter(task, "type", type, sizeof(type), &bad)) {
         if (!bad)
             task_problem(task, 400, "The body is no CloudEvent, so the parameter type must say what it is.");
@@ -305,7 +305,7 @@ bool events_are_opaque(const struct http_request *request)
 
 void events_publish(struct task *task)
 {
-    const struct http_request *request = &task->call->request;
+    const struct http_request *request = task->call->request;
     struct bytes type = {0};
     http_field_find(request, "content-type", &type);
     if (media_type_is(type, "application/cloudevents+json")) {

@@ -73,7 +73,7 @@ void task_refuse(struct task *task, unsigned code, struct bytes text)
 
 bool task_parameter(struct task *task, const char *name, char *room, size_t size, bool *bad)
 {
-    struct bytes rest = task->call->request.query, key, value, decoded;
+    struct bytes rest = task->call->request->query, key, value, decoded;
     *bad = false;
     while (http_query_next(&rest, &key, &value)) {
         if (!bytes_equal(key, bytes_of_text(name)))
@@ -118,7 +118,7 @@ bool task_idempotency_key(struct task *task, char room[IDEMPOTENCY_KEY_SIZE])
 {
     struct bytes key;
     room[0] = 0;
-    if (!http_field_find(&task->call->request, "idempotency-key", &key))
+    if (!http_field_find(task->call->request, "idempotency-key", &key))
         return true;
     if (key.size >= 2 && key.data[0] == '"' && key.data[key.size - 1] == '"')
         key = bytes_of(key.data + 1, key.size - 2);
@@ -201,13 +201,13 @@ static bool name_task(struct task *task, struct bytes names[NAMES_MAX])
 /* Nobody serves it. */
 static void answer_unserved(struct http_call *call, const char *allow)
 {
-    if (bytes_equal(call->request.path, bytes_of_text("*")) && bytes_equal(call->request.method, bytes_of_text("OPTIONS")))
+    if (bytes_equal(call->request->path, bytes_of_text("*")) && bytes_equal(call->request->method, bytes_of_text("OPTIONS")))
         origin_answer_preflight(call, "DELETE, GET, HEAD, PATCH, POST");   /* asked of the server as a whole, RFC 9110 section 9.3.7 */
-    else if (bytes_equal(call->request.path, bytes_of_text("*")))
+    else if (bytes_equal(call->request->path, bytes_of_text("*")))
         http_problem(call, 400, "Nothing but OPTIONS may be asked of *.");
     else if (!allow)
         http_problem(call, 404, "There is no such resource; /openapi.json says what there is.");
-    else if (bytes_equal(call->request.method, bytes_of_text("OPTIONS")))
+    else if (bytes_equal(call->request->method, bytes_of_text("OPTIONS")))
         origin_answer_preflight(call, allow);
     else
         http_problem_method(call, allow);
@@ -219,8 +219,8 @@ static void begun(struct http_call *call)
     struct bytes names[NAMES_MAX] = {{0}};
     char methods[64];
     const char *allow;
-    origin_allow(call, origin_of(&call->request, gateway->hall->config->origins));
-    const struct resource *resource = resource_find(call->request.method, call->request.path, names, methods, &allow);
+    origin_allow(call, origin_of(call->request, gateway->hall->config->origins));
+    const struct resource *resource = resource_find(call->request->method, call->request->path, names, methods, &allow);
     if (!resource) {
         answer_unserved(call, allow);
         return;
@@ -244,7 +244,7 @@ static void begun(struct http_call *call)
         return;
     }
     member_take(member, task);
-    if (call->request.content_length == HTTP_UNKNOWN || call->request.content_length <= gateway->hall->config->max_message_size) {
+    if (call->request->content_length == HTTP_UNKNOWN || call->request->content_length <= gateway->hall->config->max_message_size) {
         if (upload_is_due(task, 0))
             upload_begin(task);
     } else {
@@ -256,7 +256,7 @@ static void begun(struct http_call *call)
 static bool reserve(struct task *task, size_t size)
 {
     struct gateway_hall *hall = task->gateway->hall;
-    uint64_t announced = task->call->request.content_length;
+    uint64_t announced = task->call->request->content_length;
     if (size < task->room)
         return true;
     size_t room = task->room ? task->room * 2 : announced < BODY_AT_ONCE ? (size_t)announced + 1 : BODY_FIRST;

@@ -85,7 +85,7 @@ static bool matters(struct bytes name)
 /* SHA-256 of what is asked. False: out of memory. */
 static bool take_print(const struct task *task, uint8_t print[PRINT_SIZE])
 {
-    const struct http_request *request = &task->call->request;
+    const struct http_request *request = task->call->request;
     EVP_MD_CTX *context = EVP_MD_CTX_new();
     bool good = context && EVP_DigestInit_ex(context, EVP_sha256(), NULL) == 1;
     if (good) {

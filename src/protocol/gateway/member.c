@@ -311,7 +311,7 @@ static struct member *member_known(struct gateway *gateway, struct bytes vhost, 
 /* Who says so for the first time on this connection. NULL: the call was answered. */
 static struct member *introduce(struct gateway *gateway, struct http_call *call, struct bytes vhost, struct bytes authorization)
 {
-    const struct http_request *request = &call->request;
+    const struct http_request *request = call->request;
     struct bytes user = bytes_of_text("guest"), password = user, text;
     uint8_t room[BASIC_MAX];
     struct token_grant grant = {0};
@@ -356,8 +356,8 @@ static struct member *introduce(struct gateway *gateway, struct http_call *call,
 struct member *member_for(struct gateway *gateway, struct http_call *call, struct bytes vhost)
 {
     struct bytes authorization = {0};
-    bool says = http_field_find(&call->request, "authorization", &authorization);
-    if (!says && !request_is_local(gateway, &call->request)) {
+    bool says = http_field_find(call->request, "authorization", &authorization);
+    if (!says && !request_is_local(gateway, call->request)) {
         http_problem(call, 401, "Say who you are: the Authorization header is missing.");
         return NULL;
     }

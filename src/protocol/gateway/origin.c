@@ -46,7 +46,7 @@ void origin_allow(struct http_call *call, enum origin origin)
     if (origin != ORIGIN_ALLOWED && origin != ORIGIN_ALLOWED_AS_ALL)
         return;
     if (origin == ORIGIN_ALLOWED)
-        http_field_find(&call->request, "origin", &value);
+        http_field_find(call->request, "origin", &value);
     call->extra = calloc(HTTP_EXTRA_MAX, sizeof(*call->extra));
     if (!call->extra)
         return;   /* the browser will not show the page what is answered */
@@ -64,6 +64,6 @@ void origin_answer_preflight(struct http_call *call, const char *methods)
     struct http_field fields[] = {
         FIELD("allow", methods), FIELD("access-control-allow-methods", methods), FIELD("access-control-max-age", "600"),
         {bytes_of_text("access-control-allow-headers"), {0}}};
-    bool asks = http_field_find(&call->request, "access-control-request-headers", &fields[3].value);
+    bool asks = http_field_find(call->request, "access-control-request-headers", &fields[3].value);
     http_answer(call, &(struct http_answer){.status = 204, .fields = fields, .field_count = !call->extra_count ? 1 : asks ? 4 : 3});
 }

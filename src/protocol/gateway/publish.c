@@ -26,7 +26,7 @@ enum publish_result publish_message(struct task *task, const struct outgoing *ou
     struct publish publish = {
         .channel = 1, .persistent = outgoing->properties->delivery_mode == 2, .mandatory = outgoing->mandatory, .whole = !task->upload, .confirm_tag = member->next_tag,
         .exchange = outgoing->exchange.size ? outgoing->exchange : bytes_of_text(""), .routing_key = outgoing->routing_key,
-        .body_size = task->upload ? task->call->request.content_length : outgoing->body.size,
+        .body_size = task->upload ? task->call->request->content_length : outgoing->body.size,
         .properties = bytes_of(room, amqp_properties_encode(outgoing->properties, room, size))};
     enum publish_result result = client_publish_begin(&member->client, &publish);
     if (task->upload) {
@@ -189,7 +189,7 @@ static bool read_content(struct task *task, struct amqp_properties *properties)
         {"content-encoding", AMQP_CONTENT_ENCODING, offsetof(struct amqp_properties, content_encoding)}};
     for (unsigned i = 0; i < 2; i++) {
         struct bytes value;
-        if (!http_field_find(&task->call->request, rows[i].name, &value))
+        if (!http_field_find(task->call->request, rows[i].name, &value))
             continue;
         if (value.size > UINT8_MAX) {
             task_problem(task, 400, "The header %s is longer than 255 bytes.", rows[i].name);
@@ -204,7 +204,7 @@ static bool read_content(struct task *task, struct amqp_properties *properties)
 /* HTTP's headers message-NAME are the message's headers NAME, in lower case: whole numbers as numbers, the rest as text. */
 static bool read_headers(struct task *task, struct amqp_properties *properties, uint8_t **room)
 {
-    const struct http_request *request = &task->call->request;
+    const struct http_request *request = task->call->request;
     size_t size = 16;
     unsigned count = 0;
     for (unsigned i = 0; i < request->field_count; i++) {

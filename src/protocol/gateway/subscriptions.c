@@ -362,7 +362,7 @@ static void make(struct task *task, json_t *root, bool is_plain, void (*done)(st
     for (unsigned i = 0; i < 5; i++)
         json_object_del(root, kept[i]);
     json_object_set_new(root, "owner", json_stringn((const char *)user.data, user.size));
-    if (request_is_local(task->gateway, &task->call->request))
+    if (request_is_local(task->gateway, task->call->request))
         json_object_set_new(root, "local", json_true());
     bool made = subscription_put_id(task, root, 's') && put_secret(root);
     const char *id = json_string_value(json_object_get(root, "id"));
@@ -559,7 +559,7 @@ void subscriptions_change(struct task *task)
             task_problem(task, 422, "A subscription's %.60s cannot be changed.", fixed);
         } else {
             /* Whoever names a sink says whether it may be on this machine; an ended one begins anew. */
-            if (json_object_get(patch, "sink") && !request_is_local(task->gateway, &task->call->request))
+            if (json_object_get(patch, "sink") && !request_is_local(task->gateway, task->call->request))
                 json_object_del(root, "local");
             else if (json_object_get(patch, "sink"))
                 json_object_set_new(root, "local", json_true());

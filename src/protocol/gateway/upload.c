@@ -15,7 +15,7 @@ struct upload {
 bool upload_is_due(struct task *task, size_t piece)
 {
     struct member *member = task->member;
-    const struct http_request *request = &task->call->request;
+    const struct http_request *request = task->call->request;
     struct bytes key;
     uint64_t size = request->content_length;
     if (task->gathers || !member || !(task->resource->flags & RESOURCE_UPLOADS) || size == HTTP_UNKNOWN || size < task->gateway->hall->config->upload_min ||
@@ -41,7 +41,7 @@ void upload_begin(struct task *task)
         task_problem(task, 503, "There is too little memory.");
         return;
     }
-    upload->size = task->call->request.content_length;
+    upload->size = task->call->request->content_length;
     client_time(&member->client, member->gateway->now_us);
     task->resource->run(task);
     if (task->state == TASK_ANSWERED) {

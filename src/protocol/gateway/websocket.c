@@ -69,7 +69,7 @@ static void flush(struct websocket *websocket)
 
 bool websocket_wanted(const struct http_call *call)
 {
-    return http_field_has(&call->request, "upgrade", "websocket") && http_field_has(&call->request, "connection", "upgrade");
+    return http_field_has(call->request, "upgrade", "websocket") && http_field_has(call->request, "connection", "upgrade");
 }
 
 static bool accept_key(struct bytes key, char accept[29])
@@ -104,7 +104,7 @@ static struct websocket *websocket_new(struct http_call *call, void (*heard)(voi
 
 struct websocket *websocket_accept(struct http_call *call, const char *origins, void (*heard)(void *owner, const char *text, size_t size), void *owner)
 {
-    const struct http_request *request = &call->request;
+    const struct http_request *request = call->request;
     struct bytes key = {0}, version = {0};
     char accept[29];
     http_field_find(request, "sec-websocket-key", &key);

@@ -24,7 +24,7 @@ struct http_waiting {
 
 struct http_call {
     struct http_session *session;
-    struct http_request request;     /* until `gone`, or http_call_forget_head */
+    const struct http_request *request;   /* until `gone`, or http_call_forget_head: then one that says nothing */
     void *context;                   /* the service's */
     struct http_field *extra;        /* the service's: of whatever is answered; they lie in what lasts until the answer begins. NULL, or memory that is freed with the call */
     uint8_t extra_count;

@@ -10,7 +10,7 @@ struct body {
     size_t size;
 };
 
-static bool path_is(const struct http_call *call, const char *path) { return bytes_equal(call->request.path, bytes_of_text(path)); }
+static bool path_is(const struct http_call *call, const char *path) { return bytes_equal(call->request->path, bytes_of_text(path)); }
 
 static void begun(struct http_call *call)
 {
@@ -21,9 +21,9 @@ static void begun(struct http_call *call)
     call->context = body;
     /* A sanitizer sees whether the request lies where it says. */
     unsigned sum = 0;
-    for (unsigned i = 0; i < call->request.field_count; i++)
-        for (size_t at = 0; at < call->request.fields[i].value.size; at++)
-            sum += call->request.fields[i].value.data[at];
+    for (unsigned i = 0; i < call->request->field_count; i++)
+        for (size_t at = 0; at < call->request->fields[i].value.size; at++)
+            sum += call->request->fields[i].value.data[at];
     if (path_is(call, "/early"))
         http_problem(call, 403, "No body is wanted (%u).", sum ? 1 : 0);
 }
@@ -53,7 +53,7 @@ static void complete(struct http_call *call)
     } else if (path_is(call, "/nothing")) {
         http_answer(call, &(struct http_answer){.status = 204});
     } else {
-        http_problem(call, 404, "There is no '%.*s'.", (int)call->request.path.size, (const char *)call->request.path.data);
+        http_problem(call, 404, "There is no '%.*s'.", (int)call->request->path.size, (const char *)call->request->path.data);
     }
 }
 

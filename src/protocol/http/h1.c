@@ -16,6 +16,7 @@
 /* A head that is being parsed. */
 struct parsing {
     llhttp_t parser;
+    struct http_request *request;
     struct http_field *fields;
     unsigned count, room;
     struct bytes method, target;
@@ -86,7 +87,8 @@ static void refuse(struct http_session *session, struct http_call *call, unsigne
 
 static bool make_request(struct h1 *h1, const struct parsing *parsing, struct http_call *call)
 {
-    struct http_request *request = &call->request;
+    struct http_request *request = parsing->request;
+    call->request = request;
     *request = (struct http_request){.method = parsing->method, .fields = parsing->fields, .field_count = parsing->count, .content_length = HTTP_UNKNOWN,
                                      .minor = parsing->parser.http_minor};
     for (unsigned i = 0; i < parsing->count; i++)
@@ -131,10 +133,11 @@ static struct http_call *begin(struct http_session *session, struct bytes in, co
     if (!call)
         return NULL;
     parsing.room = look->fields < HTTP_FIELDS_MAX ? look->fields : HTTP_FIELDS_MAX;
-    if (!head_room(call, fields_at + parsing.room * sizeof(struct http_field) + sizeof(struct http_chunked)))
+    if (!head_room(call, fields_at + sizeof(*parsing.request) + parsing.room * sizeof(struct http_field) + sizeof(struct http_chunked)))
         return NULL;
     memcpy(call->head, in.data, look->size);
-    parsing.fields = (struct http_field *)(call->head + fields_at);
+    parsing.request = (struct http_request *)(void *)(call->head + fields_at);
+    parsing.fields = (struct http_field *)(parsing.request + 1);
     parsing.count = 0;
     parsing.why = NULL;
     parsing.method = parsing.target = (struct bytes){0};
@@ -146,7 +149,7 @@ static struct http_call *begin(struct http_session *session, struct bytes in, co
         return NULL;
     }
     if (!make_request(&session->h1, &parsing, call)) {
-        bool connects = bytes_equal(call->request.method, bytes_of_text("CONNECT"));
+        bool connects = bytes_equal(call->request->method, bytes_of_text("CONNECT"));
         refuse(session, call, connects ? 501 : 400, connects ? "This server connects to nobody." :
                "The target of a request must be a path, or a whole URL of this server, without a user or a fragment.");
         return NULL;
@@ -276,7 +279,7 @@ static size_t h1_feed(struct http_session *session, struct bytes in)
 /* A body whose rest would have to be read before the next request can be. */
 static bool must_close(const struct http_call *call)
 {
-    return !(call->state & HTTP_COMPLETE) && ((call->state & HTTP_CONTINUE) || call->request.content_length > DISCARD_MAX);
+    return !(call->state & HTTP_COMPLETE) && ((call->state & HTTP_CONTINUE) || call->request->content_length > DISCARD_MAX);
 }
 
 static void ended(struct http_call *call)
@@ -367,12 +370,12 @@ static void h1_answer(struct http_call *call, const struct http_answer *answer, 
         return;
     }
     if (!whole) {
-        h1->streaming = call->request.minor > 0;
+        h1->streaming = call->request->minor > 0;
         h1->keep &= h1->streaming;
         if (h1->streaming)
             at = put(at, bytes_of_text("transfer-encoding: chunked\r\n"));
     }
-    at = put(at, bytes_of_text(h1->keep ? call->request.minor ? "\r\n" : "connection: keep-alive\r\n\r\n" : "connection: close\r\n\r\n"));
+    at = put(at, bytes_of_text(h1->keep ? call->request->minor ? "\r\n" : "connection: keep-alive\r\n\r\n" : "connection: close\r\n\r\n"));
     if (whole && !bodiless && !call->is_head)
         at = put(at, answer->body);
     output_wrote(&session->output, at);

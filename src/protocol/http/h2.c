@@ -29,6 +29,7 @@ struct incoming {
     uint32_t size, count;
     bool too_long;
     struct { uint32_t name, name_size, value, value_size; } spans[HTTP_FIELDS_MAX];
+    struct http_request request;
     struct http_field fields[HTTP_FIELDS_MAX];
     uint32_t room;
     uint8_t bytes[];
@@ -115,7 +116,8 @@ static int on_header(nghttp2_session *nghttp2, const nghttp2_frame *frame, const
 static bool make_request(struct http_call *call)
 {
     struct incoming *in = incoming_of(call);
-    struct http_request *request = &call->request;
+    struct http_request *request = &in->request;
+    call->request = request;
     struct bytes target = {0}, length;
     *request = (struct http_request){.fields = in->fields, .content_length = HTTP_UNKNOWN, .minor = 1};
     for (uint32_t i = 0; i < in->count; i++) {
@@ -141,16 +143,14 @@ static bool make_request(struct http_call *call)
 
 static void begun(struct http_session *session, struct http_call *call, bool whole)
 {
-    if (whole)
-        call->request.content_length = 0;
     if (incoming_of(call)->too_long)
         http_problem(call, 431, "The request's headers are more than 128, or longer than 65536 bytes.");
     else if (!make_request(call))
-        http_problem(call, bytes_equal(call->request.method, bytes_of_text("CONNECT")) ? 501 : 400, "The target of a request must be a path.");
+        http_problem(call, bytes_equal(call->request->method, bytes_of_text("CONNECT")) ? 501 : 400, "The target of a request must be a path.");
     else
         session->service->begun(call);
     const nghttp2_nv status = {(uint8_t *)":status", (uint8_t *)"100", 7, 3, NGHTTP2_NV_FLAG_NONE};
-    if (!whole && !(call->state & HTTP_ANSWERED) && http_field_has(&call->request, "expect", "100-continue"))
+    if (!whole && !(call->state & HTTP_ANSWERED) && http_field_has(call->request, "expect", "100-continue"))
         nghttp2_submit_headers(session->h2->nghttp2, NGHTTP2_FLAG_NONE, call->stream, NULL, &status, 1, NULL);
 }
 

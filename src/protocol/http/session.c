@@ -73,6 +73,9 @@ void http_session_say(struct http_session *session, struct bytes bytes)
 
 /* ---- calls ----------------------------------------------------------------------------------------------------------- */
 
+/* Of a call whose head was not read, or is not kept any more. */
+static const struct http_request no_request = {.minor = 1};
+
 struct http_call *http_call_new(struct http_session *session)
 {
     struct http_call *call = session->has_own || KEEPS_NOTHING ? calloc(1, sizeof(*call)) : &session->own;
@@ -83,6 +86,7 @@ struct http_call *http_call_new(struct http_session *session)
         session->has_own = true;
     }
     call->session = session;
+    call->request = &no_request;
     call->next = session->calls;
     if (session->calls)
         session->calls->previous = call;
@@ -125,7 +129,7 @@ void http_call_forget_head(struct http_call *call)
 {
     head_free(call);
     call->head = NULL;
-    call->request = (struct http_request){.content_length = call->request.content_length, .minor = call->request.minor};
+    call->request = &no_request;
 }
 
 void http_answer(struct http_call *call, const struct http_answer *answer)
@@ -142,7 +146,7 @@ void http_stream_begin(struct http_call *call, const struct http_answer *answer)
 
 bool http_may_upgrade(const struct http_call *call)
 {
-    return call->session->transport == &http_transport_1 && call->request.minor && bytes_equal(call->request.method, bytes_of_text("GET")) &&
+    return call->session->transport == &http_transport_1 && call->request->minor && bytes_equal(call->request->method, bytes_of_text("GET")) &&
            (call->state & (HTTP_COMPLETE | HTTP_ANSWERED)) == HTTP_COMPLETE;
 }
 
