@@ -182,12 +182,12 @@ struct client {
     uint64_t in_flight;          /* bytes published that shards have not yet taken in */
     struct bytes user, name;     /* the session's: its user, what its connection is called; set before REQUEST_OPEN, valid until client_detach */
     uint32_t vhost;              /* id of the vhost that it opened; 0: none yet */
+    bool stalled;                /* resumed is owed */
+    bool turned_queued;
     bool may_everything;         /* in that vhost, see permissions.h */
     bool trusted;                /* of the program in whose process the broker is: it may everything, whatever users there are. Set before REQUEST_OPEN, which is REQUEST_TRUSTED then */
     struct access *limits;       /* what it may do at most, whatever its user may; NULL: all of that */
     uint64_t scope;              /* of the routes that are cached for it */
-    bool stalled;                /* resumed is owed */
-    bool turned_queued;
     struct client *turned_next;
 };
 

@@ -347,22 +347,24 @@ static struct command_answer *keep(const struct command_answer *answer)
 
 static void remember_consumer(struct client_place *place, const struct command_answer *answer)
 {
-    if (place->consumer_count == place->consumer_capacity) {
-        uint32_t capacity = place->consumer_capacity ? place->consumer_capacity * 2 : 2;
-        void *grown = realloc(place->consumers, capacity * sizeof(place->consumers[0]));
+    if (place->consumer_count && place->consumer_count == (place->consumer_capacity ? place->consumer_capacity : 1)) {
+        uint32_t capacity = place->consumer_count * 2;
+        struct place_consumer one = place->one, *grown = realloc(place->consumer_capacity ? place->more : NULL, capacity * sizeof(*grown));
         CHECK(grown);
-        place->consumers = grown;
+        if (!place->consumer_capacity)
+            grown[0] = one;
+        place->more = grown;
         place->consumer_capacity = capacity;
     }
-    place->consumers[place->consumer_count].queue = answer->queue;
-    place->consumers[place->consumer_count++].handle = answer->handle;
+    place_consumers(place)[place->consumer_count++] = (struct place_consumer){.queue = answer->queue, .handle = answer->handle};
 }
 
 static void forget_consumer(struct client_place *place, uint32_t handle, uint64_t queue)
 {
+    struct place_consumer *consumers = place_consumers(place);
     for (uint32_t i = 0; i < place->consumer_count; i++)
-        if (place->consumers[i].handle == handle && place->consumers[i].queue == queue) {
-            place->consumers[i] = place->consumers[--place->consumer_count];
+        if (consumers[i].handle == handle && consumers[i].queue == queue) {
+            consumers[i] = consumers[--place->consumer_count];
             return;
         }
 }

@@ -86,6 +86,13 @@ static void free_outbox(struct worker *worker, struct outbox *outbox)
     outbox->last = NULL;
 }
 
+static void free_consumers(struct client_place *place)
+{
+    if (place->consumer_capacity)
+        free(place->more);
+    place->consumer_count = place->consumer_capacity = 0;
+}
+
 void worker_free(struct worker *worker)
 {
     if (!worker)
@@ -100,7 +107,7 @@ void worker_free(struct worker *worker)
     free_outbox(worker, &worker->inbox);
     for (uint32_t i = 0; i < worker->place_count; i++) {
         requests_client_gone(worker, &worker->places[i]);
-        free(worker->places[i].consumers);
+        free_consumers(&worker->places[i]);
     }
     publishing_deinit(worker);
     master_free(worker->master);
@@ -199,10 +206,8 @@ void client_detach(struct client *client)
     struct client_place *place = worker_client(worker, client->id);
     CHECK(place);
     for (uint32_t i = 0; i < place->consumer_count; i++)
-        cancel_consumer(worker, client->id, place->consumers[i].queue, place->consumers[i].handle);
-    free(place->consumers);
-    place->consumers = NULL;
-    place->consumer_count = place->consumer_capacity = 0;
+        cancel_consumer(worker, client->id, place_consumers(place)[i].queue, place_consumers(place)[i].handle);
+    free_consumers(place);
     requests_client_gone(worker, place);
     struct command_client *gone = worker_command(worker, 0, COMMAND_CLIENT_GONE, sizeof(*gone), NULL);
     gone->id = client->id;
@@ -312,8 +317,9 @@ static void take_cancelled(struct worker *worker, const struct command_cancelled
     if (!place)
         return;
     for (uint32_t i = 0; i < place->consumer_count; i++)
-        if (place->consumers[i].handle == command->handle) {
-            place->consumers[i] = place->consumers[--place->consumer_count];
+        if (place_consumers(place)[i].handle == command->handle) {
+            place_consumers(place)[i] = place_consumers(place)[place->consumer_count - 1];
+            place->consumer_count--;
             break;
         }
     worker_client_touched(worker, place->client);

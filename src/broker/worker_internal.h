@@ -66,16 +66,28 @@ struct refusal {
 };
 
 /* A client as its worker knows it. */
+struct place_consumer {
+    uint64_t queue;
+    uint32_t handle;
+};
+
 struct client_place {
     struct client *client;              /* NULL: free */
     uint32_t generation, next_free;
     struct pending_request *first, *last;
-    struct { uint64_t queue; uint32_t handle; } *consumers;
-    uint32_t consumer_count, consumer_capacity;
+    union {                             /* see place_consumers */
+        struct place_consumer one, *more;
+    };
+    uint32_t consumer_count, consumer_capacity;   /* capacity 0: there is `one`, or none */
     uint64_t next_serial;
     const struct cached_route *last_route;
     bool alike;                         /* every request in the list may be under way with the others, see requests.c */
 };
+
+static inline struct place_consumer *place_consumers(struct client_place *place)
+{
+    return place->consumer_capacity ? place->more : &place->one;
+}
 
 /* What the sessions of a protocol give, and the same with the firehose's deliver. */
 #define CLIENT_KINDS_MAX 8u

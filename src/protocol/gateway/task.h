@@ -64,9 +64,9 @@ struct member {
     bool is_open, is_gone;
     bool by_token;                   /* he came by a token: good until then (0: for ever), as far as the parameters of that version say */
     uint64_t token_expires_ms, token_version;
-    uint16_t refusal;                /* why it was not let in, or is gone … */
-    char *why;                       /* … and in words; its own, NULL: there was no memory for them */
+    uint16_t refusal;                /* why it was not let in, or is gone */
     uint32_t next_request;
+    char *why;                       /* its refusal in words; its own, NULL: there was no memory for them */
     struct bytes vhost, authorization;   /* they lie behind it, as do the client's names */
 };
 
