@@ -134,7 +134,7 @@ static void put_owner(struct task *task, json_t *root)
 static void put_locality(struct task *task, json_t *root)
 {
     json_object_del(root, "local");
-    if (json_object_get(root, "url") && request_is_local(task->gateway, &task->call->request))
+    if (json_object_get(root, "url") && request_is_local(task->gateway, task->call->request))
         json_object_set_new(root, "local", json_true());
 }
 
