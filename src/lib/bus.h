@@ -42,6 +42,7 @@ struct gw_bus {
     bool reap;                       /* a handler may be done with for good */
     uint64_t in_hand;                /* events that somebody is to answer */
     struct tickets tickets;
+    struct requests *requests;       /* NULL: nothing was asked yet */
     struct direct *direct;           /* events that never leave the memory; NULL: the engine has no such way */
     uint8_t room[BUS_ROOM];          /* what a message is put together in */
     char id_prefix[12];              /* of events and names that this bus makes */

@@ -43,6 +43,8 @@ enum settlement {
 };
 
 struct engine_ops {
+    bool comes_back;                 /* its connection may be lost, and come back */
+
     /* Puts a message on its way. `ticket` 0: nobody asks what becomes of it; otherwise tickets_told(&bus->tickets, ticket, …) is called once, later or from inside. < 0: it was not
      * published, and is not told; a sentence was left. */
     int (*publish)(struct gw_bus *bus, const struct engine_message *message, uint64_t ticket);

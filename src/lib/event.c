@@ -141,6 +141,25 @@ void event_settle(struct gw_event *event, enum settlement settlement)
     forget(event);
 }
 
+int event_replace(struct gw_event *event, const struct engine_message *message)
+{
+    struct gw_bus *bus = event->handler->bus;
+    if (event->state == EVENT_LATE) {
+        event_settle(event, SETTLED_ACK);
+        return loop_fail(bus->loop, GW_E_TIMEOUT, "the event was answered too late: it has gone back to its queue");
+    }
+    if (event->is_direct) {
+        int result = bus->ops->publish(bus, message, 0);
+        if (result == GW_DONE)
+            event_settle(event, SETTLED_ACK);
+        return result;
+    }
+    take_back(event);
+    bus->ops->replace(bus, event, message);
+    forget(event);
+    return GW_DONE;
+}
+
 static bool may_answer(const struct gw_event *event)
 {
     return event && loop_check(event->handler->bus->loop) == GW_DONE && (event->state == EVENT_IN_HAND || event->state == EVENT_LATE);
@@ -180,10 +199,8 @@ void gw_event_retry_after(gw_event *event, uint64_t ms)
         direct_settle(bus, event, SETTLED_RETRY, ms ? ms : 1);
         forget(event);
     } else if (outgoing_again(event, ms, &again)) {
-        take_back(event);
-        bus->ops->replace(bus, event, &again.message);
+        event_replace(event, &again.message);
         outgoing_again_deinit(&again);
-        forget(event);
     } else {
         event_settle(event, SETTLED_RETRY);   /* without memory for the message that would come later, it comes when the queue says */
     }

@@ -77,5 +77,7 @@ void handler_is_ready(struct gw_handler *handler);
 void event_let_go(struct gw_event *event);
 /* The event is settled, and gone. */
 void event_settle(struct gw_event *event, enum settlement settlement);
+/* A message takes its place, and it is gone. GW_E_TIMEOUT: it was late, and is gone all the same; another error: it is still to be answered. With a sentence. */
+int event_replace(struct gw_event *event, const struct engine_message *message);
 
 #endif

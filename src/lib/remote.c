@@ -402,6 +402,7 @@ static void remote_forked(struct gw_bus *bus)
 }
 
 static const struct engine_ops remote_ops = {
+    .comes_back = true,
     .publish = remote_publish, .subscribe = remote_subscribe, .unsubscribe = remote_unsubscribe, .settle = remote_settle, .release = remote_release, .replace = remote_replace,
     .forget = remote_forget, .recall = remote_recall, .turn = remote_turn, .wait = remote_wait, .close = remote_close, .forked = remote_forked,
 };
