@@ -46,7 +46,8 @@ struct station {
     char *queue, *pattern, *dead_queue;
     uint8_t *arguments, *plain_arguments;
     size_t arguments_size, plain_arguments_size;
-    bool durable, gone;                /* gone: unsubscribed, and freed when all that it delivered was settled */
+    bool durable, gone;                /* gone: unsubscribed, and freed when its queue has been made once and all that it delivered was settled */
+    bool made;
     bool pending;                      /* is being made: publishes wait for it */
     bool ready;
     unsigned consumers;

@@ -63,26 +63,29 @@ static void station_lost(struct station *station)
         line->events.lost(line->events.owner, station->context);
 }
 
-void stations_lost(struct line *line)
+/* Ending one. */
+
+static void station_end(struct station *station)
 {
-    for (struct station *station = line->stations; station; station = station->next)
-        station->channel = NULL;
-    for (struct station *station = line->stations; station; station = station->next) {
-        station_lost(station);
-        station->pending = !station->gone;
-        station->retry_ms = 0;
-        station->failures = 0;
-    }
+    struct station **at = &station->line->stations;
+    while (*at != station)
+        at = &(*at)->next;
+    *at = station->next;
+    if (station->channel)
+        talk_channel_close(station->channel);
+    station_free(station);
 }
 
-void stations_free(struct line *line)
+/* A durable queue is made though nobody waits for it any more: it is to gather events from now on. */
+static bool is_wanted(const struct station *station)
 {
-    while (line->stations) {
-        struct station *station = line->stations;
-        line->stations = station->next;
-        deliveries_forget(station);
-        station_free(station);
-    }
+    return !station->gone || (station->durable && !station->made);
+}
+
+static void end_when_over(struct station *station)
+{
+    if (!is_wanted(station) && !station->deliveries)
+        station_end(station);
 }
 
 /* Making one. */
@@ -96,6 +99,18 @@ static void try_later(struct station *station)
 {
     station->pending = false;
     station->retry_ms = station->line->now_ms + line_backoff_ms(station->line, ++station->failures);
+}
+
+static void on_bound(void *context, const struct amqp_method *answer)
+{
+    struct station *station = context;
+    if (!answer)
+        return;
+    station->made = true;
+    if (!station->gone)
+        return;
+    station->pending = false;
+    end_when_over(station);
 }
 
 static void on_consuming(void *context, const struct amqp_method *answer)
@@ -153,14 +168,17 @@ static void on_cancelled(void *owner, struct bytes tag)
 static void on_closed(void *owner, unsigned code, struct bytes text)
 {
     struct station *station = owner;
-    if (!station->gone)
+    if (is_wanted(station))
         line_say(station->line, LINE_ERROR, "the queue %s cannot be had: %u %.*s", station->queue, code, (int)text.size, (const char *)text.data);
     station_lost(station);
     try_later(station);
+    station->made |= station->gone;
+    end_when_over(station);
 }
 
-static enum gw_err declare_queue(struct talk_channel *channel, const struct station *station, bool is_dead)
+static enum gw_err declare_queue(struct talk_channel *channel, struct station *station, bool is_dead)
 {
+    bool is_last = !is_dead && !station->pattern[0];
     struct bytes arguments = line_is_godwit(station->line) ? bytes_of(station->arguments, station->arguments_size)
                                                            : bytes_of(station->plain_arguments, station->plain_arguments_size);
     struct amqp_value values[AMQP_QUEUE_DECLARE_COUNT] = {
@@ -169,7 +187,7 @@ static enum gw_err declare_queue(struct talk_channel *channel, const struct stat
         [AMQP_QUEUE_DECLARE_EXCLUSIVE] = amqp_number(!is_dead && !station->durable),
         [AMQP_QUEUE_DECLARE_ARGUMENTS] = amqp_bytes(is_dead ? (struct bytes){0} : arguments),
     };
-    return talk_call(channel, AMQP_QUEUE_DECLARE, values, AMQP_QUEUE_DECLARE_OK, NULL, NULL);
+    return talk_call(channel, AMQP_QUEUE_DECLARE, values, AMQP_QUEUE_DECLARE_OK, is_last ? on_bound : NULL, station);
 }
 
 static enum gw_err ask_for_all(struct talk_channel *channel, struct station *station)
@@ -184,7 +202,9 @@ static enum gw_err ask_for_all(struct talk_channel *channel, struct station *sta
     if (!err)
         err = declare_queue(channel, station, false);
     if (!err && station->pattern[0])
-        err = talk_call(channel, AMQP_QUEUE_BIND, bind, AMQP_QUEUE_BIND_OK, NULL, NULL);
+        err = talk_call(channel, AMQP_QUEUE_BIND, bind, AMQP_QUEUE_BIND_OK, on_bound, station);
+    if (station->gone)
+        return err;
     if (!err)
         err = talk_call(channel, AMQP_BASIC_QOS, qos, AMQP_BASIC_QOS_OK, NULL, NULL);
     for (unsigned i = 0; i < station->consumers && !err; i++) {
@@ -211,23 +231,10 @@ static void station_make(struct station *station)
     try_later(station);
 }
 
-/* Ending one. */
-
-static void station_end(struct station *station)
-{
-    struct station **at = &station->line->stations;
-    while (*at != station)
-        at = &(*at)->next;
-    *at = station->next;
-    if (station->channel)
-        talk_channel_close(station->channel);
-    station_free(station);
-}
-
 void line_unsubscribe(struct station *station)
 {
     station->gone = true;
-    station->pending = false;
+    station->pending = is_wanted(station);
     if (station->channel) {
         struct amqp_value remove[AMQP_QUEUE_DELETE_COUNT] = {[AMQP_QUEUE_DELETE_QUEUE] = amqp_text(station->queue)};
         for (unsigned i = 0; i < station->consumers; i++) {
@@ -240,8 +247,7 @@ void line_unsubscribe(struct station *station)
         if (!station->durable)
             (void)talk_call(station->channel, AMQP_QUEUE_DELETE, remove, AMQP_QUEUE_DELETE_OK, NULL, NULL);
     }
-    if (!station->deliveries)
-        station_end(station);
+    end_when_over(station);
 }
 
 /* It cannot be settled any more. */
@@ -255,8 +261,7 @@ static void delivery_leave(struct line_delivery *delivery)
         delivery->previous->next = delivery->next;
     else
         station->deliveries = delivery->next;
-    if (station->gone && !station->deliveries)
-        station_end(station);
+    end_when_over(station);
 }
 
 void line_settle(struct line_delivery *delivery, enum line_settlement settlement)
@@ -283,14 +288,39 @@ void line_release(struct line_delivery *delivery)
 
 /* All of them. */
 
+void stations_lost(struct line *line)
+{
+    for (struct station *station = line->stations; station; station = station->next)
+        station->channel = NULL;
+    for (struct station *station = line->stations, *next; station; station = next) {
+        next = station->next;
+        station_lost(station);
+        station->pending = is_wanted(station);
+        station->retry_ms = 0;
+        station->failures = 0;
+        end_when_over(station);
+    }
+}
+
+void stations_free(struct line *line)
+{
+    while (line->stations) {
+        struct station *station = line->stations;
+        line->stations = station->next;
+        deliveries_forget(station);
+        station_free(station);
+    }
+}
+
 static bool is_due(const struct station *station)
 {
-    return !station->gone && !station->channel && station->line->now_ms >= station->retry_ms;
+    return is_wanted(station) && !station->channel && station->line->now_ms >= station->retry_ms;
 }
 
 void stations_turn(struct line *line)
 {
-    for (struct station *station = line->stations; station; station = station->next) {
+    for (struct station *station = line->stations, *next; station; station = next) {
+        next = station->next;
         if (is_due(station))
             station_make(station);
     }
@@ -309,7 +339,7 @@ uint64_t stations_deadline_ms(const struct line *line)
 {
     uint64_t deadline = UINT64_MAX;
     for (const struct station *station = line->stations; station; station = station->next) {
-        if (!station->gone && !station->channel && station->retry_ms < deadline)
+        if (is_wanted(station) && !station->channel && station->retry_ms < deadline)
             deadline = station->retry_ms;
     }
     return deadline;

@@ -200,10 +200,9 @@ static inline void story_feed(struct story *story, size_t first, size_t piece)
     story->said_size = 0;
 }
 
-/* What the talk has to say, one line a frame. */
-static inline void story_hear(struct story *story)
+/* What was said, one line a frame. */
+static inline void hear(struct story *story, struct bytes out)
 {
-    struct bytes out = talk_output(story->talk);
     for (size_t at = 0; at < out.size;) {
         struct amqp_frame frame;
         struct amqp_method method = {0};
@@ -220,12 +219,22 @@ static inline void story_hear(struct story *story)
             tell(story, "< %u %s", frame.channel, method.row->name);
             if (method.row->id == AMQP_BASIC_ACK || method.row->id == AMQP_BASIC_NACK)
                 tell(story, " %llu%s", (unsigned long long)method.values[0].number, method.values[1].number ? " and before" : "");
+            if (method.row->id == AMQP_QUEUE_DECLARE)
+                tell(story, " %.*s%s", (int)method.values[AMQP_QUEUE_DECLARE_QUEUE].bytes.size, (const char *)method.values[AMQP_QUEUE_DECLARE_QUEUE].bytes.data,
+                     method.values[AMQP_QUEUE_DECLARE_ARGUMENTS].bytes.size ? " with arguments" : "");
             tell(story, "\n");
         } else {
             tell(story, "< %u %s of %zu\n", frame.channel, frame.type == AMQP_FRAME_HEARTBEAT ? "heartbeat" : frame.type == AMQP_FRAME_BODY ? "body" : "header",
                  frame.payload.size);
         }
     }
+}
+
+/* What the talk has to say. */
+static inline void story_hear(struct story *story)
+{
+    struct bytes out = talk_output(story->talk);
+    hear(story, out);
     talk_sent(story->talk, out.size, story->now_ms);
 }
 

@@ -117,7 +117,7 @@ static const char *everything =
     "fetched: 9 bytes, 7 left\nfetched nothing\nreturned 312 NO_ROUTE: 3 bytes\nconfirmed 4 to 5\nblocked: low on disk\nunblocked \ncancelled c\n"
     "answered: nothing\nchannel closed: 404 NOT_FOUND - no queue\n"
     "< AMQP\n< 0 connection.start-ok\n< 0 connection.tune-ok\n< 0 connection.open\n"
-    "< 1 channel.open\n< 1 confirm.select\n< 1 queue.declare\n< 1 basic.consume\n"
+    "< 1 channel.open\n< 1 confirm.select\n< 1 queue.declare jobs\n< 1 basic.consume\n"
     "< 1 basic.publish\n< 1 header of 14\n< 1 body of 1\n< 1 basic.publish\n< 1 header of 14\n< 1 body of 2\n< 1 basic.publish\n< 1 header of 14\n< 1 body of 3\n"
     "< 1 basic.publish\n< 1 header of 14\n< 1 body of 4\n< 1 basic.publish\n< 1 header of 14\n< 1 body of 5\n"
     "< 1 basic.get\n< 1 basic.get\n< 1 queue.delete\n< 1 basic.nack 3\n< 1 channel.flow-ok\n< 1 basic.cancel-ok\n< 1 channel.close-ok\n< 0 connection.close-ok\n";
@@ -267,7 +267,7 @@ static void a_channel_that_is_closed_hears_nothing(void **state)
     say(&story, 1, AMQP_CHANNEL_CLOSE_OK, NULL);
     story_feed(&story, 0, 3);
     story_hear(&story);
-    is_told("< 1 queue.declare\n< 1 basic.ack 1\n< 1 channel.close\n");
+    is_told("< 1 queue.declare \n< 1 basic.ack 1\n< 1 channel.close\n");
     assert_int_equal(talk_state(story.talk), TALK_OPEN);
     /* Three may be open at a time, and each gets a number that was not just in use. */
     struct talk_channel *channels[3];
