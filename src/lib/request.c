@@ -27,6 +27,7 @@ struct request {
     gw_reply_fn reply;
     void *context;
     gw_timer *timer;                 /* NULL: the program was told */
+    int result;                      /* what to tell when the timer fires */
     bool published;                  /* what became of the event is known */
 };
 
@@ -64,15 +65,27 @@ static void take_out(struct request *request, gw_reply_fn *reply, void **context
 static void on_timeout(gw_timer *timer, void *context)
 {
     struct request *request = context;
-    struct gw_bus *bus = request->requests->bus;
-    bool closing = request->requests->closing;
+    struct gw_loop *loop = request->requests->bus->loop;
+    int result = request->result;
     gw_reply_fn reply;
     void *reply_context;
     (void)timer;                     /* It is freed when this returns. */
     take_out(request, &reply, &reply_context);
-    if (!closing)
-        loop_fail(bus->loop, GW_E_TIMEOUT, "there was no reply in time");
-    reply(reply_context, closing ? GW_E_CLOSED : GW_E_TIMEOUT, NULL, 0);
+    if (result == GW_E_TIMEOUT)
+        loop_fail(loop, result, "there was no reply in time");
+    reply(reply_context, result, NULL, 0);
+}
+
+/* The program is told from the loop, soon. False: when its time is over. */
+static bool tell_soon(struct request *request, int result)
+{
+    gw_timer *now = gw_timer_start(request->requests->bus->loop, 0, 0, on_timeout, request);
+    if (!now)
+        return false;
+    gw_timer_stop(request->timer);
+    request->timer = now;
+    request->result = result;
+    return true;
 }
 
 static void on_published(void *context, int result)
@@ -131,7 +144,6 @@ static void on_reply(gw_event *event, void *context)
 
 /* ---- a bus's --------------------------------------------------------------------------------------------------------------------- */
 
-/* The program is told from the loop: everything is over at once. */
 static void on_close(struct bus_part *part)
 {
     struct requests *requests = (struct requests *)(void *)((char *)part - offsetof(struct requests, part));
@@ -139,13 +151,8 @@ static void on_close(struct bus_part *part)
     uint32_t cursor = 0;
     requests->closing = true;
     requests->bus->requests = NULL;
-    while ((request = map_next(&requests->pending, &cursor))) {
-        gw_timer *now = gw_timer_start(requests->bus->loop, 0, 0, on_timeout, request);
-        if (!now)
-            continue;                /* then when its time is over */
-        gw_timer_stop(request->timer);
-        request->timer = now;
-    }
+    while ((request = map_next(&requests->pending, &cursor)))
+        tell_soon(request, GW_E_CLOSED);
     requests_end_when_over(requests);
 }
 
@@ -217,7 +224,7 @@ int gw_request(gw_bus *bus, const char *type, const void *data, size_t size, con
     struct request *request = requests ? malloc(sizeof(*request)) : NULL;
     if (!request)
         return requests ? loop_fail(bus->loop, GW_E_MEMORY, "out of memory") : GW_E_MEMORY;
-    *request = (struct request){.requests = requests, .number = ++requests->next, .reply = reply, .context = context};
+    *request = (struct request){.requests = requests, .number = ++requests->next, .reply = reply, .context = context, .result = GW_E_TIMEOUT};
     request->timer = gw_timer_start(bus->loop, options->timeout_ms ? options->timeout_ms : TIMEOUT_MS, 0, on_timeout, request);
     if (!request->timer) {
         free(request);
@@ -226,6 +233,10 @@ int gw_request(gw_bus *bus, const char *type, const void *data, size_t size, con
     if (map_put(&requests->pending, request->number, request) == GW_OK) {
         result = publish(request, type, bytes_of(data, size), options);
         if (result == GW_DONE)
+            return GW_DONE;
+        /* That there is no handler is told in one way, whether it is known at once or later. */
+        request->published = true;
+        if (result == GW_E_REFUSED && tell_soon(request, result))
             return GW_DONE;
         map_remove(&requests->pending, request->number);
     } else {
