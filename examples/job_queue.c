@@ -65,6 +65,8 @@ int main(int argc, char **argv)
     } else if (handler) {
         signal(SIGTERM, on_stop);
         signal(SIGINT, on_stop);
+        puts("waiting for jobs");
+        fflush(stdout);
         result = gw_loop_run(loop);
     }
     gw_loop_free(loop);            /* jobs in hand are finished before */
