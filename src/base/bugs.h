@@ -77,7 +77,11 @@
     BUG(HOOK_STALE_FILTER, "hook-stale-filter", "what waits to be posted is not looked at when the filters change") \
     BUG(HOOK_LEAVE_KEPT, "hook-leave-kept", "a new sink is posted to with the leave of the old one") \
     BUG(HOOK_LOG_SILENT, "hook-log-silent", "attempts that got no answer are not in the log") \
-    BUG(HOOK_REMOVED_FIRST, "hook-removed-first", "a subscription is removed before its queue")
+    BUG(HOOK_REMOVED_FIRST, "hook-removed-first", "a subscription is removed before its queue") \
+    BUG(HOOK_REPLAY_SHORT, "hook-replay-short", "a replay leaves the last event of its range out") \
+    BUG(HOOK_REPLAY_ALL, "hook-replay-all", "a replay takes no notice of the subscription's filters") \
+    BUG(HOOK_REPLAY_AGAIN, "hook-replay-again", "a replay that was interrupted begins again by itself") \
+    BUG(EVENTS_HALF_MADE, "events-half-made", "events go to an exchange whose stream is not bound yet")
 
 #define BUGS_OF_FEATURES BUG_PRIORITY_UPSIDE_DOWN   /* this one and those after it, up to … */
 #define BUGS_OF_BUS BUG_HOOK_UNCOUNTED              /* … this one, and those after it */

@@ -311,6 +311,9 @@ void client_release(struct client *client, struct chunk *chunk);
 bool client_route(struct client *client, struct bytes exchange, struct bytes routing_key, const uint64_t **queues, uint32_t *count);
 uint64_t client_routes_version(const struct client *client);
 
+/* Exchange and queue are there, and are not bound like that. Another one only when the version is. */
+bool client_lacks_binding(const struct client *client, struct bytes exchange, struct bytes queue, struct bytes routing_key);
+
 /* ---- consuming ------------------------------------------------------------------------------------------------------ */
 
 enum settle_kind {

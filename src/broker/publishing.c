@@ -361,6 +361,13 @@ bool client_route(struct client *client, struct bytes exchange, struct bytes rou
 
 uint64_t client_routes_version(const struct client *client) { return client->worker->topology.version; }
 
+bool client_lacks_binding(const struct client *client, struct bytes exchange, struct bytes queue, struct bytes routing_key)
+{
+    const struct vhost *vhost = topology_vhost_by_id(&client->worker->topology, client->vhost);
+    const struct topology_change binding = {.kind = CHANGE_BIND, .vhost = client->vhost, .name = queue, .source = exchange, .routing_key = routing_key};
+    return vhost && topology_exchange(vhost, exchange) && topology_queue(vhost, queue) && !topology_binding(vhost, &binding);
+}
+
 void client_publish_fault(const struct publish *publish, char *why, size_t room)
 {
     struct half_said said;

@@ -117,7 +117,7 @@ static void note(struct drain *drain, const struct hook *hook, const struct outg
     if (!drain->attempts && !(drain->attempts = calloc(ATTEMPTS_KEPT, sizeof(*drain->attempts))))
         return;
     struct attempt *attempt = &drain->attempts[drain->attempt_count++ % ATTEMPTS_KEPT];
-    *attempt = (struct attempt){.wall_us = worker_wall_us(bus_worker(drain->bus)), .duration_us = result->duration_us, .number = (uint32_t)hook->attempt,
+    *attempt = (struct attempt){.wall_us = worker_wall_at(bus_worker(drain->bus), result->now_us), .duration_us = result->duration_us, .number = (uint32_t)hook->attempt,
                                 .status = result->status, .outcome = result->outcome};
     snprintf(attempt->id, sizeof(attempt->id), "%.*s", (int)sizeof(attempt->id) - 1, hook->id);
     snprintf(attempt->why, sizeof(attempt->why), "%.*s", (int)sizeof(attempt->why) - 1, result->why);
@@ -140,7 +140,7 @@ static unsigned gate(const struct drain *drain, uint64_t now_us)
 
 static void hook_done(struct outgoing *outgoing, const struct outgoing_result *result);
 
-static bool hook_send(struct hook *hook)
+static bool hook_send(struct hook *hook, uint64_t now_us)
 {
     struct drain *drain = hook->drain;
     struct outgoing_sender *sender = bus_sender(drain->bus, drain->subscription.local);
@@ -148,8 +148,10 @@ static bool hook_send(struct hook *hook)
     struct message message;
     char otherwise[64];
     snprintf(otherwise, sizeof(otherwise), "%" PRIx64 "-%" PRIx64, drain->queue, hook->seq);
+    /* The worker's last turn may have been long ago, and who gets this looks at its time. */
+    uint64_t wall_us = bug_enabled(BUG_HOOK_TIME_OF_LOOK) ? worker_wall_us(bus_worker(drain->bus)) : worker_wall_at(bus_worker(drain->bus), now_us);
     if (!message_read(hook->content, &message) ||
-        !hook_request_init(&request, &message, &drain->subscription, otherwise, hook->attempt, worker_wall_us(bus_worker(drain->bus)) / SECOND_US))
+        !hook_request_init(&request, &message, &drain->subscription, otherwise, hook->attempt, wall_us / SECOND_US))
         return false;
     memcpy(hook->id, request.id, sizeof(hook->id));
     hook->outgoing.done = hook_done;
@@ -236,7 +238,7 @@ static void pump(struct drain *drain, uint64_t now_us)
             bus_due(drain, drain->next_post_us);
             return;
         }
-        if (!hook_send(hook)) {
+        if (!hook_send(hook, now_us)) {
             bus_due(drain, now_us + SECOND_US / 10);   /* memory is short */
             return;
         }

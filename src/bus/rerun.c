@@ -1,5 +1,6 @@
 #include "bus/rerun.h"
 
+#include "base/bugs.h"
 #include "broker/topology_change.h"
 #include "bus/drain.h"
 #include "bus/rerun_message.h"
@@ -62,7 +63,7 @@ static bool read_record(struct rerun *rerun)
 {
     const char *state = json_string_value(json_object_get(rerun->record, "state"));
     rerun->from = rerun->to = NONE;
-    return state && strcmp(state, "asked") == 0 && json_is_string(json_object_get(rerun->record, "id")) && number_of(rerun->record, "from", &rerun->from) &&
+    return state && (strcmp(state, "asked") == 0 || bug_enabled(BUG_HOOK_REPLAY_AGAIN)) && json_is_string(json_object_get(rerun->record, "id")) && number_of(rerun->record, "from", &rerun->from) &&
            number_of(rerun->record, "from_ms", &rerun->from_ms) && number_of(rerun->record, "to", &rerun->to) && number_of(rerun->record, "to_ms", &rerun->to_ms) && read_ids(rerun);
 }
 
@@ -205,7 +206,8 @@ static bool is_wanted(struct rerun *rerun, const struct delivery *delivery)
         return false;
     if (delivery->arrived_ms && (delivery->arrived_ms < rerun->from_ms || (rerun->to_ms && delivery->arrived_ms > rerun->to_ms)))
         return false;
-    return subscription_has_type(s, message.routing_key) && (!s->selector || selector_matches(s->selector, &message)) && (!rerun->ids || is_asked_for(rerun, &message, delivery->added_value));
+    return subscription_has_type(s, message.routing_key) &&
+           (!s->selector || bug_enabled(BUG_HOOK_REPLAY_ALL) || selector_matches(s->selector, &message)) && (!rerun->ids || is_asked_for(rerun, &message, delivery->added_value));
 }
 
 static void settle(struct rerun *rerun, uint64_t seq, size_t size)
@@ -369,7 +371,7 @@ static void found_end(struct rerun *rerun, const struct delivery *delivery)
         return;
     }
     client_request(&rerun->client, &(struct request){.kind = REQUEST_CANCEL, .channel = CHANNEL, .queue = delivery->queue, .handle = delivery->handle});
-    rerun->end = last < rerun->to ? last : rerun->to;
+    rerun->end = (last < rerun->to ? last : rerun->to) - (bug_enabled(BUG_HOOK_REPLAY_SHORT) && last);
     rerun->expected = rerun->from;
     rerun->read_all = (rerun->from != NONE && rerun->from > rerun->end) || (delivery->arrived_ms && delivery->arrived_ms < rerun->from_ms);
     rerun->stage = RERUN_MARKING;
@@ -461,7 +463,8 @@ struct rerun *rerun_new(struct bus *bus, struct bytes vhost, struct bytes id, st
 {
     struct bytes of_subscription;
     char why[SUBSCRIPTION_WHY_MAX];
-    if (!memmem(value.data, value.size, "\"asked\"", 7) ||
+    bool begins = memmem(value.data, value.size, "\"asked\"", 7) || (bug_enabled(BUG_HOOK_REPLAY_AGAIN) && memmem(value.data, value.size, "\"running\"", 9));
+    if (!begins ||
         !worker_parameter(bus_worker(bus), vhost, bytes_of_text(SUBSCRIPTION_COMPONENT), id, &of_subscription))
         return NULL;
     struct rerun *rerun = calloc(1, sizeof(*rerun));

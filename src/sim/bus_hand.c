@@ -137,6 +137,50 @@ static void remove_it(struct bus_hand *hand)
     ask_plainly(hand, HAND_REMOVES, "DELETE", "");
 }
 
+bool bus_hand_look_at_replay(struct bus_hand *hand)
+{
+    hand->life = hand->hands->model->slots[hand->number];
+    if (!hand->life || hand->life->is_leaving || !hand->life->replay.is_asked)
+        return false;
+    ask_plainly(hand, HAND_LOOKS_AT_REPLAY, "GET", "/replay");
+    return true;
+}
+
+static void ask_for_replay(struct bus_hand *hand)
+{
+    struct bus_hands *hands = hand->hands;
+    struct bus_replay replay = {.until_us = BUS_NEVER};
+    char head[64];
+    json_t *wish = json_object();
+    uint64_t now_s = hands->trace->now_us / 1000000u, ago_s = random_size(hands->random, now_s);
+    switch (random_below(hands->random, 3)) {
+    case 0:
+        replay.what = REPLAY_ALL;
+        json_object_set_new(wish, "from", json_string("first"));
+        break;
+    case 1:
+        replay.what = REPLAY_SINCE;
+        replay.since_us = (now_s - ago_s) * 1000000u;
+        json_object_set_new(wish, "from", json_sprintf("%" PRIu64 "s", ago_s));
+        if (random_chance(hands->random, 1, 2)) {
+            uint64_t until_s = random_below(hands->random, ago_s + 1);
+            replay.until_us = (now_s - until_s) * 1000000u;
+            json_object_set_new(wish, "to", json_sprintf("%" PRIu64 "s", until_s));
+        }
+        break;
+    default:
+        replay.what = REPLAY_IDS;
+        json_object_set_new(wish, "ids", json_array());
+        for (unsigned i = 0; i < 4; i++) {
+            replay.ids[i] = random_between(hands->random, 1, hands->model->event_count + 1);
+            json_array_append_new(json_object_get(wish, "ids"), json_sprintf("e%" PRIu64, replay.ids[i]));
+        }
+    }
+    bus_replay(hands->model, hand->life, &replay);
+    snprintf(head, sizeof(head), "POST /subscriptions/s%u/replay HTTP/1.1\r\n", hand->number);
+    ask_json(hand, HAND_REPLAYS, head, wish);
+}
+
 bool bus_hand_find_out(struct bus_hand *hand)
 {
     hand->life = hand->hands->model->slots[hand->number];
@@ -155,6 +199,10 @@ void bus_hand_keep(struct bus_hand *hand)
         create(hand);
     else if (hand->life->is_leaving || random_chance(hands->random, 1, 10))
         remove_it(hand);
+    else if (random_chance(hands->random, 1, 6) && !hand->life->replay.is_asked && !hand->life->ended)
+        ask_for_replay(hand);
+    else if (hand->life->replay.is_asked && random_chance(hands->random, 1, 2))
+        bus_hand_look_at_replay(hand);
     else if (random_chance(hands->random, 1, 6))
         ask_plainly(hand, HAND_LOOKS, "GET", "");
     else
@@ -195,6 +243,13 @@ static void look(struct bus_hand *hand, unsigned status, const char *body)
     json_decref(shown);
 }
 
+static void look_at_replay(struct bus_hand *hand, unsigned status, const char *body)
+{
+    json_t *said = status == 200 ? json_loads(body, 0, NULL) : NULL;
+    bus_replay_looked(hand->hands->model, hand->life, said);
+    json_decref(said);
+}
+
 /* Nobody knows what became of the request. */
 static void lose(struct bus_hand *hand, int doing)
 {
@@ -218,8 +273,9 @@ static void answered(void *owner, struct bus_door *door, unsigned status, const 
         return;
     }
     hands->ops++;
-    static const unsigned wanted[] = {0, 201, 201, 200, 204, 200, 200, 200};
-    bool is_good = status == wanted[doing] || (doing == HAND_LOOKS && status == 404) || (doing == HAND_READS_DEAD && status == 204) || (doing == HAND_REMOVES && status == 404 && hand->is_unsure) ||
+    static const unsigned wanted[] = {0, 201, 201, 200, 204, 200, 200, 200, 202, 200};
+    bool is_good = status == wanted[doing] || ((doing == HAND_LOOKS || doing == HAND_LOOKS_AT_REPLAY) && status == 404) ||
+                   (doing == HAND_REPLAYS && status == 409 && hand->life->ended) || (doing == HAND_READS_DEAD && status == 204) || (doing == HAND_REMOVES && status == 404 && hand->is_unsure) ||
                    (doing == HAND_PUBLISHES && status == 503 && strstr(body, "low on memory"));
     if (!is_good) {
         trace_fail(hands->trace, "no error unasked", "request %d of door %u was answered %u: %.300s", doing, door->number, status, body);
@@ -235,6 +291,11 @@ static void answered(void *owner, struct bus_door *door, unsigned status, const 
         json_decref(log);
         break;
     }
+    case HAND_REPLAYS:
+        if (status == 409)
+            bus_replay_looked(hands->model, hand->life, NULL);
+        break;
+    case HAND_LOOKS_AT_REPLAY: look_at_replay(hand, status, body); break;
     default:
         if (status == 200)
             read_dead(hand, body);

@@ -15,7 +15,7 @@ struct bus_hand {
     unsigned number;                 /* of the publisher, of the slot */
     uint64_t event;                  /* that is being published */
     struct bus_life *life;           /* that the request is about */
-    enum { HAND_IDLE, HAND_PUBLISHES, HAND_CREATES, HAND_CHANGES, HAND_REMOVES, HAND_LOOKS, HAND_READS_LOG, HAND_READS_DEAD } doing;
+    enum { HAND_IDLE, HAND_PUBLISHES, HAND_CREATES, HAND_CHANGES, HAND_REMOVES, HAND_LOOKS, HAND_READS_LOG, HAND_READS_DEAD, HAND_REPLAYS, HAND_LOOKS_AT_REPLAY } doing;
     bool is_unsure;                  /* it does not know what became of its last request */
     uint64_t *dead;                  /* numbers of events that it found */
     unsigned dead_count, dead_room;
@@ -43,6 +43,8 @@ void bus_hand_keep(struct bus_hand *keeper);
 bool bus_hand_find_out(struct bus_hand *keeper);
 /* Lets a paused one go on. False: it is not paused. */
 bool bus_hand_resume(struct bus_hand *keeper);
+/* Looks at a replay that may be under way. False: there is none. */
+bool bus_hand_look_at_replay(struct bus_hand *keeper);
 void bus_hand_read_log(struct bus_hand *keeper);
 void bus_hand_read_dead(struct bus_hand *keeper);
 

@@ -26,6 +26,7 @@ void bus_change(struct bus_model *model, struct bus_life *life, const struct bus
     life->next = *wish;
     life->ended_meanwhile = false;
     life->sinks_named += wish->sink != life->now.sink;
+    bus_replay_changes(life, wish);
     /* All that was counted begins anew when the bus sees it. */
     life->breaker_is_known = false;
     life->open_until_us = life->slow_until_us = 0;
@@ -142,7 +143,8 @@ void bus_check_log(struct bus_model *model, struct bus_life *life, const json_t 
         const struct bus_attempt *was = &life->log[(life->attempt_count - 1 - i) % BUS_ATTEMPTS_KEPT];
         const json_t *said = json_array_get(log, i);
         const char *event = json_string_value(json_object_get(said, "event")), *outcome = json_string_value(json_object_get(said, "outcome"));
-        if (!event || strtoull(event + 1, NULL, 10) != was->event || json_integer_value(json_object_get(said, "attempt")) != was->attempt ||
+        if (!event || strtoull(event + 1, NULL, 10) != was->event || (uint64_t)json_integer_value(json_object_get(said, "time_ms")) != was->now_us / 1000 ||
+            json_integer_value(json_object_get(said, "attempt")) != was->attempt ||
             json_integer_value(json_object_get(said, "status")) != was->status || !outcome || strcmp(outcome, outcomes[was->outcome]) != 0) {
             char *text = json_dumps(said, JSON_COMPACT);
             trace_fail(model->trace, "the log is true", "subscription s%u (life %u) says %.200s of attempt %u of event %" PRIu64 ", which was answered %u (%s)", life->slot, life->number,

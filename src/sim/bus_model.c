@@ -60,7 +60,7 @@ struct bus_errand *bus_errand(struct bus_life *life, uint64_t event)
     return event >= life->first && event - life->first < life->errand_count ? &life->errands[event - life->first] : NULL;
 }
 
-static struct bus_errand *errand_for(struct bus_life *life, uint64_t event)
+struct bus_errand *bus_errand_for(struct bus_life *life, uint64_t event)
 {
     if (!life->errand_count)
         life->first = event;
@@ -105,7 +105,7 @@ void bus_published(struct bus_model *model, uint64_t number, bool confirmed)
         struct bus_life *life = model->lives[i];
         if (life->is_gone || life->is_leaving || life->bound_us == BUS_NEVER || life->bound_us > event->sent_us || life->settled_us > event->sent_us || life->ended || !is_wanted(life, event, true))
             continue;
-        errand_for(life, number)->flags |= ERRAND_MUST;
+        bus_errand_for(life, number)->flags |= ERRAND_MUST;
     }
 }
 
@@ -191,13 +191,19 @@ void bus_posted(struct bus_model *model, struct bus_post *post)
     trace_event(model->trace, TRACE_HOOK, life->number, post->event, post->attempt, post->sink);
     model->posted++;
     const struct bus_event *event = bus_event(model, post->event);
-    if (event->known_us < life->asked_us)
+    bool again = bus_may_be_replayed(model, life, post->event);
+    if (event->known_us < life->asked_us && !again)
         FAIL("nothing from before", "it was published before the subscription was made, at %" PRIu64, event->known_us);
-    if (!is_wanted(life, event, false))
+    if (!is_wanted(life, event, false) && !again)
         FAIL("types and filters", "it is of the type %s and grade %u", bus_types[event->type], event->grade);
     check_gates(model, post);
-    struct bus_errand *errand = errand_for(life, post->event);
-    if (errand->flags & ERRAND_UNDER_WAY)
+    struct bus_errand *errand = bus_errand_for(life, post->event);
+    errand->under_way++;
+    life->under_way++;
+    life->next_post_us = model->trace->now_us + life->interval_us;
+    if (again)
+        return;   /* which one it is cannot be told */
+    if (errand->under_way > 1)
         FAIL("one at a time", "it is under %s already", "way");
     if ((errand->flags & ERRAND_DONE) && is_known(model, errand->done_epoch, errand->flags & ERRAND_DONE_SURE))
         FAIL("what is done stays done", "the sink has taken it in life %u", errand->done_epoch);
@@ -206,15 +212,13 @@ void bus_posted(struct bus_model *model, struct bus_post *post)
     check_attempt(model, post, errand);
     if (life->terms.order)
         check_order(model, post);
-    errand->flags = (uint16_t)((errand->flags & ~(ERRAND_GIVEN_UP | ERRAND_GIVEN_UP_SURE)) | ERRAND_UNDER_WAY);
-    life->under_way++;
-    life->next_post_us = model->trace->now_us + life->interval_us;
+    errand->flags &= (uint16_t)~(ERRAND_GIVEN_UP | ERRAND_GIVEN_UP_SURE);
 }
 
 void bus_taken(struct bus_model *model, const struct bus_post *post)
 {
     (void)model;
-    errand_for(post->life, post->event)->flags |= ERRAND_TAKEN;
+    bus_errand_for(post->life, post->event)->flags |= ERRAND_TAKEN;
 }
 
 /* ---- what sinks say ------------------------------------------------------------------------------------------------------------ */
@@ -232,7 +236,9 @@ static void fail(struct bus_model *model, const struct bus_post *post, struct bu
     errand->failed_epoch = model->epoch;
     if (post->attempt >= life->terms.attempts) {
         errand->flags |= ERRAND_GIVEN_UP;
+        errand->given_up++;
         model->given_up++;
+        bus_check_copies(model, life, post->event);
     }
     life->breaker_is_known = life->breaker_is_known && counts(post);
     if (!life->breaker_is_known) {
@@ -287,15 +293,17 @@ void bus_answered(struct bus_model *model, struct bus_post *post, const struct o
         answer_question(post, result);
         return;
     }
-    struct bus_errand *errand = errand_for(life, post->event);
-    errand->flags &= (uint16_t)~ERRAND_UNDER_WAY;
+    struct bus_errand *errand = bus_errand_for(life, post->event);
+    errand->under_way--;
     life->under_way--;
-    life->log[life->attempt_count++ % BUS_ATTEMPTS_KEPT] = (struct bus_attempt){post->event, post->attempt, result->status, result->outcome};
+    life->log[life->attempt_count++ % BUS_ATTEMPTS_KEPT] = (struct bus_attempt){post->event, result->now_us, post->attempt, result->status, result->outcome};
     if (result->status >= 200 && result->status < 300) {
         model->delivered++;
         errand->flags |= ERRAND_DONE;
         errand->flags &= (uint16_t)~ERRAND_DONE_SURE;
         errand->done_epoch = model->epoch;
+        errand->done++;
+        bus_check_copies(model, life, post->event);
         life->breaker_is_known = life->breaker_is_known || counts(post);
         life->failures = life->opened = 0;
     } else if (result->status == 410) {
@@ -312,7 +320,7 @@ void bus_cancelled(struct bus_model *model, struct bus_post *post)
     (void)model;
     if (post->is_question)
         return;
-    errand_for(post->life, post->event)->flags &= (uint16_t)~ERRAND_UNDER_WAY;
+    bus_errand_for(post->life, post->event)->under_way--;
     post->life->under_way--;
 }
 
@@ -330,6 +338,11 @@ void bus_restart(struct bus_model *model)
         life->is_blurred = false;
         life->leave_of = -1;
         life->attempt_count = 0;
+        for (uint64_t k = 0; k < life->errand_count; k++) {
+            struct bus_errand *errand = &life->errands[k];
+            errand->forgotten = (uint16_t)(errand->forgotten + errand->done + errand->given_up - errand->sure);
+            errand->sure = (uint16_t)(errand->done + errand->given_up);
+        }
         if (life->ended == ENDED_FOR_SURE && !life->ended_is_kept) {
             life->ended = ENDED_MAYBE;
             life->binds_at_rest = true;
@@ -343,6 +356,7 @@ void bus_quiet(struct bus_model *model)
         struct bus_life *life = model->lives[i];
         for (uint64_t k = 0; k < life->errand_count; k++) {
             struct bus_errand *errand = &life->errands[k];
+            errand->sure = (uint16_t)(errand->done + errand->given_up);
             if (errand->failed_epoch == model->epoch) {
                 errand->sure_attempts = errand->attempts;
                 if (errand->flags & ERRAND_GIVEN_UP)
@@ -367,9 +381,12 @@ bool bus_is_owed(const struct bus_model *model, const struct bus_life *life)
     (void)model;
     if (life->is_gone || life->is_leaving || life->ended)
         return false;
-    for (uint64_t i = 0; i < life->errand_count; i++)
-        if ((life->errands[i].flags & ERRAND_MUST) && !(life->errands[i].flags & (ERRAND_DONE | ERRAND_GIVEN_UP)))
+    for (uint64_t i = 0; i < life->errand_count; i++) {
+        const struct bus_errand *errand = &life->errands[i];
+        bool must = errand->flags & ERRAND_MUST;
+        if (errand->least ? errand->done + errand->given_up < must + errand->least : must && !(errand->flags & (ERRAND_DONE | ERRAND_GIVEN_UP)))
             return true;
+    }
     return false;
 }
 
@@ -377,7 +394,9 @@ void bus_check_end(struct bus_model *model, struct bus_life *life, const uint64_
 {
     for (unsigned i = 0; i < dead_count; i++) {
         struct bus_errand *errand = bus_errand(life, dead[i]);
-        if (!errand || !(errand->flags & ERRAND_GIVEN_UP))
+        if (errand && errand->dead++ < errand->given_up && errand->most)
+            errand->flags |= ERRAND_DEAD;
+        else if (!errand || !(errand->flags & ERRAND_GIVEN_UP))
             trace_fail(model->trace, "what is given up had its attempts", "event %" PRIu64 " of subscription s%u (life %u) is in the dead queue after %u attempts", dead[i], life->slot,
                        life->number, errand ? errand->attempts : 0);
         else if (errand->flags & ERRAND_DEAD)
@@ -387,6 +406,14 @@ void bus_check_end(struct bus_model *model, struct bus_life *life, const uint64_
     }
     for (uint64_t i = 0; i < life->errand_count && !life->ended; i++) {
         unsigned flags = life->errands[i].flags;
+        if (life->errands[i].most) {
+            const struct bus_errand *errand = &life->errands[i];
+            unsigned least = errand->least + ((flags & ERRAND_MUST) != 0);
+            if ((unsigned)errand->done + errand->dead < least)
+                trace_fail(model->trace, "replays are whole", "event %" PRIu64 " came to subscription s%u (life %u) %u times and was given up %u times, of %u", life->first + i, life->slot,
+                           life->number, errand->done, errand->dead, least);
+            continue;
+        }
         if ((flags & ERRAND_MUST) && !(flags & (ERRAND_TAKEN | ERRAND_DEAD)))
             trace_fail(model->trace, "nothing is lost", "event %" PRIu64 " was confirmed, and never came to subscription s%u (life %u), which wants it; %u attempts", life->first + i,
                        life->slot, life->number, life->errands[i].attempts);

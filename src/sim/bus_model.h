@@ -3,6 +3,7 @@
  *   event         published once; confirmed, refused, or not known to be either
  *   life          of a subscription, from its POST to its DELETE; another one with the same id is another life
  *   errand        an event in a life: whether it must be posted, how often that failed, and whether it is done
+ *   replay        makes more than one of some errands: nobody can tell these apart, so that they are counted, see bus_replay.c
  *
  * What is being changed by a request, and what a crash may have undone, counts either way. */
 #ifndef SIM_BUS_MODEL_H
@@ -30,7 +31,6 @@ enum errand_flags {
     ERRAND_GIVEN_UP = 16,            /* the last attempt has failed */
     ERRAND_GIVEN_UP_SURE = 32,
     ERRAND_DEAD = 64,                /* it was found in the dead queue */
-    ERRAND_UNDER_WAY = 128,
 };
 
 struct bus_errand {
@@ -39,12 +39,32 @@ struct bus_errand {
     uint16_t attempts, sure_attempts;   /* that failed; of which the broker has written it down */
     uint16_t flags;                  /* enum errand_flags */
     uint32_t done_epoch;
+    uint16_t under_way;
+    /* Of all that there are of it: how often the broker was told 2xx, how often it was given up, and found in the dead queue; … */
+    uint16_t done, given_up, dead;
+    uint16_t least, most;            /* … how many replays have added, beside the one that came by itself; … */
+    uint16_t sure, forgotten;        /* … how many of `done` and `given_up` are written down, and how many a crash may have undone */
 };
 
 struct bus_attempt {
-    uint64_t event;
+    uint64_t event, now_us;
     unsigned attempt, status;
     enum outgoing_outcome outcome;
+};
+
+#define BUS_WISHES_MAX 8u
+
+/* A replay that was asked for. */
+struct bus_replay {
+    bool is_asked;                   /* it may be under way */
+    uint64_t asked_us;
+    uint32_t epoch;                  /* the broker's life in which it was asked for */
+    struct bus_wish wishes[BUS_WISHES_MAX];   /* what the subscription wanted then, and what it came to want since: it may have begun with any of these */
+    unsigned wish_count;
+    enum { REPLAY_ALL, REPLAY_SINCE, REPLAY_IDS } what;
+    uint64_t since_us, until_us;     /* REPLAY_SINCE: when the events came; BUS_NEVER: there is no end */
+    uint64_t last;                   /* number of the last event that was published when it was asked for */
+    uint64_t ids[4];
 };
 
 enum bus_doing { DOING_NOTHING, DOING_CREATE, DOING_CHANGE, DOING_REMOVE };
@@ -72,6 +92,7 @@ struct bus_life {
     uint64_t open_until_us, slow_until_us;
     int leave_of;                    /* the sink that allowed the origin in this life of the broker; -1: none did */
     uint64_t interval_us, next_post_us;
+    struct bus_replay replay;
     struct bus_errand *errands;      /* by the event's number - first */
     uint64_t first, errand_count, errand_room;
     struct bus_attempt log[BUS_ATTEMPTS_KEPT];
@@ -116,6 +137,17 @@ void bus_looked(struct bus_model *model, struct bus_life *life, const json_t *sh
 /* Its attempts, as the broker tells them at rest. */
 void bus_check_log(struct bus_model *model, struct bus_life *life, const json_t *log);
 
+/* ---- replays (bus_replay.c) ---- */
+void bus_replay(struct bus_model *model, struct bus_life *life, const struct bus_replay *replay);
+/* The subscription will want something else. */
+void bus_replay_changes(struct bus_life *life, const struct bus_wish *wish);
+/* What the broker says of it; NULL: there is none. */
+void bus_replay_looked(struct bus_model *model, struct bus_life *life, const json_t *said);
+/* May the event be posted because of a replay? */
+bool bus_may_be_replayed(struct bus_model *model, struct bus_life *life, uint64_t event);
+/* More of it came to an end than there can have been. */
+void bus_check_copies(struct bus_model *model, struct bus_life *life, uint64_t event);
+
 /* ---- sinks ---- */
 struct bus_post {
     struct bus_life *life;
@@ -144,5 +176,6 @@ bool bus_is_owed(const struct bus_model *model, const struct bus_life *life);
 
 /* ---- for these files ---- */
 struct bus_errand *bus_errand(struct bus_life *life, uint64_t event);   /* NULL: it was never one */
+struct bus_errand *bus_errand_for(struct bus_life *life, uint64_t event);
 
 #endif

@@ -294,6 +294,9 @@ static bool anything_is_owed(const struct bus_run *run)
     for (unsigned i = 0; i < run->plan.slots; i++)
         if (run->model.slots[i] && bus_is_owed(&run->model, run->model.slots[i]))
             return true;
+    for (unsigned i = 0; i < run->plan.slots; i++)
+        if (run->model.slots[i] && run->model.slots[i]->replay.is_asked && !run->model.slots[i]->is_leaving && !run->model.slots[i]->ended)
+            return true;
     return run->sinks.count > 0;
 }
 
@@ -328,6 +331,8 @@ static void finish(struct bus_run *run)
             jumps++;
         }
         rest(run);
+        if (jumps % 4 == 3 && !run->trace->failed)
+            ask_all(run, bus_hand_look_at_replay);
     }
     for (unsigned i = 0; i < run->plan.slots && !run->trace->failed; i++) {
         struct bus_hand *keeper = &run->hands.keepers[i];

@@ -65,6 +65,9 @@ static void look_at_event(struct bus_sinks *sinks, struct bus_post *post, const 
         strcmp(header(request, "ce-grade"), grade) != 0 || strcmp(header(request, "ce-type"), bus_types[event->type]) != 0 || strcmp(header(request, "webhook-id"), id) != 0 ||
         strcmp(header(request, "content-type"), "application/json") != 0)
         trace_fail(sinks->trace, "same bytes", "event %" PRIu64 " was posted as another one", post->event);
+    uint64_t now_s = sinks->trace->now_us / SECOND_US, stamp_s = strtoull(header(request, "webhook-timestamp"), NULL, 10);
+    if (stamp_s != now_s)
+        trace_fail(sinks->trace, "signatures", "event %" PRIu64 " has the timestamp %" PRIu64 ", it is %" PRIu64, post->event, stamp_s, now_s);
     if (post->life->terms.is_signed ? !is_signed_well(sinks, request) : header(request, "webhook-signature")[0] != 0)
         trace_fail(sinks->trace, "signatures", "event %" PRIu64 " has the signature '%s'", post->event, header(request, "webhook-signature"));
 }

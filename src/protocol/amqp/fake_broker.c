@@ -52,6 +52,18 @@ bool worker_queue_arguments(const struct worker *worker, struct bytes vhost, str
 
 unsigned worker_index(const struct worker *worker) { (void)worker; return 0; }
 void worker_send(struct worker *worker, unsigned to, struct bytes letter) { (void)worker, (void)to, (void)letter; }
+uint64_t client_routes_version(const struct client *client)
+{
+    (void)client;
+    return 0;
+}
+
+bool client_lacks_binding(const struct client *client, struct bytes exchange, struct bytes queue, struct bytes routing_key)
+{
+    (void)client, (void)exchange, (void)queue, (void)routing_key;
+    return false;
+}
+
 uint64_t worker_parameters_version(const struct worker *worker)
 {
     (void)worker;

@@ -60,6 +60,7 @@ struct member {
     struct task *tasks;
     uint64_t used_us;                /* when it was last asked for */
     uint64_t next_tag;               /* of the next publish */
+    uint64_t whole;                  /* the version of the topology, and one more, in which its vhost's bus is known to be whole */
     const char *blocked;             /* what the broker lacks; NULL: nothing */
     bool is_open, is_gone;
     bool by_token;                   /* he came by a token: good until then (0: for ever), as far as the parameters of that version say */
