@@ -385,6 +385,8 @@ bool connection_local(const struct connection *c, struct sockaddr_storage *addre
     return address_of(c, address, getsockname);
 }
 
+void *connection_place(const struct connection *c) { return c->place; }
+
 bool connection_tls(const struct connection *c, struct connection_tls *tls)
 {
     if (!c->tls)
@@ -430,6 +432,8 @@ static void destroy(struct connection *c)
     list_remove(list_of(c), c);
     tail_free(c);
     tls_free(c->tls);
+    if (c->reactor->config.leave)
+        c->reactor->config.leave(c->reactor->config.owner, c->place);
     uv_close((uv_handle_t *)&c->poll, on_closed);
     close(c->socket);
     reactor_connection_closed(c->reactor);
@@ -443,7 +447,7 @@ void connection_begin(struct connection *c, void *owner)
         connection_kill(c, CONNECTION_ABORTED);
 }
 
-bool connection_new(const struct listener *listener, int s)
+bool connection_new(const struct listener *listener, int s, void *place)
 {
     int on = 1;
     struct reactor *r = listener->reactor;
@@ -453,6 +457,7 @@ bool connection_new(const struct listener *listener, int s)
     c->reactor = r;
     c->events = listener->events;
     c->socket = s;
+    c->place = place;
     setsockopt(s, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     if (listener->keys) {
         c->tls = tls_new(listener->keys, &r->tls, listener->owner);
@@ -477,6 +482,8 @@ err_after_alloc:
     tls_free(c->tls);
     free(c);
 err_after_socket:
+    if (r->config.leave)
+        r->config.leave(r->config.owner, place);
     close(s);
     return false;
 }

@@ -62,6 +62,9 @@ void connection_finish(struct connection *connection);
 /* Closes without sending anything more. */
 void connection_abort(struct connection *connection);
 
+/* What the reactor's `enter` has said of it. */
+void *connection_place(const struct connection *connection);
+
 /* The peer's and our own address; false (and an empty one) when the peer is gone already. */
 bool connection_peer(const struct connection *connection, struct sockaddr_storage *address);
 bool connection_local(const struct connection *connection, struct sockaddr_storage *address);

@@ -128,7 +128,10 @@ static void on_listener(uv_poll_t *poll, int status, int events)
                 accept_starved(r, "the limit on connections is reached");
             return;
         }
-        int s = accept4(l->socket, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        struct sockaddr_storage peer = {0};
+        socklen_t peer_size = sizeof(peer);
+        void *place = NULL;
+        int s = accept4(l->socket, (struct sockaddr *)&peer, &peer_size, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (s < 0) {
             budget_give(r);
             if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
@@ -140,8 +143,13 @@ static void on_listener(uv_poll_t *poll, int status, int events)
             /* The others concern one connection that went away while it waited. */
             continue;
         }
+        if (r->config.enter && !r->config.enter(r->config.owner, (struct sockaddr *)&peer, &place)) {
+            close(s);
+            budget_give(r);
+            continue;
+        }
         unsigned before = r->count;
-        if (!connection_new(l, s) && r->count == before)
+        if (!connection_new(l, s, place) && r->count == before)
             budget_give(r);
     }
 }

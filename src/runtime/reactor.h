@@ -31,6 +31,9 @@ struct reactor_config {
     size_t tail_max;                     /* bytes that a session may leave unconsumed; default 256 KiB when 0 */
     unsigned handshake_ms;               /* how long TLS may take to be agreed on; default 10000 when 0 */
     unsigned linger_ms;                  /* how long a connection that is finished may take to close; default 3000 when 0 */
+    /* May one more connection come from there? Its *place is given to `leave` when it is closed, whatever comes of it. NULL: all may. */
+    bool (*enter)(void *owner, const struct sockaddr *peer, void **place);
+    void (*leave)(void *owner, void *place);
     struct connection_budget *budget;    /* shared, borrowed; NULL: as many as there are descriptors */
     struct alarm_sink *alarms;           /* thread-safe, borrowed; may be NULL */
 };

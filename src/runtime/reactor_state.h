@@ -37,6 +37,7 @@ struct connection {
     void *session;                              /* NULL: none yet, or no more */
     struct tail *tail;
     struct tls *tls;                            /* NULL: in the open */
+    void *place;                                /* the reactor's `enter`'s */
     struct connection *listed_next;
     struct connection *previous, *next;         /* among the open, the closing or the shaking ones */
     uint64_t deadline_us;                       /* of a closing or a shaking one */
@@ -96,7 +97,7 @@ struct reactor {
 /* ---- connection.c ---- */
 
 /* Makes a connection of a socket that `listener` accepted and tells events->accepted, with TLS once that is agreed on. False: no memory, or refused; the socket is closed. */
-bool connection_new(const struct listener *listener, int socket);
+bool connection_new(const struct listener *listener, int socket, void *place);
 
 /* Presents the tail of a connection that was resumed. */
 void connection_feed_tail(struct connection *connection);

@@ -42,6 +42,9 @@ struct config {
     uint64_t max_message_size, consumer_timeout_ms, frame_max, channel_max, heartbeat_s;
     uint64_t memory_limit;    /* 0: the broker's default */
     uint64_t disk_free_limit;
+    uint64_t address_connections;    /* of one address; 0: any number */
+    uint64_t http_address_rate, http_user_rate;   /* requests a second; 0: any number */
+    uint64_t http_failures;   /* wrong passwords and tokens of one address in a minute; 0: any number */
     uint64_t max_connections; /* 0: as many as there are descriptors */
     int listen_is_default, http_port_is_default;
 };

@@ -1,5 +1,6 @@
 #include "server/address.h"
 #include "server/peer.h"
+#include "server/visitors.h"
 
 #include <stdlib.h>
 
@@ -42,6 +43,11 @@ static void *accepted(void *owner, struct connection *connection)
         addresses.peer_port = address_port(&remote);
         addresses.local_port = address_port(&local);
     }
+    struct visitor *visitor = connection_place(connection);
+    if (visitor) {
+        addresses.requests = &visitor->requests;
+        addresses.failures = &visitor->failures;
+    }
     if (connection_tls(connection, &tls)) {
         addresses.tls_version = tls.version;
         addresses.tls_cipher = tls.cipher;
@@ -58,9 +64,9 @@ const struct connection_events service_http_events = {
     .accepted = accepted, .received = peer_received, .ended = peer_ended, .output = peer_output, .sent = peer_sent, .closed = peer_closed,
 };
 
-void service_http_init(struct service *s, const struct gateway_config *config, uint64_t seed)
+void service_http_init(struct service *s, const struct gateway_config *config, const struct gateway_users *users, uint64_t seed)
 {
     s->http.host.dirty = on_dirty;
-    s->http.hall = (struct gateway_hall){.config = config, .worker = s->worker, .host = &s->http.host, .workers = s->shutdown->count, .seed = seed};
+    s->http.hall = (struct gateway_hall){.config = config, .worker = s->worker, .host = &s->http.host, .workers = s->shutdown->count, .users = users, .seed = seed};
     worker_set_letters(s->worker, &(struct worker_letters){.take = hall_letter, .owner = &s->http.hall});
 }

@@ -10,6 +10,7 @@
 #include "server/notify.h"
 #include "server/service.h"
 #include "server/sources.h"
+#include "server/visitors.h"
 #include "server/webhooks.h"
 
 #include <errno.h>
@@ -57,6 +58,8 @@ struct server {
     struct host *host;
     struct session_config session_config;
     struct gateway_config gateway_config;
+    struct visitors *visitors;
+    struct gateway_users users;
     struct webhook_networks networks;
     struct connection_budget budget;
     struct shutdown shutdown;
@@ -127,6 +130,31 @@ static void set_protocol_config(struct server *server)
     server->gateway_config.max_message_size = config->max_message_size;
     server->gateway_config.origins = config->http_origins;
     server->gateway_config.no_guest = strcmp(config->http_guest, "off") == 0;
+}
+
+/* ---- Who comes how often ---- */
+
+static struct rate *user_enters(void *owner, struct bytes user, uint64_t now_us)
+{
+    struct visitor *visitor = visitors_enter_user(owner, user, now_us);
+    return visitor ? &visitor->requests : NULL;
+}
+
+/* The rate is the first of its visitor. */
+static void user_leaves(void *owner, struct rate *rate, uint64_t now_us) { visitors_leave(owner, (struct visitor *)rate, now_us); }
+
+static int make_visitors(struct server *server)
+{
+    const struct config *config = &server->config;
+    struct gateway_config *gateway = &server->gateway_config;
+    gateway->address_limit = (struct rate_limit){.count = (uint32_t)config->http_address_rate, .period_us = 1000000};
+    gateway->user_limit = (struct rate_limit){.count = (uint32_t)config->http_user_rate, .period_us = 1000000};
+    gateway->failure_limit = (struct rate_limit){.count = (uint32_t)config->http_failures, .period_us = 60000000};
+    server->visitors = visitors_new((uint32_t)config->address_connections, &server->log.sink);
+    server->users = (struct gateway_users){.owner = server->visitors, .enter = user_enters, .leave = user_leaves};
+    if (!server->visitors)
+        complain("out of memory, or of random numbers");
+    return server->visitors ? 0 : 1;
 }
 
 /* ---- Listening ---- */
@@ -288,11 +316,12 @@ static int make_reactor(struct server *server, unsigned index)
     struct service *service = &server->services[index];
     service_init(service, index, &server->shutdown);
     service->reactor = reactor_new(&(struct reactor_config){
-        .turn = service_turn, .owner = service, .budget = &server->budget, .alarms = &server->log.sink});
+        .turn = service_turn, .owner = service, .enter = service_enter, .leave = service_leave, .budget = &server->budget, .alarms = &server->log.sink});
     if (!service->reactor) {
         complain("cannot make reactor %u: out of memory or file descriptors", index);
         return 1;
     }
+    service->visitors = server->visitors;
     server->count = index + 1;
     wheel_init(&service->deadlines, reactor_now(service->reactor));
     return 0;
@@ -368,7 +397,7 @@ static int make_broker(struct server *server)
         service->place = host_place(server->host, i);
         service->worker = service->place->worker;
         service_amqp_init(service, &server->session_config);
-        service_http_init(service, &server->gateway_config, seed + i);
+        service_http_init(service, &server->gateway_config, &server->users, seed + i);
         if (!service_webhooks_init(service, &server->networks, server->config.webhook_ca) || !service_sources_init(service, config, seed + i)) {
             complain("out of memory");
             return 1;
@@ -406,6 +435,7 @@ static void unmake(struct server *server)
     host_free(server->host);
     for (unsigned i = 0; i < DOOR_COUNT; i++)
         tls_keys_free(server->doors[i].keys);
+    visitors_free(server->visitors);
     free(server->definitions);
 }
 
@@ -470,6 +500,8 @@ static int serve(struct server *server)
     int found = find_addresses(server);
     if (found == 0)
         found = read_webhooks(server);
+    if (found == 0)
+        found = make_visitors(server);
     if (found == 0)
         found = open_keys(server);
     if (found != 0)

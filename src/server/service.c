@@ -4,6 +4,7 @@
 #include "bus/bus.h"
 #include "bus/intakes.h"
 #include "server/peer.h"
+#include "server/visitors.h"
 
 #include <stdlib.h>
 
@@ -225,6 +226,19 @@ uint64_t service_turn(void *service, uint64_t now_us)
             deadline_us = s->stop_us;
     }
     return more ? now_us : deadline_us;
+}
+
+bool service_enter(void *service, const struct sockaddr *peer, void **place)
+{
+    struct service *s = service;
+    *place = visitors_enter(s->visitors, peer, reactor_now(s->reactor));
+    return *place;
+}
+
+void service_leave(void *service, void *place)
+{
+    struct service *s = service;
+    visitors_leave(s->visitors, place, reactor_now(s->reactor));
 }
 
 void service_init(struct service *s, unsigned index, struct shutdown *shutdown)

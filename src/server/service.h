@@ -12,6 +12,7 @@ struct bus;
 struct http_sender;
 struct ip_networks;
 struct service;
+struct visitors;
 
 /* Shared by all services of a program: how they end together. A reactor runs on until every one has closed its connections, since their
  * sessions need the others' shards to the last. */
@@ -32,6 +33,7 @@ struct service {
     unsigned index;
     struct shutdown *shutdown;
 
+    struct visitors *visitors;                   /* of all services; borrowed */
     struct wheel deadlines;
     struct peer *dirty;
     struct peer *peers;                          /* all */
@@ -60,13 +62,15 @@ struct service {
 
 void service_init(struct service *service, unsigned index, struct shutdown *shutdown);
 
-/* The reactor's turn; its owner is the service. */
+/* The reactor's turn, and who comes and goes; its owner is the service. */
 uint64_t service_turn(void *service, uint64_t now_us);
+bool service_enter(void *service, const struct sockaddr *peer, void **place);
+void service_leave(void *service, void *place);
 
 /* What the protocols do with connections; the listeners' owner is the service, which has to know their configuration (borrowed) and its worker by then. */
 void service_amqp_init(struct service *service, const struct session_config *config);
 extern const struct connection_events service_amqp_events;
-void service_http_init(struct service *service, const struct gateway_config *config, uint64_t seed);
+void service_http_init(struct service *service, const struct gateway_config *config, const struct gateway_users *users, uint64_t seed);
 extern const struct connection_events service_http_events;
 
 #endif

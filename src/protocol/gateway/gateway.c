@@ -4,6 +4,7 @@
 #include "protocol/gateway/event_stream.h"
 #include "protocol/gateway/idempotency.h"
 #include "protocol/gateway/origin.h"
+#include "protocol/gateway/pace.h"
 #include "protocol/gateway/reception.h"
 #include "protocol/gateway/subscriptions.h"
 #include "protocol/gateway/task.h"
@@ -220,6 +221,8 @@ static void begun(struct http_call *call)
     char methods[64];
     const char *allow;
     origin_allow(call, origin_of(call->request, gateway->hall->config->origins));
+    if (!pace_admits(gateway, call))
+        return;
     const struct resource *resource = resource_find(call->request->method, call->request->path, names, methods, &allow);
     if (!resource) {
         answer_unserved(call, allow);
@@ -239,7 +242,7 @@ static void begun(struct http_call *call)
     if (!task_parameter(task, "vhost", vhost, sizeof(vhost), &bad) && bad)
         return;
     struct member *member = member_for(gateway, call, bytes_of_text(vhost));
-    if (!member) {
+    if (!member || !pace_admits_member(member, call)) {
         task->state = TASK_ANSWERED;
         return;
     }
@@ -361,6 +364,8 @@ enum gw_err gateway_new(struct gateway_hall *hall, void *owner, const struct gat
     gateway->from_loopback = addresses->from_loopback;
     gateway->peer_port = addresses->peer_port;
     gateway->local_port = addresses->local_port;
+    gateway->requests = addresses->requests;
+    gateway->failures = addresses->failures;
     gateway->tls_version = addresses->tls_version;
     gateway->tls_cipher = addresses->tls_cipher;
     memcpy(gateway->hosts, addresses->peer, peer_size);

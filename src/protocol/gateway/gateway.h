@@ -10,6 +10,7 @@
 #ifndef PROTOCOL_GATEWAY_GATEWAY_H
 #define PROTOCOL_GATEWAY_GATEWAY_H
 
+#include "base/rate.h"
 #include "protocol/http/session.h"
 
 struct bus;
@@ -24,6 +25,8 @@ struct gateway_config {
     bool no_guest;                   /* who says no user is none, even on this machine */
     const char *origins;             /* of pages that may use it, see origin.h; NULL: none but its own */
     uint64_t upload_min;             /* bytes of a body from which on it goes to its place at once, see upload.h: as many as have a place of their own in the broker */
+    struct rate_limit address_limit, user_limit;   /* requests of one address, of one user; none: any number … */
+    struct rate_limit failure_limit; /* … and passwords and tokens of one address that were wrong; see pace.h */
     uint64_t gather_limit;           /* bytes of bodies that are still coming, of all connections together */
 };
 extern const struct gateway_config gateway_config_default;
@@ -40,8 +43,16 @@ struct gateway_hall {
     struct bus *bus;                 /* what drains subscriptions here; NULL: nothing does */
     struct intakes *intakes;         /* what runs the broker's own sources here; NULL: nothing does */
     const struct ip_networks *networks;   /* which sinks may be connected to: of all subscriptions, and of those made on this machine; NULL: any */
+    const struct gateway_users *users;   /* who knows how often a user has asked; NULL: nobody */
     bool stopping;
     uint64_t seed, next_id;          /* of the ids that events get: a number that no other hall has, and how many there were */
+};
+
+/* Users' rates, which the halls of a program share. */
+struct gateway_users {
+    void *owner;
+    struct rate *(*enter)(void *owner, struct bytes user, uint64_t now_us);   /* NULL: no memory */
+    void (*leave)(void *owner, struct rate *rate, uint64_t now_us);
 };
 
 /* Texts are copied. */
@@ -49,6 +60,7 @@ struct gateway_addresses {
     const char *peer, *local;        /* hosts */
     const char *tls_version, *tls_cipher;   /* static; NULL: in the open */
     uint16_t peer_port, local_port;
+    struct rate *requests, *failures;   /* of the peer's address, borrowed for the connection's life; NULL: nobody counts */
     bool from_loopback;
 };
 

@@ -6,6 +6,7 @@
 #include "protocol/gateway/event_stream.h"
 #include "protocol/gateway/idempotency.h"
 #include "protocol/gateway/origin.h"
+#include "protocol/gateway/pace.h"
 #include "protocol/gateway/tokens.h"
 #include "protocol/http/problem.h"
 
@@ -256,6 +257,9 @@ void member_free(struct member *member)
 {
     while (member->tasks)
         member_forget(member->tasks);
+    const struct gateway_users *users = member->gateway->hall->users;
+    if (member->requests)
+        users->leave(users->owner, member->requests, member->gateway->now_us);
     client_detach(&member->client);
     free(member->why);
     free(member);
@@ -317,7 +321,10 @@ static struct member *introduce(struct gateway *gateway, struct http_call *call,
     struct token_grant grant = {0};
     const char *why = NULL;
     bool by_token = bearer_read(authorization, &text);
+    if (!pace_lets_try(gateway, call))
+        return NULL;
     if (by_token && !bearer_judge(gateway, vhost, text, &grant, &why)) {
+        pace_failed(gateway);
         http_problem_challenge(call, 401, "invalid_token", "%s", why);
         return NULL;
     }
@@ -336,8 +343,12 @@ static struct member *introduce(struct gateway *gateway, struct http_call *call,
     } else if (by_token && !client_identify(&member->client, user, gateway->from_loopback)) {
         http_problem_challenge(call, 401, "invalid_token", "The token's user may not come from here, or is no more.");
     } else if (!by_token && !client_authenticate(&member->client, user, password, gateway->from_loopback)) {
+        pace_failed(gateway);
         http_problem(call, 401, "User and password do not match.");
     } else {
+        const struct gateway_users *users = gateway->hall->users;
+        if (users && gateway->hall->config->user_limit.count)
+            member->requests = users->enter(users->owner, user, gateway->now_us);
         member->by_token = by_token;
         member->token_expires_ms = grant.expires_ms;
         member->token_version = worker_parameters_version(gateway->hall->worker);

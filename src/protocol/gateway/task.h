@@ -65,6 +65,7 @@ struct member {
     bool is_open, is_gone;
     bool by_token;                   /* he came by a token: good until then (0: for ever), as far as the parameters of that version say */
     uint64_t token_expires_ms, token_version;
+    struct rate *requests;           /* of his user; NULL: nobody counts */
     uint16_t refusal;                /* why it was not let in, or is gone */
     uint32_t next_request;
     char *why;                       /* its refusal in words; its own, NULL: there was no memory for them */
@@ -82,6 +83,7 @@ struct gateway {
     bool gone_members;               /* there are some that are to be swept */
     uint16_t peer_port, local_port;
     const char *tls_version, *tls_cipher;   /* NULL: in the open */
+    struct rate *requests, *failures;       /* of its address; NULL: nobody counts */
     char hosts[];                    /* the peer's and ours, each with its zero */
 };
 

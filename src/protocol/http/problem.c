@@ -56,6 +56,19 @@ void http_problem_challenge(struct http_call *call, unsigned status, const char 
     answer_challenge(call, status, error, detail);
 }
 
+void http_problem_later(struct http_call *call, const struct http_pace *pace, const char *detail)
+{
+    char seconds[24], policy[96], left[96];
+    unsigned long long wait_s = (pace->wait_us + 999999) / 1000000, window_s = (pace->window_us + 999999) / 1000000;
+    snprintf(seconds, sizeof(seconds), "%llu", wait_s ? wait_s : 1);
+    snprintf(policy, sizeof(policy), "\"%s\";q=%u;w=%llu", pace->name, pace->count, window_s);
+    snprintf(left, sizeof(left), "\"%s\";r=0;t=%llu", pace->name, wait_s ? wait_s : 1);
+    const struct http_field fields[] = {{bytes_of_text("retry-after"), bytes_of_text(seconds)},
+                                        {bytes_of_text("ratelimit-policy"), bytes_of_text(policy)},
+                                        {bytes_of_text("ratelimit"), bytes_of_text(left)}};
+    answer(call, 429, detail, fields, 3);
+}
+
 void http_problem_method(struct http_call *call, const char *allow)
 {
     const struct http_field field = {bytes_of_text("allow"), bytes_of_text(allow)};

@@ -11,6 +11,13 @@ void http_problem(struct http_call *call, unsigned status, const char *format, .
 /* The same of a bearer's token (RFC 6750 section 3.1): `error` is "invalid_token" (401) or "insufficient_scope" (403). NULL: like http_problem. */
 __attribute__((format(printf, 4, 5)))
 void http_problem_challenge(struct http_call *call, unsigned status, const char *error, const char *format, ...);
+/* 429: not now. Says when (Retry-After), and how much there is in which time (RateLimit, RateLimit-Policy: draft-ietf-httpapi-ratelimit-headers). */
+struct http_pace {
+    const char *name;                /* of the policy: a token of lower-case letters */
+    uint32_t count;                  /* requests … */
+    uint64_t window_us, wait_us;     /* … in so long; until there is one again */
+};
+void http_problem_later(struct http_call *call, const struct http_pace *pace, const char *detail);
 void http_problem_method(struct http_call *call, const char *allow);
 
 #endif

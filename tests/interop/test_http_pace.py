@@ -1,0 +1,106 @@
+"""How often somebody may ask by HTTP, and how many connections an address may have."""
+import re
+import socket
+import time
+
+import httpx
+import pika
+import pytest
+import requests
+
+pytestmark = pytest.mark.godwit_only("RabbitMQ's HTTP is another one")
+
+
+def url_of(broker):
+    return f"http://127.0.0.1:{broker.http_port}"
+
+
+def check_refusal(answer, name, count, window):
+    assert answer.status_code == 429 and answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["ratelimit-policy"] == f'"{name}";q={count};w={window}'
+    assert re.fullmatch(rf'"{name}";r=0;t=\d+', answer.headers["ratelimit"])
+    assert 1 <= int(answer.headers["retry-after"]) <= window
+    assert answer.json()["title"] == "Too Many Requests"
+
+
+def test_nothing_is_limited_unless_it_is_said(broker):
+    with httpx.Client() as client:
+        assert {client.get(f"{url_of(broker)}/health").status_code for _ in range(300)} == {200}
+
+
+def test_an_address_asks_so_often(own_broker):
+    broker = own_broker(godwit=["--http-rate-per-address", "20"])
+    begin = time.monotonic()
+    with httpx.Client() as one, httpx.Client(http1=False, http2=True) as two:
+        answers = [client.get(f"{url_of(broker)}{path}") for _ in range(30) for client, path in ((one, "/health"), (two, "/nothing"))]
+        took = time.monotonic() - begin
+        good = [answer for answer in answers if answer.status_code != 429]
+        # Two connections, two versions, one address: a second's worth at once, and what has come back since.
+        assert 20 <= len(good) <= 20 + 20 * took + 1
+        check_refusal(answers[-1], "address", 20, 1)
+        time.sleep(int(answers[-1].headers["retry-after"]))
+        assert one.get(f"{url_of(broker)}/health").status_code == 200
+    assert broker.stop() == 0
+
+
+def test_a_user_asks_so_often_whatever_connection_he_has(own_broker):
+    broker = own_broker(godwit=["--http-rate-per-user", "10"])
+    broker.control("add_user", "alice", "secret")
+    broker.control("set_permissions", "alice", ".*", ".*", ".*")
+    statuses = {"guest": [], "alice": []}
+    begin = time.monotonic()
+    for _ in range(20):   # each on a connection of its own
+        for user, password in (("guest", "guest"), ("alice", "secret")):
+            answer = requests.get(f"{url_of(broker)}/tokens", auth=(user, password), timeout=10)
+            statuses[user].append(answer.status_code)
+    took = time.monotonic() - begin
+    for user in statuses:
+        assert 10 <= statuses[user].count(200) <= 11 + 10 * took and statuses[user][:10] == [200] * 10
+    assert 429 in statuses["alice"]
+    check_refusal(next(answer for answer in (requests.get(f"{url_of(broker)}/tokens", auth=("alice", "secret"), timeout=10) for _ in range(20)) if answer.status_code == 429),
+                  "user", 10, 1)
+    assert requests.get(f"{url_of(broker)}/health", timeout=10).status_code == 200
+    # A long body is not waited for.
+    answer = requests.post(f"{url_of(broker)}/events?type=x", data=b"x" * 1_000_000, auth=("alice", "secret"), timeout=10)
+    assert answer.status_code in (201, 429)
+    assert broker.stop() == 0
+
+
+def test_guessing_is_slowed_down(own_broker):
+    broker = own_broker(godwit=["--http-failures-per-address", "6"])
+    where = f"{url_of(broker)}/tokens"
+    with requests.Session() as known:
+        assert known.get(where, auth=("guest", "guest"), timeout=10).status_code == 200
+        statuses = [requests.get(where, auth=("guest", f"guess {i}"), timeout=10).status_code for i in range(5)]
+        statuses += [requests.get(where, headers={"authorization": "Bearer gwt_guess"}, timeout=10).status_code for _ in range(3)]
+        assert statuses == [401] * 6 + [429] * 2
+        refused = requests.get(where, auth=("guest", "guest"), timeout=10)   # not even the right one is looked at
+        check_refusal(refused, "failures", 6, 60)
+        assert known.get(where, auth=("guest", "guest"), timeout=10).status_code == 200
+        assert requests.get(f"{url_of(broker)}/health", timeout=10).status_code == 200
+    assert broker.stop() == 0
+
+
+def test_an_address_has_so_many_connections(own_broker, eventually):
+    broker = own_broker(godwit=["--max-connections-per-address", "5"])
+    held = [socket.create_connection(("127.0.0.1", broker.http_port), 10) for _ in range(3)]
+    amqp = [pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1", broker.port)) for _ in range(2)]
+    for port in (broker.http_port, broker.port):
+        with socket.create_connection(("127.0.0.1", port), 10) as more:
+            assert more.recv(10) == b""
+    assert "connections from 127.0.0.1 are closed at once: it has 5" in broker.log_text()
+    held.pop().close()
+    amqp.pop().close()
+    assert eventually(lambda: pika_gets_in(broker))
+    for one in held:
+        one.close()
+    amqp.pop().close()
+    assert broker.stop() == 0
+
+
+def pika_gets_in(broker):
+    try:
+        pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1", broker.port, connection_attempts=1)).close()
+        return True
+    except pika.exceptions.AMQPConnectionError:
+        return False
