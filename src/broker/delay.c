@@ -42,10 +42,12 @@ static bool is_delay(const struct amqp_field *field, uint64_t *delay_ms)
     return true;
 }
 
-/* The headers of a message that has some. */
+/* The properties of a message whose headers may say when it is due: most have none of those names anywhere in them, and are not read. */
 static bool headers_of(struct bytes properties, struct amqp_properties *decoded)
 {
-    return properties.size > 2 && (load_be16(properties.data) & AMQP_HEADERS) && amqp_properties_decode(properties, decoded);
+    struct bytes headers;
+    return properties.size > 2 && (load_be16(properties.data) & AMQP_HEADERS) && amqp_properties_get(properties, AMQP_HEADERS, &headers) &&
+           amqp_headers_extend(headers) && amqp_properties_decode(properties, decoded);
 }
 
 static uint64_t delay_in(const struct amqp_properties *decoded)

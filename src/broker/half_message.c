@@ -26,7 +26,7 @@ bool half_is_asked(struct bytes properties)
     struct bytes headers;
     struct amqp_field field;
     return properties.size > 2 && (load_be16(properties.data) & AMQP_HEADERS) && amqp_properties_get(properties, AMQP_HEADERS, &headers) &&
-           amqp_table_find(headers, ID_HEADER, &field);
+           amqp_headers_extend(headers) && amqp_table_find(headers, ID_HEADER, &field);
 }
 
 __attribute__((format(printf, 3, 4)))

@@ -269,7 +269,8 @@ static bool send_output(struct connection *c)
         if (size == 0)
             return true;
         struct msghdr message = {.msg_iov = r->iov, .msg_iovlen = count};
-        ssize_t sent = sendmsg(c->socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+        ssize_t sent = count == 1 ? send(c->socket, r->iov->iov_base, r->iov->iov_len, MSG_NOSIGNAL | MSG_DONTWAIT)
+                                  : sendmsg(c->socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (sent < 0 && errno == EINTR)
             continue;
         if (sent < 0 && errno != EAGAIN) {

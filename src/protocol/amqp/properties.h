@@ -56,4 +56,16 @@ size_t amqp_properties_size(const struct amqp_properties *properties);
 /* Writes flag word and list; returns their size, or 0 when `room` is too small or a short string longer than 255 bytes. */
 size_t amqp_properties_encode(const struct amqp_properties *properties, uint8_t *at, size_t room);
 
+/* May one of these headers have a name that begins with "x-"? Mostly not, and then they need not be read. */
+static inline bool amqp_headers_extend(struct bytes headers)
+{
+    const uint8_t *at = headers.data, *end = headers.data + headers.size;
+    while (at < end && (at = memchr(at, 'x', (size_t)(end - at)))) {
+        at++;
+        if (at < end && *at == '-')
+            return true;
+    }
+    return false;
+}
+
 #endif
