@@ -16,12 +16,14 @@ struct bus {
     struct name_map by_key;
     struct drain *ready;             /* to be looked at in the next tick */
     struct rerun *reruns;
+    struct endpoints endpoints;
     uint64_t version;                /* of the parameters that are followed */
     uint64_t now_us, due_us;         /* due: no drain's is earlier */
     bool stopped;
 };
 
 struct outgoing_sender *bus_sender(const struct bus *bus, bool local) { return local ? bus->local_sender : bus->sender; }
+struct endpoints *bus_endpoints(struct bus *bus) { return &bus->endpoints; }
 struct worker *bus_worker(const struct bus *bus) { return bus->worker; }
 uint64_t bus_deadline(const struct bus *bus) { return bus->ready ? 0 : bus->due_us; }
 
@@ -61,6 +63,7 @@ struct bus *bus_new(struct worker *worker, unsigned workers, struct outgoing_sen
         return NULL;
     *bus = (struct bus){.worker = worker, .workers = workers, .sender = sender, .local_sender = local_sender, .version = UINT64_MAX, .due_us = DRAIN_NEVER};
     name_map_init(&bus->by_key, key_of_drain, (uintptr_t)bus);
+    endpoints_init(&bus->endpoints, (uintptr_t)bus);
     return bus;
 }
 
@@ -251,6 +254,7 @@ void bus_free(struct bus *bus)
         return;
     bus_stop(bus);
     name_map_deinit(&bus->by_key);
+    endpoints_deinit(&bus->endpoints);
     free(bus);
 }
 

@@ -108,13 +108,15 @@ static void allow(struct world *w, unsigned status, const char *origin, const ch
     pass(w, 0);
 }
 
-static void set(struct world *w, const char *value)
+static void set_one(struct world *w, const char *id, const char *value)
 {
-    const struct topology_change change = {.kind = value ? CHANGE_PARAMETER_PUT : CHANGE_PARAMETER_DELETE, .name = bytes_of_text("s1"), .source = bytes_of_text("subscription"),
+    const struct topology_change change = {.kind = value ? CHANGE_PARAMETER_PUT : CHANGE_PARAMETER_DELETE, .name = bytes_of_text(id), .source = bytes_of_text("subscription"),
                                            .arguments = bytes_of_text(value ? value : "")};
     assert_int_equal(test_request(&w->test, w->client, (struct request){.kind = REQUEST_CHANGE, .channel = 1, .change = &change})->reply.code, 0);
     pass(w, 0);
 }
+
+static void set(struct world *w, const char *value) { set_one(w, "s1", value); }
 
 static void declare(struct world *w, const char *queue, bool retries)
 {
@@ -259,6 +261,51 @@ static void the_breaker_opens_and_closes(void **state)
     assert_status(w, "state", "\"active\"");
     while (w->count)
         answer(w, 200, OUTGOING_NO_TIME);
+}
+
+static void publish_to(struct world *w, const char *queue)
+{
+    assert_int_equal(test_publish(w->client, "", queue, queue, 1, true, NULL), PUBLISH_ROUTED);
+    test_settle_down(&w->test);
+    pass(w, 0);
+}
+
+static void what_is_at_one_place_is_well_or_unwell_together(void **state)
+{
+    struct world *w = *state;
+    declare(w, "subscription.s2", true);
+    declare(w, "subscription.s3", true);
+    set_one(w, "s2", "{\"id\":\"s2\",\"owner\":\"guest\",\"types\":[\"#\"],\"sink\":\"http://sink/other\",\"config\":{\"concurrency\":2}}");
+    set_one(w, "s3", "{\"id\":\"s3\",\"owner\":\"guest\",\"types\":[\"#\"],\"sink\":\"http://elsewhere/\",\"config\":{\"concurrency\":2}}");
+    for (unsigned i = 0; i < 3; i++) {   /* three failures of the one and two of the other are five of the place */
+        publish_to(w, "subscription.s1");
+        answer(w, 0, OUTGOING_NO_TIME);
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        publish_to(w, "subscription.s2");
+        answer(w, 0, OUTGOING_NO_TIME);
+    }
+    assert_status(w, "state", "\"unreachable\"");
+    assert_status(w, "endpoint", "{\"url\":\"http://sink:80\",\"under_way\":0,\"failures\":5,\"again_in_ms\":");
+    publish_to(w, "subscription.s1");
+    publish_to(w, "subscription.s2");
+    publish_to(w, "subscription.s3");
+    assert_int_equal(w->count, 1);           /* the one that is elsewhere goes on */
+    assert_string_equal(w->posts[0].url, "http://elsewhere/");
+    answer(w, 204, OUTGOING_NO_TIME);
+    pass(w, SECOND);
+    assert_int_equal(w->count, 1);           /* one of both, to see how it goes */
+    answer(w, 500, OUTGOING_NO_TIME);        /* which is somebody's answer */
+    assert_true(w->count >= 1);
+    while (w->count)
+        answer(w, 204, OUTGOING_NO_TIME);
+    pass(w, 3 * SECOND);
+    while (w->count)
+        answer(w, 204, OUTGOING_NO_TIME);
+    assert_status(w, "state", "\"active\"");
+    assert_int_equal(ready(w, "subscription.s1") + ready(w, "subscription.s2") + ready(w, "subscription.s3"), 0);
+    set_one(w, "s2", NULL);
+    set_one(w, "s3", NULL);
 }
 
 static void it_slows_down_when_it_is_told_to(void **state)
@@ -564,7 +611,7 @@ static void messages_become_requests(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        WORLD(what_is_taken_is_gone), WORLD(what_is_refused_comes_again_and_is_given_up), WORLD(as_many_are_under_way_as_it_says), WORLD(the_breaker_opens_and_closes),
+        WORLD(what_is_taken_is_gone), WORLD(what_is_refused_comes_again_and_is_given_up), WORLD(as_many_are_under_way_as_it_says), WORLD(the_breaker_opens_and_closes), WORLD(what_is_at_one_place_is_well_or_unwell_together),
         WORLD(it_slows_down_when_it_is_told_to), WORLD(gone_ends_it), WORLD(after_gone_nothing_is_posted), WORLD(gone_and_begun_anew_in_one_go),
         WORLD(what_was_changed_meanwhile_is_not_undone_by_gone),
         WORLD(times_are_counted_from_the_answer), WORLD(it_is_bound_as_the_subscription_says), WORLD(events_go_one_after_the_other), WORLD(the_sink_is_asked_whether_it_wants_that),

@@ -74,12 +74,22 @@ static bool is_passed_over(const struct drain *drain, struct bytes content)
     return (bytes_equal(message.exchange, bytes_of_text("events")) && !subscription_has_type(s, message.routing_key)) || (s->selector && !selector_matches(s->selector, &message));
 }
 
+/* It is not under way any more, however that ended. */
+static void hook_landed(struct hook *hook)
+{
+    struct endpoint *endpoint = hook->endpoint;
+    hook->under_way = false;
+    hook->endpoint = NULL;
+    hook->drain->under_way--;
+    endpoint_end(endpoint, bus_now(hook->drain->bus));
+}
+
 /* Its message is settled: the drain may have another one. */
 static void hook_over(struct hook *hook, enum settle_kind kind)
 {
     struct drain *drain = hook->drain;
     if (hook->under_way)
-        drain->under_way--;
+        hook_landed(hook);
     else
         drain->waiting--;
     client_settle(&drain->client, drain->queue, kind, hook->seq, 1, NULL);
@@ -163,6 +173,7 @@ static bool hook_send(struct hook *hook, uint64_t now_us)
     if (hook->under_way) {
         drain->waiting--;
         drain->under_way++;
+        endpoint_begin(hook->endpoint = drain->endpoint);
     }
     return hook->under_way;
 }
@@ -234,6 +245,10 @@ static void pump(struct drain *drain, uint64_t now_us)
     for (struct hook *hook = drain->first; hook && drain->waiting && drain->under_way < most; hook = hook->next) {
         if (hook->under_way || has_to_wait(hook))
             continue;
+        if (!endpoint_has_room(drain->endpoint, now_us)) {
+            endpoint_wait(drain->endpoint, drain, now_us);
+            return;
+        }
         if (drain->interval_us && now_us < drain->next_post_us) {
             bus_due(drain, drain->next_post_us);
             return;
@@ -366,6 +381,7 @@ static void hook_done(struct outgoing *outgoing, const struct outgoing_result *r
     struct drain *drain = hook->drain;
     uint64_t now_us = bug_enabled(BUG_HOOK_TIME_OF_LOOK) ? bus_now(drain->bus) : result->now_us;
     note(drain, hook, result);
+    endpoint_learn(hook->endpoint, result, now_us);
     if ((result->status >= 200 && result->status < 300) || (bug_enabled(BUG_HOOK_HANG_DONE) && result->outcome == OUTGOING_TIMED_OUT)) {
         if (hook->sink_version == drain->sink_version)
             went_well(drain);
@@ -373,8 +389,7 @@ static void hook_done(struct outgoing *outgoing, const struct outgoing_result *r
             drain->delivered++;
         hook_over(hook, SETTLE_ACK);
     } else if (result->status == 429 || result->status == 410 || (result->status == 503 && result->retry_after_s != OUTGOING_NO_TIME)) {
-        hook->under_way = false;
-        drain->under_way--;
+        hook_landed(hook);
         drain->waiting++;
         if (hook->sink_version != drain->sink_version)
             ;   /* that was said by a sink which is none any more: the one that is is asked at once */
@@ -585,12 +600,25 @@ struct drain *drain_new(struct bus *bus, struct bytes vhost, struct bytes id)
 void drain_free(struct drain *drain)
 {
     close_drain(drain);
+    endpoint_unwait(drain->endpoint, drain);
+    endpoint_pass_on(drain->endpoint, bus_now(drain->bus));
+    endpoint_leave(drain->endpoint);
     if (drain->is_valid)
         subscription_deinit(&drain->subscription);
     free((void *)(uintptr_t)drain->value.data);
     free(drain->attempts);
     free(drain->texts);
     free(drain);
+}
+
+/* Whoever changes the subscription may know that its sink is well again. */
+static void take_endpoint(struct drain *drain)
+{
+    struct endpoint *before = drain->endpoint;
+    endpoint_unwait(before, drain);
+    drain->endpoint = drain->is_valid ? endpoint_take(bus_endpoints(drain->bus), &drain->subscription.url) : NULL;
+    endpoint_leave(before);
+    endpoint_try(drain->endpoint);
 }
 
 static bool same_text(const char *a, const char *b) { return a && b ? strcmp(a, b) == 0 : a == b; }
@@ -640,6 +668,7 @@ bool drain_follow(struct drain *drain, struct bytes value)
     }
     drain->retry_us = drain->open_until_us = drain->slow_until_us = 0;
     drain->failures = 0;
+    take_endpoint(drain);
     return true;
 }
 
@@ -668,6 +697,7 @@ uint64_t drain_tick(struct drain *drain, uint64_t now_us)
     }
     ask_leave(drain, now_us);
     pump(drain, now_us);
+    endpoint_pass_on(drain->endpoint, now_us);
     uint64_t due_us = drain->slow_until_us > drain->open_until_us ? drain->slow_until_us : drain->open_until_us;
     if (drain->leave == LEAVE_REFUSED && drain->ask_again_us > due_us)
         due_us = drain->ask_again_us;
@@ -694,7 +724,8 @@ static const char *state_of(const struct drain *drain, uint64_t now_us)
         return drain->leave == LEAVE_REFUSED ? "not allowed" : "starting";
     if (now_us < drain->slow_until_us)
         return "slowed";
-    return drain->failures >= BREAKER_FAILURES ? "unreachable" : drain->failures ? "failing" : "active";
+    bool is_away = drain->endpoint && drain->endpoint->failures >= ENDPOINT_FAILURES;
+    return drain->failures >= BREAKER_FAILURES || is_away ? "unreachable" : drain->failures ? "failing" : "active";
 }
 
 static const char *outcome_name(enum outgoing_outcome outcome)
@@ -714,6 +745,14 @@ static json_t *attempt_json(const struct attempt *attempt)
     return made;
 }
 
+static json_t *endpoint_json(const struct endpoint *endpoint, uint64_t now_us)
+{
+    json_t *made = json_pack("{s:s, s:i, s:i}", "url", endpoint->name, "under_way", (int)endpoint->under_way, "failures", (int)endpoint->failures);
+    if (endpoint_is_open(endpoint, now_us))
+        json_object_set_new(made, "again_in_ms", json_integer((json_int_t)((endpoint->open_until_us - now_us) / 1000)));
+    return made;
+}
+
 char *drain_describe(const struct drain *drain, bool attempts, uint64_t now_us)
 {
     json_t *root = json_pack("{s:s, s:I, s:I, s:I, s:i, s:i}", "state", state_of(drain, now_us), "delivered", (json_int_t)drain->delivered, "refused",
@@ -722,6 +761,8 @@ char *drain_describe(const struct drain *drain, bool attempts, uint64_t now_us)
         return NULL;
     if (drain->why[0])
         json_object_set_new(root, "why", json_string(drain->why));
+    if (drain->endpoint)
+        json_object_set_new(root, "endpoint", endpoint_json(drain->endpoint, now_us));
     uint64_t kept = drain->attempt_count < ATTEMPTS_KEPT ? drain->attempt_count : ATTEMPTS_KEPT;
     if (kept)
         json_object_set_new(root, "last", attempt_json(&drain->attempts[(drain->attempt_count - 1) % ATTEMPTS_KEPT]));

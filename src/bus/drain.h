@@ -5,6 +5,7 @@
  *   window    how many may be under way: from one, when the sink has said 429, to the subscription's concurrency
  *   origin    where the subscription names one, the sink is asked first (OPTIONS, WebHook-Request-Origin) whether that may post to it, and how often a minute
  *   slow      nothing is posted until the sink's Retry-After has passed (429, 503); what it said that of is posted again, and that costs it no attempt
+ *   endpoint  what several subscriptions share whose sinks are at one host and port, see endpoint.h
  *   breaker   after BREAKER_FAILURES failures in a row nothing is posted for a while (1 s, then twice as long each time, a minute at most), then one to see how it goes */
 #ifndef BUS_DRAIN_H
 #define BUS_DRAIN_H
@@ -12,6 +13,7 @@
 #include "base/map.h"
 #include "broker/client.h"
 #include "bus/bus.h"
+#include "bus/endpoint.h"
 #include "bus/hook_request.h"
 #include "io/outgoing.h"
 
@@ -37,6 +39,7 @@ struct hook {
     uint64_t seq, attempt;
     uint64_t key;                    /* events with the same one are posted one after the other; 0: none */
     bool under_way;
+    struct endpoint *endpoint;       /* where it is under way */
     uint32_t sink_version;           /* the drain's when it was posted */
     char id[HOOK_ID_MAX];
 };
@@ -67,6 +70,9 @@ struct drain {
     uint32_t sink_version;           /* another one whenever the sink is */
     struct hook *first, *last;
     unsigned waiting, under_way, window, successes;
+    struct endpoint *endpoint;       /* of the sink; NULL: there was no memory for it, or there is no sink */
+    struct drain *line_next, *line_previous;   /* of the endpoint's, see there */
+    bool in_line;
     struct map blocks;               /* key → struct block: what may not overtake */
     struct outgoing question;        /* whether the origin may post */
     enum leave { LEAVE_UNASKED, LEAVE_ASKED, LEAVE_GIVEN, LEAVE_REFUSED } leave;
@@ -97,6 +103,7 @@ char *drain_describe(const struct drain *drain, bool attempts, uint64_t now_us);
 /* ---- bus.c ---- */
 struct outgoing_sender *bus_sender(const struct bus *bus, bool local);
 struct worker *bus_worker(const struct bus *bus);
+struct endpoints *bus_endpoints(struct bus *bus);
 /* The drain wants drain_tick then; 0: in the next tick of the bus. */
 void bus_due(struct drain *drain, uint64_t at_us);
 uint64_t bus_now(const struct bus *bus);
