@@ -611,7 +611,8 @@ static void messages_become_requests(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        WORLD(what_is_taken_is_gone), WORLD(what_is_refused_comes_again_and_is_given_up), WORLD(as_many_are_under_way_as_it_says), WORLD(the_breaker_opens_and_closes), WORLD(what_is_at_one_place_is_well_or_unwell_together),
+        WORLD(what_is_taken_is_gone), WORLD(what_is_refused_comes_again_and_is_given_up), WORLD(as_many_are_under_way_as_it_says), WORLD(the_breaker_opens_and_closes),
+        WORLD(what_is_at_one_place_is_well_or_unwell_together),
         WORLD(it_slows_down_when_it_is_told_to), WORLD(gone_ends_it), WORLD(after_gone_nothing_is_posted), WORLD(gone_and_begun_anew_in_one_go),
         WORLD(what_was_changed_meanwhile_is_not_undone_by_gone),
         WORLD(times_are_counted_from_the_answer), WORLD(it_is_bound_as_the_subscription_says), WORLD(events_go_one_after_the_other), WORLD(the_sink_is_asked_whether_it_wants_that),
