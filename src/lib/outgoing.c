@@ -119,6 +119,11 @@ static void set_text(struct amqp_properties *properties, enum amqp_property whic
     *field = value;
 }
 
+static bool is_more_than_plain(const gw_publish_options *options)
+{
+    return options && (has_attributes(options) || options->content_type || options->delay_ms || options->priority || options->transient);
+}
+
 /* Most events have no more than this; what it writes is what amqp_properties_encode would. */
 static struct bytes write_plain(struct gw_bus *bus, const struct outgoing *outgoing, struct bytes id)
 {
@@ -187,7 +192,7 @@ int outgoing_make(struct gw_bus *bus, struct outgoing *outgoing, struct bytes id
     int result = judge(bus, outgoing);
     if (UNLIKELY(result != GW_DONE))
         return result;
-    if (outgoing->options || outgoing->reply_to.size || outgoing->correlation_id.size)
+    if (is_more_than_plain(outgoing->options) || outgoing->reply_to.size || outgoing->correlation_id.size)
         return make_whole(bus, outgoing, id);
     set_message(outgoing, write_plain(bus, outgoing, id), true);
     return GW_DONE;
