@@ -1,6 +1,6 @@
 """Runs what the pages tell their readers to run, and compares what they say it prints.
 
-In a page, a fenced block under `<!-- run -->` is run (sh or python), in order, in one directory and against one broker a page; a
+In a page, a fenced block under `<!-- run -->` is run (sh, python, or a whole program in c), in order, in one directory and against one broker a page; a
 block under `<!-- prints -->` is what the block before it prints, standard error included. `<!-- restart -->` starts the broker again where an
 example has ended it. A block of shell or Python that is not run says why: `<!-- not run: … -->`.
 """
@@ -28,6 +28,13 @@ def resolve_here(host, port, *more, **named):
     http = os.environ['GODWIT_TEST_HTTP_PORT'] if str(port) == '15672' else port
     return resolve('127.0.0.1' if host == 'localhost' else host, http, *more, **named)
 socket.getaddrinfo = resolve_here
+"""
+
+# $0 is the program.
+COMPILED_HERE = """
+printf %s "$0" >program.c
+cc -std=c11 -D_GNU_SOURCE -Wall -Wextra -Wpedantic -Werror program.c -o program -Iinclude -Lbuild -lgodwit -Wl,-rpath,"$PWD/build"
+./program
 """
 
 CURL_HERE = """#!/usr/bin/python3
@@ -63,10 +70,12 @@ def steps_of(page):
 @pytest.fixture
 def place(tmp_path):
     """A directory that looks like the tree to an example."""
-    for name in ("tests", "docs", "README.md", "src"):
+    for name in ("tests", "docs", "README.md", "src", "include"):
         os.symlink(os.path.join(ROOT, name), tmp_path / name)
     os.mkdir(tmp_path / "build")
     os.symlink(godwit_binary(), tmp_path / "build" / "godwit")
+    for name in ("libgodwit.so", "libgodwit.so.0", "libgodwit.a"):
+        os.symlink(os.path.join(os.path.dirname(os.path.abspath(godwit_binary())), name), tmp_path / "build" / name)
     os.mkdir(tmp_path / "python")
     (tmp_path / "python" / "sitecustomize.py").write_text(PIKA_HERE)
     os.mkdir(tmp_path / "bin")
@@ -86,7 +95,7 @@ def test_examples(page, place):
             if restart:
                 broker.process.wait(10)
                 broker.start()
-            command = {"sh": ["bash", "-euo", "pipefail", "-c", text], "python": ["/usr/bin/python3", "-B", "-c", text]}[kind]
+            command = {"sh": ["bash", "-euo", "pipefail", "-c", text], "python": ["/usr/bin/python3", "-B", "-c", text], "c": ["bash", "-euc", COMPILED_HERE, text]}[kind]
             environment = {**os.environ, "GODWIT_URI": f"amqp://guest:guest@127.0.0.1:{broker.port}/", "BROKER_PID": str(broker.process.pid),
                            "GODWIT_URL": f"http://127.0.0.1:{broker.http_port}", "GODWIT_TEST_PORT": str(broker.port), "GODWIT_TEST_HTTP_PORT": str(broker.http_port),
                            "PATH": f"{place / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": str(place / "python")}
