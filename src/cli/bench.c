@@ -230,6 +230,10 @@ static int run(const struct command *command, const void *given, char **operands
     int code = check(&console, settings);
     if (code == EXIT_DONE)
         code = visit_uri(&console, &settings->visit, &plan.uri);
+    if (!code && plan.uri.tls) {
+        console_complain(&console, "what is measured here is spoken in the open: use amqp, not amqps");
+        code = EXIT_USAGE;
+    }
     if (code)
         return code;
     make_plan(settings, &plan);

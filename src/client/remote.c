@@ -3,6 +3,7 @@
 #include "client/dial.h"
 #include "client/publish_frames.h"
 #include "client/remote_state.h"
+#include "client/seal.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -50,8 +51,7 @@ void remote_free(struct remote *remote)
 {
     if (!remote)
         return;
-    if (remote->fd >= 0)
-        close(remote->fd);
+    remote_lose(remote);
     remote_buffer_deinit(&remote->in);
     remote_buffer_deinit(&remote->out);
     remote_buffer_deinit(&remote->answer);
@@ -70,6 +70,8 @@ const char *remote_product(const struct remote *remote) { return remote->product
 
 void remote_lose(struct remote *remote)
 {
+    seal_free(remote->seal);
+    remote->seal = NULL;
     if (remote->fd >= 0)
         close(remote->fd);
     remote->fd = -1;
@@ -105,12 +107,17 @@ enum gw_err remote_send(struct remote *remote, uint32_t method, const struct amq
     return remote_send_on(remote, REMOTE_CHANNEL, method, values);
 }
 
+ssize_t remote_push(struct remote *remote, const void *data, size_t size)
+{
+    return remote->seal ? seal_send(remote->seal, data, size) : send(remote->fd, data, size, MSG_NOSIGNAL);
+}
+
 /* Writes as much as the socket takes now. */
 static enum gw_err write_some(struct remote *remote)
 {
     while (remote_buffer_size(&remote->out) > 0) {
         struct bytes bytes = remote_buffer_bytes(&remote->out);
-        ssize_t size = send(remote->fd, bytes.data, bytes.size, MSG_NOSIGNAL);
+        ssize_t size = remote_push(remote, bytes.data, bytes.size);
         if (size < 0 && errno == EINTR)
             continue;
         if (size < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
@@ -138,9 +145,12 @@ static enum gw_err read_some(struct remote *remote)
     size_t room = remote->in.capacity < READ_SIZE_MIN ? READ_SIZE_MIN : remote->in.capacity;
     if (room > READ_SIZE_MAX)
         room = READ_SIZE_MAX;
+    if (remote->seal && room < SEAL_RECORD_MAX)
+        room = SEAL_RECORD_MAX;
     if (remote_buffer_reserve(&remote->in, room))
         return remote_fail(remote, GW_ERR_NOMEM, "out of memory");
-    ssize_t size = recv(remote->fd, remote->in.data + remote->in.end, room, 0);
+    uint8_t *at = remote->in.data + remote->in.end;
+    ssize_t size = remote->seal ? seal_recv(remote->seal, at, room) : recv(remote->fd, at, room, 0);
     if (size < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
         return GW_OK;
     if (size <= 0) {
@@ -294,7 +304,14 @@ enum gw_err remote_connect(struct remote *remote)
     if (err)
         return err;
     remote->sent_ms = remote->received_ms = dial_now_ms();
-    err = remote_handshake(remote);
+    const struct uri *uri = &remote->uri;
+    if (uri->tls) {
+        const struct seal_settings settings = {.host = uri->host, .ca = uri->ca[0] ? uri->ca : NULL, .trusts_anybody = uri->trusts_anybody,
+                                               .timeout_ms = uri->connection_timeout_ms};
+        err = seal_connect(remote->fd, &settings, &remote->seal, remote->error, sizeof remote->error);
+    }
+    if (!err)
+        err = remote_handshake(remote);
     if (err) {
         remote_lose(remote);
         return err;

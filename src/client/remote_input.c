@@ -30,7 +30,7 @@ static enum gw_err on_connection_method(struct remote *remote, const struct amqp
                                   method->values[AMQP_CONNECTION_CLOSE_REPLY_TEXT].bytes);
         uint8_t room[32];
         size_t size = amqp_method_frame(room, sizeof room, 0, AMQP_CONNECTION_CLOSE_OK, NULL);
-        ssize_t ignored = send(remote->fd, room, size, MSG_NOSIGNAL);   /* A courtesy; what is lost here is lost anyway. */
+        ssize_t ignored = remote_push(remote, room, size);   /* A courtesy; what is lost here is lost anyway. */
         (void)ignored;
         remote_lose(remote);
         return err;

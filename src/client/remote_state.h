@@ -15,6 +15,7 @@ struct remote {
     struct remote_events events;
     uint64_t message_max;
     int fd, wake_fd;
+    struct seal *seal;           /* NULL: in the open */
     bool greeted;                /* the first bytes of the broker were seen to be AMQP frames */
     bool connected, channel_open;
     uint32_t frame_max;          /* 4096 until both sides agreed, as the specification (4.2.3) says; never 0 */
@@ -54,6 +55,9 @@ enum gw_err remote_await(struct remote *remote, uint32_t reply, uint32_t other_r
                          struct amqp_method *answer);
 
 enum gw_err remote_send_on(struct remote *remote, uint16_t channel, uint32_t method, const struct amqp_value *values);
+
+/* Sends as much as the socket takes now, like send. */
+ssize_t remote_push(struct remote *remote, const void *data, size_t size);
 
 /* Closes the socket as it is. */
 void remote_lose(struct remote *remote);

@@ -107,8 +107,15 @@ static const char *parse_query(struct uri *uri, const char *query)
         } else if (name_size == 18 && strncmp(query, "connection_timeout", 18) == 0) {
             if (!number(value, value_size, 86400000, &uri->connection_timeout_ms) || uri->connection_timeout_ms == 0)
                 return "connection_timeout is not a number of milliseconds from 1 to 86400000";
+        } else if (name_size == 10 && strncmp(query, "cacertfile", 10) == 0) {
+            if (!decode(uri->ca, value, value_size))
+                return "cacertfile is no path, or too long";
+        } else if (name_size == 6 && strncmp(query, "verify", 6) == 0) {
+            uri->trusts_anybody = value_size == 11 && strncmp(value, "verify_none", 11) == 0;
+            if (!uri->trusts_anybody && (value_size != 11 || strncmp(value, "verify_peer", 11) != 0))
+                return "verify is verify_peer or verify_none";
         } else {
-            return "only the parameters heartbeat and connection_timeout are known";
+            return "only the parameters heartbeat, connection_timeout, cacertfile and verify are known";
         }
         query += size;
         if (*query == '&')
@@ -154,7 +161,7 @@ static const char *parse(struct uri *uri, const char *text)
     return query ? parse_query(uri, query + 1) : NULL;
 }
 
-enum gw_err uri_parse_any(struct uri *uri, const char *text, const char **complaint)
+enum gw_err uri_parse(struct uri *uri, const char *text, const char **complaint)
 {
     *uri = (struct uri){
         .host = "localhost",
@@ -167,13 +174,4 @@ enum gw_err uri_parse_any(struct uri *uri, const char *text, const char **compla
     };
     *complaint = parse(uri, text);
     return *complaint ? GW_ERR_INVALID : GW_OK;
-}
-
-enum gw_err uri_parse(struct uri *uri, const char *text, const char **complaint)
-{
-    enum gw_err err = uri_parse_any(uri, text, complaint);
-    if (err || !uri->tls)
-        return err;
-    *complaint = "amqps (TLS) is not spoken here; use amqp";
-    return GW_ERR_INVALID;
 }

@@ -58,21 +58,27 @@ static void tls_is_for_those_who_speak_it(void **state)
     (void)state;
     struct uri uri;
     const char *complaint;
-    assert_int_equal(uri_parse_any(&uri, "amqps://u:p@h/v", &complaint), GW_OK);
+    assert_int_equal(uri_parse(&uri, "amqps://u:p@h/v", &complaint), GW_OK);
     assert_true(uri.tls);
     assert_int_equal(uri.port, 5671);
-    assert_int_equal(uri_parse_any(&uri, "AMQPS://h:5679", &complaint), GW_OK);
+    assert_int_equal(uri_parse(&uri, "AMQPS://h:5679", &complaint), GW_OK);
     assert_int_equal(uri.port, 5679);
-    assert_int_equal(uri_parse_any(&uri, "amqp://h", &complaint), GW_OK);
+    assert_true(!uri.ca[0] && !uri.trusts_anybody);
+    assert_int_equal(uri_parse(&uri, "amqps://h?cacertfile=%2Fetc/ca.pem&verify=verify_none&heartbeat=5", &complaint), GW_OK);
+    assert_string_equal(uri.ca, "/etc/ca.pem");
+    assert_true(uri.trusts_anybody && uri.heartbeat_s == 5);
+    assert_int_equal(uri_parse(&uri, "amqps://h?verify=verify_peer", &complaint), GW_OK);
+    assert_false(uri.trusts_anybody);
+    assert_int_equal(uri_parse(&uri, "amqp://h", &complaint), GW_OK);
     assert_false(uri.tls);
-    assert_int_equal(uri_parse_any(&uri, "amqpx://h", &complaint), GW_ERR_INVALID);
+    assert_int_equal(uri_parse(&uri, "amqpx://h", &complaint), GW_ERR_INVALID);
 }
 
 static void what_is_wrong_is_said(void **state)
 {
     (void)state;
     static const char *const bad[] = {
-        "http://host", "amqps://host", "amqp://host:0", "amqp://host:65536", "amqp://host:12x", "amqp://host:",
+        "http://host", "amqps://host?verify=x", "amqps://host?cacertfile=%00", "amqp://host:0", "amqp://host:65536", "amqp://host:12x", "amqp://host:",
         "amqp://[::1", "amqp://[]", "amqp://[::1]x", "amqp://h/a/b", "amqp://h/%2", "amqp://h/%zz", "amqp://h/%00",
         "amqp://u%0:p@h", "amqp://h?heartbeat=", "amqp://h?heartbeat=-1", "amqp://h?heartbeat=99999", "amqp://h?x=1",
         "amqp://h?connection_timeout=0",

@@ -426,7 +426,7 @@ static int parse_uris(struct gw_loop *loop, const char *text, const gw_connect_o
         memcpy(one, text, size);
         one[size] = 0;
         struct uri *uri = &uris[(*count)++];
-        if (uri_parse_any(uri, one, &complaint) != GW_OK)
+        if (uri_parse(uri, one, &complaint) != GW_OK)
             return loop_fail(loop, GW_E_INVALID, "the broker's URI: %s", complaint);   /* Without the URI, which may have a password in it. */
         if (options->heartbeat_s)
             uri->heartbeat_s = (uint32_t)options->heartbeat_s;
@@ -442,8 +442,11 @@ static int open_tls(struct remote_bus *remote, const struct uri *uris, unsigned 
 {
     char why[300];
     bool needed = false;
-    for (unsigned i = 0; i < count; i++)
+    for (unsigned i = 0; i < count; i++) {
         needed |= uris[i].tls;
+        if (uris[i].tls && !ca_file && uris[i].ca[0])
+            ca_file = uris[i].ca;
+    }
     if (!needed)
         return GW_DONE;
     remote->tls = tls_client_open(ca_file, why, sizeof(why));

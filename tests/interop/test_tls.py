@@ -142,6 +142,31 @@ def test_certificates_may_be_required(authority):
         assert "TLS could not be agreed on with 127.0.0.1: peer did not return a certificate" in broker.log_text()
 
 
+def test_godwits_own_commands(sealed, authority, name):
+    from support.broker import godwit_binary
+    queue, where = name(), f"amqps://guest:guest@localhost:{sealed.amqps_port}/"
+
+    def run(*words, uri, data=b""):
+        done = subprocess.run([godwit_binary(), *words[:1], "--uri", uri, *words[1:]], input=data, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=30)
+        return done.returncode, done.stdout, done.stderr.decode()
+
+    good = f"{where}?cacertfile={authority.file('ca.pem')}"
+    connection = pika.BlockingConnection(sealed.parameters())
+    connection.channel().queue_declare(queue, arguments={"x-expires": 60000})
+    body = os.urandom(1_000_000).hex().encode()
+    assert run("publish", queue, uri=good, data=body)[0] == 0
+    code, out, said = run("get", queue, uri=good)
+    assert code == 0 and out.strip() == body, said
+    assert run("queues", uri=good)[0] == 0
+    assert run("get", queue, uri=f"{where}?verify=verify_none")[0] == 4
+    for uri, complaint in ((where, "certificate is not good"), (good.replace("localhost", "127.0.0.2"), "certificate is not good"),
+                           (f"{where}?cacertfile=/no/such", "/no/such"), (good.replace(str(sealed.amqps_port), str(sealed.port)), "TLS could not be agreed on")):
+        code, _, said = run("get", queue, uri=uri)
+        assert code == 1 and complaint in said, said
+    assert run("bench", uri=good)[0] == 2
+    connection.close()
+
+
 def serial(broker):
     with broker.authority.context().wrap_socket(socket.create_connection(("127.0.0.1", broker.https_port)), server_hostname="localhost") as sealed_socket:
         return sealed_socket.getpeercert()["serialNumber"]
