@@ -6,7 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
+#include <string.h>
 #include <sys/types.h>
+#include <unistd.h>
 
 #define SPARE_MAX 64u                /* easy handles that are kept */
 #define CONNECT_TIMEOUT_MS 10000u
@@ -18,16 +20,22 @@ struct http_sender {
     struct http_sender_config config;
     CURLM *multi;
     uv_timer_t *timer;
-    CURL *spare[SPARE_MAX];
+    struct transfer *spare;
     unsigned spare_count, under_way;
+    struct watch **watches;          /* by socket; NULL: nobody looks at it */
+    size_t watch_room;
 };
 
-/* One request under way. */
+/* A request under way, or one that is kept for the next with what does not change of it: curl's handle, set up, and room for headers. */
 struct transfer {
     struct http_sender *sender;
-    struct outgoing *outgoing;
+    struct outgoing *outgoing;       /* NULL: it is kept */
+    struct transfer *next;           /* among those */
     CURL *easy;
-    struct curl_slist *headers;
+    char *url;                       /* as `easy` has it; NULL: it has none */
+    uint64_t timeout_ms;             /* … */
+    struct curl_slist *headers;      /* of this request, and their texts behind them */
+    size_t header_room;
     size_t head_size, body_size;
     const char *const *asked;
     char found[OUTGOING_ASKED_MAX][OUTGOING_FOUND_MAX];
@@ -36,11 +44,15 @@ struct transfer {
     char error[CURL_ERROR_SIZE];
 };
 
-/* A socket of curl's on the loop. */
+/* A socket of curl's on the loop. That of a connection is looked at on while curl has no use for it, since taking it off the loop and putting it there again is most of what a short
+ * request would cost; when something happens to it then, it is taken off. */
 struct watch {
     uv_poll_t poll;
     struct http_sender *sender;
     curl_socket_t socket;
+    int events;                      /* that it is looked at for; 0: it is off the loop */
+    bool is_connection;              /* of ours: we are told when it is closed */
+    bool is_wanted;                  /* by curl */
 };
 
 bool http_sender_prepare(void) { return curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK; }
@@ -50,16 +62,70 @@ struct outgoing_sender *http_sender_outgoing(struct http_sender *sender) { retur
 
 static void transfer_free(struct transfer *transfer)
 {
-    struct http_sender *sender = transfer->sender;
-    curl_slist_free_all(transfer->headers);
-    if (sender->spare_count < SPARE_MAX) {
-        curl_easy_reset(transfer->easy);
-        sender->spare[sender->spare_count++] = transfer->easy;
-    } else {
-        curl_easy_cleanup(transfer->easy);
-    }
-    sender->under_way--;
+    curl_easy_cleanup(transfer->easy);
+    free(transfer->url);
+    free(transfer->headers);
     free(transfer);
+}
+
+/* It is over, whatever became of it. */
+static void transfer_end(struct transfer *transfer)
+{
+    struct http_sender *sender = transfer->sender;
+    sender->under_way--;
+    transfer->outgoing = NULL;
+    if (!transfer->url || sender->spare_count == SPARE_MAX) {
+        transfer_free(transfer);
+        return;
+    }
+    transfer->next = sender->spare;
+    sender->spare = transfer;
+    sender->spare_count++;
+}
+
+/* The watch of a socket, made if there is none. NULL: out of memory. */
+static struct watch *watch_of(struct http_sender *sender, curl_socket_t socket)
+{
+    size_t at = (size_t)socket;
+    if (at >= sender->watch_room) {
+        size_t room = at + 64;
+        struct watch **grown = realloc(sender->watches, room * sizeof(*grown));
+        if (!grown)
+            return NULL;
+        memset(grown + sender->watch_room, 0, (room - sender->watch_room) * sizeof(*grown));
+        sender->watches = grown;
+        sender->watch_room = room;
+    }
+    struct watch *watch = sender->watches[at];
+    if (watch)
+        return watch;
+    watch = calloc(1, sizeof(*watch));
+    if (!watch || uv_poll_init_socket(sender->config.loop, &watch->poll, socket) != 0) {
+        free(watch);
+        return NULL;
+    }
+    watch->poll.data = watch;
+    watch->sender = sender;
+    watch->socket = socket;
+    return sender->watches[at] = watch;
+}
+
+static void on_watch_closed(uv_handle_t *handle) { free(handle->data); }
+
+static void watch_close(struct watch *watch)
+{
+    watch->sender->watches[watch->socket] = NULL;
+    uv_poll_stop(&watch->poll);
+    uv_close((uv_handle_t *)&watch->poll, on_watch_closed);
+}
+
+static int on_close_socket(void *owner, curl_socket_t socket)
+{
+    struct http_sender *sender = owner;
+    struct watch *watch = (size_t)socket < sender->watch_room ? sender->watches[socket] : NULL;
+    if (watch)
+        watch_close(watch);
+    return close(socket);
 }
 
 static curl_socket_t on_open_socket(void *owner, curlsocktype purpose, struct curl_sockaddr *address)
@@ -67,8 +133,13 @@ static curl_socket_t on_open_socket(void *owner, curlsocktype purpose, struct cu
     struct transfer *transfer = owner;
     const char *refusal = transfer->sender->config.refusal(transfer->sender->config.owner, &address->addr);
     (void)purpose;
-    if (!refusal)
-        return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+    if (!refusal) {
+        curl_socket_t made = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+        struct watch *watch = made >= 0 ? watch_of(transfer->sender, made) : NULL;
+        if (watch)
+            watch->is_connection = true;
+        return made >= 0 ? made : CURL_SOCKET_BAD;
+    }
     transfer->is_forbidden = true;
     snprintf(transfer->why, sizeof(transfer->why), "The sink's address is %s, and may not be connected to.", refusal);
     return CURL_SOCKET_BAD;
@@ -146,7 +217,7 @@ static void finish(struct transfer *transfer, CURLcode code)
     curl_multi_remove_handle(transfer->sender->multi, transfer->easy);
     outgoing->transport = NULL;
     outgoing->done(outgoing, &result);
-    transfer_free(transfer);
+    transfer_end(transfer);
 }
 
 static void look_at_messages(struct http_sender *sender)
@@ -169,12 +240,24 @@ static void look_at_messages(struct http_sender *sender)
 
 /* ---- the loop ----------------------------------------------------------------------------------------------------------- */
 
+static void take_off(struct watch *watch)
+{
+    watch->events = 0;
+    uv_poll_stop(&watch->poll);
+}
+
 static void on_ready(uv_poll_t *poll, int status, int events)
 {
     struct watch *watch = poll->data;
     struct http_sender *sender = watch->sender;
     int flags = status < 0 ? CURL_CSELECT_ERR : (events & UV_READABLE ? CURL_CSELECT_IN : 0) | (events & UV_WRITABLE ? CURL_CSELECT_OUT : 0);
     int running;
+    if (status < 0 || !watch->is_wanted) {
+        /* libuv has stopped polling; or its peer has closed it, which curl finds out before it is used again. */
+        take_off(watch);
+    }
+    if (!watch->is_wanted)
+        return;
     curl_multi_socket_action(sender->multi, watch->socket, flags, &running);
     look_at_messages(sender);
 }
@@ -187,34 +270,31 @@ static void on_time(uv_timer_t *timer)
     look_at_messages(sender);
 }
 
-static void on_watch_closed(uv_handle_t *handle) { free(handle->data); }
 static void on_timer_closed(uv_handle_t *handle) { free(handle); }
 
 static int on_socket(CURL *easy, curl_socket_t socket, int what, void *owner, void *known)
 {
     struct http_sender *sender = owner;
-    struct watch *watch = known;
-    (void)easy;
+    (void)easy, (void)known;
     if (what == CURL_POLL_REMOVE) {
-        if (watch) {
-            curl_multi_assign(sender->multi, socket, NULL);
-            uv_poll_stop(&watch->poll);
-            uv_close((uv_handle_t *)&watch->poll, on_watch_closed);
+        struct watch *watch = (size_t)socket < sender->watch_room ? sender->watches[socket] : NULL;
+        if (watch && !watch->is_connection) {
+            watch_close(watch);
+        } else if (watch) {
+            watch->is_wanted = false;
+            if (watch->events != UV_READABLE)   /* there is always room to write */
+                take_off(watch);
         }
         return 0;
     }
-    if (!watch) {
-        watch = calloc(1, sizeof(*watch));
-        if (!watch || uv_poll_init_socket(sender->config.loop, &watch->poll, socket) != 0) {
-            free(watch);
-            return -1;
-        }
-        watch->poll.data = watch;
-        watch->sender = sender;
-        watch->socket = socket;
-        curl_multi_assign(sender->multi, socket, watch);
-    }
+    struct watch *watch = watch_of(sender, socket);
     int events = (what != CURL_POLL_OUT ? UV_READABLE : 0) | (what != CURL_POLL_IN ? UV_WRITABLE : 0);
+    if (!watch)
+        return -1;
+    watch->is_wanted = true;
+    if (events == watch->events)
+        return 0;
+    watch->events = events;
     return uv_poll_start(&watch->poll, events, on_ready) == 0 ? 0 : -1;
 }
 
@@ -231,33 +311,16 @@ static int on_timer(CURLM *multi, long timeout_ms, void *owner)
 
 /* ---- beginning ------------------------------------------------------------------------------------------------------------ */
 
-static bool set_up(struct transfer *transfer, const struct outgoing_request *request)
+/* What is the same for all requests. */
+static bool set_up_once(struct transfer *transfer)
 {
     CURL *easy = transfer->easy;
-    uint64_t connect_ms = request->timeout_ms < CONNECT_TIMEOUT_MS ? request->timeout_ms : CONNECT_TIMEOUT_MS;
-    static const char *const unwanted[] = {"Expect:", "Accept:"};
-    for (unsigned i = 0; i < request->header_count + 2; i++) {
-        struct curl_slist *grown = curl_slist_append(transfer->headers, i < 2 ? unwanted[i] : request->headers[i - 2]);
-        if (!grown)
-            return false;
-        transfer->headers = grown;
-    }
-    bool fits = curl_easy_setopt(easy, CURLOPT_URL, request->url) == CURLE_OK;
     curl_easy_setopt(easy, CURLOPT_PRIVATE, transfer);
     curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, transfer->error);
-    curl_easy_setopt(easy, CURLOPT_HTTPHEADER, transfer->headers);
-    if (request->method) {
-        curl_easy_setopt(easy, CURLOPT_HTTPGET, 1L);
-        curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, request->method);
-    } else {
-        curl_easy_setopt(easy, CURLOPT_POST, 1L);
-        curl_easy_setopt(easy, CURLOPT_POSTFIELDS, request->body.size ? (const char *)request->body.data : "");
-        curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)request->body.size);
-    }
-    curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)request->timeout_ms);
-    curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)connect_ms);
     curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_open_socket);
     curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, transfer);
+    curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, on_close_socket);
+    curl_easy_setopt(easy, CURLOPT_CLOSESOCKETDATA, transfer->sender);
     curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_head);
     curl_easy_setopt(easy, CURLOPT_HEADERDATA, transfer);
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
@@ -273,21 +336,103 @@ static bool set_up(struct transfer *transfer, const struct outgoing_request *req
         curl_easy_setopt(easy, CURLOPT_CA_CACHE_TIMEOUT, AUTHORITIES_KEPT_S);
     }
     /* Whatever is in the environment. */
-    return fits && curl_easy_setopt(easy, CURLOPT_PROXY, "") == CURLE_OK && curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https") == CURLE_OK;
+    return curl_easy_setopt(easy, CURLOPT_PROXY, "") == CURLE_OK && curl_easy_setopt(easy, CURLOPT_NOPROXY, "*") == CURLE_OK &&
+           curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https") == CURLE_OK;
+}
+
+/* The headers as curl's list, which is ours: an array of nodes, and behind them the texts. */
+static bool set_headers(struct transfer *transfer, const struct outgoing_request *request)
+{
+    static const char *const unwanted[] = {"Expect:", "Accept:"};
+    unsigned count = request->header_count + 2;
+    size_t size = count * sizeof(struct curl_slist);
+    for (unsigned i = 0; i < count; i++)
+        size += strlen(i < 2 ? unwanted[i] : request->headers[i - 2]) + 1;
+    if (size > transfer->header_room) {
+        free(transfer->headers);
+        transfer->headers = malloc(2 * size);
+        transfer->header_room = transfer->headers ? 2 * size : 0;
+        if (!transfer->headers)
+            return false;
+    }
+    char *at = (char *)(transfer->headers + count);
+    for (unsigned i = 0; i < count; i++) {
+        transfer->headers[i] = (struct curl_slist){.data = at, .next = i + 1 < count ? &transfer->headers[i + 1] : NULL};
+        at = stpcpy(at, i < 2 ? unwanted[i] : request->headers[i - 2]) + 1;
+    }
+    return curl_easy_setopt(transfer->easy, CURLOPT_HTTPHEADER, transfer->headers) == CURLE_OK;
+}
+
+static bool set_url(struct transfer *transfer, const char *url)
+{
+    if (transfer->url && strcmp(transfer->url, url) == 0)
+        return true;
+    free(transfer->url);
+    transfer->url = strdup(url);
+    return transfer->url && curl_easy_setopt(transfer->easy, CURLOPT_URL, url) == CURLE_OK;
+}
+
+static bool set_up(struct transfer *transfer, const struct outgoing_request *request)
+{
+    CURL *easy = transfer->easy;
+    uint64_t connect_ms = request->timeout_ms < CONNECT_TIMEOUT_MS ? request->timeout_ms : CONNECT_TIMEOUT_MS;
+    if (!set_url(transfer, request->url) || !set_headers(transfer, request))
+        return false;
+    if (request->method) {
+        curl_easy_setopt(easy, CURLOPT_HTTPGET, 1L);
+        curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, request->method);
+    } else {
+        curl_easy_setopt(easy, CURLOPT_POST, 1L);
+        curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, NULL);
+        curl_easy_setopt(easy, CURLOPT_POSTFIELDS, request->body.size ? (const char *)request->body.data : "");
+        curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)request->body.size);
+    }
+    if (request->timeout_ms != transfer->timeout_ms) {
+        curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)request->timeout_ms);
+        curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)connect_ms);
+        transfer->timeout_ms = request->timeout_ms;
+    }
+    return true;
+}
+
+/* NULL: out of memory. */
+static struct transfer *transfer_new(struct http_sender *sender)
+{
+    struct transfer *transfer = calloc(1, sizeof(*transfer));
+    if (!transfer)
+        return NULL;
+    transfer->sender = sender;
+    transfer->easy = curl_easy_init();
+    if (transfer->easy && set_up_once(transfer))
+        return transfer;
+    if (transfer->easy)
+        curl_easy_cleanup(transfer->easy);
+    free(transfer);
+    return NULL;
 }
 
 static bool begin(struct outgoing_sender *outgoing_sender, struct outgoing *outgoing, const struct outgoing_request *request)
 {
     struct http_sender *sender = (struct http_sender *)outgoing_sender;
-    struct transfer *transfer = calloc(1, sizeof(*transfer));
-    CURL *easy = !transfer ? NULL : sender->spare_count ? sender->spare[--sender->spare_count] : curl_easy_init();
-    if (!easy) {
-        free(transfer);
-        return false;
+    struct transfer *transfer = sender->spare;
+    if (transfer) {
+        sender->spare = transfer->next;
+        sender->spare_count--;
+    } else {
+        transfer = transfer_new(sender);
     }
-    *transfer = (struct transfer){.sender = sender, .outgoing = outgoing, .easy = easy, .asked = request->asked};
+    if (!transfer)
+        return false;
+    transfer->outgoing = outgoing;
+    transfer->asked = request->asked;
+    transfer->head_size = transfer->body_size = 0;
+    transfer->is_forbidden = transfer->is_long = false;
+    transfer->why[0] = transfer->error[0] = 0;
+    for (unsigned i = 0; i < OUTGOING_ASKED_MAX; i++)
+        transfer->found[i][0] = 0;
     sender->under_way++;
-    if (!set_up(transfer, request) || curl_multi_add_handle(sender->multi, easy) != CURLM_OK) {
+    if (!set_up(transfer, request) || curl_multi_add_handle(sender->multi, transfer->easy) != CURLM_OK) {
+        sender->under_way--;
         transfer_free(transfer);
         return false;
     }
@@ -303,7 +448,7 @@ static void cancel(struct outgoing_sender *outgoing_sender, struct outgoing *out
         return;
     outgoing->transport = NULL;
     curl_multi_remove_handle(transfer->sender->multi, transfer->easy);
-    transfer_free(transfer);
+    transfer_end(transfer);
 }
 
 struct http_sender *http_sender_new(const struct http_sender_config *config)
@@ -333,9 +478,12 @@ void http_sender_free(struct http_sender *sender)
     if (!sender)
         return;
     CHECK(sender->under_way == 0);
-    for (unsigned i = 0; i < sender->spare_count; i++)
-        curl_easy_cleanup(sender->spare[i]);
+    for (struct transfer *transfer = sender->spare, *next; transfer; transfer = next) {
+        next = transfer->next;
+        transfer_free(transfer);
+    }
     curl_multi_cleanup(sender->multi);
+    free(sender->watches);
     uv_timer_stop(sender->timer);
     uv_close((uv_handle_t *)sender->timer, on_timer_closed);
     free(sender);
