@@ -81,10 +81,18 @@
     BUG(HOOK_REPLAY_SHORT, "hook-replay-short", "a replay leaves the last event of its range out") \
     BUG(HOOK_REPLAY_ALL, "hook-replay-all", "a replay takes no notice of the subscription's filters") \
     BUG(HOOK_REPLAY_AGAIN, "hook-replay-again", "a replay that was interrupted begins again by itself") \
-    BUG(EVENTS_HALF_MADE, "events-half-made", "events go to an exchange whose stream is not bound yet")
+    BUG(EVENTS_HALF_MADE, "events-half-made", "events go to an exchange whose stream is not bound yet") \
+    /* of sources, found by --sources */ \
+    BUG(SOURCE_POSITION_EARLY, "source-position-early", "the position is behind events that are published and not confirmed") \
+    BUG(SOURCE_ID_ANEW, "source-id-anew", "an event of a stream that comes again has another id") \
+    BUG(SOURCE_HALF_LINE, "source-half-line", "the position in a file is behind what was read, not behind the last line") \
+    BUG(SOURCE_ROTATED_LEFT, "source-rotated-left", "what is left of a file that was renamed is not read after a restart") \
+    BUG(SOURCE_MISSED_FORGOTTEN, "source-missed-forgotten", "a restart forgets when a clock's last time was") \
+    BUG(SOURCE_HELD_LOST, "source-held-lost", "what comes while there is no room for it is lost")
 
 #define BUGS_OF_FEATURES BUG_PRIORITY_UPSIDE_DOWN   /* this one and those after it, up to … */
-#define BUGS_OF_BUS BUG_HOOK_UNCOUNTED              /* … this one, and those after it */
+#define BUGS_OF_BUS BUG_HOOK_UNCOUNTED              /* … this one, and those after it, up to … */
+#define BUGS_OF_SOURCES BUG_SOURCE_POSITION_EARLY   /* … this one */
 
 enum bug {
 #define BUG(NAME, text, what) BUG_##NAME,

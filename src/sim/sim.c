@@ -7,6 +7,7 @@
 #include "sim/planted.h"
 #include "sim/random.h"
 #include "sim/seed_run.h"
+#include "sim/source_run.h"
 
 #include <inttypes.h>
 #include <malloc.h>
@@ -28,6 +29,8 @@ static uint64_t run_seed(const struct sim_options *options, uint64_t seed, struc
         return log_sim_run(options, seed, trace);
     if (options->bus)
         return bus_run(options, seed, trace);
+    if (options->sources)
+        return source_run(options, seed, trace);
     return options->features ? feature_run(options, seed, trace) : seed_run(options, seed, trace);
 }
 

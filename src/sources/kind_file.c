@@ -5,6 +5,7 @@
  *   cut off                 (shorter than the offset, or with another beginning) it is read from its beginning
  *
  * Which file it is, counted from the first, is its generation: an event's id is the generation and the offset of its line. */
+#include "base/bugs.h"
 #include "sources/lines.h"
 #include "sources/source_state.h"
 
@@ -74,7 +75,7 @@ static void begin(struct source *source)
 {
     struct file_source *own = source_own(source);
     own->is_open = false;
-    source_begin(source, &(struct feed_request){.kind = FEED_FILE, .address = source->declaration.address, .inode = own->was_open ? own->at.inode : 0});
+    source_begin(source, &(struct feed_request){.kind = FEED_FILE, .address = source->declaration.address, .inode = own->was_open && !bug_enabled(BUG_SOURCE_ROTATED_LEFT) ? own->at.inode : 0});
 }
 
 /* Is what is open what was read before, with nothing but more of it? */
@@ -131,7 +132,7 @@ static bool take(struct source *source, const struct line *line)
     struct found_line found = {.line = line->text, .path = source->declaration.address};
     struct place next = own->at;
     char id[64];
-    next.offset = own->base + line->consumed;
+    next.offset = bug_enabled(BUG_SOURCE_HALF_LINE) ? own->read : own->base + line->consumed;
     uint64_t head_size = next.offset < own->head_known ? next.offset : own->head_known;
     if (head_size != next.head_size) {
         next.head_size = head_size;

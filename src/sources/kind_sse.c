@@ -5,6 +5,8 @@
  * another one has not. */
 #include "sources/sse_parser.h"
 
+#include "base/bugs.h"
+
 #include "sources/source_state.h"
 
 #include <stdio.h>
@@ -137,9 +139,9 @@ static void opened(struct source *source, struct feed_opening *opening)
 static size_t event_id(const struct sse *sse, const struct sse_event *event, char *id, size_t room)
 {
     int size;
-    if (event->has_new_id && event->last_id.size)
+    if (event->has_new_id && event->last_id.size && !bug_enabled(BUG_SOURCE_ID_ANEW))
         size = snprintf(id, room, "%.*s", (int)event->last_id.size, (const char *)event->last_id.data);
-    else if (event->last_id.size)
+    else if (event->last_id.size && !bug_enabled(BUG_SOURCE_ID_ANEW))
         size = snprintf(id, room, "%.*s+%llu.%016llx", (int)event->last_id.size, (const char *)event->last_id.data, (unsigned long long)sse->count, (unsigned long long)source_hash(event->data));
     else
         size = snprintf(id, room, "%llx+%llu", (unsigned long long)sse->epoch_us, (unsigned long long)sse->count);

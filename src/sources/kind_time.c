@@ -3,6 +3,7 @@
  *
  * A timer's times are its first one and whole intervals. When the clock is set forward, what lies between counts as missed; when it is set back, nothing comes twice, unless by more than a
  * day: then the clock had been wrong, and what is now is begun with. */
+#include "base/bugs.h"
 #include "sources/source_state.h"
 
 #include <stdio.h>
@@ -55,6 +56,8 @@ static bool restore(struct source *source, const json_t *position)
     json_int_t at_us = json_integer_value(json_object_get(position, "at_us"));
     if (at_us <= 0)
         return false;
+    if (bug_enabled(BUG_SOURCE_MISSED_FORGOTTEN))
+        at_us = (json_int_t)source->wall_us;
     own->last_us = own->settled_us = (uint64_t)at_us;
     return true;
 }

@@ -77,6 +77,7 @@ void source_runs(struct source *source)
 void source_moved(struct source *source)
 {
     source->is_dirty = true;
+    source->must_save |= !source->has_position;
     source->sink->due(source->sink);
 }
 
@@ -219,6 +220,7 @@ void source_start(struct source *source, struct bytes position)
     if (position.size && !fits && !source->kind->without_position)
         source_error(source, "The position that was kept makes no sense: it begins as one that is new.");
     json_decref(root);
+    source->has_position = fits;
     source->state = SOURCE_WAITING;
     source->start_us = source->now_us;
     source->sink->due(source->sink);
@@ -289,7 +291,8 @@ uint64_t source_tick(struct source *source)
         else if (source->state == SOURCE_RUNNING && source->kind->tick && !window_is_full(source))
             due_us = source->kind->tick(source);
     }
-    window_publish(source);
+    if (!source->must_save)
+        window_publish(source);
     save(source);
     if (source->is_held && !window_is_full(source)) {
         source->is_held = false;
@@ -313,6 +316,8 @@ void source_saved(struct source *source, bool saved)
 {
     look_at_clock(source);
     source->is_saving = false;
+    source->has_position |= saved;
+    source->must_save &= !saved;
     if (!saved) {
         source->is_dirty = true;
         source->save_us = source->now_us + SAVE_AGAIN_US;

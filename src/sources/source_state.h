@@ -53,6 +53,8 @@ struct source {
     uint64_t random;
     struct window window;
     bool is_dirty, is_saving;
+    bool has_position;               /* on disk */
+    bool must_save;                  /* where it begins has to be known before its first event is published: nobody could find that out again */
     uint64_t save_us;                /* no position is saved before */
     uint64_t read, published, unmapped, lost, starts;
     uint64_t error_wall_us;

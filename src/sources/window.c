@@ -1,5 +1,6 @@
 #include "sources/source_state.h"
 
+#include "base/bugs.h"
 #include "base/siphash.h"
 
 #include <stdio.h>
@@ -131,6 +132,8 @@ static struct entry *entry_new(const struct source_event *event, struct bytes ma
 bool source_emit(struct source *source, const struct source_item *item)
 {
     const struct declaration *declaration = &source->declaration;
+    if (bug_enabled(BUG_SOURCE_HELD_LOST) && window_is_full(source))
+        return true;
     struct text made[TEMPLATES] = {{0}};
     char id[EVENT_ID_MAX + 1], own_source[SOURCE_ID_MAX + 16];
     bool needs_json = false, good = make_room(&source->window);
@@ -201,6 +204,10 @@ void window_publish(struct source *source)
             return;
         entry->state = ENTRY_UNDER_WAY;
         window->under_way++;
+        if (bug_enabled(BUG_SOURCE_POSITION_EARLY) && source->kind->settled) {
+            source->kind->settled(source, entry->mark);
+            source->is_dirty = true;
+        }
     }
 }
 
