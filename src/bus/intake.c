@@ -39,7 +39,7 @@ static void ask(struct intake *intake, struct request *request, uint32_t tag)
     client_request(&intake->client, request);
 }
 
-/* As the first event by HTTP does it. */
+/* As the first event by HTTP does it: an exchange beside a stream that is not bound to it is what was left half-way. */
 static void declare_bus(struct intake *intake)
 {
     uint8_t room[128];
@@ -52,8 +52,8 @@ static void declare_bus(struct intake *intake)
     amqp_table_put_text(&writer, "x-queue-type", bytes_of_text("stream"));
     amqp_table_put_long(&writer, "x-max-length-bytes", STREAM_BYTES);
     CHECK(amqp_table_finish(&writer, &arguments));
-    ask(intake, &(struct request){.kind = REQUEST_EXCHANGE_DECLARE, .flags = REQUEST_DURABLE, .name = bytes_of_text(EVENTS), .type = bytes_of_text("topic")}, ASK_EXCHANGE);
     ask(intake, &(struct request){.kind = REQUEST_QUEUE_DECLARE, .flags = REQUEST_DURABLE, .name = bytes_of_text(EVENTS), .arguments = arguments}, ASK_STREAM);
+    ask(intake, &(struct request){.kind = REQUEST_EXCHANGE_DECLARE, .flags = REQUEST_DURABLE, .name = bytes_of_text(EVENTS), .type = bytes_of_text("topic")}, ASK_EXCHANGE);
     ask(intake, &(struct request){.kind = REQUEST_QUEUE_BIND, .name = bytes_of_text(EVENTS), .source = bytes_of_text(EVENTS), .routing_key = bytes_of_text("#")}, ASK_BIND);
 }
 
@@ -127,6 +127,20 @@ static void refused(struct intake *intake, enum publish_result result)
     intakes_due(intake, intakes_config(intake->intakes)->now(intakes_config(intake->intakes)->owner) + AGAIN_US);
 }
 
+/* Would an event be kept in the stream, if there is one? */
+static bool bus_is_whole(struct intake *intake)
+{
+    uint64_t version = client_routes_version(&intake->client) + 1;
+    if (intake->whole == version)
+        return true;
+    if (client_lacks_binding(&intake->client, bytes_of_text(EVENTS), bytes_of_text(EVENTS), bytes_of_text("#"))) {
+        declare_bus(intake);
+        return false;
+    }
+    intake->whole = version;
+    return true;
+}
+
 static bool may_publish(struct intake *intake)
 {
     if (intake->stage != INTAKE_OPEN || intake->broken || intake->declaring || !client_may_publish(&intake->client))
@@ -167,7 +181,7 @@ static bool on_publish(struct source_sink *sink, const struct source_event *even
     struct intake *intake = of_sink(sink);
     uint8_t room[6144];
     bool routed;
-    if (!may_publish(intake) || intake->unrouted_count == sizeof(intake->unrouted) / sizeof(intake->unrouted[0]))
+    if (!may_publish(intake) || !bus_is_whole(intake) || intake->unrouted_count == sizeof(intake->unrouted) / sizeof(intake->unrouted[0]))
         return false;
     size_t size = write_properties(event, room, sizeof(room));
     CHECK(size > 0);
@@ -313,6 +327,7 @@ static void close_intake(struct intake *intake)
     intake->attached = intake->broken = intake->declaring = false;
     intake->stage = INTAKE_CLOSED;
     intake->unrouted_count = 0;
+    intake->whole = 0;
     map_deinit(&intake->out);
     intake->out = (struct map){0};
 }

@@ -31,6 +31,7 @@ struct intake {
     struct source *source;           /* NULL: the declaration makes no sense, or there was no memory */
     char owner[UINT8_MAX + 1], name[SOURCE_ID_MAX + 16], queue[SOURCE_QUEUE_MAX];
     uint64_t next_tag;
+    uint64_t whole;                  /* the bus was found whole at that version of the routes and one; 0: not yet */
     struct map out;                  /* confirm tag → what was published: its ticket and OUT_TICKETS, or OUT_POSITION */
     uint64_t unrouted[64];           /* tickets of events that nobody wanted: confirmed at the next look */
     unsigned unrouted_count;
