@@ -149,7 +149,7 @@ static void hung_up(struct line *line)
     errands_lost(line);
     talk_free(line->talk);
     line->talk = NULL;
-    line->is_up = line->declared = line->wants_end = false;
+    line->is_up = line->declared = line->wants_end = line->announced = false;
     line->declaring = NULL;
     line->refused |= end == TALK_END_REFUSED;
     line->state = LINE_CLOSED;
@@ -172,6 +172,14 @@ static void on_declared(void *context, const struct amqp_method *answer)
     line->was_up = true;
     line->up_ms = line->now_ms;
     line->told[0] = '\0';
+}
+
+/* It is told when all queues are bound, so that who hears it can rely on them. */
+static void announce(struct line *line)
+{
+    if (line->announced || stations_are_pending(line))
+        return;
+    line->announced = true;
     line_say(line, LINE_INFO, "connected to %s at %s:%u", talk_product(line->talk), line->uris[line->uri].host, line->uris[line->uri].port);
 }
 
@@ -298,6 +306,7 @@ void line_turn(struct line *line, uint64_t now_ms)
             declare(line);
         if (line->is_up) {
             stations_turn(line);
+            announce(line);
             outbox_turn(line);
             errands_turn(line);
         }

@@ -70,7 +70,7 @@ struct line {
     enum line_state state;
     struct talk *talk;
     bool declared, is_up;              /* the exchange was asked for; is there */
-    bool was_up;                       /* in this connection */
+    bool was_up, announced;            /* in this connection */
     uint64_t up_ms;                    /* since when */
     struct talk_channel *declaring;
     bool declares_passively;
