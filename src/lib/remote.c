@@ -14,7 +14,7 @@
 
 #define HEARTBEAT_S 20u
 #define HEARTBEAT_MAX_S 65535u
-#define FORGET_US 10000000u          /* for an answer to gw_forget, a connection included */
+#define FORGET_US 5000000u          /* for an answer to gw_forget, a connection included */
 #define PREFETCH_MIN 8u
 #define URI_TEXT_MAX 4096u
 

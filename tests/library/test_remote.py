@@ -1,14 +1,23 @@
 """gw_connect: what becomes of a program when its broker is away, refuses it, or is another one than it thought."""
+import contextlib
 import re
 import socket
 import threading
 import time
 
+import pika
 import pytest
 
 from conftest import uri
 from support.authority import Authority
 from support.broker import Godwit, free_port
+
+
+@contextlib.contextmanager
+def broker_channel(broker):
+    connection = pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1", broker.port))
+    yield connection.channel()
+    connection.close()
 
 
 def notices(lines):
@@ -155,3 +164,31 @@ def test_a_publish_that_is_not_allowed_does_not_take_others_with_it(build, start
     assert sorted(line for line in refused.said() if line.endswith("refused")) == ["1: refused", "2: refused", "3: refused"]
     taken = start(build("tests/library/publish.c"), uri(broker, "ada", "secret"), "order.created", 1, 3)
     assert taken.wait() == 0
+
+
+def test_every_call_has_its_answer(build, run, broker):
+    with broker_channel(broker) as channel:
+        channel.exchange_declare("events", "topic", durable=True)
+        channel.queue_declare("counted", durable=True)
+        channel.queue_bind("counted", "events", "count")
+        assert run(build("tests/library/remote_cases.c"), uri(broker), f"amqp://127.0.0.1:{free_port()}") == [
+            "publish: done",
+            "publish more: too much is under way",
+            "it says why: yes",
+            "wait: no answer in time",
+            "forget: unreachable",
+            "it says why: yes",
+            "request: done",
+            "publish after close: closed",
+            "reply after close: closed",
+            "close: no answer in time",
+            "run: done",
+            "wait: done",
+            "forget a queue in use: refused",
+            "forget: done",
+            "wait: done",
+            "run: done",
+            "close: done",
+            "run: done",
+        ]
+        assert channel.queue_declare("counted", passive=True).method.message_count == 10000
