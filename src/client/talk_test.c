@@ -34,7 +34,7 @@ static void is_told(const char *expected)
 /* Logged in, with an open channel, and nothing told yet. */
 static void let_in(void)
 {
-    struct amqp_value nothing[AMQP_CHANNEL_OPEN_OK_COUNT] = {{{0}}};
+    struct amqp_value nothing[AMQP_ARGUMENTS_MAX] = {{{0}}};
     say_welcome(&story);
     story_feed(&story, 0, 0);
     assert_int_equal(talk_state(story.talk), TALK_OPEN);
@@ -252,7 +252,7 @@ static void a_log_in_that_takes_for_ever_ends(void **state)
 static void a_channel_that_is_closed_hears_nothing(void **state)
 {
     (void)state;
-    struct amqp_value nothing[AMQP_QUEUE_DECLARE_OK_COUNT] = {{{0}}};
+    struct amqp_value nothing[AMQP_ARGUMENTS_MAX] = {{{0}}};
     let_in();
     say_delivery(&story, 1, "c", 1, 1);
     story_feed(&story, 0, 0);
