@@ -12,6 +12,8 @@
 #define SEAL_AT_ONCE (4u * TLS_RECORD)
 #define SEALED_MAX (256u * 1024u)    /* a peer that has answers made and does not take them is given up */
 #define WASTE_MAX 4096u
+#define UPDATES_MAX 32u              /* changes of keys that a peer may ask for … */
+#define UPDATES_CONTENT 65536u       /* … before it has said so many bytes: each costs as much as a small handshake */
 
 struct tls {
     SSL *ssl;
@@ -21,7 +23,9 @@ struct tls {
     uint8_t *out;                    /* sealed: [begin, end) of `room` bytes */
     size_t begin, end, room;
     const char *complaint;
-    bool ended, said_end, failed;
+    unsigned updates;                /* since … */
+    size_t content;                  /* … so many bytes of content */
+    bool ended, said_end, failed, unruly;
 };
 
 /* ---- buffers ---------------------------------------------------------------------------------------------------------- */
@@ -82,6 +86,8 @@ static int bio_read(BIO *bio, char *room, int size)
     struct tls *tls = BIO_get_data(bio);
     size_t some = tls->in.size < (size_t)size ? tls->in.size : (size_t)size;
     BIO_clear_retry_flags(bio);
+    if (tls->unruly)
+        return -1;
     if (some == 0) {
         BIO_set_retry_read(bio);
         return -1;
@@ -95,7 +101,7 @@ static int bio_write(BIO *bio, const char *bytes, int size)
 {
     struct tls *tls = BIO_get_data(bio);
     BIO_clear_retry_flags(bio);
-    if (size <= 0 || !out_reserve(tls, (size_t)size))
+    if (size <= 0 || tls->unruly || !out_reserve(tls, (size_t)size))
         return -1;
     memcpy(tls->out + tls->end, bytes, (size_t)size);
     tls->end += (size_t)size;
@@ -112,6 +118,15 @@ static int bio_create(BIO *bio)
 {
     BIO_set_init(bio, 1);
     return 1;
+}
+
+/* OpenSSL has no limit of its own on TLS 1.3's changes of keys. */
+static void on_message(int written, int version, int type, const void *bytes, size_t size, SSL *ssl, void *owner)
+{
+    struct tls *tls = owner;
+    (void)version, (void)ssl;
+    if (!written && type == SSL3_RT_HANDSHAKE && size > 0 && *(const uint8_t *)bytes == SSL3_MT_KEY_UPDATE && ++tls->updates > UPDATES_MAX)
+        tls->unruly = true;
 }
 
 static BIO_METHOD *methods_make(void)
@@ -157,6 +172,8 @@ struct tls *tls_over(SSL *ssl, struct tls_pool *pool, void *context)
     }
     *tls = (struct tls){.ssl = ssl, .pool = pool, .context = context};
     BIO_set_data(bio, tls);
+    SSL_set_msg_callback(tls->ssl, on_message);
+    SSL_set_msg_callback_arg(tls->ssl, tls);
     SSL_set_bio(tls->ssl, bio, bio);
     return tls;
 }
@@ -204,6 +221,9 @@ enum tls_result tls_open(struct tls *tls, struct bytes sealed, uint8_t *room, si
         ERR_clear_error();
         if (SSL_read_ex(tls->ssl, room + *got, size - *got, &some)) {
             *got += some;
+            tls->content += some;
+            if (tls->content >= UPDATES_CONTENT)
+                tls->updates = 0, tls->content = 0;
             continue;
         }
         int error = SSL_get_error(tls->ssl, 0);
@@ -213,7 +233,7 @@ enum tls_result tls_open(struct tls *tls, struct bytes sealed, uint8_t *room, si
             tls->ended = true;
         } else {
             tls->failed = true;
-            tls->complaint = reason(error);
+            tls->complaint = tls->unruly ? "it has keys changed without end" : reason(error);
             if (error == SSL_ERROR_SSL && ERR_GET_REASON(ERR_peek_error()) == SSL_R_HTTP_REQUEST)
                 answer_plainly(tls);
         }

@@ -194,7 +194,7 @@ static json_t *operation(const struct resource *resource)
     json_t *made = json_pack("{s:s, s:s, s:o, s:{}}", "operationId", id, "summary", resource->summary, "parameters", parameters_of(resource), "responses");
     json_t *responses = json_object_get(made, "responses");
     char statuses[64], *rest = statuses;
-    snprintf(statuses, sizeof(statuses), "%s%s%s", resource->statuses, resource->flags & RESOURCE_OPEN ? "" : " 400 401 403", strcmp(resource->method, "POST") == 0 ? " 409 422" : "");
+    snprintf(statuses, sizeof(statuses), "%s%s%s", resource->statuses, resource->flags & RESOURCE_OPEN ? "" : " 400 401 403 429", strcmp(resource->method, "POST") == 0 ? " 409 422" : "");
     for (char *status; (status = strtok_r(NULL, " ", &rest));)
         add_response(resource, responses, status);
     if (resource->flags & RESOURCE_OPEN)
