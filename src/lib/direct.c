@@ -346,6 +346,8 @@ void direct_turn(struct gw_bus *bus, unsigned *budget)
         }
         if (d->at >= entry->route->count)
             entry_done(bus, block, entry);
+        if (UNLIKELY(loop_turn_is_over(bus->loop)))
+            *budget = 0;
     }
 }
 

@@ -210,9 +210,10 @@ static void call_handler(struct gw_handler *handler, struct gw_event *event)
 void handler_call(struct gw_handler *handler, struct gw_event *event)
 {
     struct gw_bus *bus = handler->bus;
+    uint64_t now_us = bus->loop->called_us = loop_clock_roughly();
     event->state = EVENT_IN_HAND;
     if (handler->timeout_us != LOOP_NEVER) {
-        event->due_us = bus->loop->now_us + handler->timeout_us;
+        event->due_us = now_us + handler->timeout_us;
         if (event->due_us < bus->due_us)
             bus->due_us = event->due_us;
     } else {
@@ -226,11 +227,17 @@ void handler_call(struct gw_handler *handler, struct gw_event *event)
 
 void handler_turn(struct gw_handler *handler, unsigned *budget)
 {
+    struct gw_loop *loop = handler->bus->loop;
+    uint64_t turn = loop->turns;
     for (unsigned i = 0; i < SLICE && *budget && handler_has_work(handler); i++) {
         struct gw_event *event = handler->waiting.first;
         event_list_remove(&handler->waiting, event);
         (*budget)--;
         handler_call(handler, event);
+        if (UNLIKELY(loop->turns != turn))
+            return;   /* it ran the loop itself, and may be gone */
+        if (UNLIKELY(loop_turn_is_over(loop)))
+            *budget = 0;
     }
 }
 

@@ -73,6 +73,13 @@ uint64_t loop_clock(void)
     return (uint64_t)now.tv_sec * 1000000u + (uint64_t)now.tv_nsec / 1000u;
 }
 
+uint64_t loop_clock_roughly(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return (uint64_t)now.tv_sec * 1000000u + (uint64_t)now.tv_nsec / 1000u;
+}
+
 /* ---- being awake ------------------------------------------------------------------------------------------------------------ */
 
 static void on_again(uv_idle_t *idle) { (void)idle; }

@@ -40,6 +40,7 @@ struct gw_loop {
     pthread_t thread;                /* its owner */
     const volatile uint32_t *alive;  /* a page that a child of fork finds wiped */
     uint64_t now_us;                 /* monotonic, of this turn */
+    uint64_t called_us;              /* roughly when a handler was called last */
     struct gw_bus *buses;
     struct loop_timers timers;
     pthread_mutex_t mutex;
@@ -70,6 +71,12 @@ static inline void loop_again_now(struct gw_loop *loop)
 
 /* Monotonic microseconds now, not those of the turn. */
 uint64_t loop_clock(void);
+/* The same, some milliseconds ago at most, for next to nothing. */
+uint64_t loop_clock_roughly(void);
+
+/* Handlers have had the loop for long enough: sockets, disks and timers are to have a turn. */
+#define LOOP_TURN_US 10000u
+static inline bool loop_turn_is_over(const struct gw_loop *loop) { return loop->called_us > loop->now_us + LOOP_TURN_US; }
 
 /* post.c */
 void posts_turn(struct gw_loop *loop);
