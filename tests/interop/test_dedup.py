@@ -165,7 +165,7 @@ def test_a_dead_letter_that_comes_back_is_no_duplicate_of_itself(own_broker, con
     channel.confirm_delivery()
     channel.basic_publish("", queue, b"first", with_id("a"))
     for attempt in range(3):
-        eventually(lambda: channel.queue_declare(queue, passive=True).method.message_count == 1)
+        assert eventually(lambda: channel.queue_declare(queue, passive=True).method.message_count == 1)
         method, properties, body = channel.basic_get(queue)
         assert (body, len((properties.headers or {}).get("x-death", []))) == (b"first", 2 if attempt else 0)
         channel.basic_reject(method.delivery_tag, requeue=False)
@@ -176,7 +176,7 @@ def test_a_dead_letter_that_comes_back_is_no_duplicate_of_itself(own_broker, con
             broker.start()
             channel = connect_to(broker).channel()
             channel.confirm_delivery()
-    eventually(lambda: channel.queue_declare(queue, passive=True).method.message_count == 1)
+    assert eventually(lambda: channel.queue_declare(queue, passive=True).method.message_count == 1)
     channel.basic_publish("", queue, b"third", with_id("a"))
     assert everything(channel, queue) == [b"first"]
 
@@ -227,7 +227,7 @@ def test_transactions_in_two_steps_are_judged_when_they_are_committed(channel, n
             channel.basic_publish("", queue, transaction.encode(), with_id(message_id, headers={"x-transaction": transaction}))
     for transaction, decision in zip(transactions, ("rollback", "commit", "commit")):
         channel.basic_publish("amq.godwit.transactions", decision, b"", pika.BasicProperties(headers={"x-transaction": transaction}))
-    eventually(lambda: channel.queue_declare(queue, passive=True).method.message_count == 3)
+    assert eventually(lambda: channel.queue_declare(queue, passive=True).method.message_count == 3)
     time.sleep(0.2)
     first, second = (transaction.encode() for transaction in transactions[1:])
     assert everything(channel, queue) == [first, first, second]   # of the last one, only what has an id of its own

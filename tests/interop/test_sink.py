@@ -48,7 +48,7 @@ def test_every_way_to_fail(broker, sink, name, eventually, mode, outcome):
     url, type_ = f"http://127.0.0.1:{broker.http_port}", name()
     id_ = requests.post(f"{url}/subscriptions", json={"types": [type_], "sink": process.url, "config": {"retry": "10ms", "timeout": 1}}).json()["id"]
     requests.post(f"{url}/event/publish", json={"event_type": type_})
-    eventually(lambda: requests.get(f"{url}/subscriptions/{id_}").json()["status"]["delivered"] == 1)
+    assert eventually(lambda: requests.get(f"{url}/subscriptions/{id_}").json()["status"]["delivered"] == 1)
     attempts = requests.get(f"{url}/subscriptions/{id_}/attempts").json()
     assert len(attempts) == (2 if outcome else 1) and attempts[-1]["outcome"] == (outcome or "answered")
     assert requests.delete(f"{url}/subscriptions/{id_}").status_code == 204

@@ -35,14 +35,14 @@ def test_the_first_minute_with_flask(broker, eventually, name):
                                                            "config": {"retry": "200ms"}}).json()
     assert answer["success"] is True and answer["id"] and answer["secret"].startswith("whsec_")
     assert requests.post(f"{url}/event/publish", json={"event_type": f"{name}.created", "data": {"id": 7}}).json()["success"]
-    eventually(lambda: got == [(f"{name}.created", {"id": 7})])
+    assert eventually(lambda: got == [(f"{name}.created", {"id": 7})])
     server.shutdown()
     server.server_close()
     requests.post(f"{url}/event/publish", json={"event_type": f"{name}.created", "data": {"id": 8}})
     time.sleep(0.3)
     server = make_server("127.0.0.1", server.server_port, app, threaded=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    eventually(lambda: got[1:] == [(f"{name}.created", {"id": 8})])
+    assert eventually(lambda: got[1:] == [(f"{name}.created", {"id": 8})])
     server.shutdown()
     assert requests.delete(f"{url}/subscriptions/{answer['id']}").status_code == 204
 
@@ -53,7 +53,7 @@ def test_nothing_is_lost_when_broker_and_receiver_die(own_broker, receiver, even
     bus = Bus(broker, name())
     subscription = bus.subscribe(there.url, config={"retry": "100ms", "attempts": 1000})
     bus.publish("1")
-    eventually(lambda: there.ids() == ["1"])
+    assert eventually(lambda: there.ids() == ["1"])
     there.close()
     for i in range(2, 6):
         bus.publish(str(i))
@@ -61,9 +61,9 @@ def test_nothing_is_lost_when_broker_and_receiver_die(own_broker, receiver, even
     broker.start()
     bus.publish("6")
     again = receiver(port=there.port)
-    eventually(lambda: sorted(set(again.ids())) == ["2", "3", "4", "5", "6"])
+    assert eventually(lambda: sorted(set(again.ids())) == ["2", "3", "4", "5", "6"])
     assert bus.get(subscription["id"])["sink"] == there.url
-    eventually(lambda: bus.status(subscription["id"])["delivered"] == 5)
+    assert eventually(lambda: bus.status(subscription["id"])["delivered"] == 5)
     time.sleep(0.3)                                                        # acknowledgements are written soon, and nobody waits for them
     broker.kill()
     broker.start()
@@ -77,7 +77,7 @@ def test_signatures(bus, receiver, eventually):
     subscription = bus.subscribe(there.url, config={"secrets": secrets})
     assert subscription["config"]["secrets"] == secrets and "secrets" not in bus.get(subscription["id"])["config"]
     bus.publish("7", data={"text": "grüße"}, time="2018-04-05T17:31:00Z", subject='a "b" 100%', count=3, good=True)
-    eventually(lambda: there.received)
+    assert eventually(lambda: there.received)
     headers, body = there.received[0]
     wanted = [base64.b64encode(hmac.new(bytes([i] * 32), f"7.{headers['webhook-timestamp']}.".encode() + body, hashlib.sha256).digest()).decode() for i in (1, 2)]
     assert headers["webhook-signature"] == f"v1,{wanted[0]} v1,{wanted[1]}" and headers["webhook-id"] == "7"
@@ -88,7 +88,7 @@ def test_signatures(bus, receiver, eventually):
         "ce-subject": "a%20%22b%22%20100%25", "ce-count": "3", "ce-good": "true"}
     bus.change(subscription["id"], config={"secrets": []})
     bus.publish("8")
-    eventually(lambda: len(there.received) == 2)
+    assert eventually(lambda: len(there.received) == 2)
     assert "webhook-signature" not in there.received[1][0]
 
 
@@ -97,7 +97,7 @@ def test_what_is_given_up_becomes_a_dead_letter(bus, receiver, eventually, chann
     subscription = bus.subscribe(there.url, config={"retry": "50ms,100ms", "attempts": 3})
     bus.publish("1")
     dead = f"subscription.{subscription['id']}.dead"
-    eventually(lambda: channel.queue_declare(dead, passive=True).method.message_count == 1)
+    assert eventually(lambda: channel.queue_declare(dead, passive=True).method.message_count == 1)
     assert [headers["webhook-attempt"] for headers, _ in there.received] == ["1", "2", "3"] and there.ids() == ["1"] * 3
     assert 0.04 < there.times[1] - there.times[0] and 0.08 < there.times[2] - there.times[1]
     method, properties, body = channel.basic_get(dead, auto_ack=True)
@@ -105,32 +105,32 @@ def test_what_is_given_up_becomes_a_dead_letter(bus, receiver, eventually, chann
     assert [(one["status"], one["attempt"]) for one in bus.attempts(subscription["id"])] == [(404, 3), (302, 2), (500, 1)]
     assert bus.status(subscription["id"])["state"] == "failing"
     bus.publish("2")
-    eventually(lambda: bus.status(subscription["id"])["state"] == "active")
+    assert eventually(lambda: bus.status(subscription["id"])["state"] == "active")
 
 
 def test_gone_ends_it_until_somebody_begins_it_anew(bus, receiver, eventually):
     there = receiver(answers=[410])
     subscription = bus.subscribe(there.url)["id"]
     bus.publish("1")
-    eventually(lambda: bus.status(subscription)["state"] == "ended")
+    assert eventually(lambda: bus.status(subscription)["state"] == "ended")
     assert "410" in bus.get(subscription)["ended"]
     bus.publish("2")                                                       # it gets no more
     time.sleep(0.2)
     assert there.ids() == ["1"]
     assert "ended" not in bus.change(subscription, paused=False)
-    eventually(lambda: there.ids() == ["1", "1"])
+    assert eventually(lambda: there.ids() == ["1", "1"])
     bus.publish("3")
-    eventually(lambda: there.ids() == ["1", "1", "3"])
+    assert eventually(lambda: there.ids() == ["1", "1", "3"])
 
 
 def test_too_many_requests_slow_it_down(bus, receiver, eventually):
     there = receiver(answers=[(429, {"retry-after": "1"}), (503, {"retry-after": "1"})])
     subscription = bus.subscribe(there.url, config={"attempts": 1})["id"]  # which costs no attempt
     bus.publish("1")
-    eventually(lambda: len(there.received) == 1)
+    assert eventually(lambda: len(there.received) == 1)
     bus.publish("2")
-    eventually(lambda: bus.status(subscription)["state"] == "slowed")
-    eventually(lambda: sorted(there.ids()[1:]) == ["1", "1", "2"])
+    assert eventually(lambda: bus.status(subscription)["state"] == "slowed")
+    assert eventually(lambda: sorted(there.ids()[1:]) == ["1", "1", "2"])
     assert there.times[1] - there.times[0] > 0.9 and there.times[3] - there.times[1] > 0.9
 
 
@@ -139,7 +139,7 @@ def test_a_sink_that_is_not_there_is_left_alone_for_a_while(bus, eventually):
         nobody.bind(("127.0.0.1", 0))
         subscription = bus.subscribe(f"http://127.0.0.1:{nobody.getsockname()[1]}/", config={"retry": "10ms", "attempts": 1000})["id"]
         bus.publish("1")
-        eventually(lambda: bus.status(subscription)["state"] == "unreachable")
+        assert eventually(lambda: bus.status(subscription)["state"] == "unreachable")
         time.sleep(0.5)
         attempts = bus.attempts(subscription)
         assert len(attempts) == 5 and {one["outcome"] for one in attempts} == {"unreachable"} and "connect" in attempts[0]["why"]
@@ -176,7 +176,7 @@ def test_sinks_that_answer_badly(bus, receiver, eventually):
     there = receiver(answers=[hang, garbage, half, long_head, endless])
     subscription = bus.subscribe(there.url, config={"retry": "10ms", "attempts": 10, "timeout": 1})["id"]
     bus.publish("1")
-    eventually(lambda: bus.status(subscription)["delivered"] == 1)         # who answers 200 and then does not stop has it
+    assert eventually(lambda: bus.status(subscription)["delivered"] == 1)         # who answers 200 and then does not stop has it
     assert [one["outcome"] for one in reversed(bus.attempts(subscription))] == ["timed out", "broken", "broken", "broken", "answered"]
 
 
@@ -189,7 +189,7 @@ def test_filters(bus, receiver, eventually):
                       "6": {"amount": 101}, "7": {"amount": 100}, "8": {}}.items():
         bus.publish(id_, **more)
     bus.publish("9", subject="it's", source="/elsewhere")
-    eventually(lambda: bus.status(subscription)["delivered"] + bus.status(subscription)["passed_over"] == 9)
+    assert eventually(lambda: bus.status(subscription)["delivered"] + bus.status(subscription)["passed_over"] == 9)
     assert sorted(there.ids()) == ["1", "2", "4", "6"]
 
 
@@ -201,16 +201,16 @@ def test_pausing_changing_removing(bus, receiver, eventually, channel):
     time.sleep(0.2)
     assert not there.received and bus.status(subscription)["state"] == "paused"
     bus.change(subscription, paused=False)
-    eventually(lambda: there.ids() == ["1"])
+    assert eventually(lambda: there.ids() == ["1"])
     bus.change(subscription, types=[f"{bus.name}.b", f"{bus.name}.c"], sink=other.url, config={"concurrency": 1})
     bus.publish("2", type_="a")
     bus.publish("3", type_="b")
     bus.publish("4", type_="c")
-    eventually(lambda: other.ids() == ["3", "4"])
+    assert eventually(lambda: other.ids() == ["3", "4"])
     bus.change(subscription, types=[f"{bus.name}.a", f"{bus.name}.b"])
     bus.publish("5", type_="c")
     bus.publish("6", type_="a")
-    eventually(lambda: other.ids() == ["3", "4", "6"])
+    assert eventually(lambda: other.ids() == ["3", "4", "6"])
     assert [one["id"] for one in requests.get(f"{bus.url}/subscriptions").json() if one["id"] == subscription] == [subscription]
     assert requests.delete(f"{bus.url}/subscriptions/{subscription}").status_code == 204
     assert requests.get(f"{bus.url}/subscriptions/{subscription}").status_code == 404
@@ -225,10 +225,10 @@ def test_order_by_an_attribute(bus, receiver, eventually):
     there = receiver(answers=[500, 500])
     subscription = bus.subscribe(there.url, config={"retry": "300ms", "order": "subject"})["id"]
     bus.publish("a1", subject="a")
-    eventually(lambda: len(there.received) == 1)
+    assert eventually(lambda: len(there.received) == 1)
     for id_ in ("a2", "b1", "a3", "b2"):
         bus.publish(id_, subject=id_[0])
-    eventually(lambda: bus.status(subscription)["delivered"] == 5)
+    assert eventually(lambda: bus.status(subscription)["delivered"] == 5)
     assert [id_ for id_ in there.ids() if id_[0] == "a"][-3:] == ["a1", "a2", "a3"] and there.ids().index("a2") > 1
     assert [id_ for id_ in dict.fromkeys(there.ids()) if id_[0] == "b"] == ["b1", "b2"]
 
@@ -251,7 +251,7 @@ def test_order_over_many_failures(bus, receiver, eventually, order, seed):
     for part in (range(20), range(20, 150)):
         events = [{"specversion": "1.0", "id": str(i), "source": "/test", "type": f"{bus.name}.made", "subject": "abc"[i % 3]} for i in part]
         assert requests.post(f"{bus.url}/events", json=events, headers={"content-type": "application/cloudevents-batch+json"}).status_code == 201
-    eventually(lambda: bus.status(subscription)["delivered"] == 150)
+    assert eventually(lambda: bus.status(subscription)["delivered"] == 150)
     groups = [taken] if order == "*" else [[id_ for id_ in taken if int(id_) % 3 == rest] for rest in range(3)]
     for group in groups:
         assert group == sorted(group, key=int)
@@ -263,16 +263,16 @@ def test_the_sink_is_asked_first(bus, receiver, eventually):
     subscription = bus.subscribe(there.url, config={"origin": "shop.example"})["id"]
     for id_ in "123":
         bus.publish(id_)
-    eventually(lambda: bus.status(subscription)["state"] == "not allowed")
+    assert eventually(lambda: bus.status(subscription)["state"] == "not allowed")
     assert there.asked == ["shop.example"] and not there.received and "WebHook-Allowed-Origin" in bus.status(subscription)["why"]
     there.allows = "eu.shop.example"
     bus.change(subscription, config={"origin": "eu.shop.example"})
-    eventually(lambda: sorted(there.ids()) == ["1", "2", "3"])
+    assert eventually(lambda: sorted(there.ids()) == ["1", "2", "3"])
     assert there.asked == ["shop.example", "eu.shop.example"]
     assert there.times[1] - there.times[0] > 0.2 and there.times[2] - there.times[1] > 0.2      # 240 a minute
     bus.change(subscription, config={"origin": None})
     bus.publish("4")
-    eventually(lambda: there.ids()[3:] == ["4"])
+    assert eventually(lambda: there.ids()[3:] == ["4"])
     bus.change(subscription, status=422, config={"origin": "a b"})
 
 
@@ -281,7 +281,7 @@ def test_trying_it_out(bus, receiver, eventually):
     subscription = bus.subscribe(there.url, filters=[{"exact": {"subject": "never"}}])["id"]
     answer = requests.post(f"{bus.url}/subscriptions/{subscription}/test")
     assert answer.status_code == 200
-    eventually(lambda: there.ids() == [answer.json()["id"]])
+    assert eventually(lambda: there.ids() == [answer.json()["id"]])
     headers, body = there.received[0]
     assert headers["ce-type"] == "godwit.test" and headers["ce-subject"] == subscription and json.loads(body) == {"test": True}
     assert requests.post(f"{bus.url}/subscriptions/nobody/test").status_code == 404
@@ -293,11 +293,11 @@ def test_what_was_given_up_is_posted_again(bus, broker, receiver, eventually, ch
     bus.publish("1")
     bus.publish("2")
     dead = f"subscription.{subscription}.dead"
-    eventually(lambda: channel.queue_declare(dead, passive=True).method.message_count == 2)
+    assert eventually(lambda: channel.queue_declare(dead, passive=True).method.message_count == 2)
     replay = subprocess.run([godwit_binary(), "queue", "replay", dead, "--uri", f"amqp://127.0.0.1:{broker.port}/"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert replay.returncode == 0, replay.stdout
-    eventually(lambda: sorted(there.ids()) == ["1", "1", "2", "2"])
-    eventually(lambda: bus.status(subscription)["delivered"] == 2)
+    assert eventually(lambda: sorted(there.ids()) == ["1", "1", "2", "2"])
+    assert eventually(lambda: bus.status(subscription)["delivered"] == 2)
 
 
 def test_several_go_at_once(bus, receiver, eventually):
@@ -310,7 +310,7 @@ def test_several_go_at_once(bus, receiver, eventually):
     begin = time.monotonic()
     for i in range(20):
         bus.publish(str(i))
-    eventually(lambda: len(there.received) == 20)
+    assert eventually(lambda: len(there.received) == 20)
     assert time.monotonic() - begin < 3 and sorted(there.ids(), key=int) == [str(i) for i in range(20)]
 
 
@@ -323,7 +323,7 @@ def test_what_the_broker_may_not_be_sent_to(bus, broker, receiver, eventually, m
     id_ = bus.subscribe(sink)["id"]
     broker.control("set_parameter", "subscription", id_, json.dumps({"id": id_, "owner": "guest", "types": ["#"], "sink": sink, "config": {"retry": "10ms"}}))
     bus.publish("1")
-    eventually(lambda: bus.attempts(id_) and bus.attempts(id_)[0]["outcome"] == "forbidden")
+    assert eventually(lambda: bus.attempts(id_) and bus.attempts(id_)[0]["outcome"] == "forbidden")
     assert "loopback" in bus.attempts(id_)[0]["why"] and not there.received
 
 
@@ -336,7 +336,7 @@ def test_own_networks_may_be_allowed(own_broker, receiver, eventually, name):
     id_ = bus.subscribe(there.url)["id"]
     broker.control("set_parameter", "subscription", id_, json.dumps({"id": id_, "owner": "guest", "types": ["#"], "sink": there.url}))
     bus.publish("1")
-    eventually(lambda: there.ids() == ["1"])
+    assert eventually(lambda: there.ids() == ["1"])
 
 
 def test_whose_they_are(bus, broker, receiver, eventually):
@@ -357,7 +357,7 @@ def test_whose_they_are(bus, broker, receiver, eventually):
         assert requests.get(f"{bus.url}/subscriptions", auth=("nobody", "secret")).json() == []
         assert requests.get(f"{bus.url}/subscriptions/shop1").status_code == 200          # guest is an administrator
         bus.publish("1")
-        eventually(lambda: there.ids() == ["1"])
+        assert eventually(lambda: there.ids() == ["1"])
         broker.control("clear_permissions", "shop")
         assert requests.delete(f"{bus.url}/subscriptions/shop1").status_code == 204
     finally:

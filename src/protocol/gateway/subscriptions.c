@@ -534,6 +534,33 @@ static bool names_terms(const json_t *config)
     return config && (!json_is_object(config) || json_object_get(config, "retry") || json_object_get(config, "attempts") || json_object_get(config, "order"));
 }
 
+/* The subscription as it is found, with the patch. */
+static void change(struct task *task, const json_t *found, const json_t *patch)
+{
+    json_t *root = json_deep_copy(found), *old_types = json_incref(json_object_get(found, "types"));
+    const char *fixed = root ? merge(root, patch) : NULL;
+    struct bytes old = {0};
+    if (!root) {
+        task_problem(task, 503, "There is too little memory.");
+    } else if (fixed) {
+        task_problem(task, 422, "A subscription's %.60s cannot be changed.", fixed);
+    } else {
+        /* Whoever names a sink says whether it may be on this machine; an ended one begins anew. */
+        if (json_object_get(patch, "sink") && !request_is_local(task->gateway, task->call->request))
+            json_object_del(root, "local");
+        else if (json_object_get(patch, "sink"))
+            json_object_set_new(root, "local", json_true());
+        if (json_object_get(patch, "sink") || json_is_false(json_object_get(patch, "paused")))
+            json_object_del(root, "ended");
+        if (names_terms(json_object_get(patch, "config")))
+            json_object_set_new(root, "governs", json_true());
+        worker_parameter(task->gateway->hall->worker, task->member->vhost, component(), task->names[0], &old);
+        put(task, json_incref(root), old, old_types ? json_incref(old_types) : json_array(), false, changed);
+    }
+    json_decref(root);
+    json_decref(old_types);
+}
+
 void subscriptions_change(struct task *task)
 {
     if (task->subscribing) {
@@ -542,38 +569,9 @@ void subscriptions_change(struct task *task)
         return;
     }
     json_t *patch = subscription_read_object(task), *found = patch ? subscription_find(task) : NULL;
-    if (found && !is_matched(task)) {
-        json_decref(found);
-        json_decref(patch);
-        return;
-    }
-    json_t *root = json_deep_copy(found);
-    json_t *old_types = json_incref(json_object_get(found, "types"));
+    if (found && is_matched(task))
+        change(task, found, patch);
     json_decref(found);
-    if (!root) {
-        if (found)
-            task_problem(task, 503, "There is too little memory.");
-    } else {
-        const char *fixed = merge(root, patch);
-        if (fixed) {
-            task_problem(task, 422, "A subscription's %.60s cannot be changed.", fixed);
-        } else {
-            /* Whoever names a sink says whether it may be on this machine; an ended one begins anew. */
-            if (json_object_get(patch, "sink") && !request_is_local(task->gateway, task->call->request))
-                json_object_del(root, "local");
-            else if (json_object_get(patch, "sink"))
-                json_object_set_new(root, "local", json_true());
-            if (json_object_get(patch, "sink") || json_is_false(json_object_get(patch, "paused")))
-                json_object_del(root, "ended");
-            if (names_terms(json_object_get(patch, "config")))
-                json_object_set_new(root, "governs", json_true());
-            struct bytes old = {0};
-            worker_parameter(task->gateway->hall->worker, task->member->vhost, component(), task->names[0], &old);
-            put(task, json_incref(root), old, old_types ? json_incref(old_types) : json_array(), false, changed);
-        }
-    }
-    json_decref(root);
-    json_decref(old_types);
     json_decref(patch);
 }
 
