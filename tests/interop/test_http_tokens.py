@@ -118,6 +118,21 @@ def test_a_restricted_one_leaves_subscriptions_alone(admin, broker):
     assert admin.delete(f"/subscriptions/{made['id']}").status_code == 204
 
 
+def test_answers_of_others_are_not_repeated(broker, admin):
+    """With the same Idempotency-Key the same answer comes, but not to who may do less, and never a token."""
+    key = {"idempotency-key": "one-token"}
+    first, second = (admin.post("/tokens", json={}, headers=key).json() for _ in range(2))
+    assert first["token"] != second["token"]
+    door = Door(broker, make(admin, permissions={"write": "^events$"})["token"])
+    assert door.post("/tokens", json={}, headers=key).status_code == 403
+    wish, key = {"id": "kept-answer", "types": ["kept.x"], "sink": "http://127.0.0.1:1/"}, {"idempotency-key": "one-subscription"}
+    made = admin.post("/subscriptions", json=wish, headers=key)
+    assert made.status_code == 201 and admin.post("/subscriptions", json=wish, headers=key).json() == made.json()
+    refused = door.post("/subscriptions", json=wish, headers=key)
+    assert refused.status_code in (403, 409) and "secrets" not in refused.text
+    assert admin.delete("/subscriptions/kept-answer").status_code == 204
+
+
 def test_users_make_their_own(broker, admin, user):
     his = Door(broker, auth=(user, "secret"))
     mine, others = make(his), make(admin)

@@ -3,6 +3,7 @@
 #include "base/map.h"
 #include "broker/worker.h"
 #include "protocol/gateway/reception.h"
+#include "protocol/token/token.h"
 
 #include <openssl/evp.h>
 #include <stdio.h>
@@ -13,7 +14,7 @@
 #define KEPT_US 86400000000u
 #define ANSWER_MAX (96u << 10)       /* a longer one is not kept */
 #define PRINT_SIZE 32u               /* SHA-256 */
-#define SCOPE_MAX (2u * UINT8_MAX + IDEMPOTENCY_KEY_SIZE + 2u)
+#define SCOPE_MAX (2u * UINT8_MAX + IDEMPOTENCY_KEY_SIZE + 3u + TOKEN_ID_SIZE)
 
 enum verdict { VERDICT_GRANTED, VERDICT_SAME, VERDICT_BUSY, VERDICT_OTHER, VERDICT_FULL };
 
@@ -132,6 +133,13 @@ static struct bytes scope_of(const struct task *task, const char *key, uint8_t r
     memcpy(at, vhost.data, vhost.size);
     at += vhost.size;
     *at++ = 0;
+    /* Who may do less than his user gets none of his user's answers, which may have secrets in them. No key has a zero in it. */
+    struct bytes id = task->member->client.limits ? task->member->token_id : (struct bytes){0};
+    if (id.size) {
+        memcpy(at, id.data, id.size);
+        at += id.size;
+        *at++ = 0;
+    }
     memcpy(at, key, key_size);
     return bytes_of(room, (size_t)(at - room) + key_size);
 }
@@ -142,7 +150,7 @@ bool idempotency_begin(struct task *task)
     char key[IDEMPOTENCY_KEY_SIZE];
     uint8_t room[SCOPE_MAX];
     struct claim_letter letter = {.kind = LETTER_CLAIM};
-    if (task->claim || !bytes_equal(bytes_of_text(task->resource->method), bytes_of_text("POST")))
+    if (task->claim || (task->resource->flags & RESOURCE_SECRET) || !bytes_equal(bytes_of_text(task->resource->method), bytes_of_text("POST")))
         return true;
     if (!task_idempotency_key(task, key))
         return false;

@@ -350,6 +350,8 @@ static struct member *introduce(struct gateway *gateway, struct http_call *call,
         if (users && gateway->hall->config->user_limit.count)
             member->requests = users->enter(users->owner, user, gateway->now_us);
         member->by_token = by_token;
+        if (by_token && bearer_read(member->authorization, &text))
+            token_read(text, &member->token_id);
         member->token_expires_ms = grant.expires_ms;
         member->token_version = worker_parameters_version(gateway->hall->worker);
         member->next = gateway->members;

@@ -64,7 +64,7 @@ const struct resource resources[] = {
      "Publishes {\"event_type\": …, \"data\": …} as an event; source, id and subject may be said, too", of_vhost, "application/json", "200 413 422 503"},
     {"POST", "/event/subscribe", RESOURCE_BODY, subscriptions_make_plainly, "Has events of a type ({\"event_type\": …, \"callback\": …}) posted to a URL", of_vhost,
      "application/json", "200 404 409 413 422 503"},
-    {"POST", "/tokens", RESOURCE_BODY, tokens_make, "Makes an access token, which is shown here only", of_vhost, "application/json", "201 404 413 422 503"},
+    {"POST", "/tokens", RESOURCE_BODY | RESOURCE_SECRET, tokens_make, "Makes an access token, which is shown here only", of_vhost, "application/json", "201 404 413 422 503"},
     {"GET", "/tokens", 0, tokens_list, "The user's access tokens; an administrator's are all", of_vhost, NULL, "200 503"},
     {"DELETE", "/tokens/{id}", 0, tokens_remove, "Removes an access token", of_vhost, NULL, "204 404 503"},
     {"POST", "/subscriptions", RESOURCE_BODY, subscriptions_make, "Makes a subscription: types, sink, and perhaps source, filters and config", of_vhost, "application/json",

@@ -11,6 +11,7 @@ enum resource_flags {
     RESOURCE_BODY = 2,       /* takes a body */
     RESOURCE_STREAM = 8,     /* answers with events */
     RESOURCE_MESSAGE = 16,   /* answers with a message, of whatever type it has */
+    RESOURCE_SECRET = 64,    /* its answer is kept nowhere, whoever asks again: see idempotency.h */
     RESOURCE_UPLOADS = 32,   /* takes a long body as it comes, see upload.h */
     RESOURCE_PUBLISHES = 4,  /* waits while the broker takes no messages */
 };

@@ -65,6 +65,7 @@ struct member {
     bool is_open, is_gone;
     bool by_token;                   /* he came by a token: good until then (0: for ever), as far as the parameters of that version say */
     uint64_t token_expires_ms, token_version;
+    struct bytes token_id;           /* in the authorization */
     struct rate *requests;           /* of his user; NULL: nobody counts */
     uint16_t refusal;                /* why it was not let in, or is gone */
     uint32_t next_request;
