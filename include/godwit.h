@@ -17,8 +17,8 @@
  *             longjmp it is in hand until it is answered or late. (In an adopted loop neither must be: libuv's own functions are below the callback then.)
  * Memory      What is passed in is borrowed until the function returns, unless it says otherwise. Handles are the library's; each says what ends it. Texts are UTF-8 and end with a zero.
  * Options     A structure of options that is all zero, and NULL instead of one, mean the defaults. Fields `reserved` stay zero.
- * Forks       In a child of fork every call is answered with GW_E_FORKED and does nothing, but gw_loop_free, which gives the child's descriptors back and leaves the parent alone. A child
- *             that goes on without exec should call it: as long as it has the data directory's lock open, nobody else can open the directory when the parent has ended.
+ * Forks       In a child of fork every call is answered with GW_E_FORKED and does nothing, but gw_loop_free, which closes the child's descriptors of the loop and of the data directory's
+ *             lock, and leaves the parent alone. A child that goes on without exec should call it: as long as it has the lock open, nobody can open the directory after the parent was killed.
  * Versions    This header is C11 and C++11. Programs that were linked with a version of it run with all later ones. */
 #ifndef GODWIT_H
 #define GODWIT_H
@@ -187,7 +187,7 @@ typedef void (*gw_published_fn)(void *context, int result);
 
 /* Publishes an event of a type: words between dots, such as "order.created", of at most 255 bytes. Every handler whose pattern matches gets it, in this process and in others; without any it is gone
  * (unless history is kept). `published` (may be NULL) is told when it is durable. When nothing was published (< 0), it is not told.
- * GW_E_AGAIN (a remote bus only: an embedded one waits for the disk instead), GW_E_CLOSED, GW_E_FULL, GW_E_STORAGE, GW_E_LIMIT, GW_E_REFUSED. */
+ * GW_E_AGAIN (a remote bus with window_bytes unconfirmed; transient events in memory that handlers are too far behind with; otherwise an embedded bus waits for the disk), GW_E_CLOSED, GW_E_FULL, GW_E_STORAGE, GW_E_LIMIT, GW_E_REFUSED. */
 GW_API int gw_publish(gw_bus *bus, const char *type, const void *data, size_t size, const gw_publish_options *options, gw_published_fn published, void *context);
 
 /* The same, and returns when it is durable. Handlers and timers are not called meanwhile. timeout_ms < 0: for ever. GW_E_TIMEOUT: it is not known whether it is or will be. */

@@ -189,6 +189,6 @@ void host_free(struct host *host)
 
 void host_forked(struct host *host)
 {
-    directory_close(host->directory);
+    directory_forked(host->directory);
     host->directory = NULL;
 }

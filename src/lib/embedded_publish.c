@@ -2,6 +2,7 @@
 #include "lib/embedded.h"
 #include "lib/handler.h"
 #include "lib/loop.h"
+#include "protocol/amqp/properties.h"
 
 #include <stdlib.h>
 
@@ -133,8 +134,8 @@ int embedded_publish(struct gw_bus *bus, const struct engine_message *message, u
     }
     if (UNLIKELY(!make_place(e)))
         return loop_fail(bus->loop, GW_E_MEMORY, "out of memory");
-    /* After a sleep the broker's time is that of before; what waits for its time counts from now. */
-    if (!bus->loop->again_is_on)
+    /* After a sleep the broker's time is that of before; and what waits for its time, which a header says, counts from now. */
+    if (!bus->loop->again_is_on || UNLIKELY(message->properties.size > 2 && (message->properties.data[0] & AMQP_HEADERS >> 8)))
         client_time(&e->client, loop_clock());
     struct publish publish = {.channel = EMBEDDED_CHANNEL, .persistent = message->persistent, .mandatory = message->mandatory, .whole = true, .confirm_tag = e->next,
                               .exchange = exchange_of(message), .routing_key = message->routing_key, .properties = message->properties, .body_size = message->body.size};

@@ -374,6 +374,21 @@ static void a_transient_event_is_tried_again_too(void **state)
     test_end(&test);
 }
 
+static void those_that_nobody_had_are_gone_with_the_bus(void **state)
+{
+    struct test_loop test = {0};
+    struct seen seen = {.answer = LATER};
+    (void)state;
+    test_open(&test);
+    gw_on(test.bus, "a", on_event, &seen, &(gw_handler_options){.transient = 1, .timeout_ms = 10, SOON});
+    publish(test.bus, "a", "1", &transient);
+    until(&test, &seen, 1);
+    test_for(&test, 20);   /* it is late, and rests */
+    for (unsigned i = 0; i < 10; i++)
+        publish(test.bus, "a", "2", &transient);
+    test_end(&test);
+}
+
 static void no_more_of_them_are_kept_than_memory_was_given(void **state)
 {
     struct test_loop test = {0};
@@ -576,6 +591,7 @@ int main(void)
         cmocka_unit_test(a_handler_may_end_itself_and_leaves_the_rest_to_the_next),
         cmocka_unit_test(a_transient_event_reaches_those_that_are_there),
         cmocka_unit_test(a_transient_event_is_tried_again_too),
+        cmocka_unit_test(those_that_nobody_had_are_gone_with_the_bus),
         cmocka_unit_test(no_more_of_them_are_kept_than_memory_was_given),
         cmocka_unit_test(it_is_told_in_order_that_events_are_on_disk),
         cmocka_unit_test(words_that_make_no_sense_are_refused_with_a_sentence),

@@ -364,7 +364,8 @@ static void check_child(bool good, int *failed, int number)
         *failed = number;
 }
 
-static int in_child(struct test_loop *test)
+/* Stays until the parent has let the directory go, and opened it anew. */
+static int in_child(struct test_loop *test, int said, int heard)
 {
     int failed = 0;
     check_child(gw_publish(test->bus, "a", "x", 1, NULL, NULL, NULL) == GW_E_FORKED, &failed, 1);
@@ -379,13 +380,18 @@ static int in_child(struct test_loop *test)
     check_child(own && !gw_open(own, test->directory, NULL) && strstr(gw_error(own), "in use"), &failed, 7);
     gw_bus *memory = own ? gw_open(own, ":memory:", NULL) : NULL;
     check_child(memory && gw_publish_wait(memory, "a", "x", 1, NULL, 1000) == 0, &failed, 8);
+    char word = 0;
+    check_child(write(said, "x", 1) == 1 && read(heard, &word, 1) == 1, &failed, 9);
     return failed;
 }
 
 static void a_child_does_its_parent_no_harm(void **state)
 {
     struct test_loop test = {0};
+    int from_child[2], to_child[2];
+    char word = 0;
     (void)state;
+    assert_int_equal(pipe(from_child) | pipe(to_child), 0);
     test_open(&test);
     struct counting counting = {.loop = test.loop, .stop_at = 50};
     gw_on(test.bus, "#", count, &counting, NULL);
@@ -394,18 +400,24 @@ static void a_child_does_its_parent_no_harm(void **state)
     fflush(NULL);
     pid_t child = fork();
     if (child == 0)
-        _exit(in_child(&test));
-    int status = -1;
-    assert_int_equal(waitpid(child, &status, 0), child);
-    assert_true(WIFEXITED(status));
-    assert_int_equal(WEXITSTATUS(status), 0);
+        _exit(in_child(&test, from_child[1], to_child[0]));
+    assert_int_equal(read(from_child[0], &word, 1), 1);
     for (unsigned i = 0; i < 25; i++)
         gw_publish(test.bus, "a", "x", 1, NULL, NULL, NULL);
     assert_int_equal(gw_loop_run(test.loop), 0);
     assert_int_equal(gw_publish_wait(test.bus, "a", "x", 1, NULL, 1000), 0);
     test_close(&test);
     test_open(&test);
+    int status = -1;
+    assert_int_equal(write(to_child[1], "x", 1), 1);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
     test_end(&test);
+    for (unsigned i = 0; i < 2; i++) {
+        close(from_child[i]);
+        close(to_child[i]);
+    }
 }
 
 static gw_loop *signalled;

@@ -107,6 +107,14 @@ err_after_alloc:
 
 void directory_close(struct directory *directory)
 {
+    /* A child of fork may have the lock's file open still: closing alone would leave it locked. */
+    if (directory)
+        flock(directory->lock, LOCK_UN);
+    directory_forked(directory);
+}
+
+void directory_forked(struct directory *directory)
+{
     if (!directory)
         return;
     close(directory->lock);

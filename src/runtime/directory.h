@@ -19,6 +19,9 @@ enum gw_err directory_open(const char *path, char *why, size_t why_size, struct 
 /* Unlocks it. All its disks are closed before. NULL is fine. */
 void directory_close(struct directory *directory);
 
+/* The same in a child of fork, whose parent has it locked still. */
+void directory_forked(struct directory *directory);
+
 /* The descriptor that names are relative to; valid until directory_close. */
 int directory_descriptor(const struct directory *directory);
 

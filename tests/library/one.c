@@ -28,9 +28,10 @@ static void stop(gw_timer *timer, void *context)
 
 int main(int argc, char **argv)
 {
-    const char *low = getenv("DISK_FREE"), *handles = getenv("HANDLES");
+    const char *low = getenv("DISK_FREE"), *handles = getenv("HANDLES"), *history = getenv("HISTORY");
     loop = gw_loop_new();
-    gw_bus *bus = gw_open(loop, argc > 1 ? argv[1] : NULL, &(gw_open_options){.notice = on_notice, .disk_free_bytes = low ? strtoull(low, NULL, 10) : 0});
+    gw_bus *bus = gw_open(loop, argc > 1 ? argv[1] : NULL, &(gw_open_options){.notice = on_notice, .disk_free_bytes = low ? strtoull(low, NULL, 10) : 0,
+                                                                                   .history_bytes = history ? strtoull(history, NULL, 10) : 0});
     if (!bus) {
         printf("%s: %s\n", gw_result_text(gw_loop_run(loop)), gw_error(loop));
         return 2;

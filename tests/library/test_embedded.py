@@ -1,6 +1,7 @@
 """gw_open from the outside: programs that are killed, that throw, whose disk is full or whose files are damaged; a directory that goes to and fro between a program and `godwit serve`; and what is
 installed."""
 import glob
+import json
 import os
 import random
 import re
@@ -8,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import time
+import urllib.request
 
 import pytest
 
@@ -53,13 +55,11 @@ def test_a_handler_in_cxx_may_throw(run, tmp_path, directory):
     assert run(program, directory) == ["caught: not today", "handled at attempt 2 after 1 exceptions"] * 2
 
 
-def test_a_directory_goes_to_and_fro_between_a_program_and_the_broker(build, run, directory):
+def test_a_directory_goes_to_and_fro_between_a_program_and_the_broker(build, run, directory, monkeypatch):
     program = build("tests/library/one.c")
-    os.environ["HANDLES"] = "no"
-    try:
-        assert run(program, directory, "order.created", "7") == ["order.created 7: safe"]
-    finally:
-        del os.environ["HANDLES"]
+    monkeypatch.setenv("HANDLES", "no")
+    assert run(program, directory, "order.created", "7") == ["order.created 7: safe"]
+    monkeypatch.delenv("HANDLES")
     broker = Godwit(data_dir=directory)
     broker.start()
     try:
@@ -76,16 +76,24 @@ def test_a_directory_goes_to_and_fro_between_a_program_and_the_broker(build, run
     assert run(program, directory) == ["got order.paid 8 from /amqp"]
 
 
-def test_when_the_disk_is_almost_full_nothing_is_published_and_handlers_go_on(build, run, directory):
+def test_history_is_kept_and_served(build, run, directory, monkeypatch):
+    monkeypatch.setenv("HANDLES", "no")
+    monkeypatch.setenv("HISTORY", str(1 << 20))
+    run(build("tests/library/one.c"), directory, "order.created", "7", "order.paid", "8")
+    with Godwit(data_dir=directory) as broker:
+        with urllib.request.urlopen(f"http://127.0.0.1:{broker.http_port}/events?from=first&type=order.paid", timeout=10) as listening:
+            data = next(line for line in listening if line.startswith(b"data: "))
+    event = json.loads(data.removeprefix(b"data: "))
+    assert event["type"] == "order.paid" and event["source"] == "/amqp" and event["id"]
+
+
+def test_when_the_disk_is_almost_full_nothing_is_published_and_handlers_go_on(build, run, directory, monkeypatch):
     program = build("tests/library/one.c")
-    os.environ["HANDLES"] = "no"
+    monkeypatch.setenv("HANDLES", "no")
     run(program, directory, "a", "1")
-    del os.environ["HANDLES"]
-    os.environ["DISK_FREE"] = str(1 << 60)
-    try:
-        said = run(program, directory, "a", "2")
-    finally:
-        del os.environ["DISK_FREE"]
+    monkeypatch.delenv("HANDLES")
+    monkeypatch.setenv("DISK_FREE", str(1 << 60))
+    said = run(program, directory, "a", "2")
     assert "got a 1 from /amqp" in said
     assert "a 2: the disk is full, or almost: free some space, then publishing goes on" in said
     assert any(line.startswith("notice: ") and "bytes free on disk" in line for line in said)
@@ -111,12 +119,12 @@ def test_what_is_no_data_directory_is_told(build, tmp_path, directory):
     assert "make its parent directory first" in refusal(str(tmp_path / "none" / "there"))
 
 
-def test_rot_in_the_log_is_told_and_costs_what_is_rotten(build, run, directory):
+def test_rot_in_the_log_is_told_and_costs_what_is_rotten(build, run, directory, monkeypatch):
     program = build("tests/library/one.c")
-    os.environ["HANDLES"] = "no"
+    monkeypatch.setenv("HANDLES", "no")
     for i in range(3):
         run(program, directory, "a", f"data-{i}")
-    del os.environ["HANDLES"]
+    monkeypatch.delenv("HANDLES")
     # The snapshots are those of an orderly end; without them everything is read from the log.
     log = sorted(glob.glob(os.path.join(directory, "shard-0", "log-*")))[0]
     with open(log, "r+b") as file:
