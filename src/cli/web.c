@@ -154,7 +154,10 @@ static bool set_up(struct web *web, const struct web_request *request, struct cu
         curl_easy_setopt(easy, CURLOPT_USERPWD, web->settings->user);
     if (web->settings->ca)
         curl_easy_setopt(easy, CURLOPT_CAINFO, web->settings->ca);
-    curl_easy_setopt(easy, CURLOPT_HTTPAUTH, (long)CURLAUTH_BASIC);
+    const char *token = web->settings->token ? web->settings->token : web->settings->user ? NULL : getenv("GODWIT_TOKEN");
+    if (token && *token)
+        curl_easy_setopt(easy, CURLOPT_XOAUTH2_BEARER, token);
+    curl_easy_setopt(easy, CURLOPT_HTTPAUTH, token && *token ? (long)CURLAUTH_BEARER : (long)CURLAUTH_BASIC);
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_MS);
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");

@@ -14,13 +14,14 @@
 
 struct web_settings {
     const char *url;              /* NULL: $GODWIT_URL, or the broker of this machine */
-    const char *user, *vhost, *ca;
+    const char *user, *token, *vhost, *ca;   /* token NULL: $GODWIT_TOKEN, or none */
 };
 
 /* The rows of an option table that fill `member`, a struct web_settings inside struct `type`. */
 #define WEB_OPTIONS(type, member) \
     {'u', OPTION_TEXT, "url", "URL", "the broker's HTTP, http://user:password@host:port (default: $GODWIT_URL, or http://localhost:15672)", offsetof(struct type, member.url), 0, 0}, \
     {0, OPTION_TEXT, "user", "NAME:PASSWORD", "who asks (default: the URL's user; otherwise whom the broker lets in without)", offsetof(struct type, member.user), 0, 0}, \
+    {0, OPTION_TEXT, "token", "TOKEN", "an access token that stands for who asks (default: $GODWIT_TOKEN)", offsetof(struct type, member.token), 0, 0}, \
     {0, OPTION_TEXT, "vhost", "NAME", "the virtual host (default: /)", offsetof(struct type, member.vhost), 0, 0}, \
     {0, OPTION_TEXT, "ca", "FILE", "the authorities that the broker's certificate may come from (PEM; default: the system's)", offsetof(struct type, member.ca), 0, 0}
 

@@ -161,3 +161,15 @@ def test_a_subscription_from_its_beginning_to_its_end(web, type_):
 def test_what_is_wrong(web, arguments, code, words):
     result = web(*arguments, code=code)
     assert words in result.err and result.out == b""
+
+
+def test_a_token_says_who_asks(web, broker, godwit, type_):
+    broker.control("add_user", "teller", "secret")
+    broker.control("set_permissions", "teller", ".*", ".*", ".*")
+    try:
+        token = godwit("tokens", "create", "--user", "teller", "--write", "^events$").out.decode().strip()
+        assert web("events", "publish", type_, "1", "--token", token, "--json").out
+        assert web("events", "listen", type_, "--token", token, "-n", "1", code=1).err.startswith("godwit events: ACCESS_REFUSED")
+        assert "(401)" in web("events", "publish", type_, "1", "--token", "gwt_guess", code=1).err
+    finally:
+        broker.control("delete_user", "teller")
