@@ -28,7 +28,9 @@ static void on_connected(void *owner)
     loop_again_now(remote->bus->loop);
 }
 
-/* The line hangs up in its turn. */
+static void hang_up(struct remote_bus *remote);
+
+/* Of a connection that was there the line hangs up in its turn. */
 static void on_failed(void *owner, const char *why)
 {
     struct remote_bus *remote = owner;
@@ -36,10 +38,8 @@ static void on_failed(void *owner, const char *why)
         line_lost(remote->line, why, loop_clock() / 1000);
     else
         line_unreachable(remote->line, why ? why : "the connection was refused", loop_clock() / 1000);
-    if (!remote->connected) {
-        outbound_free(remote->outbound);
-        remote->outbound = NULL;
-    }
+    if (!remote->connected)
+        hang_up(remote);
     loop_again_now(remote->bus->loop);
 }
 
@@ -57,14 +57,33 @@ static void on_room(void *owner)
 
 /* ---- what the line wants ------------------------------------------------------------------------------------------------------ */
 
+static struct ssl_ctx_st *open_tls(const struct remote_bus *remote, const struct uri *uri, char *why, size_t size)
+{
+    return tls_client_open(uri->ca[0] ? uri->ca : remote->ca_file, uri->trusts_anybody, why, size);
+}
+
+static void hang_up(struct remote_bus *remote)
+{
+    outbound_free(remote->outbound);
+    tls_client_free(remote->tls);
+    remote->outbound = NULL;
+    remote->tls = NULL;
+    remote->connected = false;
+}
+
+/* The authorities are read for each connection: they may have been renewed. */
 static void on_dial(void *owner, const struct uri *uri)
 {
     struct remote_bus *remote = owner;
-    struct outbound_settings settings = {.loop = remote->bus->loop->uv, .host = uri->host, .port = uri->port, .tls = uri->tls ? remote->tls : NULL};
+    if (uri->tls && !(remote->tls = open_tls(remote, uri, remote->dial_failed, sizeof(remote->dial_failed))))
+        return;
+    struct outbound_settings settings = {.loop = remote->bus->loop->uv, .host = uri->host, .port = uri->port, .tls = remote->tls};
     struct outbound_events events = {remote, on_connected, on_failed, on_came, on_room};
-    remote->connected = false;
     remote->outbound = outbound_new(&settings, &events);
-    remote->dial_failed = !remote->outbound;
+    if (remote->outbound)
+        return;
+    snprintf(remote->dial_failed, sizeof(remote->dial_failed), "out of memory or descriptors");
+    hang_up(remote);
 }
 
 static void on_hang_up(void *owner)
@@ -73,9 +92,7 @@ static void on_hang_up(void *owner)
     struct bytes last = line_output(remote->line);
     if (remote->connected && last.size)
         (void)outbound_write(remote->outbound, last);   /* A courtesy: that its goodbye was heard. */
-    outbound_free(remote->outbound);
-    remote->outbound = NULL;
-    remote->connected = false;
+    hang_up(remote);
 }
 
 static void on_told(void *owner, uint64_t ticket, enum line_verdict verdict)
@@ -336,7 +353,7 @@ static void finish(struct remote_bus *remote)
         loop_fail(bus->loop, GW_E_TIMEOUT, "the broker had not confirmed all that was published when the bus was closed");
     remote_rest_end(remote);
     line_free(remote->line);
-    tls_client_free(remote->tls);
+    free(remote->ca_file);
     free(remote);
     bus_closed(bus, is_complete ? GW_DONE : GW_E_TIMEOUT);
 }
@@ -362,9 +379,9 @@ static bool remote_turn(struct gw_bus *bus, uint64_t now_us, uint64_t *due_us)
     if (remote->closing)
         go_on_closing(remote, now_us, due_us);
     line_turn(remote->line, now_ms);
-    if (remote->dial_failed) {
-        remote->dial_failed = false;
-        line_unreachable(remote->line, "out of memory or descriptors", now_ms);
+    if (remote->dial_failed[0]) {
+        line_unreachable(remote->line, remote->dial_failed, now_ms);
+        remote->dial_failed[0] = 0;
     }
     bool all = write_output(remote, now_ms);
     if (line_is_closed(remote->line)) {
@@ -438,19 +455,19 @@ static int parse_uris(struct gw_loop *loop, const char *text, const gw_connect_o
     return GW_DONE;
 }
 
-static int open_tls(struct remote_bus *remote, const struct uri *uris, unsigned count, const char *ca_file)
+/* What would fail with every connection is told at once. */
+static int check_tls(struct remote_bus *remote, const struct uri *uris, unsigned count, const char *ca_file)
 {
     char why[300];
-    bool needed = false;
+    if (ca_file && !(remote->ca_file = strdup(ca_file)))
+        return loop_fail(remote->bus->loop, GW_E_MEMORY, "out of memory");
     for (unsigned i = 0; i < count; i++) {
-        needed |= uris[i].tls;
-        if (uris[i].tls && !ca_file && uris[i].ca[0])
-            ca_file = uris[i].ca;
+        struct ssl_ctx_st *tls = uris[i].tls ? open_tls(remote, &uris[i], why, sizeof(why)) : NULL;
+        if (uris[i].tls && !tls)
+            return loop_fail(remote->bus->loop, GW_E_INVALID, "%s", why);
+        tls_client_free(tls);
     }
-    if (!needed)
-        return GW_DONE;
-    remote->tls = tls_client_open(ca_file, why, sizeof(why));
-    return remote->tls ? GW_DONE : loop_fail(remote->bus->loop, GW_E_INVALID, "%s", why);
+    return GW_DONE;
 }
 
 static struct line *open_line(struct remote_bus *remote, const struct uri *uris, unsigned count, const gw_connect_options *options)
@@ -480,13 +497,13 @@ gw_bus *gw_connect(gw_loop *loop, const char *uri, const gw_connect_options *opt
         result = loop_fail(loop, GW_E_MEMORY, "out of memory");
     if (result == GW_DONE) {
         remote->bus = bus;
-        result = open_tls(remote, uris, count, options->ca_file);
+        result = check_tls(remote, uris, count, options->ca_file);
     }
     if (result == GW_DONE && !(remote->line = open_line(remote, uris, count, options)))
         result = loop_fail(loop, GW_E_MEMORY, "out of memory");
     if (result != GW_DONE) {
         if (remote)
-            tls_client_free(remote->tls);
+            free(remote->ca_file);
         free(remote);
         bus_abandon(bus, result);
         return NULL;

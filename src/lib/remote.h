@@ -14,9 +14,10 @@ struct remote_bus {
     struct gw_bus *bus;
     struct line *line;
     struct outbound *outbound;           /* NULL: no connection is there or wanted */
-    struct ssl_ctx_st *tls;              /* NULL: no URI needs it */
+    struct ssl_ctx_st *tls;              /* of the connection; NULL: it is in the open */
+    char *ca_file;                       /* of the options; NULL: none */
     bool connected;
-    bool dial_failed;                    /* for want of memory or descriptors */
+    char dial_failed[300];               /* why there is not even an attempt; empty: there is */
     bool closing, said_goodbye;
     struct resting *resting;             /* the soonest first */
 };

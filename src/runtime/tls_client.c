@@ -4,8 +4,16 @@
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 #include <stdio.h>
+#include <string.h>
 
-struct ssl_ctx_st *tls_client_open(const char *ca_file, char *why, size_t size)
+static const char *cause(void)
+{
+    unsigned long error = ERR_peek_error();
+    const char *reason = ERR_GET_LIB(error) == ERR_LIB_SYS ? strerror(ERR_GET_REASON(error)) : ERR_reason_error_string(error);
+    return reason ? reason : "it has no certificates";
+}
+
+struct ssl_ctx_st *tls_client_open(const char *ca_file, bool trusts_anybody, char *why, size_t size)
 {
     SSL_CTX *context = SSL_CTX_new(TLS_client_method());
     if (!context || !SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION)) {
@@ -13,11 +21,12 @@ struct ssl_ctx_st *tls_client_open(const char *ca_file, char *why, size_t size)
         SSL_CTX_free(context);
         return NULL;
     }
+    if (trusts_anybody)
+        return context;
     SSL_CTX_set_verify(context, SSL_VERIFY_PEER, NULL);
     int trusted = ca_file ? SSL_CTX_load_verify_file(context, ca_file) : SSL_CTX_set_default_verify_paths(context);
     if (!trusted) {
-        const char *reason = ERR_reason_error_string(ERR_peek_error());
-        snprintf(why, size, "the authorities in %s cannot be read: %s", ca_file ? ca_file : "the system's files", reason ? reason : "it is no such file");
+        snprintf(why, size, "the authorities in %s cannot be read: %s", ca_file ? ca_file : "the system's files", cause());
         SSL_CTX_free(context);
         context = NULL;
     }

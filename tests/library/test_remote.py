@@ -126,8 +126,9 @@ def test_a_host_that_is_none_is_told(build, start):
 
 
 @pytest.mark.parametrize("wrong, sentence", [
-    ("amqp://a?color=red", "the broker's URI: only the parameters heartbeat and connection_timeout are known"),
+    ("amqp://a?color=red", "the broker's URI: only the parameters heartbeat, connection_timeout, cacertfile and verify are known"),
     ("amqp://a,amqp://b:0", "the broker's URI: the port is not a number from 1 to 65535"),
+    ("amqps://a?cacertfile=/nowhere/at/all.pem", "the authorities in /nowhere/at/all.pem cannot be read: No such file or directory"),
     (",".join(["amqp://a"] * 17), "at most 16 URIs, of less than 4096 bytes each"),
 ])
 def test_a_uri_that_is_none_is_refused_at_once(build, start, wrong, sentence):
@@ -147,7 +148,9 @@ def test_over_tls(build, start, run, tmp_path, monkeypatch):
         handler.wait_for(lambda lines: any("connected to Godwit" in line for line in lines))
         run(build("tests/library/publish.c"), f"amqps://127.0.0.1:{port}", "order.created", 1, 2000)
         handler.wait_for(lambda lines: len(events(lines)) == 2000)
+        run(build("tests/library/publish.c"), f"amqps://localhost:{port}?verify=verify_none", "order.created", 1, 1)
         monkeypatch.delenv("CA_FILE")
+        run(build("tests/library/publish.c"), f"amqps://localhost:{port}?cacertfile={authority.file('ca.pem')}", "order.created", 1, 1)
         stranger = start(build("tests/library/handle.c"), f"amqps://localhost:{port}", "order.*")
         stranger.wait_for(lambda lines: any("no TLS could be agreed on: certificate verify failed" in line for line in lines))
 
