@@ -1,3 +1,4 @@
+#include "base/map.h"
 #include "client/line_state.h"
 
 #include <limits.h>
@@ -113,6 +114,7 @@ static void dial(struct line *line)
 static void rest(struct line *line, const char *why)
 {
     const struct uri *uri = &line->uris[line->uri];
+    uint64_t hash = bytes_hash(bytes_of_text(why), 1) | 1, *told = &line->told[line->uri];
     line->state = LINE_RESTING;
     line->retry_ms = line->now_ms;
     if (line->was_up && line->now_ms - line->up_ms >= STEADY_MS)
@@ -128,9 +130,9 @@ static void rest(struct line *line, const char *why)
         line->uri = (line->uri + 1) % line->uri_count;
     line->was_up = false;
     /* A broker that is away for days is told of once, not with every attempt. */
-    if (strcmp(line->told, why) == 0)
+    if (*told == hash)
         return;
-    snprintf(line->told, sizeof line->told, "%s", why);
+    *told = hash;
     line_say(line, LINE_WARNING, "%s:%u: %s; trying again", uri->host, uri->port, why);
 }
 
@@ -171,7 +173,7 @@ static void on_declared(void *context, const struct amqp_method *answer)
         return;
     line->was_up = true;
     line->up_ms = line->now_ms;
-    line->told[0] = '\0';
+    memset(line->told, 0, sizeof line->told);
 }
 
 /* It is told when all queues are bound, so that who hears it can rely on them. */

@@ -82,7 +82,7 @@ struct line {
     struct station *stations;
     struct errand *errands;
     unsigned depth;                    /* inside the talk: nothing is freed that it may use */
-    char told[LINE_ERROR_MAX];         /* the last complaint that was told */
+    uint64_t told[LINE_URIS_MAX];      /* the last complaint of each that was told, as a hash; 0: none since it was connected */
     char error[LINE_ERROR_MAX];
 };
 

@@ -148,7 +148,7 @@ static void uris_are_tried_in_turn(void **state)
     turn();
     line_unreachable(line, "nobody is there", story.now_ms);
     turn();
-    is_told("dial one\n1: one:5672: nobody is there; trying again\ndial two\n");
+    is_told("dial one\n1: one:5672: nobody is there; trying again\ndial two\n1: two:5672: nobody is there; trying again\n");
     for (unsigned pause_ms = 1000; pause_ms <= 8000; pause_ms *= 2) {
         uint64_t wait_ms = line_deadline_ms(line) - story.now_ms;
         assert_in_range(wait_ms, pause_ms * 4 / 5, pause_ms * 6 / 5);

@@ -3,6 +3,7 @@
 #include <netdb.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 struct resolver {
     atomic_int references;         /* the asker's, and the thread's while it looks up */
     int event;
+    atomic_bool done;              /* what follows may be read */
     int error;                     /* of getaddrinfo */
     struct addrinfo *addresses;
     char *host;                    /* its own text follows the struct */
@@ -40,6 +42,7 @@ static void look_up(struct resolver *resolver, int flags)
 static void tell(struct resolver *resolver)
 {
     uint64_t one = 1;
+    atomic_store(&resolver->done, true);
     ssize_t written = write(resolver->event, &one, sizeof(one));
     (void)written;   /* A counter that is at zero takes it. */
 }
@@ -97,6 +100,9 @@ int resolver_fd(const struct resolver *resolver)
 
 const struct addrinfo *resolver_answer(struct resolver *resolver, const char **why)
 {
+    *why = "it is still looked up";
+    if (!atomic_load(&resolver->done))
+        return NULL;
     *why = resolver->error ? gai_strerror(resolver->error) : "it has no address";
     return resolver->addresses;
 }
