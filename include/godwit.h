@@ -113,7 +113,7 @@ GW_API const char *gw_error(const gw_loop *loop);
 
 /* ---- a bus ---------------------------------------------------------------------------------------------------------------- */
 
-/* What happens that nobody asked about: the disk is almost full, the connection was lost and is there again, a handler's queue was deleted. */
+/* What happens that nobody asked about: the disk is almost full, the connection was lost and is there again, a handler's queue was deleted, a source failed and is tried again. */
 enum gw_notice_level { GW_NOTICE_INFO, GW_NOTICE_WARNING, GW_NOTICE_ERROR };
 typedef void (*gw_notice_fn)(void *context, int level, const char *sentence);
 

@@ -170,7 +170,11 @@ static void on_time(uv_timer_t *timer)
             sleep_until(gw, gw->recall_us);
         return;
     }
-    uint64_t due_us = source_tick(gw->source);
+    uint64_t due_us = source_tick(gw->source), error_us;
+    const char *error = source_last_error(gw->source, &error_us);
+    if (error_us != gw->told_us)
+        bus_notice(bus, GW_NOTICE_WARNING, "source '%s': %s", gw->id, error);
+    gw->told_us = error_us;
     if (bus->state != BUS_OPEN) {
         if (source_is_idle(gw->source))
             due_us = 0;

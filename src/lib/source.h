@@ -33,6 +33,7 @@ struct gw_source {
     char id[SOURCE_ID_MAX + 1], queue[SOURCE_QUEUE_MAX];
     uint64_t *out;                   /* a ring of what is not told yet */
     uint64_t out_first, out_next, out_room;   /* room: a power of two, or 0 */
+    uint64_t told_us;                /* when what went wrong last was, and was told */
     uint64_t recall_us;              /* when the position is asked for again */
     bool is_recalling, is_started, is_timer_open, is_transient;
     struct shovel *shovel;           /* source_amqp.c; NULL: it is no such one */

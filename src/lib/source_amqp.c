@@ -10,13 +10,14 @@
 
 #define UNDER_WAY 256u               /* events that are here and not yet acknowledged there */
 
-/* Its memory stays until the last event is told. */
+/* A part of the bus there, which so waits for the last event to be told and answered before it closes; then the memory goes. */
 struct shovel {
-    struct gw_bus *bus;              /* here; NULL: the source has ended */
-    struct gw_bus *there;            /* NULL: it is being closed */
+    struct bus_part part;            /* first */
+    struct gw_bus *bus;              /* here */
+    struct gw_bus *there;            /* NULL: it has no part in it any more */
     gw_handler *handler;
     unsigned out;                    /* events whose publish is not told yet */
-    bool is_transient, is_ended;
+    bool is_transient, is_closing, is_ended;
     char id[SOURCE_ID_MAX + 1];
 };
 
@@ -25,26 +26,36 @@ struct carried {
     gw_event *event;
 };
 
-static void may_free(struct shovel *shovel)
+static void look(struct shovel *shovel)
 {
-    if (shovel->is_ended && !shovel->out)
+    if (shovel->there && shovel->is_closing && !shovel->out) {
+        bus_part_remove(shovel->there, &shovel->part);
+        shovel->there = NULL;
+    }
+    if (shovel->is_ended && !shovel->there)
         free(shovel);
+}
+
+/* The bus there is being closed, by shovel_end or because the loop ends. */
+static void on_close(struct bus_part *part)
+{
+    struct shovel *shovel = (struct shovel *)part;
+    gw_off(shovel->handler);
+    shovel->handler = NULL;
+    shovel->is_closing = true;
+    look(shovel);
 }
 
 static void on_taken(void *context, int result)
 {
     struct carried carried = *(struct carried *)context;
-    struct shovel *shovel = carried.shovel;
     free(context);
-    shovel->out--;
-    /* The events of a bus that is closed have gone back to their queue. */
-    if (!shovel->is_ended) {
-        if (result == GW_DONE)
-            gw_event_ack(carried.event);
-        else
-            gw_event_retry(carried.event);
-    }
-    may_free(shovel);
+    carried.shovel->out--;
+    if (result == GW_DONE)
+        gw_event_ack(carried.event);
+    else
+        gw_event_retry(carried.event);
+    look(carried.shovel);
 }
 
 static void on_event(gw_event *event, void *context)
@@ -79,10 +90,10 @@ void shovel_end(struct shovel *shovel)
     if (!shovel)
         return;
     shovel->is_ended = true;
-    if (shovel->there)
-        gw_close(shovel->there, 0, NULL, NULL);
-    shovel->there = NULL;
-    may_free(shovel);
+    if (shovel->there && !shovel->is_closing)
+        gw_close(shovel->there, 0, NULL, NULL);   /* tells on_close */
+    else
+        look(shovel);
 }
 
 gw_source *gw_source_amqp(gw_bus *bus, const char *uri, const char *queue, const gw_source_options *options)
@@ -116,7 +127,11 @@ gw_source *gw_source_amqp(gw_bus *bus, const char *uri, const char *queue, const
     shovel->is_transient = options && options->transient;
     gw->shovel = shovel;
     shovel->there = gw_connect(bus->loop, uri, &(gw_connect_options){.name = id});
-    shovel->handler = shovel->there ? handler_new(shovel->there, &plan, on_event, shovel) : NULL;
+    if (shovel->there) {
+        shovel->part.close = on_close;
+        bus_part_add(shovel->there, &shovel->part);
+        shovel->handler = handler_new(shovel->there, &plan, on_event, shovel);
+    }
     if (shovel->handler)
         return gw;
     source_end(gw);

@@ -61,7 +61,8 @@ static bool restore(struct source *source, const json_t *position)
     const json_t *id = json_object_get(position, "id");
     json_int_t retry_ms = json_integer_value(json_object_get(position, "retry_ms"));
     struct bytes text = bytes_of(json_string_value(id), json_string_length(id));
-    if (!json_is_string(id) || text.size > SSE_ID_MAX || memchr(text.data, 0, text.size))
+    /* It becomes a header: whoever can write to the position's queue is not to write others. */
+    if (!json_is_string(id) || text.size > SSE_ID_MAX || memchr(text.data, 0, text.size) || memchr(text.data, '\n', text.size) || memchr(text.data, '\r', text.size))
         return false;
     if (retry_ms > 0 && retry_ms <= SSE_RETRY_MAX_MS)
         sse->parser.retry_ms = (uint32_t)retry_ms;

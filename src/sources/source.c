@@ -109,7 +109,7 @@ static void on_opened(struct feed *feed, struct feed_opening *opening)
 static void on_came(struct feed *feed, uint64_t stream, struct bytes data)
 {
     struct source *source = source_of(feed);
-    if (source->unwanted)
+    if (source->unwanted || !source->kind->came)
         return;
     look_at_clock(source);
     source->kind->came(source, stream, data);
@@ -341,6 +341,12 @@ void source_time_text(uint64_t time_ms, char text[SOURCE_TIME_SIZE])
     unsigned ms = (unsigned)(time_ms % 1000);
     int size = snprintf(text, SOURCE_TIME_SIZE, "%04d-%02u-%02uT%02u:%02u:%02u", (int)(c.year % 10000), c.month % 100, c.day % 100, c.hour % 100, c.minute % 100, c.second % 100);
     snprintf(text + size, SOURCE_TIME_SIZE - (size_t)size, ms ? ".%03uZ" : "Z", ms);
+}
+
+const char *source_last_error(const struct source *source, uint64_t *wall_us)
+{
+    *wall_us = source->error_wall_us;
+    return source->error;
 }
 
 const struct declaration *source_declaration(const struct source *source) { return &source->declaration; }

@@ -62,6 +62,9 @@ void source_lost(struct source *source);
 #define SOURCE_TIME_SIZE 48u
 void source_time_text(uint64_t time_ms, char text[SOURCE_TIME_SIZE]);
 
+/* What went wrong last, and when that was (microseconds since 1970; 0: nothing has). Valid until the next call. */
+const char *source_last_error(const struct source *source, uint64_t *wall_us);
+
 /* A hash by which what was read is known again, always the same. */
 uint64_t source_hash(struct bytes bytes);
 

@@ -77,11 +77,18 @@ static gw_source *begin(gw_bus *bus, const char *kind, char **words, int count)
     return gw_source_amqp(bus, what[0], what[1], &options);
 }
 
+static void on_notice(void *context, int level, const char *sentence)
+{
+    (void)context;
+    printf("notice %d %s\n", level, sentence);
+    fflush(stdout);
+}
+
 int main(int argc, char **argv)
 {
     signal(SIGTERM, on_term);
     loop = gw_loop_new();
-    gw_bus *bus = strncmp(argv[1], "amqp", 4) == 0 ? gw_connect(loop, argv[1], NULL) : gw_open(loop, argv[1], NULL);
+    gw_bus *bus = strncmp(argv[1], "amqp", 4) == 0 ? gw_connect(loop, argv[1], &(gw_connect_options){ .notice = on_notice }) : gw_open(loop, argv[1], &(gw_open_options){ .notice = on_notice });
     gw_on(bus, "#", on_event, NULL, &(gw_handler_options){ .name = "all" });
     if (strcmp(argv[2], "many") == 0)
         for (int i = 0; i < atoi(argv[3]); i++) {

@@ -98,6 +98,14 @@ def test_what_cannot_be_is_said(build, start, bus):
     assert program.stop() == 0
 
 
+def test_what_fails_is_told(build, start, bus, events):
+    events.status = 503
+    program = start(build("tests/library/sources.c"), bus, "sse", events.url, "name=prices", "--", "file", "/nowhere/x", "name=log", "--", "tcp", "nowhere", "name=lines")
+    wanted = ("source 'prices': The server answered 503.", "source 'log': /nowhere/x cannot be opened", "source 'lines': nowhere cannot be listened at")
+    program.wait_for(lambda lines: all(any(part in line for line in lines) for part in wanted), missing=lambda lines: wanted)
+    assert program.stop() == 0
+
+
 def test_a_thousand_sources_in_an_embedded_bus(build, start, tmp_path):
     program = start(build("tests/library/sources.c"), tmp_path / "bus.gw", "many", 1000)
     program.wait_for(lambda lines: len({line.split(" ", 1)[0] for line in lines}) == 1000, timeout_s=30)
@@ -138,3 +146,47 @@ def test_nothing_leaks_of_an_embedded_bus(build, start, events, valgrind, tmp_pa
     program = start(*valgrind, build("tests/library/sources.c"), tmp_path / "bus.gw", "sse", events.url, "--", "file", tmp_path / "log", "from=start", "--", "timer", "100", "--", "process", "echo", "x")
     program.wait_for(lambda lines: len(numbers(lines)) == 5 and any("process.exited" in line for line in lines), timeout_s=60)
     assert program.stop() == 0, program.said()
+
+
+def test_events_go_elsewhere_whoever_dies(build, start, broker, tmp_path):
+    """A timer and a log in one program's bus; the shovel takes it over when that has ended, and moves all to a broker."""
+    bus, log, program = tmp_path / "bus.gw", tmp_path / "log", build("examples/shovel.c")
+    log.write_text("".join(f'{{"n": {i}}}\n' for i in range(1, 301)))
+    putter = start(build("tests/library/sources.c"), bus, "file", log, "from=start", "name=log")
+    putter.wait_for(lambda lines: len(numbers(lines)) >= 300)
+    assert putter.stop() == 0
+    connection = pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1", broker.port))
+    channel = connection.channel()
+    channel.exchange_declare("events", "topic", durable=True)
+    channel.queue_declare("here", durable=True)
+    channel.queue_bind("here", "events", "file.#")
+    connection.close()
+    # The handler's queue of the first program has been emptied by it: the shovel's is made first, then filled.
+    shovel = start(program, bus, "file.#", f"amqp://127.0.0.1:{broker.port}")
+    time.sleep(0.3)
+    shovel.stop(signal.SIGKILL)
+    with log.open("a") as file:
+        file.write("".join(f'{{"n": {i}}}\n' for i in range(301, 701)))
+    putter = start(build("tests/library/sources.c"), bus, "file", log, "name=log")
+    putter.wait_for(lambda lines: len(numbers(lines)) >= 400)
+    assert putter.stop() == 0
+    for kill in range(3):
+        shovel = start(program, bus, "file.#", f"amqp://127.0.0.1:{broker.port}")
+        time.sleep(0.05 + 0.03 * kill)
+        shovel.stop(signal.SIGKILL)
+    broker.kill()
+    shovel = start(program, bus, "file.#", f"amqp://127.0.0.1:{broker.port}")
+    broker.start()
+    got, deadline = {}, time.monotonic() + 15
+    connection = pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1", broker.port))
+    channel = connection.channel()
+    while set(got) != set(range(301, 701)) and time.monotonic() < deadline:
+        method, properties, body = channel.basic_get("here", auto_ack=True)
+        if method:
+            number = int(body.split(b'"n": ')[1].rstrip(b"}"))
+            assert got.setdefault(number, properties.message_id) == properties.message_id and properties.message_id.startswith("log/")
+        else:
+            time.sleep(0.02)
+    assert set(got) == set(range(301, 701))
+    connection.close()
+    assert shovel.stop() == 0
