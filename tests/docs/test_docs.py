@@ -70,7 +70,7 @@ def steps_of(page):
 @pytest.fixture
 def place(tmp_path):
     """A directory that looks like the tree to an example."""
-    for name in ("tests", "docs", "README.md", "src", "include"):
+    for name in ("tests", "docs", "README.md", "src", "include", "examples"):
         os.symlink(os.path.join(ROOT, name), tmp_path / name)
     os.mkdir(tmp_path / "build")
     os.symlink(godwit_binary(), tmp_path / "build" / "godwit")
