@@ -224,6 +224,7 @@ static void pop_done(struct rerun *rerun)
         client_release(&rerun->client, event->chunk);
         rerun->first = (rerun->first + 1) % RERUN_WINDOW;
         rerun->count--;
+        rerun->published -= rerun->published > 0;
         rerun->replayed++;
     }
     if (rerun->stage == RERUN_ENDING)
@@ -276,8 +277,8 @@ static void pump(struct rerun *rerun, uint64_t now_us)
 {
     if (rerun->stage != RERUN_READING || now_us < rerun->again_us)
         return;
-    for (unsigned i = 0; i < rerun->count; i++) {
-        struct rerun_event *event = event_at(rerun, i);
+    for (; rerun->published < rerun->count; rerun->published++) {
+        struct rerun_event *event = event_at(rerun, rerun->published);
         if (event->state != RERUN_HELD && event->state != RERUN_REFUSED)
             continue;
         if (!client_may_publish(&rerun->client))
@@ -296,8 +297,11 @@ static void on_confirmed(struct client *client, uint16_t channel, uint64_t first
     (void)channel;
     for (unsigned i = 0; i < rerun->count; i++) {
         struct rerun_event *event = event_at(rerun, i);
-        if (event->state == RERUN_SENT && event->tag - first < count)
-            event->state = accepted ? RERUN_DONE : RERUN_REFUSED;
+        if (event->state != RERUN_SENT || event->tag - first >= count)
+            continue;
+        event->state = accepted ? RERUN_DONE : RERUN_REFUSED;
+        if (!accepted && i < rerun->published)
+            rerun->published = i;
     }
     if (!accepted) {
         rerun->again_us = bus_now(rerun->bus) + AGAIN_US;

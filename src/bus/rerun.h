@@ -16,7 +16,7 @@
 
 #include "base/map.h"
 
-#define RERUN_WINDOW 64u
+#define RERUN_WINDOW 1024u           /* events; the bytes of them are bounded by the stream's window for a consumer */
 
 /* One that is held until its publish is confirmed. */
 struct rerun_event {
@@ -61,6 +61,7 @@ struct rerun {
     struct name_map by_id;
     struct rerun_event events[RERUN_WINDOW];   /* a ring */
     unsigned first, count;
+    unsigned published;              /* those before this one, of the ring's, need not be published now */
     uint64_t next_tag, again_us, save_us, idle_us;
     uint64_t read, replayed, passed_over, lost, saved, seen;
     char name[SUBSCRIPTION_ID_MAX + 32];
