@@ -82,6 +82,9 @@
     BUG(HOOK_REPLAY_ALL, "hook-replay-all", "a replay takes no notice of the subscription's filters") \
     BUG(HOOK_REPLAY_AGAIN, "hook-replay-again", "a replay that was interrupted begins again by itself") \
     BUG(EVENTS_HALF_MADE, "events-half-made", "events go to an exchange whose stream is not bound yet") \
+    BUG(LEASE_SHORT, "lease-short", "a lease lasts half as long as was asked for") \
+    BUG(LEASE_ACK_EARLY, "lease-ack-early", "an acknowledgement by token is answered before it is on disk") \
+    BUG(LEASE_LOST, "lease-lost", "a message whose lease is over is held by nobody, and does not come again") \
     /* of sources, found by --sources */ \
     BUG(SOURCE_POSITION_EARLY, "source-position-early", "the position is behind events that are published and not confirmed") \
     BUG(SOURCE_ID_ANEW, "source-id-anew", "an event of a stream that comes again has another id") \

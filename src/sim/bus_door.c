@@ -230,27 +230,51 @@ static const char *header_of(const char *head, size_t size, const char *name)
 bool bus_door_read(struct bus_door *door)
 {
     struct bytes waiting = stream_bytes(&door->link.to_client);
-    const char *text = (const char *)waiting.data, *end = waiting.size ? memmem(text, waiting.size, "\r\n\r\n", 4) : NULL;
-    size_t head = end ? (size_t)(end - text) + 4 : 0;
-    const char *length = end ? header_of(text, head, "content-length") : NULL;
-    size_t size = length ? strtoul(length, NULL, 10) : 0;
-    if (!end || !door->is_waiting || waiting.size < head + size) {
-        if (waiting.size && (!door->is_waiting || (door->gateway && gateway_finished(door->gateway) && !door->look)))
-            stream_clear(&door->link.to_client);   /* it is not for what was asked, or will never be whole */
-        return false;
+    const uint8_t *end = waiting.size ? memmem(waiting.data, waiting.size, "\r\n\r\n", 4) : NULL;
+    size_t head = end ? (size_t)(end - waiting.data) + 4 : 0;
+    char *copy = malloc(waiting.size + 1), length[24] = "0";
+    CHECK(copy);
+    if (waiting.size)
+        memcpy(copy, waiting.data, waiting.size);
+    copy[waiting.size] = 0;
+    door->head = copy;
+    door->head_size = head;
+    bus_door_header(door, "content-length", length, sizeof(length));
+    size_t size = strtoul(length, NULL, 10);
+    bool whole = end && door->is_waiting && waiting.size >= head + size;
+    if (!whole && waiting.size && (!door->is_waiting || (door->gateway && gateway_finished(door->gateway) && !door->look)))
+        stream_clear(&door->link.to_client);   /* it is not for what was asked, or will never be whole */
+    if (whole) {
+        unsigned status = (unsigned)strtoul(copy + strcspn(copy, " "), NULL, 10);
+        copy[head + size] = 0;
+        stream_read(&door->link.to_client, head + size);
+        door->is_waiting = false;
+        trace_event(door->doors->trace, TRACE_DOOR_ANSWERED, door->number, status, size, 0);
+        door->answered(door->owner, door, status, copy + head, size);
     }
-    unsigned status = (unsigned)strtoul(text + strcspn(text, " "), NULL, 10);
-    char *body = malloc(size + 1);
-    CHECK(body);
-    memcpy(body, text + head, size);
-    body[size] = 0;
-    stream_read(&door->link.to_client, head + size);
-    door->is_waiting = false;
-    trace_event(door->doors->trace, TRACE_DOOR_ANSWERED, door->number, status, size, 0);
-    door->answered(door->owner, door, status, body, size);
-    free(body);
+    door->head = NULL;
+    door->head_size = 0;
+    free(copy);
+    return whole;
+}
+
+bool bus_door_is_pressing(const struct bus_door *door)
+{
+    return door->is_waiting && (!door->is_patient || door->look || stream_bytes(&door->link.to_session).size || stream_bytes(&door->link.to_client).size);
+}
+
+bool bus_door_header(const struct bus_door *door, const char *name, char *room, size_t size)
+{
+    const char *value = door->head_size ? header_of(door->head, door->head_size, name) : NULL;
+    if (!value)
+        return false;
+    value += strspn(value, " ");
+    size_t length = strcspn(value, "\r\n");
+    snprintf(room, size, "%.*s", (int)length, value);
     return true;
 }
+
+void bus_door_drop(struct bus_door *door) { disconnect(door); }
 
 void bus_door_close(struct bus_door *door)
 {

@@ -15,6 +15,9 @@ struct bus_door {
     struct link link;
     bool look;                       /* the gateway has something to say */
     bool is_waiting;                 /* for an answer */
+    bool is_patient;                 /* … that takes its time: nobody is to wait for it */
+    const char *head;                /* of the answer, while `answered` is called */
+    size_t head_size;
     /* The answer has come: its body is borrowed, with a zero behind it. Status 0: it never will, and what was asked may have been done or not. */
     void (*answered)(void *owner, struct bus_door *door, unsigned status, const char *body, size_t size);
     void *owner;
@@ -51,6 +54,12 @@ void bus_doors_ended(struct bus_doors *doors);
 bool bus_door_ask(struct bus_door *door, const char *head, const void *body, size_t size);
 /* Looks for its answer. True: something happened. */
 bool bus_door_read(struct bus_door *door);
+/* Somebody waits for its answer, and what is asked is to be asked, and answered, without time jumping. */
+bool bus_door_is_pressing(const struct bus_door *door);
+/* In `answered`: the value of a header, as much of it as fits. False: it is not there. */
+bool bus_door_header(const struct bus_door *door, const char *name, char *room, size_t size);
+/* It goes, and is told so if it is waiting. */
+void bus_door_drop(struct bus_door *door);
 /* It goes, if it is not waiting. */
 void bus_door_close(struct bus_door *door);
 

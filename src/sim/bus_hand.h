@@ -3,9 +3,10 @@
 #define SIM_BUS_HAND_H
 
 #include "sim/bus_door.h"
+#include "sim/bus_job.h"
 #include "sim/bus_model.h"
 
-#define BUS_DOORS_MAX (BUS_PUBLISHERS_MAX + BUS_SLOTS_MAX)
+#define BUS_DOORS_MAX (BUS_PUBLISHERS_MAX + BUS_SLOTS_MAX + BUS_WORKERS_MAX)
 
 struct bus_hands;
 

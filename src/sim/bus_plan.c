@@ -6,6 +6,7 @@
 #include <string.h>
 
 #define SECOND_US 1000000ull
+#define LIFE_OPERATIONS 80u          /* of the disk between deaths, at the least: with fewer, hardly any request is ever answered */
 #define DAY_US (86400 * SECOND_US)
 
 const char *const bus_types[BUS_TYPES] = {"a.x", "a.y", "b.x", "b.x.z", "c", "a"};
@@ -162,6 +163,7 @@ void bus_plan_make(struct bus_plan *plan, const struct sim_options *options, uin
     random_init(&random, seed ^ 0x627573);
     plan->base.disk_errors = plan->base.rot = plan->base.full_disk = false;
     plan->base.capacity = UINT64_MAX;
+    plan->base.crash_every = plan->base.crash_every < LIFE_OPERATIONS ? LIFE_OPERATIONS : plan->base.crash_every;
     plan->sinks = (unsigned)random_between(&random, 1, BUS_SINKS_MAX);
     plan->slots = (unsigned)random_between(&random, 1, BUS_SLOTS_MAX);
     plan->publishers = (unsigned)random_between(&random, 1, BUS_PUBLISHERS_MAX);
@@ -175,5 +177,6 @@ void bus_plan_make(struct bus_plan *plan, const struct sim_options *options, uin
     plan->jump_us = random_chance(&random, 1, 2) ? 20 * SECOND_US : random_chance(&random, 1, 2) ? 3600 * SECOND_US : DAY_US;
     plan->jump = (unsigned)random_between(&random, 4, 200);
     plan->change = random_chance(&random, 3, 4) ? (unsigned)random_between(&random, 1, 60) : 1;
+    plan->workers = random_chance(&random, 1, 2) ? (unsigned)random_between(&random, 1, 3) : 0;
     plan->body_size = random_chance(&random, 1, 4) ? BUS_BODY_MAX : 300;
 }

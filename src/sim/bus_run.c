@@ -12,6 +12,7 @@
 #define DAY_US (86400 * SECOND_US)
 #define IDLE_STEPS 64u               /* fruitless ones in a row: all is at rest */
 #define REST_JUMPS 4u                /* in a row: what is not urgent is written down, too */
+#define STEPS_MAX 200000u            /* of one round */
 #define REST_STEPS_MAX 2000000u
 #define END_JUMPS_MAX 5000u           /* until everything must have been posted */
 #define PAST_US 1000000u             /* how long after a deadline time jumps to, at the most */
@@ -28,6 +29,7 @@ struct bus_run {
     struct bus *buses[SIM_WORKERS_MAX];
     struct bus_sinks sinks;
     struct bus_hands hands;
+    struct bus_jobs jobs;
     unsigned idle;
     bool calm;
 };
@@ -165,7 +167,7 @@ static void close_cleanly(struct bus_run *run)
 static bool anybody_waits(const struct bus_run *run)
 {
     for (unsigned i = 0; i < run->hands.doors.count; i++)
-        if (run->hands.list[i].is_waiting)
+        if (bus_door_is_pressing(&run->hands.list[i]))
             return true;
     return false;
 }
@@ -195,6 +197,8 @@ static void act(struct bus_run *run)
 {
     if (random_below(&run->random, 4096) < run->plan.change)
         bus_hand_keep(&run->hands.keepers[random_below(&run->random, run->plan.slots)]);
+    else if (run->plan.workers && random_chance(&run->random, 1, 60))
+        bus_job_act(&run->jobs.workers[random_below(&run->random, run->plan.workers)]);
     else if (random_chance(&run->random, 1, 24))
         bus_hand_publish(&run->hands.publishers[random_below(&run->random, run->plan.publishers)]);
 }
@@ -219,7 +223,7 @@ static void work(struct bus_run *run, uint64_t until_ops)
     trace_event(run->trace, TRACE_PHASE, 1, until_ops, 0, 0);
     trouble(run, true);
     run->sinks.calm = false;
-    for (uint64_t steps = 0; run->hands.ops + run->model.posted < until_ops && !run->trace->failed && steps < until_ops * 400; steps++) {
+    for (uint64_t steps = 0; run->hands.ops + run->model.posted < until_ops && !run->trace->failed && steps < STEPS_MAX; steps++) {
         act(run);
         step(run);
         if (sim_disk_stopped(run->disk)) {
@@ -257,8 +261,10 @@ static void rest(struct bus_run *run)
         }
     }
     run->sinks.is_held = held;
-    if (!run->trace->failed)
-        bus_quiet(&run->model);
+    if (run->trace->failed)
+        return;
+    bus_quiet(&run->model);
+    bus_jobs_quiet(&run->jobs);
 }
 
 static void ask_all(struct bus_run *run, bool (*ask)(struct bus_hand *keeper))
@@ -311,6 +317,21 @@ static void note(const struct bus_run *run, unsigned slot)
     free(text);
 }
 
+/* No lease lasts any more, and everything that is there is taken. */
+static void finish_jobs(struct bus_run *run)
+{
+    struct bus_worker *worker = &run->jobs.workers[0];
+    run->trace->now_us += 2 * BUS_LEASE_MAX_S * SECOND_US;
+    rest(run);
+    for (worker->found = true; worker->found && !run->trace->failed;) {
+        worker->door->is_patient = false;
+        bus_job_take(worker);
+        rest(run);
+    }
+    if (!run->trace->failed)
+        bus_jobs_check_end(&run->jobs);
+}
+
 /* With all sinks in a good mood everything comes to its end, in days. */
 static void finish(struct bus_run *run)
 {
@@ -346,6 +367,8 @@ static void finish(struct bus_run *run)
         if (!run->trace->failed)
             bus_check_end(&run->model, life, keeper->dead, keeper->dead_count);
     }
+    if (run->plan.workers && !run->trace->failed)
+        finish_jobs(run);
 }
 
 /* ---- a seed ------------------------------------------------------------------------------------------------------------------------------- */
@@ -364,6 +387,7 @@ static void set_up(struct bus_run *run, const struct sim_options *options, uint6
     run->broker.lodgers = &run->lodgers;
     bus_sinks_init(&run->sinks, &run->plan, &run->random, trace, &run->model);
     bus_hands_init(&run->hands, &run->plan, &run->random, trace, &run->model, &run->broker);
+    bus_jobs_init(&run->jobs, &run->random, trace, &run->model.epoch, &run->hands.list[run->plan.publishers + run->plan.slots], run->plan.workers);
 }
 
 static void tear_down(struct bus_run *run)
@@ -373,6 +397,7 @@ static void tear_down(struct bus_run *run)
         sim_broker_kill(&run->broker);
     }
     bus_hands_deinit(&run->hands);
+    bus_jobs_deinit(&run->jobs);
     bus_sinks_deinit(&run->sinks);
     sim_disk_free(run->disk);
     bus_model_deinit(&run->model);
@@ -384,6 +409,11 @@ uint64_t bus_run(const struct sim_options *options, uint64_t seed, struct trace 
     CHECK(run);
     set_up(run, options, seed, trace);
     start(run);
+    if (run->plan.workers && !trace->failed) {
+        bus_jobs_declare(&run->jobs, run->broker.workers[0].worker);
+        rest(run);
+        bus_jobs_declared(&run->jobs);
+    }
     uint64_t done = 0;
     while (!trace->failed && (done = run->hands.ops + run->model.posted) < options->ops) {
         uint64_t left = options->ops - done, round = random_between(&run->random, 100, 1500);

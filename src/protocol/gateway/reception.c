@@ -1,5 +1,6 @@
 #include "protocol/gateway/reception.h"
 
+#include "base/bugs.h"
 #include "base/map.h"
 #include "broker/worker.h"
 #include "protocol/amqp/table.h"
@@ -123,7 +124,7 @@ static struct lease *lease_new(struct poll *poll, const struct delivery *deliver
     lease->nonce = scatter(reception->hall->seed + 0x9e3779b97f4a7c15u * ++reception->hall->next_id);
     lease->queue = delivery->queue;
     lease->seq = delivery->seq;
-    lease->due_us = worker_now(holder->client.worker) + poll->lease_ms * MS;
+    lease->due_us = worker_now(holder->client.worker) + poll->lease_ms * MS / (bug_enabled(BUG_LEASE_SHORT) ? 2 : 1);
     lease->name = bytes_of(memcpy(lease + 1, poll->name.data, poll->name.size), poll->name.size);
     if (map_put(&reception->by_nonce, lease->nonce, lease) != GW_OK) {
         free(lease);
@@ -605,6 +606,11 @@ static enum ask_answer settle(struct reception *reception, unsigned from, const 
     if (!lease || lease->channel || !bytes_equal(lease->holder->client.user, user) || !bytes_equal(lease->holder->vhost, vhost) || !bytes_equal(lease->name, queue))
         return ASK_UNKNOWN;
     struct client *client = &lease->holder->client;
+    if (bug_enabled(BUG_LEASE_ACK_EARLY)) {
+        give_back(lease, letter->outcome);
+        answer_ask(reception, from, letter->ask, ASK_DONE);
+        return ASK_DONE;
+    }
     struct transaction *transaction = client_transaction_new(client);
     if (!transaction)
         return ASK_FAILED;
@@ -684,7 +690,9 @@ void hall_tick(struct gateway_hall *hall, uint64_t now_us)
     reception->due_us = NEVER;
     for (struct lease *lease = reception->leases, *next; lease; lease = next) {
         next = lease->next;
-        if (!lease->channel && lease->due_us <= now_us)
+        if (!lease->channel && lease->due_us <= now_us && bug_enabled(BUG_LEASE_LOST))
+            lease_free(lease);
+        else if (!lease->channel && lease->due_us <= now_us)
             give_back(lease, SETTLE_TIMED_OUT);
         else if (!lease->channel)
             due_by(reception, lease->due_us > now_us + TICK_US ? lease->due_us : now_us + TICK_US);
