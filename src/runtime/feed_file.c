@@ -1,6 +1,7 @@
 /* A file that is written to: read to its end, and on whenever inotify says that there is more. Reading waits in libuv's threads.
  *
- *   path leads to another file    (rotated) the old one is read to its end, and left when nothing was written to it for a second; then the new one is opened
+ *   path leads to another file    (rotated) the old one is read to its end, and left when nothing was written to it for a second; then those that were rotated after it, as their names
+ *                                 (path.1, path-20260329) and times of change say, each to its end; then the new one
  *   shorter, or begins otherwise  (cut off) it is opened again
  *   no such file                  it is waited for, as long as its directory is there
  *
@@ -10,6 +11,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,6 +34,7 @@ struct file_feeding {
     bool is_reading, is_again;       /* again: it was to be looked at meanwhile */
     uint64_t wanted;                 /* the inode to begin with; 0: none */
     uint64_t inode, device, offset;
+    uint64_t left_ns;                /* when the one that was left was written to last; 0: none was */
     uint64_t still_ms;               /* since when nothing came, and it is not what the path leads to; 0: it is */
     uint8_t head[FEED_HEAD_MAX];
     size_t head_size;
@@ -66,6 +69,38 @@ static int open_by_inode(struct file_feeding *file)
     return found;
 }
 
+static uint64_t changed_ns(const struct stat *stat) { return (uint64_t)stat->st_mtim.tv_sec * 1000000000u + (uint64_t)stat->st_mtim.tv_nsec; }
+
+/* "NAME.1", "NAME-20260329", "NAME.2026-03-29.1" */
+static bool is_rotated_name(const char *name, const char *base)
+{
+    size_t size = strlen(base);
+    return strncmp(name, base, size) == 0 && (name[size] == '.' || name[size] == '-') && name[size + 1] && strspn(name + size + 1, "0123456789.-") == strlen(name + size + 1);
+}
+
+/* The first of those that were rotated after the one that was left; -1: there is none. */
+static int open_next_rotated(struct file_feeding *file)
+{
+    const char *slash = strrchr(file->path, '/'), *base = slash ? slash + 1 : file->path;
+    DIR *directory = opendir(file->directory);
+    struct stat now, stat_;
+    uint64_t first_ns = UINT64_MAX;
+    char first[NAME_MAX + 1] = "";
+    bool is_there = stat(file->path, &now) == 0;
+    for (struct dirent *entry; directory && (entry = readdir(directory));) {
+        if (!is_rotated_name(entry->d_name, base) || fstatat(dirfd(directory), entry->d_name, &stat_, 0) != 0 || !S_ISREG(stat_.st_mode) || (is_there && stat_.st_ino == now.st_ino))
+            continue;
+        if (changed_ns(&stat_) <= file->left_ns || changed_ns(&stat_) >= first_ns)
+            continue;
+        first_ns = changed_ns(&stat_);
+        snprintf(first, sizeof(first), "%s", entry->d_name);
+    }
+    int found = first[0] ? openat(dirfd(directory), first, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY) : -1;
+    if (directory)
+        closedir(directory);
+    return found;
+}
+
 static bool read_head(struct file_feeding *file, uint64_t size)
 {
     ssize_t count = pread(file->file, file->head, size < FEED_HEAD_MAX ? (size_t)size : FEED_HEAD_MAX, 0);
@@ -86,8 +121,8 @@ static void tell_opened(struct file_feeding *file, const struct stat *stat)
 static bool open_file(struct file_feeding *file)
 {
     struct stat stat;
-    file->file = file->wanted ? open_by_inode(file) : -1;
-    file->wanted = 0;
+    file->file = file->wanted ? open_by_inode(file) : file->left_ns ? open_next_rotated(file) : -1;
+    file->wanted = file->left_ns = 0;
     if (file->file < 0)
         file->file = open(file->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (file->file < 0 && errno == ENOENT && access(file->directory, F_OK) == 0)
@@ -174,6 +209,7 @@ static void look_at_path(struct file_feeding *file)
         uv_timer_start(&file->timer, on_time, LEAVE_MS - (now_ms - file->still_ms), LOOK_MS);
         return;
     }
+    file->left_ns = fstat(file->file, &stat_) == 0 ? changed_ns(&stat_) : 0;
     close_file(file);
     feeding_closed(&file->feeding, 0);
     feeding_told(&file->feeding);

@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -179,6 +180,35 @@ static void a_file_is_known_by_its_inode(void **state)
     rmdir(folder);
 }
 
+static void files_that_were_rotated_meanwhile_are_read_in_their_order(void **state)
+{
+    (void)state;
+    struct ear ear = {.begin_at = 4};
+    struct stat stat_;
+    char folder[] = "/tmp/godwit-feeder-XXXXXX", path[5][80];
+    /* The oldest first; the last two are no rotated ones. */
+    static const char *const names[] = {"log.3", "log.2", "log-20260329", "log.2.gz", "log.bak"};
+    static const char *const texts[] = {"one\ntwo\n", "three\n", "four\n", "packed", "other\n"};
+    assert_non_null(mkdtemp(folder));
+    for (unsigned i = 0; i < 5; i++) {
+        snprintf(path[i], sizeof(path[i]), "%s/%s", folder, names[i]);
+        write_to(path[i], "w", texts[i]);
+        const struct timespec times[2] = {{1000 + i, 0}, {1000 + i, 0}};
+        assert_int_equal(utimensat(AT_FDCWD, path[i], times, 0), 0);
+    }
+    char now[80];
+    snprintf(now, sizeof(now), "%s/log", folder);
+    write_to(now, "w", "five\n");
+    assert_int_equal(stat(path[0], &stat_), 0);
+    begin(&ear, (struct feed_request){.kind = FEED_FILE, .address = now, .inode = stat_.st_ino});
+    wait_for(&ear, "<opened 8>two\n<closed><opened 6>three\n<closed><opened 5>four\n<closed><opened 5>five\n");
+    end(&ear);
+    for (unsigned i = 0; i < 5; i++)
+        unlink(path[i]);
+    unlink(now);
+    rmdir(folder);
+}
+
 static void a_file_that_is_held_is_read_later(void **state)
 {
     (void)state;
@@ -321,7 +351,8 @@ static void signals_are_told(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_file_is_waited_for_and_followed), cmocka_unit_test(a_file_is_known_by_its_inode), cmocka_unit_test(a_file_that_is_held_is_read_later),
+        cmocka_unit_test(a_file_is_waited_for_and_followed), cmocka_unit_test(a_file_is_known_by_its_inode),
+        cmocka_unit_test(files_that_were_rotated_meanwhile_are_read_in_their_order), cmocka_unit_test(a_file_that_is_held_is_read_later),
         cmocka_unit_test(what_is_no_file_is_told), cmocka_unit_test(a_directory_is_listed_when_something_happens), cmocka_unit_test(callers_are_heard), cmocka_unit_test(an_address_in_use_is_told),
         cmocka_unit_test(a_process_is_heard_to_its_end), cmocka_unit_test(signals_are_told),
     };
