@@ -116,6 +116,24 @@ def test_events_arrive_at_a_listener(sealed, authority):
         assert '"n":1' in next(line for line in lines if line.startswith("data:")).replace(" ", "")
 
 
+def test_who_only_listens_costs_little(authority):
+    with Sealed(authority) as broker:
+        context, held = authority.context(), []
+
+        def listen(count):
+            for _ in range(count):
+                held.append(context.wrap_socket(socket.create_connection(("127.0.0.1", broker.https_port)), server_hostname="localhost"))
+                held[-1].sendall(b"GET /events?type=x HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                assert held[-1].recv(4096).startswith(b"HTTP/1.1 200")
+
+        listen(20)
+        before = broker.memory_kib()["RssAnon"]
+        listen(150)
+        assert (broker.memory_kib()["RssAnon"] - before) / 150 < 24
+        for one in held:
+            one.close()
+
+
 def test_a_certificate_is_a_user(sealed):
     sealed.control("add_user", "alice", "unused")
     sealed.control("set_permissions", "alice", ".*", ".*", ".*")
