@@ -85,6 +85,8 @@
     BUG(LEASE_SHORT, "lease-short", "a lease lasts half as long as was asked for") \
     BUG(LEASE_ACK_EARLY, "lease-ack-early", "an acknowledgement by token is answered before it is on disk") \
     BUG(LEASE_LOST, "lease-lost", "a message whose lease is over is held by nobody, and does not come again") \
+    BUG(LISTEN_SKIPS, "listen-skips", "a listener that comes back is not told of the event behind its last one") \
+    BUG(LISTEN_AGAIN, "listen-again", "a listener that comes back is told of its last event again") \
     /* of sources, found by --sources */ \
     BUG(SOURCE_POSITION_EARLY, "source-position-early", "the position is behind events that are published and not confirmed") \
     BUG(SOURCE_ID_ANEW, "source-id-anew", "an event of a stream that comes again has another id") \

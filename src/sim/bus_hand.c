@@ -22,7 +22,7 @@ void bus_hands_init(struct bus_hands *hands, const struct bus_plan *plan, struct
     hands->random = random;
     hands->trace = trace;
     hands->model = model;
-    bus_doors_init(&hands->doors, broker, hands->list, plan->publishers + plan->slots + plan->workers);
+    bus_doors_init(&hands->doors, broker, hands->list, plan->publishers + plan->slots + plan->workers + plan->listeners);
     for (unsigned i = 0; i < plan->publishers; i++)
         hand_init(hands, &hands->publishers[i], i, &hands->list[i]);
     for (unsigned i = 0; i < plan->slots; i++)

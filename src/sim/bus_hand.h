@@ -4,9 +4,10 @@
 
 #include "sim/bus_door.h"
 #include "sim/bus_job.h"
+#include "sim/bus_listener.h"
 #include "sim/bus_model.h"
 
-#define BUS_DOORS_MAX (BUS_PUBLISHERS_MAX + BUS_SLOTS_MAX + BUS_WORKERS_MAX)
+#define BUS_DOORS_MAX (BUS_PUBLISHERS_MAX + BUS_SLOTS_MAX + BUS_WORKERS_MAX + BUS_LISTENERS_MAX)
 
 struct bus_hands;
 

@@ -178,5 +178,6 @@ void bus_plan_make(struct bus_plan *plan, const struct sim_options *options, uin
     plan->jump = (unsigned)random_between(&random, 4, 200);
     plan->change = random_chance(&random, 3, 4) ? (unsigned)random_between(&random, 1, 60) : 1;
     plan->workers = random_chance(&random, 1, 2) ? (unsigned)random_between(&random, 1, 3) : 0;
+    plan->listeners = random_chance(&random, 1, 2) ? (unsigned)random_between(&random, 1, 2) : 0;
     plan->body_size = random_chance(&random, 1, 4) ? BUS_BODY_MAX : 300;
 }

@@ -46,7 +46,7 @@ struct bus_wish {
 
 struct bus_plan {
     struct plan base;
-    unsigned sinks, slots, publishers, workers;
+    unsigned sinks, slots, publishers, workers, listeners;
     unsigned moods;                  /* those that sinks have, a bit each */
     uint64_t mood_us, jump_us;       /* how long a mood lasts, and by how much time jumps, at the most */
     unsigned jump, change;           /* chances in 4096 of a step to be one in which time jumps, somebody changes subscriptions */

@@ -30,6 +30,7 @@ struct bus_run {
     struct bus_sinks sinks;
     struct bus_hands hands;
     struct bus_jobs jobs;
+    struct bus_listeners listeners;
     unsigned idle;
     bool calm;
 };
@@ -172,6 +173,12 @@ static bool anybody_waits(const struct bus_run *run)
     return false;
 }
 
+static bool read_door(struct bus_run *run, unsigned door)
+{
+    unsigned listener = door - (run->hands.doors.count - run->listeners.count);
+    return listener < run->listeners.count ? bus_listener_read(&run->listeners.list[listener]) : bus_door_read(&run->hands.list[door]);
+}
+
 static void step(struct bus_run *run)
 {
     bool happened = false;
@@ -187,7 +194,7 @@ static void step(struct bus_run *run)
         happened = bus_sinks_step(&run->sinks);
         break;
     default:
-        happened = bus_door_read(&run->hands.list[random_below(&run->random, run->hands.doors.count)]);
+        happened = read_door(run, (unsigned)random_below(&run->random, run->hands.doors.count));
     }
     run->idle = happened ? 0 : run->idle + 1;
 }
@@ -199,6 +206,8 @@ static void act(struct bus_run *run)
         bus_hand_keep(&run->hands.keepers[random_below(&run->random, run->plan.slots)]);
     else if (run->plan.workers && random_chance(&run->random, 1, 60))
         bus_job_act(&run->jobs.workers[random_below(&run->random, run->plan.workers)]);
+    else if (run->plan.listeners && random_chance(&run->random, 1, 400))
+        bus_listener_act(&run->listeners.list[random_below(&run->random, run->plan.listeners)]);
     else if (random_chance(&run->random, 1, 24))
         bus_hand_publish(&run->hands.publishers[random_below(&run->random, run->plan.publishers)]);
 }
@@ -369,6 +378,13 @@ static void finish(struct bus_run *run)
     }
     if (run->plan.workers && !run->trace->failed)
         finish_jobs(run);
+    for (unsigned i = 0; i < run->plan.listeners && run->model.event_count && !run->trace->failed; i++) {
+        if (!run->listeners.list[i].door->is_waiting)
+            bus_listener_act(&run->listeners.list[i]);
+        rest(run);
+        if (!run->trace->failed)
+            bus_listener_rested(&run->listeners.list[i]);
+    }
 }
 
 /* ---- a seed ------------------------------------------------------------------------------------------------------------------------------- */
@@ -388,6 +404,7 @@ static void set_up(struct bus_run *run, const struct sim_options *options, uint6
     bus_sinks_init(&run->sinks, &run->plan, &run->random, trace, &run->model);
     bus_hands_init(&run->hands, &run->plan, &run->random, trace, &run->model, &run->broker);
     bus_jobs_init(&run->jobs, &run->random, trace, &run->model.epoch, &run->hands.list[run->plan.publishers + run->plan.slots], run->plan.workers);
+    bus_listeners_init(&run->listeners, &run->model, &run->random, &run->hands.list[run->plan.publishers + run->plan.slots + run->plan.workers], run->plan.listeners);
 }
 
 static void tear_down(struct bus_run *run)
@@ -398,6 +415,7 @@ static void tear_down(struct bus_run *run)
     }
     bus_hands_deinit(&run->hands);
     bus_jobs_deinit(&run->jobs);
+    bus_listeners_deinit(&run->listeners);
     bus_sinks_deinit(&run->sinks);
     sim_disk_free(run->disk);
     bus_model_deinit(&run->model);
