@@ -128,8 +128,8 @@ def test_too_many_requests_slow_it_down(bus, receiver, eventually):
     subscription = bus.subscribe(there.url, config={"attempts": 1})["id"]  # which costs no attempt
     bus.publish("1")
     assert eventually(lambda: len(there.received) == 1)
-    bus.publish("2")
     assert eventually(lambda: bus.status(subscription)["state"] == "slowed")
+    bus.publish("2")
     assert eventually(lambda: sorted(there.ids()[1:]) == ["1", "1", "2"])
     assert there.times[1] - there.times[0] > 0.9 and there.times[3] - there.times[1] > 0.9
 

@@ -30,6 +30,8 @@ struct subscribing {
     bool is_cleared;                 /* what an earlier attempt left behind was removed */
     bool is_kept;                    /* the parameter is put: when it is done again for want of the bus, that is not */
     unsigned step;
+    uint32_t ahead;                  /* the tag of the next step's request, … */
+    unsigned ahead_count;            /* … as so many have been sent already, so that the disk is waited for once */
     char *old_value;                 /* the parameter that is changed; NULL: there must be none */
     size_t old_size;
     json_t *old_types;               /* those that it had; NULL: none */
@@ -151,6 +153,7 @@ static void clear_away(struct task *task, bool dead)
     char queue[SUBSCRIPTION_QUEUE_MAX];
     subscription_queue(task->subscribing->subscription.id, dead, queue);
     task->subscribing->is_cleared = true;
+    task->subscribing->ahead_count = 0;
     member_ask(task, &(struct request){.kind = REQUEST_QUEUE_DELETE, .flags = REQUEST_IF_UNUSED | REQUEST_IF_EMPTY, .name = bytes_of_text(queue)}, cleared);
 }
 
@@ -202,17 +205,19 @@ static void declare_queue(struct task *task, const struct subscription *s, bool 
     member_ask(task, &(struct request){.kind = REQUEST_QUEUE_DECLARE, .flags = REQUEST_DURABLE, .name = bytes_of_text(queue), .arguments = arguments}, step_done);
 }
 
-static void keep(struct task *task, const struct subscription *s)
+/* False: the task was answered. */
+static bool keep(struct task *task, const struct subscription *s)
 {
     char *text = json_dumps(s->root, JSON_COMPACT);
     if (!text) {
         task_problem(task, 503, "There is too little memory.");
-        return;
+        return false;
     }
     const struct topology_change change = {.kind = CHANGE_PARAMETER_PUT, .flags = TOPOLOGY_IF_SAME, .name = bytes_of_text(s->id), .source = component(),
                                            .arguments = bytes_of_text(text), .secret = bytes_of(task->subscribing->old_value, task->subscribing->old_size)};
     member_ask(task, &(struct request){.kind = REQUEST_CHANGE, .change = &change}, step_done);
     free(text);
+    return true;
 }
 
 static bool has_type(const struct subscription *s, const char *type)
@@ -223,40 +228,84 @@ static bool has_type(const struct subscription *s, const char *type)
     return false;
 }
 
+static void bind_type(struct task *task, enum request_kind kind, const char *type)
+{
+    char queue[SUBSCRIPTION_QUEUE_MAX];
+    subscription_queue(task->subscribing->subscription.id, false, queue);
+    member_ask(task, &(struct request){.kind = kind, .name = bytes_of_text(queue), .source = bytes_of_text(EVENTS_NAME), .routing_key = bytes_of_text(type)}, step_done);
+}
+
+static uint32_t tag_after(uint32_t tag) { return tag + 1 ? tag + 1 : 1; }
+
+/* What was asked with the tag is answered first, then what was sent behind it: answers come in the order of the requests. */
+static void wait_for(struct task *task, uint32_t tag, unsigned behind)
+{
+    task->request = tag;
+    task->subscribing->ahead = tag_after(tag);
+    task->subscribing->ahead_count = behind;
+}
+
+static void begin_with_queues(struct task *task, const struct subscription *s)
+{
+    declare_queue(task, s, true);
+    uint32_t tag = task->request;
+    declare_queue(task, s, false);
+    wait_for(task, tag, 1);
+}
+
+/* Of a new one the bindings can be said with it: should it be refused, it is removed with them. */
+static void keep_and_bind(struct task *task, const struct subscription *s)
+{
+    if (!keep(task, s) || !task->subscribing->is_new)
+        return;
+    uint32_t tag = task->request;
+    for (unsigned i = 0; i < s->type_count; i++)
+        bind_type(task, REQUEST_QUEUE_BIND, s->types[i]);
+    wait_for(task, tag, s->type_count);
+}
+
 static void take_step(struct task *task)
 {
     struct subscribing *subscribing = task->subscribing;
     const struct subscription *s = &subscribing->subscription;
-    char queue[SUBSCRIPTION_QUEUE_MAX];
-    struct request request = {.kind = REQUEST_QUEUE_BIND, .source = bytes_of_text(EVENTS_NAME)};
-    subscription_queue(s->id, false, queue);
-    request.name = bytes_of_text(queue);
+    if (subscribing->ahead_count) {
+        wait_for(task, subscribing->ahead, subscribing->ahead_count - 1);
+        return;
+    }
     if (subscribing->step <= STEP_QUEUE) {
-        declare_queue(task, s, subscribing->step == STEP_DEAD_QUEUE);
+        if (subscribing->step == STEP_DEAD_QUEUE)
+            begin_with_queues(task, s);
+        else
+            declare_queue(task, s, false);
         return;
     }
     if (subscribing->step == STEP_KEEP && !subscribing->is_kept) {
-        keep(task, s);
+        keep_and_bind(task, s);
         return;
     }
     subscribing->step += subscribing->step == STEP_KEEP;
     unsigned at = subscribing->step - STEP_BIND;
     if (at < s->type_count) {
-        request.routing_key = bytes_of_text(s->types[at]);
-        member_ask(task, &request, step_done);
+        bind_type(task, REQUEST_QUEUE_BIND, s->types[at]);
         return;
     }
     for (at -= s->type_count; at < json_array_size(subscribing->old_types); at++) {
         const char *type = json_string_value(json_array_get(subscribing->old_types, at));
         if (type && !has_type(s, type)) {
-            request.kind = REQUEST_QUEUE_UNBIND;
-            request.routing_key = bytes_of_text(type);
             subscribing->step = STEP_BIND + s->type_count + at;
-            member_ask(task, &request, step_done);
+            bind_type(task, REQUEST_QUEUE_UNBIND, type);
             return;
         }
     }
     subscribing->done(task);
+}
+
+/* Once more, now that there is a bus. */
+static void begin_anew(struct task *task)
+{
+    task->subscribing->step = STEP_DEAD_QUEUE;
+    task->subscribing->ahead_count = 0;
+    take_step(task);
 }
 
 /* Takes the root and the old types. `old`: the parameter that is changed; empty: there is none. */
@@ -403,8 +452,7 @@ void subscriptions_make(struct task *task)
 {
     json_t *root = NULL;
     if (task->subscribing) {   /* once more, now that there is a bus */
-        task->subscribing->step = STEP_DEAD_QUEUE;
-        take_step(task);
+        begin_anew(task);
     } else if ((root = subscription_read_object(task))) {
         make(task, root, false, made);
     }
@@ -564,8 +612,7 @@ static void change(struct task *task, const json_t *found, const json_t *patch)
 void subscriptions_change(struct task *task)
 {
     if (task->subscribing) {
-        task->subscribing->step = STEP_DEAD_QUEUE;
-        take_step(task);
+        begin_anew(task);
         return;
     }
     json_t *patch = subscription_read_object(task), *found = patch ? subscription_find(task) : NULL;
