@@ -79,6 +79,7 @@ bool service_webhooks_init(struct service *s, const struct webhook_networks *net
 void service_webhooks_free(struct service *s)
 {
     bus_free(s->bus);
+    s->bus = s->http.hall.bus = NULL;
     for (unsigned i = 0; i < 2; i++)
         http_sender_free(s->senders[i].sender);
 }

@@ -96,7 +96,7 @@ static void on_ending(void *owner)
     bus_doors_ending(&run->hands.doors);
     for (unsigned i = 0; i < run->broker.worker_count; i++) {
         bus_free(run->buses[i]);
-        run->buses[i] = NULL;
+        run->buses[i] = run->hands.doors.houses[i].hall.bus = NULL;   /* letters of other halls are read until the broker is closed */
     }
 }
 
@@ -105,7 +105,7 @@ static void on_ended(void *owner)
     struct bus_run *run = owner;
     for (unsigned i = 0; i < run->broker.worker_count; i++) {
         bus_free(run->buses[i]);   /* where it was never opened */
-        run->buses[i] = NULL;
+        run->buses[i] = run->hands.doors.houses[i].hall.bus = NULL;
     }
     bus_doors_ended(&run->hands.doors);
 }
