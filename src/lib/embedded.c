@@ -11,6 +11,7 @@
 
 #define MEMORY_DEFAULT (64u << 20)
 #define CANCEL_TAG 0x40000000u       /* of requests for consumers that are cancelled: with their numbers */
+#define ROUNDS 64u                   /* turns without a look at the disk */
 #define MOMENT_NS 1000000            /* where the disk has nothing to do, and yet something is waited for */
 
 /* ---- turns --------------------------------------------------------------------------------------------------------------------------- */
@@ -30,9 +31,18 @@ void embedded_wait(struct embedded *e)
     nanosleep(&(struct timespec){.tv_nsec = MOMENT_NS}, NULL);
 }
 
+void embedded_advance(struct embedded *e)
+{
+    bool more = embedded_turn(e, loop_clock());
+    if (!more || ++e->rounds % ROUNDS == 0)
+        embedded_wait(e);
+}
+
 static bool turn(struct gw_bus *bus, uint64_t now_us, uint64_t *due_us)
 {
     struct embedded *e = bus->engine;
+    if (UNLIKELY(e->starved))
+        embedded_resume(e);
     bool more = embedded_turn(e, now_us);
     uint64_t deadline_us = worker_deadline(e->place->worker);
     if (deadline_us < *due_us)
@@ -111,9 +121,10 @@ int embedded_ask(struct embedded *e, struct request *request)
     request->flags |= REQUEST_TRUSTED;
     e->asked = request->tag;
     client_request(&e->client, request);
+    /* Most answers come within a turn; the others wait for the disk. */
+    embedded_turn(e, loop_clock());
     while (!e->answer.known && !e->failed)
-        if (!embedded_turn(e, loop_clock()) && !e->answer.known)
-            embedded_wait(e);
+        embedded_advance(e);
     if (e->failed)
         return loop_fail(loop, GW_E_REFUSED, "%s", e->why);
     if (!e->answer.code)
@@ -190,13 +201,9 @@ static int open_host(struct embedded *e, const char *directory, const gw_open_op
 /* Waits until it is known of everything that was published what became of it. */
 static void settle_tickets(struct embedded *e)
 {
-    while (tickets_are_unknown(&e->bus->tickets) && !e->failed) {
-        bool more = embedded_turn(e, loop_clock());
-        if (!more && worker_storage(e->place->worker) == GW_ERR_FAILED)
-            return;
-        if (!more && tickets_are_unknown(&e->bus->tickets))
-            embedded_wait(e);
-    }
+    embedded_turn(e, loop_clock());
+    while (tickets_are_unknown(&e->bus->tickets) && !e->failed && worker_storage(e->place->worker) != GW_ERR_FAILED)
+        embedded_advance(e);
 }
 
 static int close_host(struct embedded *e)

@@ -25,6 +25,7 @@ struct consumer {
     uint64_t held;                   /* bytes of its events in this process */
     uint32_t owed;                   /* of them, those that the broker has no credit for yet */
     bool consuming;
+    bool starved;                    /* there was no memory for an event of it */
 };
 
 /* The answer to the request that is waited for. */
@@ -55,6 +56,8 @@ struct embedded {
     uint64_t unconfirmed, staged;    /* bytes; staged: since the last turn */
     struct consumer *consumers;
     uint32_t consumer_count, consumer_free;
+    bool starved;                    /* one of them is */
+    unsigned rounds;                 /* turns made while something was waited for */
 };
 
 static inline struct embedded *embedded_of(const struct gw_bus *bus) { return bus->engine; }
@@ -63,6 +66,8 @@ static inline struct embedded *embedded_of(const struct gw_bus *bus) { return bu
 bool embedded_turn(struct embedded *e, uint64_t now_us);
 /* Waits for the disk, or, when it has nothing to do, for a moment. */
 void embedded_wait(struct embedded *e);
+/* Both, for who waits for something: also a broker that never runs out of work needs the disk's answers. */
+void embedded_advance(struct embedded *e);
 /* Asks and waits for the answer, in e->answer. < 0: it was refused; a sentence was left. */
 int embedded_ask(struct embedded *e, struct request *request);
 
@@ -78,6 +83,8 @@ void embedded_settle(struct gw_bus *bus, struct gw_event *event, enum settlement
 void embedded_release(struct gw_bus *bus, struct gw_event *event);
 void embedded_deliver(struct client *client, const struct delivery *delivery);
 void embedded_cancelled(struct client *client, uint16_t channel, uint32_t consumer);
+/* Those for whose events there was no memory get more. */
+void embedded_resume(struct embedded *e);
 /* The answer to a cancel. */
 void embedded_uncoupled(struct embedded *e, uint32_t consumer);
 int embedded_forget(struct gw_bus *bus, const char *queue);

@@ -59,10 +59,25 @@ static void give_credit(struct embedded *e, struct consumer *consumer, bool all)
 
 /* ---- what comes ------------------------------------------------------------------------------------------------------------------------- */
 
-static void give_back(struct embedded *e, const struct delivery *delivery)
+/* Nobody can have it now: back to its place, and nothing more comes to this consumer. Given back and nothing else, it would come again at once, over and over. */
+static void refuse(struct embedded *e, const struct delivery *delivery)
 {
-    client_settle(&e->client, delivery->queue, SETTLE_UNDELIVERED, delivery->seq, 1, NULL);
-    client_credit(&e->client, delivery->queue, delivery->handle, (uint32_t)delivery->content.size + DELIVERY_OVERHEAD);
+    e->consumers[delivery->consumer].queue = delivery->queue;
+    e->consumers[delivery->consumer].handle = delivery->handle;
+    client_refuse(&e->client, delivery);
+}
+
+void embedded_resume(struct embedded *e)
+{
+    e->starved = false;
+    for (uint32_t i = 1; i < e->consumer_count; i++) {
+        struct consumer *consumer = &e->consumers[i];
+        if (!consumer->starved)
+            continue;
+        consumer->starved = false;
+        if (consumer->handler)
+            client_resume(&e->client, consumer->queue, consumer->handle);
+    }
 }
 
 static uint32_t returns_of(const struct delivery *delivery)
@@ -84,17 +99,23 @@ void embedded_deliver(struct client *client, const struct delivery *delivery)
     struct consumer *consumer = &e->consumers[delivery->consumer];
     struct message message;
     uint32_t size = (uint32_t)delivery->content.size + DELIVERY_OVERHEAD;
-    if (!consumer->handler || !message_read(delivery->content, &message)) {
-        give_back(e, delivery);
+    if (!consumer->handler) {
+        refuse(e, delivery);
         return;
     }
     consumer->queue = delivery->queue;
     consumer->handle = delivery->handle;
+    if (!message_read(delivery->content, &message)) {
+        client_settle(client, delivery->queue, SETTLE_DISCARD, delivery->seq, 1, NULL);
+        client_credit(client, delivery->queue, delivery->handle, size);
+        return;
+    }
     const struct incoming incoming = {.exchange = message.exchange, .routing_key = message.routing_key, .properties = message.properties, .body = message.body, .memory = delivery->chunk,
                                       .queue = delivery->queue, .tag = delivery->seq, .consumer = delivery->consumer, .attempt = returns_of(delivery) + 1,
                                       .redelivered = delivery->redelivered, .size = size};
     if (!handler_deliver(consumer->handler, &incoming)) {
-        give_back(e, delivery);
+        consumer->starved = e->starved = true;
+        refuse(e, delivery);
         return;
     }
     chunk_retain(delivery->chunk);

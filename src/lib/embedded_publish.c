@@ -68,9 +68,9 @@ static int fail(struct embedded *e, int result)
 static __attribute__((noinline)) int wait_for_room(struct embedded *e)
 {
     uint64_t begin_us = loop_clock();
+    embedded_turn(e, begin_us);
     for (;;) {
         uint64_t now_us = loop_clock();
-        bool more = embedded_turn(e, now_us);
         if (has_room(e))
             return GW_DONE;
         if (e->failed)
@@ -81,8 +81,7 @@ static __attribute__((noinline)) int wait_for_room(struct embedded *e)
             return fail(e, GW_E_STORAGE);
         if (e->blocked && now_us - begin_us > SHORT_OF_MEMORY_US)
             return loop_fail(e->bus->loop, GW_E_AGAIN, "the broker is %s; go on when handlers have caught up", e->blocked);
-        if (!more)
-            embedded_wait(e);
+        embedded_advance(e);
     }
 }
 

@@ -311,6 +311,31 @@ static void a_handler_may_end_itself_and_leaves_the_rest_to_the_next(void **stat
     test_end(&test);
 }
 
+static void retry_a_little_later(gw_event *event, void *context)
+{
+    ((struct seen *)context)->count++;
+    gw_event_retry_after(event, 1);
+}
+
+/* Its end waits for the disk, as what it said before does; meanwhile the queue must not send to and fro what nobody takes. */
+static void a_handler_that_ends_while_the_disk_is_at_work_keeps_nothing_busy(void **state)
+{
+    struct test_loop test = {0};
+    struct seen seen = {0}, next = {0};
+    const gw_handler_options options = {.name = "q", .concurrency = 9};
+    (void)state;
+    test_open(&test);
+    gw_handler *handler = gw_on(test.bus, "#", retry_a_little_later, &seen, &options);
+    for (unsigned i = 0; i < 50; i++)
+        publish(test.bus, "t", "x", NULL);
+    until(&test, &seen, 9);
+    gw_off(handler);
+    assert_non_null(gw_on(test.bus, "other", on_event, &seen, NULL));
+    gw_on(test.bus, "#", on_event, &next, &options);
+    until(&test, &next, 50);
+    test_end(&test);
+}
+
 /* ---- events that are not for the disk ---------------------------------------------------------------------------------------------------- */
 
 static const gw_publish_options transient = {.transient = 1};
@@ -589,6 +614,7 @@ int main(void)
         cmocka_unit_test(one_that_is_for_later_comes_later),
         cmocka_unit_test(handlers_with_other_options_are_refused_the_queue),
         cmocka_unit_test(a_handler_may_end_itself_and_leaves_the_rest_to_the_next),
+        cmocka_unit_test(a_handler_that_ends_while_the_disk_is_at_work_keeps_nothing_busy),
         cmocka_unit_test(a_transient_event_reaches_those_that_are_there),
         cmocka_unit_test(a_transient_event_is_tried_again_too),
         cmocka_unit_test(those_that_nobody_had_are_gone_with_the_bus),
