@@ -2,6 +2,7 @@
  *
  *   library transient COUNT            events through gw_publish and one handler that stay in memory
  *   library durable DIRECTORY COUNT    the same through the disk: confirmed, handled, acknowledged
+ *   library durable amqp://… COUNT     the same through a broker's
  *   library wait DIRECTORY COUNT       one after the other, each waited for (gw_publish_wait)
  *   library open DIRECTORY COUNT       opening a directory that is there, that many times
  */
@@ -70,10 +71,13 @@ static void print(const char *what, double seconds, double cpu)
     printf("{\"what\": \"%s\", \"count\": %ld, \"seconds\": %.6f, \"cpu\": %.6f}\n", what, count, seconds, cpu);
 }
 
-static void flow(const char *directory)
+static void flow(const char *where)
 {
-    bus = gw_open(loop, directory, NULL);
-    if (!bus || !gw_on(bus, "order.*", on_event, NULL, &(gw_handler_options){.transient = options.transient}))
+    gw_handler_options handler = {.transient = options.transient};
+    bus = strncmp(where, "amqp", 4) == 0 ? gw_connect(loop, where, NULL) : gw_open(loop, where, NULL);
+    if (strncmp(where, "amqp", 4) == 0)
+        handler.prefetch = 1000;     /* what is on its way there and back, and what waits here */
+    if (!bus || !gw_on(bus, "order.*", on_event, NULL, &handler))
         fail("open");
     double begin = clock_of(CLOCK_MONOTONIC), cpu = clock_of(CLOCK_PROCESS_CPUTIME_ID);
     publish_some(AHEAD);
