@@ -1,9 +1,12 @@
 """A real browser without a window, driven by its DevTools protocol: pages of any origin, and what their scripts answer."""
+import atexit
 import functools
 import http.server
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
@@ -68,7 +71,8 @@ class Browser:
         self.profile = tempfile.TemporaryDirectory(prefix="browser-", ignore_cleanup_errors=True)
         self.process = subprocess.Popen([program, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--disable-background-networking",
                                          "--ignore-certificate-errors", "--remote-debugging-port=0", f"--user-data-dir={self.profile.name}", "about:blank"],
-                                        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+                                        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        atexit.register(self.kill)
         address = next((found[1] for line in self.process.stderr if (found := re.search(r"DevTools listening on (ws://\S+)", line))), None)
         assert address, "the browser did not start"
         threading.Thread(target=functools.partial(self.process.stderr.read), daemon=True).start()
@@ -93,8 +97,16 @@ class Browser:
             pass
         return page
 
+    def kill(self):
+        """All of it: the program is a script that waits for another one."""
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.process.wait()
+
     def close(self):
         self.socket.close()
-        self.process.kill()
-        self.process.wait()
+        self.kill()
+        atexit.unregister(self.kill)
         self.profile.cleanup()
