@@ -20,7 +20,7 @@ bool embedded_turn(struct embedded *e, uint64_t now_us)
 {
     e->staged = 0;
     host_clock(e->place, now_us);
-    return worker_turn(e->place->worker, now_us);
+    return e->more = worker_turn(e->place->worker, now_us);
 }
 
 void embedded_wait(struct embedded *e)
@@ -33,9 +33,9 @@ void embedded_wait(struct embedded *e)
 
 void embedded_advance(struct embedded *e)
 {
-    bool more = embedded_turn(e, loop_clock());
-    if (!more || ++e->rounds % ROUNDS == 0)
+    if (!e->more || ++e->rounds % ROUNDS == 0)
         embedded_wait(e);
+    embedded_turn(e, loop_clock());
 }
 
 static bool turn(struct gw_bus *bus, uint64_t now_us, uint64_t *due_us)

@@ -57,6 +57,7 @@ struct embedded {
     struct consumer *consumers;
     uint32_t consumer_count, consumer_free;
     bool starved;                    /* one of them is */
+    bool more;                       /* the last turn left something to do */
     unsigned rounds;                 /* turns made while something was waited for */
 };
 
@@ -66,7 +67,7 @@ static inline struct embedded *embedded_of(const struct gw_bus *bus) { return bu
 bool embedded_turn(struct embedded *e, uint64_t now_us);
 /* Waits for the disk, or, when it has nothing to do, for a moment. */
 void embedded_wait(struct embedded *e);
-/* Both, for who waits for something: also a broker that never runs out of work needs the disk's answers. */
+/* After a turn that did not bring what is waited for: waits, if there was no more to do, and has the next turn. A broker that never runs out of work needs the disk's answers, too. */
 void embedded_advance(struct embedded *e);
 /* Asks and waits for the answer, in e->answer. < 0: it was refused; a sentence was left. */
 int embedded_ask(struct embedded *e, struct request *request);
