@@ -38,7 +38,7 @@ static void declare(struct outside *outside, struct random *random)
 {
     static const char *const expressions[] = {"* * * * *", "*/7 * * * *", "30 2 * * *", "0 */5 * * *", "15,45 2,3 * * *", "*/20 * * * * *"};
     static const char *const policies[] = {"once", "skip", "all"};
-    char more[128] = "", why[CRON_WHY_MAX];
+    char id[16], more[128] = "", why[CRON_WHY_MAX];
     unsigned window = (unsigned)random_between(random, 1, random_chance(random, 1, 2) ? 4 : 64);
     outside->missed = (enum outside_missed)random_below(random, 3);
     outside->every_us = random_between(random, 1, random_chance(random, 1, 2) ? 60 : 7200) * SECOND_US;
@@ -52,7 +52,8 @@ static void declare(struct outside *outside, struct random *random)
         snprintf(more, sizeof(more), "\"kind\":\"cron\",\"expression\":\"%s\",\"zone\":\"Some/Place\",\"missed\":\"%s\"", expression, policies[outside->missed]);
     }
     bool timed = outside->kind >= OUTSIDE_TIMER;
-    snprintf(outside->text, sizeof(outside->text), "{\"id\":\"%s\",%s,\"data\":\"%s\",\"window\":%u}", outside->id, more, timed ? "{{time_ms}} {{missed}}" : "{{data}}", window);
+    memcpy(id, outside->id, sizeof(id));
+    snprintf(outside->text, sizeof(outside->text), "{\"id\":\"%s\",%s,\"data\":\"%s\",\"window\":%u}", id, more, timed ? "{{time_ms}} {{missed}}" : "{{data}}", window);
 }
 
 static bool begin(struct feeder *feeder, struct feed *feed, const struct feed_request *request);

@@ -30,7 +30,7 @@ struct outside {
     struct source_world *world;
     unsigned index;
     enum outside_kind kind;
-    char id[8], text[512];           /* its declaration */
+    char id[16], text[512];          /* its declaration */
     uint64_t made;                   /* numbers that there are */
     uint64_t seen;                   /* … were handled */
     uint64_t *ids;                   /* by number: a hash of the id of its event; 0: not handled yet */
