@@ -203,7 +203,7 @@ static bool on_save(struct source_sink *sink, struct bytes position)
     bool routed;
     if (!may_publish(intake))
         return false;
-    struct publish publish = {.routing_key = bytes_of_text(intake->queue), .properties = bytes_of(room, amqp_properties_encode(&properties, room, sizeof(room)))};
+    struct publish publish = {.exchange = bytes_of_text(""), .routing_key = bytes_of_text(intake->queue), .properties = bytes_of(room, amqp_properties_encode(&properties, room, sizeof(room)))};
     if (!send(intake, &publish, position, OUT_POSITION, &routed))
         return false;
     if (!routed) {

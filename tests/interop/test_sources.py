@@ -89,6 +89,7 @@ def test_nothing_of_a_stream_is_lost_whoever_dies(own_broker, events, eventually
     eventually(lambda: len(queue.bodies()) == 3)
     assert events.seen[0]["Authorization"] == "Bearer 7" and events.seen[0]["Accept"] == "text/event-stream"
     eventually(lambda: sources.status(id_).get("position", {}).get("id") == "3")
+    time.sleep(0.3)                                                        # it is written soon, and nobody is told
     broker.kill()
     events.count = 5
     broker.start()
