@@ -92,7 +92,7 @@ static bool save(struct source_sink *sink, struct bytes position)
     struct amqp_properties properties = {.flags = AMQP_DELIVERY_MODE | AMQP_CONTENT_TYPE, .delivery_mode = 2, .content_type = bytes_of_text("application/json")};
     uint8_t room[64];
     size_t size = amqp_properties_encode(&properties, room, sizeof(room));
-    const struct engine_message message = {.routing_key = bytes_of_text(gw->queue), .properties = bytes_of(room, size), .body = position, .persistent = true};
+    const struct engine_message message = {.exchange = bytes_of_text(""), .routing_key = bytes_of_text(gw->queue), .properties = bytes_of(room, size), .body = position, .persistent = true};
     uint64_t number = out_put(gw, SOURCE_OUT_POSITION) ? ticket_open(&bus->tickets, on_told, gw) : 0;
     if (!number)
         return false;
