@@ -2,7 +2,7 @@
 
 #include "base/err.h"
 #include "bus/intakes.h"
-#include "sim/sim_broker.h"
+#include "sim/sim_fate.h"
 #include "sim/source_hand.h"
 
 #include <inttypes.h>
@@ -112,32 +112,19 @@ static void on_ended(void *owner)
 
 /* ---- life and death --------------------------------------------------------------------------------------------------------------- */
 
+/* At which operation of the disk the process is to die for the first time; 0: nobody says. */
+static uint64_t crash_at(const struct source_run *run) { return run->epoch == 0 ? run->options->crash_at : 0; }
+
 static void trouble(struct source_run *run, bool on)
 {
-    const struct sim_disk_faults faults = {.names_any_order = run->plan.names_any_order};
-    uint64_t soon = run->options->crash_at && run->epoch == 0 ? run->options->crash_at : random_between(&run->random, 1, run->plan.crash_every * 2);
-    sim_disk_set_faults(run->disk, &faults);
-    run->broker.calm = run->world.calm = !on;
-    sim_disk_stop_at(run->disk, on && run->plan.crashes ? sim_disk_operations(run->disk) + soon : 0);
+    run->world.calm = !on;
+    sim_fate_trouble(&run->broker, on, crash_at(run));
 }
 
-/* With crashes in the plan the broker may die while it starts, again and again. */
 static void start(struct source_run *run)
 {
-    for (unsigned attempt = 0; !run->trace->failed; attempt++) {
-        trouble(run, false);
-        if (run->plan.crashes && attempt < 3 && random_chance(&run->random, 1, 4))
-            sim_disk_stop_at(run->disk, sim_disk_operations(run->disk) + random_between(&run->random, 1, 60));
-        enum gw_err err = sim_broker_start(&run->broker);
-        if (!sim_disk_stopped(run->disk)) {
-            sim_disk_stop_at(run->disk, 0);
-            if (err)
-                trace_fail(run->trace, "progress", "the broker does not start: %s: %s", gw_err_text(err), run->broker.why);
-            return;
-        }
-        sim_broker_kill(&run->broker);
-        sim_disk_restart(run->disk, random_chance(&run->random, 1, 2));
-    }
+    run->world.calm = true;
+    sim_fate_start(&run->broker, crash_at(run));
 }
 
 static void crash(struct source_run *run)
@@ -156,11 +143,7 @@ static void crash(struct source_run *run)
 
 static void close_cleanly(struct source_run *run)
 {
-    enum gw_err err = sim_broker_close(&run->broker);
-    if (err)
-        trace_fail(run->trace, "progress", "the broker does not close: %s", gw_err_text(err));
-    if (sim_disk_open_handles(run->disk) > 0)
-        trace_fail(run->trace, "leaks", "%u files are open after the broker was closed", sim_disk_open_handles(run->disk));
+    sim_fate_close(&run->broker);
     run->epoch++;
     sim_disk_restart(run->disk, random_chance(&run->random, 1, 2));
 }
