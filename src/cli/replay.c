@@ -34,10 +34,8 @@ static json_t *position(const char *text)
     return text[strspn(text, "0123456789")] || strlen(text) > 18 ? json_string(text) : json_integer((json_int_t)strtoull(text, NULL, 10));
 }
 
-static int begin(struct web *web, const struct replay_settings *settings, const char *path)
+static int begin(struct web *web, const struct replay_settings *settings, const char *id)
 {
-    char key[WEB_ID_SIZE], key_header[64];
-    const char *const headers[] = {"content-type: application/json", key_header};
     json_t *wish = json_object(), *answer;
     if (settings->from)
         json_object_set_new(wish, "from", position(settings->from));
@@ -47,12 +45,7 @@ static int begin(struct web *web, const struct replay_settings *settings, const 
         json_object_set_new(wish, "ids", json_array());
     for (size_t i = 0; i < settings->ids.count; i++)
         json_array_append_new(json_object_get(wish, "ids"), json_string(settings->ids.items[i]));
-    char *text = json_dumps(wish, JSON_COMPACT);
-    json_decref(wish);
-    web_new_id(key);
-    snprintf(key_header, sizeof key_header, "idempotency-key: %s", key);
-    int code = web_ask(web, &(struct web_request){.method = "POST", .path = path, .headers = headers, .header_count = 2, .body = bytes_of_text(text ? text : "{}"), .is_repeated = true}, &answer);
-    free(text);
+    int code = web_ask_of(web, "POST", "/subscriptions/%s/replay", id, wish, NULL, &answer);
     json_decref(answer);
     return code;
 }
@@ -76,7 +69,7 @@ int replay_subscription(struct web *web, const struct replay_settings *settings,
     if (settings->stop)
         return web_ask(web, &(struct web_request){.method = "DELETE", .path = path}, &record);
     if (begins)
-        code = begin(web, settings, path);
+        code = begin(web, settings, id);
     while (!code && !(code = web_ask(web, &(struct web_request){.method = "GET", .path = path}, &record)) && begins && !settings->no_wait && is_under_way(record)) {
         console_progress(&web->console, (uint64_t)json_integer_value(json_object_get(record, "replayed")), "events replayed");
         json_decref(record);

@@ -152,24 +152,10 @@ static int print(struct web *web, enum kind kind, const json_t *answer, bool jso
 static int ask(struct web *web, const struct settings *settings, enum kind kind, char **operands, int count)
 {
     const struct row *row = &rows[kind];
-    char path[WEB_URL_MAX] = "", key[WEB_ID_SIZE], key_header[64];
-    bool is_post = kind == KIND_CREATE;
-    const char *const headers[] = {is_post ? "content-type: application/json" : "content-type: application/merge-patch+json", key_header};
     json_t *object = NULL, *answer = NULL;
-    if (row->takes_members && !(object = make_object(web, settings, is_post ? operands[0] : NULL, operands + 1, count - 1)))
+    if (row->takes_members && !(object = make_object(web, settings, kind == KIND_CREATE ? operands[0] : NULL, operands + 1, count - 1)))
         return EXIT_USAGE;
-    char *text = object ? json_dumps(object, JSON_COMPACT) : NULL;
-    json_decref(object);
-    web_new_id(key);
-    snprintf(key_header, sizeof key_header, "idempotency-key: %s", key);
-    struct bytes body = text ? bytes_of_text(text) : row->body ? bytes_of_text(row->body) : (struct bytes){0};
-    int code = EXIT_USAGE;
-    if (web_path(web, path, sizeof path, row->path, count ? operands[0] : ""))
-        code = web_ask(web, &(struct web_request){.method = row->method, .path = path, .headers = headers, .header_count = is_post ? 2 : body.data ? 1 : 0, .body = body,
-                                                  .is_repeated = is_post}, &answer);
-    else
-        console_complain(&web->console, "the id is too long");
-    free(text);
+    int code = web_ask_of(web, row->method, row->path, count ? operands[0] : "", object, row->body, &answer);
     if (!code)
         code = print(web, kind, answer, settings->json);
     json_decref(answer);

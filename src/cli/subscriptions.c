@@ -206,26 +206,12 @@ static int print(struct web *web, enum kind kind, const json_t *answer, bool jso
 static int ask(struct web *web, const struct settings *settings, enum kind kind, const char *operand)
 {
     const struct row *row = &rows[kind];
-    char path[WEB_URL_MAX] = "", key[WEB_ID_SIZE], key_header[64];
-    const char *const headers[] = {row->body || kind == KIND_CHANGE ? "content-type: application/merge-patch+json" : "content-type: application/json", key_header};
     json_t *object = NULL, *answer = NULL;
     if ((kind == KIND_CREATE || kind == KIND_CHANGE) && !(object = make_object(web, settings, kind == KIND_CREATE ? operand : settings->sink)))
         return EXIT_USAGE;
     if (kind == KIND_CREATE && !settings->types.count)
         json_object_set_new(object, "types", json_pack("[s]", "#"));
-    char *text = object ? json_dumps(object, JSON_COMPACT) : NULL;
-    json_decref(object);
-    bool is_post = strcmp(row->method, "POST") == 0;
-    web_new_id(key);
-    snprintf(key_header, sizeof key_header, "idempotency-key: %s", key);
-    struct bytes body = text ? bytes_of_text(text) : row->body ? bytes_of_text(row->body) : is_post ? bytes_of_text("") : (struct bytes){0};
-    int code = EXIT_USAGE;
-    if (web_path(web, path, sizeof path, row->path, operand ? operand : ""))
-        code = web_ask(web, &(struct web_request){.method = row->method, .path = path, .headers = headers, .header_count = is_post ? 2 : body.data ? 1 : 0, .body = body,
-                                                  .is_repeated = is_post}, &answer);
-    else
-        console_complain(&web->console, "the id is too long");
-    free(text);
+    int code = web_ask_of(web, row->method, row->path, operand ? operand : "", object, row->body, &answer);
     if (!code)
         code = print(web, kind, answer, settings->json);
     json_decref(answer);

@@ -234,6 +234,29 @@ int web_ask(struct web *web, const struct web_request *request, json_t **answer)
     return EXIT_FAILED;
 }
 
+int web_ask_of(struct web *web, const char *method, const char *path, const char *id, json_t *object, const char *text, json_t **answer)
+{
+    char sent[WEB_URL_MAX] = "", key[WEB_ID_SIZE], key_header[64];
+    bool is_post = strcmp(method, "POST") == 0;
+    const char *const headers[] = {is_post ? "content-type: application/json" : "content-type: application/merge-patch+json", key_header};
+    char *dumped = object ? json_dumps(object, JSON_COMPACT) : NULL;
+    bool is_whole = !object || dumped;
+    json_decref(object);
+    *answer = NULL;
+    web_new_id(key);
+    snprintf(key_header, sizeof key_header, "idempotency-key: %s", key);
+    struct bytes body = dumped ? bytes_of_text(dumped) : text ? bytes_of_text(text) : is_post ? bytes_of_text("") : (struct bytes){0};
+    int code = EXIT_USAGE;
+    if (!is_whole)
+        console_complain(&web->console, "there is too little memory");
+    else if (!web_path(web, sent, sizeof sent, path, id))
+        console_complain(&web->console, "the id is too long");
+    else
+        code = web_ask(web, &(struct web_request){.method = method, .path = sent, .headers = headers, .header_count = is_post ? 2 : body.data ? 1 : 0, .body = body, .is_repeated = is_post}, answer);
+    free(dumped);
+    return code;
+}
+
 /* ---- an answer that does not end ------------------------------------------------------------------------------------ */
 
 struct listening {

@@ -54,6 +54,10 @@ void web_close(struct web *web);
 /* EXIT_DONE: it was answered with success; *answer is its JSON (json_decref), NULL: none. Otherwise a complaint was made. */
 int web_ask(struct web *web, const struct web_request *request, json_t **answer);
 
+/* The same, of one thing: `path` has a %s for its `id`, if there is one. Its body is `object` (taken), or `text`; NULL: there is none. A POST is JSON and has an Idempotency-Key; anything else is a
+ * merge patch. */
+int web_ask_of(struct web *web, const char *method, const char *path, const char *id, json_t *object, const char *text, json_t **answer);
+
 /* Reads an answer that does not end. `take` gets its bytes, as long as the status is 200; `goes_on` is asked now and then. Either says false: it is over (EXIT_DONE). Ended by the broker or
  * the network, *is_lost: without a complaint, web->error says why. EXIT_FAILED: it was refused, and a complaint was made. */
 struct web_stream {
