@@ -136,6 +136,7 @@ struct station_plan {
     struct bytes arguments;            /* the queue's, a table without its size */
     struct bytes plain_arguments;      /* the same for a broker that is not Godwit */
     bool durable;                      /* otherwise: exclusive, and gone with the station or the connection */
+    bool as_found;                     /* a queue that is there already is taken as it is, whatever its arguments are */
     unsigned consumers;
     uint16_t prefetch;                 /* of each */
 };

@@ -47,6 +47,7 @@ struct station {
     uint8_t *arguments, *plain_arguments;
     size_t arguments_size, plain_arguments_size;
     bool durable, gone;                /* gone: unsubscribed, and freed when its queue has been made once and all that it delivered was settled */
+    bool as_found, is_found;           /* as_found: when it is refused for its arguments it is there, and is asked for without them */
     bool made;
     bool pending;                      /* is being made: publishes wait for it */
     bool ready;

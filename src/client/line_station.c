@@ -24,7 +24,7 @@ struct station *line_subscribe(struct line *line, const struct station_plan *pla
     struct station *station = calloc(1, sizeof *station);
     if (!station)
         return NULL;
-    *station = (struct station){.line = line, .context = context, .durable = plan->durable, .consumers = plan->consumers, .prefetch = plan->prefetch,
+    *station = (struct station){.line = line, .context = context, .durable = plan->durable, .as_found = plan->as_found, .consumers = plan->consumers, .prefetch = plan->prefetch,
                                 .pending = true, .arguments_size = plan->arguments.size, .plain_arguments_size = plan->plain_arguments.size};
     station->queue = strdup(plan->queue);
     station->pattern = strdup(plan->pattern);
@@ -168,6 +168,14 @@ static void on_cancelled(void *owner, struct bytes tag)
 static void on_closed(void *owner, unsigned code, struct bytes text)
 {
     struct station *station = owner;
+    bool is_other = station->as_found && !station->is_found && code == 406;
+    station->is_found = is_other;
+    if (is_other) {
+        station_lost(station);
+        station->pending = is_wanted(station);
+        end_when_over(station);
+        return;
+    }
     if (is_wanted(station))
         line_say(station->line, LINE_ERROR, "the queue %s cannot be had: %u %.*s", station->queue, code, (int)text.size, (const char *)text.data);
     station_lost(station);
@@ -183,6 +191,7 @@ static enum gw_err declare_queue(struct talk_channel *channel, struct station *s
                                                            : bytes_of(station->plain_arguments, station->plain_arguments_size);
     struct amqp_value values[AMQP_QUEUE_DECLARE_COUNT] = {
         [AMQP_QUEUE_DECLARE_QUEUE] = amqp_text(is_dead ? station->dead_queue : station->queue),
+        [AMQP_QUEUE_DECLARE_PASSIVE] = amqp_number(!is_dead && station->is_found),
         [AMQP_QUEUE_DECLARE_DURABLE] = amqp_number(is_dead || station->durable),
         [AMQP_QUEUE_DECLARE_EXCLUSIVE] = amqp_number(!is_dead && !station->durable),
         [AMQP_QUEUE_DECLARE_ARGUMENTS] = amqp_bytes(is_dead ? (struct bytes){0} : arguments),

@@ -300,11 +300,13 @@ static void a_publish_that_ends_the_channel_is_found(void **state)
     is_told("3 taken\n");
 }
 
-static struct station *subscribe(const char *queue, const char *pattern)
+static struct station *subscribe_to(const char *queue, const char *pattern, bool as_found)
 {
-    struct station_plan plan = {.queue = queue, .pattern = pattern, .dead_queue = "", .durable = true, .consumers = 1, .prefetch = 5, .arguments = bytes_of("\1xt\1", 4)};
+    struct station_plan plan = {.queue = queue, .pattern = pattern, .dead_queue = "", .durable = true, .as_found = as_found, .consumers = 1, .prefetch = 5, .arguments = bytes_of("\1xt\1", 4)};
     return line_subscribe(line, &plan, (void *)(uintptr_t)queue);
 }
+
+static struct station *subscribe(const char *queue, const char *pattern) { return subscribe_to(queue, pattern, false); }
 
 static void say_station(uint16_t channel)
 {
@@ -367,6 +369,28 @@ static void a_queue_that_is_refused_is_told(void **state)
     story.now_ms = line_deadline_ms(line);
     turn();
     is_told("< 1 channel.open\n< 1 queue.declare jobs\n< 1 queue.bind\n< 1 basic.qos\n< 1 basic.consume\n");
+}
+
+/* One that is to be taken as it is, is asked for once more at once, and no word is lost about it; when it is gone by then it is made later. */
+static void a_queue_is_taken_as_it_is(void **state)
+{
+    (void)state;
+    come_up();
+    struct station *station = subscribe_to("jobs", "", true);
+    turn();
+    say(&story, 2, AMQP_CHANNEL_OPEN_OK, (struct amqp_value[1]){{{0}}});
+    say_close(&story, 2, AMQP_CHANNEL_CLOSE, 406, "PRECONDITION_FAILED - other arguments");
+    forget_told();
+    turn();
+    is_told("jobs lost its connection\n< 2 channel.close-ok\n< 3 channel.open\n< 3 queue.declare jobs passively\n< 3 basic.qos\n< 3 basic.consume\n");
+    say(&story, 3, AMQP_CHANNEL_OPEN_OK, (struct amqp_value[1]){{{0}}});
+    say_close(&story, 3, AMQP_CHANNEL_CLOSE, 404, "NOT_FOUND - no queue");
+    turn();
+    is_told("2: the queue jobs cannot be had: 404 NOT_FOUND - no queue\njobs lost its connection\n< 3 channel.close-ok\n");
+    story.now_ms = line_deadline_ms(line);
+    turn();
+    is_told("< 1 channel.open\n< 1 queue.declare jobs\n< 1 basic.qos\n< 1 basic.consume\n");
+    assert_false(station_is_ready(station));
 }
 
 static void a_queue_that_was_deleted_is_made_again(void **state)
@@ -463,6 +487,7 @@ int main(void)
         STORY(a_publish_that_ends_the_channel_is_found),
         STORY(stations_are_made_first),
         STORY(a_queue_that_is_refused_is_told),
+        STORY(a_queue_is_taken_as_it_is),
         STORY(a_queue_that_was_deleted_is_made_again),
         STORY(a_queue_is_made_for_who_has_gone),
         STORY(queues_are_deleted_and_recalled),

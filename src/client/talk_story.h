@@ -220,8 +220,8 @@ static inline void hear(struct story *story, struct bytes out)
             if (method.row->id == AMQP_BASIC_ACK || method.row->id == AMQP_BASIC_NACK)
                 tell(story, " %llu%s", (unsigned long long)method.values[0].number, method.values[1].number ? " and before" : "");
             if (method.row->id == AMQP_QUEUE_DECLARE)
-                tell(story, " %.*s%s", (int)method.values[AMQP_QUEUE_DECLARE_QUEUE].bytes.size, (const char *)method.values[AMQP_QUEUE_DECLARE_QUEUE].bytes.data,
-                     method.values[AMQP_QUEUE_DECLARE_ARGUMENTS].bytes.size ? " with arguments" : "");
+                tell(story, " %.*s%s%s", (int)method.values[AMQP_QUEUE_DECLARE_QUEUE].bytes.size, (const char *)method.values[AMQP_QUEUE_DECLARE_QUEUE].bytes.data,
+                     method.values[AMQP_QUEUE_DECLARE_PASSIVE].number ? " passively" : "", method.values[AMQP_QUEUE_DECLARE_ARGUMENTS].bytes.size ? " with arguments" : "");
             tell(story, "\n");
         } else {
             tell(story, "< %u %s of %zu\n", frame.channel, frame.type == AMQP_FRAME_HEARTBEAT ? "heartbeat" : frame.type == AMQP_FRAME_BODY ? "body" : "header",

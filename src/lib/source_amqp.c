@@ -99,7 +99,7 @@ void shovel_end(struct shovel *shovel)
 gw_source *gw_source_amqp(gw_bus *bus, const char *uri, const char *queue, const gw_source_options *options)
 {
     char id[SOURCE_ID_MAX + 1];
-    struct plan plan = {.durable = true, .consumers = 1, .prefetch = UNDER_WAY};
+    struct plan plan = {.durable = true, .as_found = true, .consumers = 1, .prefetch = UNDER_WAY};
     if (bus_check(bus) != GW_DONE)
         return NULL;
     if (!uri || !queue || !*queue || strlen(queue) >= sizeof(plan.queue)) {

@@ -115,7 +115,7 @@ def test_a_thousand_sources_in_an_embedded_bus(build, start, tmp_path):
 def test_a_queue_elsewhere_is_a_source(build, start, bus, broker):
     connection = pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1", broker.port))
     channel = connection.channel()
-    channel.queue_declare("jobs", durable=True)
+    channel.queue_declare("jobs", durable=True, arguments={"x-queue-type": "quorum", "x-delivery-limit": 1000})   # it is taken as it is
 
     def put(*numbers_):
         for number in numbers_:
@@ -136,7 +136,7 @@ def test_a_queue_elsewhere_is_a_source(build, start, bus, broker):
     while channel.queue_declare("jobs", passive=True).method.message_count and time.monotonic() < deadline:
         time.sleep(0.02)
     assert running.stop() == 0
-    assert channel.queue_declare("jobs", durable=True, passive=True).method.message_count == 0
+    assert channel.queue_declare("jobs", passive=True).method.message_count == 0
     connection.close()
 
 
