@@ -25,7 +25,10 @@ struct bus {
 struct outgoing_sender *bus_sender(const struct bus *bus, bool local) { return local ? bus->local_sender : bus->sender; }
 struct endpoints *bus_endpoints(struct bus *bus) { return &bus->endpoints; }
 struct worker *bus_worker(const struct bus *bus) { return bus->worker; }
-uint64_t bus_deadline(const struct bus *bus) { return bus->ready ? 0 : bus->due_us; }
+/* UINT64_MAX: memory was short, and all of them are looked at again when there is a turn anyway. */
+bool bus_has_news(const struct bus *bus) { return bus->version != UINT64_MAX && bus->version != worker_parameters_version(bus->worker); }
+
+uint64_t bus_deadline(const struct bus *bus) { return bus->ready || (bus_has_news(bus) && !bus->stopped) ? 0 : bus->due_us; }
 
 /* Between turns some time has passed since the last one's, of which nobody has told. */
 uint64_t bus_now(const struct bus *bus) { return bus->now_us > worker_now(bus->worker) ? bus->now_us : worker_now(bus->worker); }

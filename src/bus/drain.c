@@ -242,6 +242,10 @@ static void give_back_those_behind(struct drain *drain, uint64_t key, uint64_t s
 static void pump(struct drain *drain, uint64_t now_us)
 {
     unsigned most = gate(drain, now_us);
+    if (bus_has_news(drain->bus)) {   /* an answer may come between a change and the next look at it */
+        bus_due(drain, 0);
+        return;
+    }
     for (struct hook *hook = drain->first; hook && drain->waiting && drain->under_way < most; hook = hook->next) {
         if (hook->under_way || has_to_wait(hook))
             continue;

@@ -108,4 +108,7 @@ struct endpoints *bus_endpoints(struct bus *bus);
 void bus_due(struct drain *drain, uint64_t at_us);
 uint64_t bus_now(const struct bus *bus);
 
+/* Somebody has changed parameters since the last tick: until the next one, drains may believe what is not so any more. */
+bool bus_has_news(const struct bus *bus);
+
 #endif
