@@ -256,6 +256,8 @@ static void lose(struct bus_hand *hand, int doing)
     struct bus_model *model = hand->hands->model;
     if (doing == HAND_PUBLISHES)
         bus_publish_lost(model, hand->event);
+    else if (doing == HAND_REPLAYS)
+        bus_replay_answered(model, hand->life, false);
     else if (doing == HAND_CREATES || doing == HAND_CHANGES || doing == HAND_REMOVES)
         hand->is_unsure = true;
 }
@@ -292,6 +294,7 @@ static void answered(void *owner, struct bus_door *door, unsigned status, const 
         break;
     }
     case HAND_REPLAYS:
+        bus_replay_answered(hands->model, hand->life, true);
         if (status == 409)
             bus_replay_looked(hands->model, hand->life, NULL);
         break;

@@ -57,7 +57,8 @@ struct bus_attempt {
 /* A replay that was asked for. */
 struct bus_replay {
     bool is_asked;                   /* it may be under way */
-    uint64_t asked_us;
+    bool is_unsure;                  /* it was asked for, and there was no answer */
+    uint64_t asked_us, answered_us;  /* answered_us 0: not yet, or never */
     uint32_t epoch;                  /* the broker's life in which it was asked for */
     struct bus_wish wishes[BUS_WISHES_MAX];   /* what the subscription wanted then, and what it came to want since: it may have begun with any of these */
     unsigned wish_count;
@@ -139,6 +140,8 @@ void bus_check_log(struct bus_model *model, struct bus_life *life, const json_t 
 
 /* ---- replays (bus_replay.c) ---- */
 void bus_replay(struct bus_model *model, struct bus_life *life, const struct bus_replay *replay);
+/* The broker's answer to that has come; or, not is_known, never will. */
+void bus_replay_answered(struct bus_model *model, struct bus_life *life, bool is_known);
 /* The subscription will want something else. */
 void bus_replay_changes(struct bus_life *life, const struct bus_wish *wish);
 /* What the broker says of it; NULL: there is none. */

@@ -30,10 +30,11 @@ static enum covers covers(struct bus_model *model, const struct bus_replay *repl
             found |= replay->ids[i] == number;
         return !found ? COVERS_NOT : sure ? COVERS : COVERS_MAYBE;
     }
-    if (replay->what == REPLAY_SINCE) {   /* times are said in seconds */
-        if ((event->known_us != BUS_NEVER && event->known_us + SECOND_US < replay->since_us) || (replay->until_us != BUS_NEVER && event->sent_us > replay->until_us + SECOND_US))
+    if (replay->what == REPLAY_SINCE) {   /* times are said in seconds, as long ago when the request arrives */
+        uint64_t slack_us = 2 * SECOND_US + (replay->answered_us ? replay->answered_us : model->trace->now_us) - replay->asked_us;
+        if ((event->known_us != BUS_NEVER && event->known_us + SECOND_US < replay->since_us) || (replay->until_us != BUS_NEVER && event->sent_us > replay->until_us + slack_us))
             return COVERS_NOT;
-        sure &= event->sent_us > replay->since_us + SECOND_US && (replay->until_us == BUS_NEVER || event->known_us + SECOND_US < replay->until_us);
+        sure &= event->sent_us > replay->since_us + slack_us && (replay->until_us == BUS_NEVER || event->known_us + SECOND_US < replay->until_us);
     }
     return sure ? COVERS : COVERS_MAYBE;
 }
@@ -47,6 +48,12 @@ void bus_replay(struct bus_model *model, struct bus_life *life, const struct bus
     life->replay.wishes[0] = life->now;
     life->replay.wish_count = 1;
     life->replay.last = model->event_count;
+}
+
+void bus_replay_answered(struct bus_model *model, struct bus_life *life, bool is_known)
+{
+    life->replay.answered_us = is_known ? model->trace->now_us : 0;
+    life->replay.is_unsure = !is_known;
 }
 
 void bus_replay_changes(struct bus_life *life, const struct bus_wish *wish)
@@ -108,7 +115,7 @@ void bus_replay_looked(struct bus_model *model, struct bus_life *life, const jso
     /* One that a crash kept from being asked for leaves that of the one before it. */
     bool is_another = said && (uint64_t)json_integer_value(json_object_get(said, "asked_ms")) < life->replay.asked_us / 1000;
     if (!said || is_another || strcmp(state, "interrupted") == 0) {
-        if (life->replay.epoch == model->epoch)
+        if (life->replay.epoch == model->epoch && !life->replay.is_unsure)
             trace_fail(model->trace, "replays are whole", "the replay of subscription s%u (life %u) is %s", life->slot, life->number, said && !is_another ? "interrupted" : "not known any more");
         be_over(model, life, said, false);
     } else if (strcmp(state, "done") == 0) {
