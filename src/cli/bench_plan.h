@@ -13,7 +13,7 @@
 #define CLI_BENCH_PLAN_H
 
 #include "base/bytes.h"
-#include "client/uri.h"
+#include "protocol/amqp/uri.h"
 
 #include <time.h>
 

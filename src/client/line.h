@@ -13,7 +13,7 @@
 
 #include "base/bytes.h"
 #include "base/err.h"
-#include "client/uri.h"
+#include "protocol/amqp/uri.h"
 
 #define LINE_EXCHANGE "events"
 #define LINE_TEXT_MAX 255u             /* bytes of an exchange's, queue's or routing key's name */

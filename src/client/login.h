@@ -3,7 +3,7 @@
 #define CLIENT_LOGIN_H
 
 #include "base/err.h"
-#include "client/uri.h"
+#include "protocol/amqp/uri.h"
 #include "protocol/amqp/methods.h"
 
 #define LOGIN_FRAME_MAX 2048u        /* bytes of the largest frame that this file writes */

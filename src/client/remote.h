@@ -14,7 +14,7 @@
 #include "base/bytes.h"
 #include "base/err.h"
 #include "client/message.h"
-#include "client/uri.h"
+#include "protocol/amqp/uri.h"
 
 struct remote;
 struct amqp_value;

@@ -15,7 +15,7 @@
 #define CLIENT_TALK_H
 
 #include "client/message.h"
-#include "client/uri.h"
+#include "protocol/amqp/uri.h"
 #include "protocol/amqp/methods.h"
 
 struct talk;

@@ -14,6 +14,7 @@ enum feed_kind {
     FEED_STDIN,
     FEED_PROCESS,                    /* what `argv` writes to its standard output */
     FEED_SIGNAL,                     /* that the process got signal `number` */
+    FEED_AMQP,                       /* messages of `queue` at the broker with the URI `address` */
     FEED_KINDS
 };
 
@@ -28,11 +29,13 @@ struct feed_request {
     unsigned header_count;
     const char *const *argv;         /* ends with NULL */
     int number;
+    const char *name, *queue;        /* AMQP; name: what the connection is called there */
+    uint16_t prefetch;               /* AMQP: so many messages come that were not settled */
     uint64_t idle_ms;                /* HTTP: nothing came for so long: it is broken; 0: never */
     uint64_t size_max;               /* HTTP: of the answer's body; 0: no limit */
     uint64_t inode;                  /* FILE: what was read last, which may have another name in the same directory by now: it is read first if it is there; 0: none */
     unsigned connections_max;        /* TCP, UNIX */
-    bool is_local;                   /* HTTP: declared by whoever may reach the broker's own machine */
+    bool is_local;                   /* HTTP, AMQP: declared by whoever may reach the broker's own machine */
 };
 
 /* What is there to be read, before its first byte. Borrowed until `opened` returns. */
@@ -52,6 +55,12 @@ struct feed_opening {
 struct feed_file {
     struct bytes name;
     uint64_t inode, size, changed_ns;   /* changed: since 1970 */
+};
+
+/* A message of a queue elsewhere, which stays there until it is settled here. */
+struct feed_message {
+    uint64_t number;                 /* of this feed, by which it is settled */
+    struct bytes routing_key, properties, body;   /* properties: encoded, whole */
 };
 
 enum feed_outcome {
@@ -82,6 +91,7 @@ struct feed_events {
     /* DIRECTORY: all of it; `whole` false: there were more than `count`. Sorted by name. */
     void (*listed)(struct feed *feed, const struct feed_file *files, unsigned count, bool whole);
     void (*signalled)(struct feed *feed, int number);
+    void (*delivered)(struct feed *feed, const struct feed_message *message);
     /* It is over, and not under way any more. */
     void (*ended)(struct feed *feed, const struct feed_end *end);
 };
@@ -95,11 +105,13 @@ struct feed {
 struct feeder {
     /* False: there is too little memory, or the feeder has no such kind; nothing is told. */
     bool (*begin)(struct feeder *feeder, struct feed *feed, const struct feed_request *request);
-    /* While it is paused nothing comes (one more piece at most), and what comes then was not lost. */
+    /* While it is paused nothing comes (one more piece at most; of AMQP, what prefetch lets come), and what comes then was not lost. */
     void (*pause)(struct feeder *feeder, struct feed *feed, bool paused);
     /* DIRECTORY: `listed` comes again, soon, as if something had changed. */
     void (*look_again)(struct feeder *feeder, struct feed *feed);
-    /* Nothing is told any more. */
+    /* AMQP: the message is taken over, and may go from there. One that is not known any more is passed over. */
+    void (*settle)(struct feeder *feeder, struct feed *feed, uint64_t number);
+    /* Nothing is told any more: what was not settled comes again. */
     void (*cancel)(struct feeder *feeder, struct feed *feed);
 };
 

@@ -1,6 +1,6 @@
 #include "lib/remote.h"
 
-#include "client/uri.h"
+#include "protocol/amqp/uri.h"
 #include "lib/loop.h"
 #include "protocol/amqp/properties.h"
 #include "runtime/outbound.h"

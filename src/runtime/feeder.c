@@ -106,7 +106,7 @@ static void on_start(uv_timer_t *timer)
 static bool begin(struct feeder *io, struct feed *feed, const struct feed_request *request)
 {
     struct feeder_set *set = (struct feeder_set *)io;
-    const struct feeding_kind *kind = request->kind < FEED_KINDS ? kinds[request->kind] : NULL;
+    const struct feeding_kind *kind = request->kind == FEED_AMQP ? set->config.amqp : request->kind < FEED_KINDS ? kinds[request->kind] : NULL;
     struct feeding *feeding = kind ? kind->begin(set, request) : NULL;
     if (!feeding)
         return false;
@@ -142,6 +142,14 @@ static void look_again(struct feeder *io, struct feed *feed)
         feeding->kind->look_again(feeding);
 }
 
+static void settle(struct feeder *io, struct feed *feed, uint64_t number)
+{
+    struct feeding *feeding = feed->transport;
+    (void)io;
+    if (feeding && feeding->kind->settle)
+        feeding->kind->settle(feeding, number);
+}
+
 static void cancel(struct feeder *io, struct feed *feed)
 {
     struct feeding *feeding = feed->transport;
@@ -163,7 +171,7 @@ struct feeder_set *feeder_set_new(const struct feeder_config *config)
         free(set);
         return NULL;
     }
-    set->io = (struct feeder){.begin = begin, .pause = pause_feed, .look_again = look_again, .cancel = cancel};
+    set->io = (struct feeder){.begin = begin, .pause = pause_feed, .look_again = look_again, .settle = settle, .cancel = cancel};
     set->config = *config;
     return set;
 }

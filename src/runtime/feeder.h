@@ -8,14 +8,16 @@
 #include <uv.h>
 
 struct feeder_set;
+struct feeding_kind;
 
 struct feeder_config {
     uv_loop_t *loop;
-    /* Why an address may not be connected to by HTTP; NULL: it may. `is_local` as the request says. NULL instead of a function: all may. */
+    /* Why an address may not be connected to by HTTP or AMQP; NULL: it may. `is_local` as the request says. NULL instead of a function: all may. */
     const char *(*refusal)(void *owner, bool is_local, const struct sockaddr *address);
     /* Something was told: whoever heard of it may have something to do. */
     void (*told)(void *owner);
     void *owner;
+    const struct feeding_kind *amqp; /* FEED_AMQP, which a layer above knows how to do; NULL: there is no such kind */
 };
 
 /* libcurl's beginning: before the first set, as often as one likes. False: it does not want to. */

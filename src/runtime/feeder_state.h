@@ -1,4 +1,4 @@
-/* What the feeders of the different kinds share. For the files of this folder.
+/* What the feeders of the different kinds share. For the files of this folder, and for the kinds that need layers above.
  *
  * A feed under way is a `struct feeding`, embedded in what its kind needs. Its life: made by the kind's begin; told by feeding_… ; let go by feeding_end (which tells the end) or by the kind's
  * cancel. The memory goes when its last handle is closed (`handles`), whichever way it ended. */
@@ -16,6 +16,7 @@ struct feeding_kind {
     void (*start)(struct feeding *feeding);
     void (*pause)(struct feeding *feeding, bool paused);
     void (*look_again)(struct feeding *feeding);             /* NULL: it is nothing that could be looked at */
+    void (*settle)(struct feeding *feeding, uint64_t number);   /* NULL: nothing of it is to be settled */
     /* Closes all that it has open. Called once, by whoever ends it. */
     void (*close)(struct feeding *feeding);
     void (*free)(struct feeding *feeding);

@@ -29,6 +29,7 @@ struct watch {
 struct outbound {
     struct outbound_events events;
     uv_loop_t *loop;
+    const char *(*refusal)(void *owner, const struct sockaddr *address);
     enum stage stage;
     struct resolver *resolver;
     const struct addrinfo *address;  /* that is tried; the next one follows it */
@@ -124,6 +125,7 @@ struct outbound *outbound_new(const struct outbound_settings *settings, const st
         return NULL;
     outbound->events = *events;
     outbound->loop = settings->loop;
+    outbound->refusal = settings->refusal;
     outbound->fd = -1;
     outbound->tls_context = settings->tls;
     snprintf(outbound->host, sizeof(outbound->host), "%s", settings->host);
@@ -292,7 +294,12 @@ static bool connect_next(struct outbound *outbound)
 {
     for (; outbound->address; outbound->address = outbound->address->ai_next) {
         const struct addrinfo *address = outbound->address;
+        const char *refusal = outbound->refusal ? outbound->refusal(outbound->events.owner, address->ai_addr) : NULL;
         hang_up(outbound);
+        if (refusal) {
+            snprintf(outbound->why, sizeof(outbound->why), "its address is %s, and may not be connected to", refusal);
+            continue;
+        }
         outbound->fd = socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         if (outbound->fd < 0) {
             snprintf(outbound->why, sizeof(outbound->why), "%s", strerror(errno));

@@ -8,6 +8,7 @@
 #include "base/bytes.h"
 
 struct outbound;
+struct sockaddr;
 struct ssl_ctx_st;
 struct uv_loop_s;
 
@@ -27,6 +28,8 @@ struct outbound_settings {
     const char *host;              /* a name or an address; copied */
     uint16_t port;
     struct ssl_ctx_st *tls;        /* tls_client.h; NULL: in the open. Stays until outbound_free */
+    /* Why an address may not be connected to, asked right before it is; NULL: it may. NULL instead of a function: all may. */
+    const char *(*refusal)(void *owner, const struct sockaddr *address);
 };
 
 /* NULL: out of memory or descriptors. */

@@ -77,7 +77,7 @@ static json_t *value_of(const char *name, const char *value)
         return read_command(value);
     if (strcmp(name, "paused") == 0 && (strcmp(value, "true") == 0 || strcmp(value, "false") == 0))
         return json_boolean(value[0] == 't');
-    if ((strcmp(name, "window") == 0 || strcmp(name, "line_max") == 0) && value[0] && strspn(value, "0123456789") == strlen(value) && strlen(value) < 18)
+    if ((strcmp(name, "window") == 0 || strcmp(name, "line_max") == 0 || strcmp(name, "prefetch") == 0) && value[0] && strspn(value, "0123456789") == strlen(value) && strlen(value) < 18)
         return json_integer(strtoll(value, NULL, 10));
     return json_string(value);
 }

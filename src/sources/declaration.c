@@ -1,5 +1,6 @@
 #include "sources/declaration.h"
 
+#include "protocol/amqp/uri.h"
 #include "protocol/webhook/url.h"
 #include "sources/kind.h"
 #include "sources/lines.h"
@@ -13,6 +14,7 @@
 #define IDLE_MS 60000u
 #define INTERVAL_MS 60000u
 #define HEADER_MAX 4096u
+#define PREFETCH 256u
 
 /* While a declaration is read. */
 struct reader {
@@ -299,14 +301,42 @@ static bool take_signal(struct reader *reader, const json_t *value)
     return refuse(reader, "\"signal\" must be one of \"HUP\", \"USR1\", \"USR2\", \"ALRM\", \"CONT\" and \"WINCH\".");
 }
 
+static bool take_uri(struct reader *reader, const json_t *value)
+{
+    struct uri uri;
+    const char *complaint;
+    if (!take_text(reader, "uri", value, &reader->declaration->address))
+        return false;
+    if (uri_parse(&uri, reader->declaration->address, &complaint) != GW_OK)
+        return refuse(reader, "\"uri\": %s", complaint);   /* Without the URI, which may have a password in it. */
+    reader->declaration->reads_files = uri.ca[0];
+    return true;
+}
+
+static bool take_queue(struct reader *reader, const json_t *value)
+{
+    return take_text(reader, "queue", value, &reader->declaration->queue) &&
+           (strlen(reader->declaration->queue) <= UINT8_MAX || refuse(reader, "\"queue\" has at most 255 bytes."));
+}
+
+static bool take_prefetch(struct reader *reader, const json_t *value)
+{
+    uint64_t prefetch;
+    if (!take_number(reader, "prefetch", value, 1, SOURCE_WINDOW_MAX, &prefetch))
+        return false;
+    reader->declaration->prefetch = (uint16_t)prefetch;
+    return true;
+}
+
 static const struct row rows[] = {
     {"id", 0, take_id}, {"kind", 0, take_kind}, {"made", 0, take_kind},
     {"owner", 0, take_owner}, {"paused", 0, take_paused}, {"type", 0, take_type}, {"source", 0, take_source}, {"subject", 0, take_subject},
-    {"key", 0, take_key}, {"data", 0, take_data}, {"content_type", 0, take_content_type}, {"window", 0, take_window}, {"url", SETTING_URL, take_url}, {"local", SETTING_URL, take_local},
+    {"key", 0, take_key}, {"data", 0, take_data}, {"content_type", 0, take_content_type}, {"window", 0, take_window}, {"url", SETTING_URL, take_url}, {"local", SETTING_URL | SETTING_AMQP, take_local},
     {"headers", SETTING_HEADERS, take_headers}, {"idle", SETTING_IDLE, take_idle}, {"retry", SETTING_RETRY, take_retry}, {"every", SETTING_EVERY, take_every},
     {"interval", SETTING_INTERVAL, take_interval}, {"expression", SETTING_CRON, take_expression}, {"zone", SETTING_CRON, take_zone}, {"missed", SETTING_MISSED, take_missed},
     {"path", SETTING_PATH, take_path}, {"from", SETTING_FROM, take_from}, {"line_max", SETTING_LINES, take_line_max}, {"address", SETTING_ADDRESS, take_address},
     {"command", SETTING_COMMAND, take_command}, {"restart", SETTING_COMMAND, take_restart}, {"signal", SETTING_SIGNAL, take_signal},
+    {"uri", SETTING_AMQP, take_uri}, {"queue", SETTING_AMQP, take_queue}, {"prefetch", SETTING_AMQP, take_prefetch},
 };
 
 /* ---- the whole ------------------------------------------------------------------------------------------------------------ */
@@ -336,6 +366,7 @@ static bool set_defaults(struct reader *reader)
     declaration->retry_ms = RETRY_MS;
     declaration->idle_ms = IDLE_MS;
     declaration->every_ms = INTERVAL_MS;
+    declaration->prefetch = PREFETCH;
     for (unsigned i = 0; i < TEMPLATES; i++) {
         const char *text = declaration->kind->defaults[i];
         if (!template_read(&declaration->templates[i], bytes_of_text(text ? text : ""), declaration->kind->names, declaration->kind->has_json, why))
@@ -347,7 +378,7 @@ static bool set_defaults(struct reader *reader)
 /* What a kind cannot be without. */
 static bool is_complete(struct reader *reader)
 {
-    static const char *const needed[] = {"id", "url", "every", "expression", "path", "address", "command", "signal"};
+    static const char *const needed[] = {"id", "url", "every", "expression", "path", "address", "command", "signal", "uri", "queue"};
     const struct declaration *declaration = reader->declaration;
     for (unsigned i = 0; i < sizeof(needed) / sizeof(needed[0]); i++)
         for (unsigned k = 0; k < sizeof(rows) / sizeof(rows[0]); k++)
@@ -397,7 +428,7 @@ void declaration_deinit(struct declaration *declaration)
 }
 
 const char *declaration_kind(const struct declaration *declaration) { return declaration->kind->name; }
-bool declaration_is_local(const struct declaration *declaration) { return declaration->kind->is_local; }
+bool declaration_is_local(const struct declaration *declaration) { return declaration->kind->is_local || declaration->reads_files; }
 
 void source_queue(const char *id, char name[SOURCE_QUEUE_MAX]) { snprintf(name, SOURCE_QUEUE_MAX, "source.%s.position", id); }
 

@@ -7,6 +7,7 @@
  *   url, headers, idle, interval, retry                      sse, poll
  *   every, expression, zone, missed                          timer, cron
  *   path, from, line_max                                     file; path: directory, unix; address: tcp; command, restart: process; signal: signal
+ *   uri, queue, prefetch                                     amqp
  *
  * A time is a number of seconds or a text: "250ms", "10s", "5m", "2h", "1d". */
 #ifndef SOURCES_DECLARATION_H
@@ -37,7 +38,7 @@ struct declaration {
     const char *id, *owner;          /* owner: NULL, or who declared it over HTTP */
     struct template templates[TEMPLATES];
     const char *content_type;        /* NULL: what the data looks like */
-    const char *address;             /* url, path or address, as the kind has it */
+    const char *address;             /* url, uri, path or address, as the kind has it */
     char *headers[SOURCE_HEADERS_MAX];      /* "name: value"; memory of their own */
     unsigned header_count;
     const char *argv[SOURCE_ARGUMENTS_MAX + 1];
@@ -47,10 +48,13 @@ struct declaration {
     enum source_restart restart;
     uint64_t every_ms, idle_ms, retry_ms;
     int signal;
+    const char *queue;
+    uint16_t prefetch;
+    bool reads_files;                /* its URI names a file of authorities on this machine */
     size_t line_max;
     unsigned window;
     bool from_start;
-    bool paused, local;              /* local: its URL may lead to the broker's own machine */
+    bool paused, local;              /* local: its URL or URI may lead to the broker's own machine */
 };
 
 /* Reads and judges it; the root is kept. `zones`: NULL: names of zones are not looked up. False: a sentence in `why` says what is wrong, and nothing is to be freed. */

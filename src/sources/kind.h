@@ -9,7 +9,7 @@
 
 enum kind_setting {
     SETTING_URL = 1, SETTING_HEADERS = 2, SETTING_IDLE = 4, SETTING_RETRY = 8, SETTING_EVERY = 16, SETTING_INTERVAL = 32, SETTING_CRON = 64, SETTING_MISSED = 128, SETTING_PATH = 256,
-    SETTING_FROM = 512, SETTING_LINES = 1024, SETTING_ADDRESS = 2048, SETTING_COMMAND = 4096, SETTING_SIGNAL = 8192,
+    SETTING_FROM = 512, SETTING_LINES = 1024, SETTING_ADDRESS = 2048, SETTING_COMMAND = 4096, SETTING_SIGNAL = 8192, SETTING_AMQP = 16384,
 };
 
 struct source_kind {
@@ -33,13 +33,14 @@ struct source_kind {
     void (*closed)(struct source *source, uint64_t stream);
     void (*listed)(struct source *source, const struct feed_file *files, unsigned count, bool whole);
     void (*signalled)(struct source *source, int number);
+    void (*delivered)(struct source *source, const struct feed_message *message);
     void (*ended)(struct source *source, const struct feed_end *end); /* NULL: source_failed */
     void (*settled)(struct source *source, struct bytes mark);
     json_t *(*position)(const struct source *source);                 /* NULL: out of memory */
     void (*deinit)(struct source *source);
 };
 
-extern const struct source_kind kind_sse, kind_poll, kind_timer, kind_cron, kind_file, kind_directory, kind_tcp, kind_unix, kind_stdin, kind_process, kind_signal;
+extern const struct source_kind kind_sse, kind_poll, kind_timer, kind_cron, kind_file, kind_directory, kind_tcp, kind_unix, kind_stdin, kind_process, kind_signal, kind_amqp;
 extern const struct source_kind *const source_kinds[];   /* NULL behind the last */
 
 #endif

@@ -141,6 +141,16 @@ static void on_signalled(struct feed *feed, int number)
         source->kind->signalled(source, number);
 }
 
+static void on_delivered(struct feed *feed, const struct feed_message *message)
+{
+    struct source *source = source_of(feed);
+    if (source->unwanted || !source->kind->delivered)
+        return;
+    look_at_clock(source);
+    source->kind->delivered(source, message);
+    hold_if_full(source);
+}
+
 static void on_ended(struct feed *feed, const struct feed_end *end)
 {
     struct source *source = source_of(feed);
@@ -158,7 +168,7 @@ static void on_ended(struct feed *feed, const struct feed_end *end)
     source->sink->due(source->sink);
 }
 
-static const struct feed_events feed_events = {.opened = on_opened, .came = on_came, .closed = on_closed, .listed = on_listed, .signalled = on_signalled, .ended = on_ended};
+static const struct feed_events feed_events = {.opened = on_opened, .came = on_came, .closed = on_closed, .listed = on_listed, .signalled = on_signalled, .delivered = on_delivered, .ended = on_ended};
 
 void source_begin(struct source *source, const struct feed_request *request)
 {

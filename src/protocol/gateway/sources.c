@@ -51,7 +51,19 @@ static json_t *find(struct task *task, struct bytes *text)
     return root;
 }
 
-/* As it is shown: what its headers say may be a secret. Takes the root. */
+/* A URI without its password: a new text, or NULL: it has none. */
+static json_t *uri_shown(const char *uri)
+{
+    const char *scheme = uri ? strstr(uri, "://") : NULL, *begin = scheme ? scheme + 3 : uri, *at = NULL;
+    size_t size = uri ? strcspn(begin, "/?") : 0;
+    for (size_t i = 0; i < size; i++)
+        if (begin[i] == '@')
+            at = begin + i;
+    const char *colon = at ? memchr(begin, ':', (size_t)(at - begin)) : NULL;
+    return colon ? json_sprintf("%.*s:(hidden)%s", (int)(colon - uri), uri, at) : NULL;
+}
+
+/* As it is shown: what its headers say, and a password, may be a secret. Takes the root. */
 static json_t *shown(json_t *root, bool is_fixed)
 {
     json_t *made = json_deep_copy(root), *headers = json_object_get(made, "headers"), *value;
@@ -59,6 +71,9 @@ static json_t *shown(json_t *root, bool is_fixed)
     void *next;
     json_object_foreach_safe(headers, next, name, value)
         json_object_set_new(headers, name, json_string("(hidden)"));
+    json_t *uri = uri_shown(json_string_value(json_object_get(made, "uri")));
+    if (uri)
+        json_object_set_new(made, "uri", uri);
     json_object_del(made, "made");
     if (made && is_fixed)
         json_object_set_new(made, "configured", json_true());
@@ -134,7 +149,7 @@ static void put_owner(struct task *task, json_t *root)
 static void put_locality(struct task *task, json_t *root)
 {
     json_object_del(root, "local");
-    if (json_object_get(root, "url") && request_is_local(task->gateway, task->call->request))
+    if ((json_object_get(root, "url") || json_object_get(root, "uri")) && request_is_local(task->gateway, task->call->request))
         json_object_set_new(root, "local", json_true());
 }
 
@@ -188,6 +203,11 @@ static bool merge(json_t *root, const json_t *patch, bool is_top)
                 return false;
         json_t *inner = json_object_get(root, name);
         const char *text = json_string_value(value);
+        json_t *known = is_top && strcmp(name, "uri") == 0 ? uri_shown(json_string_value(inner)) : NULL;
+        bool is_same = known && json_equal(known, value);
+        json_decref(known);
+        if (is_same)
+            continue;
         if (json_is_null(value))
             json_object_del(root, name);
         else if (json_is_object(value) && json_is_object(inner))
@@ -205,7 +225,7 @@ void sources_change(struct task *task)
     if (root && !merge(root, patch, true)) {
         task_problem(task, 422, "A source's id, kind and owner cannot be changed.");
     } else if (root) {
-        if (json_object_get(patch, "url"))
+        if (json_object_get(patch, "url") || json_object_get(patch, "uri"))
             put_locality(task, root);
         if (judge(task, root))
             keep(task, root, before, was_changed);

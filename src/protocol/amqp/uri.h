@@ -1,7 +1,7 @@
 /* An AMQP URI: amqp://user:password@host:port/vhost?heartbeat=SECONDS&connection_timeout=MILLISECONDS, and of amqps:// also cacertfile=FILE and verify=verify_none
  * (https://www.rabbitmq.com/uri-spec.html, https://www.rabbitmq.com/uri-query-parameters.html). Every part may be left out; "host:port" without a scheme is understood too. */
-#ifndef CLIENT_URI_H
-#define CLIENT_URI_H
+#ifndef PROTOCOL_AMQP_URI_H
+#define PROTOCOL_AMQP_URI_H
 
 #include "base/err.h"
 

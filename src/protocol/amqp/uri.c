@@ -1,4 +1,4 @@
-#include "client/uri.h"
+#include "protocol/amqp/uri.h"
 
 #include <stdbool.h>
 #include <string.h>
