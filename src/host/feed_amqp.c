@@ -105,12 +105,12 @@ static void on_dial(void *owner, const struct uri *uri)
         over(a, FEED_NO_MEMORY, "");
 }
 
-/* The line has found the connection to be of no use, and has said why. */
+/* The line has found the connection to be of no use, and says why in a moment. */
 static void on_hang_up(void *owner)
 {
     struct amqp_feeding *a = owner;
     hang_up(a);
-    over(a, FEED_BROKEN, a->notice);
+    over(a, FEED_BROKEN, "");
 }
 
 static void on_told(void *owner, uint64_t ticket, enum line_verdict verdict) { (void)owner, (void)ticket, (void)verdict; }
@@ -126,11 +126,20 @@ static bool on_delivered(void *owner, void *context, struct line_delivery *deliv
     return true;
 }
 
+static void release_all(struct amqp_feeding *a)
+{
+    uint32_t cursor = 0;
+    for (struct line_delivery *delivery; (delivery = map_next(&a->deliveries, &cursor));)
+        line_release(delivery);
+    map_deinit(&a->deliveries);
+    a->deliveries = (struct map){0};
+}
+
+/* The line makes the station again, over the same connection or not at all: what had come comes again, with other numbers. */
 static void on_lost(void *owner, void *context)
 {
-    struct amqp_feeding *a = owner;
     (void)context;
-    over(a, FEED_BROKEN, a->notice);
+    release_all(owner);
 }
 
 static void on_notice(void *owner, enum line_level level, const char *sentence)
@@ -162,7 +171,9 @@ static void on_turn(uv_timer_t *timer)
         write_output(a);
     }
     if (a->is_over) {
-        const struct feed_end end = a->end;
+        struct feed_end end = a->end;
+        if (!end.why[0])
+            snprintf(end.why, sizeof(end.why), "%s", a->notice);
         feeding_end(&a->feeding, &end);
         return;
     }
@@ -177,14 +188,6 @@ static void on_turn(uv_timer_t *timer)
 }
 
 /* ---- what the set asks --------------------------------------------------------------------------------------------------------- */
-
-static void release_all(struct amqp_feeding *a)
-{
-    uint32_t cursor = 0;
-    for (struct line_delivery *delivery; (delivery = map_next(&a->deliveries, &cursor));)
-        line_release(delivery);
-    map_deinit(&a->deliveries);
-}
 
 static struct feeding *begin(struct feeder_set *set, const struct feed_request *request)
 {

@@ -348,31 +348,31 @@ def test_messages_of_a_queue_at_another_broker_are_events(own_broker, eventually
     made = sources.make(id="shovel", kind="amqp", uri=f"amqp://guest:guest@127.0.0.1:{there.port}", queue=jobs, prefetch=50, retry="100ms")
     assert made["uri"] == f"amqp://guest:(hidden)@127.0.0.1:{there.port}" == sources.get("shovel")["uri"]
     sources.patch("shovel", uri=made["uri"], window=100)   # what was shown hidden stays what it is
-    eventually(lambda: sources.status("shovel").get("published", 0) > 0)
+    assert eventually(lambda: sources.status("shovel").get("published", 0) > 0)
     here.kill()
     put(there, jobs, range(500, 1000))
     here.start()
-    eventually(lambda: sources.status("shovel").get("published", 0) > 0, 30)
+    assert eventually(lambda: sources.status("shovel").get("published", 0) > 0, 30)
     there.kill()
-    eventually(lambda: sources.status("shovel").get("error"))
+    assert eventually(lambda: sources.status("shovel").get("error"))
     there.start()
     put(there, jobs, range(1000, 1200))
-    eventually(lambda: {int(body) for _, _, body in queue.take()} == set(range(1200)), 60)
-    eventually(lambda: left(there, jobs) == 0)
+    assert eventually(lambda: {int(body) for _, _, body in queue.take()} == set(range(1200)), 60)
+    assert eventually(lambda: left(there, jobs) == 0)
     assert {key for key, _, _ in queue.got} == {jobs}
     sources.delete("shovel")
 
 
 def test_what_is_wrong_with_another_broker_is_said(broker, eventually, name):
     sources, id_ = Sources(broker), name()
-    uri = f"amqp://guest:wrong@127.0.0.1:{broker.port}"
+    uri = f"amqp://guest:sesame@127.0.0.1:{broker.port}"
     for members, part in (({"uri": "http://x", "queue": "q"}, '"uri"'), ({"uri": uri}, 'needs "queue"'), ({"uri": uri, "queue": "q", "prefetch": 0}, '"prefetch"'),
                           ({"uri": "amqps://x?cacertfile=/etc/passwd", "queue": "q"}, "sources_local")):
         assert part in sources.make(422, id=id_, kind="amqp", **members)["detail"]
     sources.make(id=id_, kind="amqp", uri=uri, queue="q", retry="50ms")
-    eventually(lambda: "403" in sources.status(id_).get("error", "") or "refused" in sources.status(id_).get("error", ""))
-    assert sources.status(id_)["state"] == "failing" and "wrong" not in json.dumps(sources.get(id_))
+    assert eventually(lambda: "403" in sources.status(id_).get("error", "") or "refused" in sources.status(id_).get("error", ""))
+    assert sources.status(id_)["state"] == "failing" and "sesame" not in json.dumps(sources.get(id_))
     sources.delete(id_)
     sources.make(id=id_, kind="amqp", uri="amqp://169.254.1.1", queue="q", retry="50ms")
-    eventually(lambda: "link-local" in sources.status(id_).get("error", ""))
+    assert eventually(lambda: "link-local" in sources.status(id_).get("error", ""))
     sources.delete(id_)
