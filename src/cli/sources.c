@@ -27,7 +27,7 @@ enum kind { KIND_LIST, KIND_SHOW, KIND_CREATE, KIND_CHANGE, KIND_DELETE, KIND_PA
 static const struct row { const char *name, *operand, *method, *path, *body; bool takes_members; } rows[KIND_COUNT] = {
     [KIND_LIST] = {"list", NULL, "GET", "/sources", NULL, false},
     [KIND_SHOW] = {"show", "its id", "GET", "/sources/%s", NULL, false},
-    [KIND_CREATE] = {"create", "its kind: sse, poll, timer, cron, ...", "POST", "/sources", NULL, true},
+    [KIND_CREATE] = {"create", "its kind: sse, poll, timer, cron, amqp, ...", "POST", "/sources", NULL, true},
     [KIND_CHANGE] = {"change", "its id", "PATCH", "/sources/%s", NULL, true},
     [KIND_DELETE] = {"delete", "its id", "DELETE", "/sources/%s", NULL, false},
     [KIND_PAUSE] = {"pause", "its id", "PATCH", "/sources/%s", "{\"paused\":true}", false},
@@ -192,7 +192,7 @@ const struct command sources_command = {
     .text = "WHAT is one of\n"
             "  list        list the sources, those of the broker's configuration among them\n"
             "  show        show one, and how it goes with it\n"
-            "  create      make one of a kind (sse, poll, timer, cron, ...), of which NAME=VALUE says what there is to say; prints the id\n"
+            "  create      make one of a kind (sse, poll, timer, cron, amqp, ...), of which NAME=VALUE says what there is to say; prints the id\n"
             "  change      change what NAME=VALUE says; NAME=null: what it was by itself\n"
             "  delete      remove it, and forget its position\n"
             "  pause       read no more\n"
