@@ -3,6 +3,7 @@
 #include "base/map.h"
 #include "bus/drain.h"
 #include "bus/rerun.h"
+#include "bus/scoped_key.h"
 
 #include <stdlib.h>
 
@@ -72,13 +73,9 @@ struct bus *bus_new(struct worker *worker, unsigned workers, struct outgoing_sen
 
 static struct drain *find(const struct bus *bus, struct bytes vhost, struct bytes id)
 {
-    uint8_t key[2 * UINT8_MAX + 2];
-    if (vhost.size > UINT8_MAX || id.size > UINT8_MAX)
-        return NULL;
-    memcpy(key, vhost.data, vhost.size);
-    key[vhost.size] = 0;
-    memcpy(key + vhost.size + 1, id.data, id.size);
-    return name_map_get(&bus->by_key, bytes_of(key, vhost.size + 1 + id.size));
+    uint8_t room[SCOPED_KEY_MAX];
+    struct bytes key = scoped_key(vhost, id, room);
+    return key.size ? name_map_get(&bus->by_key, key) : NULL;
 }
 
 static struct drain *add(struct bus *bus, struct bytes vhost, struct bytes id)

@@ -2,6 +2,7 @@
 
 #include "bus/bus.h"
 #include "bus/intake.h"
+#include "bus/scoped_key.h"
 
 #include <stdlib.h>
 
@@ -55,13 +56,9 @@ struct intakes *intakes_new(const struct intakes_config *config)
 
 static struct intake *find(const struct intakes *intakes, struct bytes vhost, struct bytes id)
 {
-    uint8_t key[2 * UINT8_MAX + 2];
-    if (vhost.size > UINT8_MAX || id.size > UINT8_MAX)
-        return NULL;
-    memcpy(key, vhost.data, vhost.size);
-    key[vhost.size] = 0;
-    memcpy(key + vhost.size + 1, id.data, id.size);
-    return name_map_get(&intakes->by_key, bytes_of(key, vhost.size + 1 + id.size));
+    uint8_t room[SCOPED_KEY_MAX];
+    struct bytes key = scoped_key(vhost, id, room);
+    return key.size ? name_map_get(&intakes->by_key, key) : NULL;
 }
 
 static struct intake *add(struct intakes *intakes, struct bytes vhost, struct bytes id)
