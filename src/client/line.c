@@ -28,6 +28,8 @@ struct line *line_new(const struct line_settings *settings, const struct line_ev
         line->retry_max_ms = line->retry_min_ms;
     line->window_bytes = settings->window_bytes ? settings->window_bytes : WINDOW_BYTES;
     line->seed = settings->seed | 1;
+    line->bare = settings->bare;
+    line->once = settings->once;
     line->retry_ms = line->now_ms = settings->now_ms;
     outbox_init(&line->outbox);
     line->name = settings->name ? strdup(settings->name) : NULL;
@@ -69,6 +71,7 @@ void line_say(struct line *line, enum line_level level, const char *format, ...)
 bool line_is_closed(const struct line *line) { return line->state == LINE_CLOSED; }
 bool line_is_up(const struct line *line) { return line->is_up; }
 const char *line_error(const struct line *line) { return line->error; }
+enum line_cause line_cause(const struct line *line) { return line->cause; }
 
 bool line_has_more(const struct line *line)
 {
@@ -111,10 +114,16 @@ static void dial(struct line *line)
 
 /* The attempt or the connection is over, for a reason that is told. After an attempt in vain the next URI is tried at once; after the last one, and after a connection that was
  * lost, there is a pause. */
-static void rest(struct line *line, const char *why)
+static void rest(struct line *line, enum line_cause cause, const char *why)
 {
     const struct uri *uri = &line->uris[line->uri];
     uint64_t hash = bytes_hash(bytes_of_text(why), 1) | 1, *told = &line->told[line->uri];
+    line->cause = cause;
+    if (line->once && (line->was_up || line->attempts + 1 == line->uri_count)) {
+        line->state = LINE_CLOSED;
+        line_say(line, LINE_WARNING, "%s", why);
+        return;
+    }
     line->state = LINE_RESTING;
     line->retry_ms = line->now_ms;
     if (line->was_up && line->now_ms - line->up_ms >= STEADY_MS)
@@ -141,7 +150,7 @@ static void hung_up(struct line *line)
 {
     char why[LINE_ERROR_MAX / 2];
     enum talk_end end = talk_end(line->talk);
-    bool was_closing = line->state == LINE_CLOSING;
+    bool was_closing = line->state == LINE_CLOSING, wants_end = line->wants_end;
     snprintf(why, sizeof why, "%s", talk_error(line->talk));
     line->events.hang_up(line->events.owner);
     if (end == TALK_END_CLOSED && talk_reply_code(line->talk) >= 500)
@@ -153,13 +162,25 @@ static void hung_up(struct line *line)
     line->talk = NULL;
     line->is_up = line->declared = line->wants_end = line->announced = false;
     line->declaring = NULL;
-    line->refused |= end == TALK_END_REFUSED;
+    bool not_let_in = end == TALK_END_REFUSED || wants_end;
+    line->refused |= not_let_in;
     line->state = LINE_CLOSED;
+    line->cause = LINE_LEFT;
     if (!was_closing)
-        rest(line, why);
+        rest(line, not_let_in ? LINE_NOT_LET_IN : LINE_BROKEN, wants_end ? line->error : why);
 }
 
 /* The exchange. */
+
+static void come_up(struct line *line)
+{
+    line->is_up = true;
+    if (line->was_up)
+        return;
+    line->was_up = true;
+    line->up_ms = line->now_ms;
+    memset(line->told, 0, sizeof line->told);
+}
 
 static void on_declared(void *context, const struct amqp_method *answer)
 {
@@ -168,12 +189,7 @@ static void on_declared(void *context, const struct amqp_method *answer)
         return;
     talk_channel_close(line->declaring);
     line->declaring = NULL;
-    line->is_up = true;
-    if (line->was_up)
-        return;
-    line->was_up = true;
-    line->up_ms = line->now_ms;
-    memset(line->told, 0, sizeof line->told);
+    come_up(line);
 }
 
 /* It is told when all queues are bound, so that who hears it can rely on them. */
@@ -242,7 +258,7 @@ void line_connected(struct line *line, uint64_t now_ms)
     line->state = LINE_TALKING;
     if (!line->talk) {
         line->events.hang_up(line->events.owner);
-        rest(line, "out of memory");
+        rest(line, LINE_BROKEN, "out of memory");
     }
 }
 
@@ -251,7 +267,7 @@ void line_unreachable(struct line *line, const char *why, uint64_t now_ms)
     if (line->state != LINE_DIALING)
         return;
     line->now_ms = now_ms;
-    rest(line, why);
+    rest(line, LINE_UNREACHABLE, why);
 }
 
 void line_feed(struct line *line, struct bytes bytes, uint64_t now_ms)
@@ -287,7 +303,7 @@ static void give_up_dialing(struct line *line)
     char why[64];
     snprintf(why, sizeof why, "no connection within %u ms", line->uris[line->uri].connection_timeout_ms);
     line->events.hang_up(line->events.owner);
-    rest(line, why);
+    rest(line, LINE_UNREACHABLE, why);
 }
 
 void line_turn(struct line *line, uint64_t now_ms)
@@ -304,8 +320,10 @@ void line_turn(struct line *line, uint64_t now_ms)
     if (line->wants_end && talk_state(line->talk) == TALK_OPEN)
         talk_close(line->talk, now_ms);
     if (line->state == LINE_TALKING && talk_state(line->talk) == TALK_OPEN) {
-        if (!line->declared)
+        if (!line->declared && !line->bare)
             declare(line);
+        if (line->bare && !line->is_up)
+            come_up(line);
         if (line->is_up) {
             stations_turn(line);
             announce(line);

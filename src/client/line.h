@@ -4,8 +4,8 @@
  *     line_turn(line, now)      at line_deadline_ms, and after anything else was called here; then line_output is to be sent
  *     line_connected, line_feed, line_lost      what became of `dial`, and what came
  *
- * Events are messages to a durable topic exchange, which is declared at the beginning of each connection. A station is a queue that is bound to it, and its consumers, on a channel of
- * its own. What is published leaves in its order, and only when all stations have been made: what a program publishes after it has subscribed, it gets.
+ * Events are messages to a durable topic exchange, which is declared at the beginning of each connection, unless the line does without it. A station is a queue that is bound to it, and its
+ * consumers, on a channel of its own. What is published leaves in its order, and only when all stations have been made: what a program publishes after it has subscribed, it gets.
  *
  * At least once: what was sent and not confirmed when the connection broke is sent again, with the same properties, whether the broker has it already or not. */
 #ifndef CLIENT_LINE_H
@@ -61,6 +61,8 @@ struct line_settings {
     const char *name;                  /* what the broker calls the connection in its lists; may be NULL */
     uint64_t retry_min_ms, retry_max_ms;   /* between two rounds of attempts, twice as long each time; 0: 100 and 30,000. A log-in that is refused is tried again after the longest */
     uint64_t window_bytes;             /* of publishes that wait to be confirmed; 0: 16 MiB */
+    bool bare;                         /* LINE_EXCHANGE is not asked for: stations have no pattern, and what is published names what is there */
+    bool once;                         /* with the end of its first connection, or the first round of attempts in vain, it is closed: line_cause */
     uint64_t seed;                     /* of the jitter */
     uint64_t now_ms;
 };
@@ -97,6 +99,17 @@ bool line_is_up(const struct line *line);
 bool line_is_godwit(const struct line *line);
 /* A sentence about what went wrong last; "" nothing did. */
 const char *line_error(const struct line *line);
+
+/* Why it has no connection. */
+enum line_cause {
+    LINE_LEFT,           /* nobody tried, or we said goodbye */
+    LINE_UNREACHABLE,    /* no connection could be made */
+    LINE_NOT_LET_IN,     /* the broker refused the log-in, or what a line needs to be of any use */
+    LINE_BROKEN,         /* there was a connection, and it broke */
+};
+
+/* Of the last attempt or connection that ended. */
+enum line_cause line_cause(const struct line *line);
 
 /* ---- messages ---- */
 

@@ -216,7 +216,8 @@ static void on_closed(void *owner, unsigned code, struct bytes text)
     line_say(line, LINE_WARNING, "the broker refused a publish: %u %.*s", code, (int)text.size, (const char *)text.data);
     blame(line);
     /* It may have been the exchange, which is gone. */
-    line->declared = line->is_up = false;
+    if (!line->bare)
+        line->declared = line->is_up = false;
 }
 
 void outbox_lost(struct line *line)

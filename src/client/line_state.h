@@ -47,7 +47,9 @@ struct station {
     uint8_t *arguments, *plain_arguments;
     size_t arguments_size, plain_arguments_size;
     bool durable, gone;                /* gone: unsubscribed, and freed when its queue has been made once and all that it delivered was settled */
-    bool as_found, is_found;           /* as_found: when it is refused for its arguments it is there, and is asked for without them */
+    bool as_found;                     /* it is looked for first; and made when there is none */
+    bool passively;                    /* it is only looked for this time */
+    bool turned;                       /* what the other way said is known: the next refusal is one */
     bool made;
     bool pending;                      /* is being made: publishes wait for it */
     bool ready;
@@ -75,6 +77,8 @@ struct line {
     uint64_t up_ms;                    /* since when */
     struct talk_channel *declaring;
     bool declares_passively;
+    bool bare, once;
+    enum line_cause cause;
     bool wants_end;                    /* the connection is of no use as it is */
     bool refused;                      /* a log-in of this round was */
     unsigned rounds;                   /* in vain */

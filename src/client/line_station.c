@@ -24,8 +24,8 @@ struct station *line_subscribe(struct line *line, const struct station_plan *pla
     struct station *station = calloc(1, sizeof *station);
     if (!station)
         return NULL;
-    *station = (struct station){.line = line, .context = context, .durable = plan->durable, .as_found = plan->as_found, .consumers = plan->consumers, .prefetch = plan->prefetch,
-                                .pending = true, .arguments_size = plan->arguments.size, .plain_arguments_size = plan->plain_arguments.size};
+    *station = (struct station){.line = line, .context = context, .durable = plan->durable, .as_found = plan->as_found, .passively = plan->as_found, .consumers = plan->consumers,
+                                .prefetch = plan->prefetch, .pending = true, .arguments_size = plan->arguments.size, .plain_arguments_size = plan->plain_arguments.size};
     station->queue = strdup(plan->queue);
     station->pattern = strdup(plan->pattern);
     station->dead_queue = strdup(plan->dead_queue);
@@ -97,7 +97,7 @@ static void consumer_tag(char tag[24], unsigned number)
 
 static void try_later(struct station *station)
 {
-    station->pending = false;
+    station->pending = station->turned = false;
     station->retry_ms = station->line->now_ms + line_backoff_ms(station->line, ++station->failures);
 }
 
@@ -119,7 +119,7 @@ static void on_consuming(void *context, const struct amqp_method *answer)
     if (!answer)
         return;
     station->ready = true;
-    station->pending = false;
+    station->pending = station->turned = false;
     station->failures = 0;
 }
 
@@ -168,9 +168,10 @@ static void on_cancelled(void *owner, struct bytes tag)
 static void on_closed(void *owner, unsigned code, struct bytes text)
 {
     struct station *station = owner;
-    bool is_other = station->as_found && !station->is_found && code == 406;
-    station->is_found = is_other;
-    if (is_other) {
+    /* It was not there to be found; or, when it was to be made, somebody else had made it meanwhile. */
+    if (station->as_found && !station->ready && !station->turned && code == (station->passively ? 404 : 406)) {
+        station->passively = !station->passively;
+        station->turned = true;
         station_lost(station);
         station->pending = is_wanted(station);
         end_when_over(station);
@@ -179,6 +180,7 @@ static void on_closed(void *owner, unsigned code, struct bytes text)
     if (is_wanted(station))
         line_say(station->line, LINE_ERROR, "the queue %s cannot be had: %u %.*s", station->queue, code, (int)text.size, (const char *)text.data);
     station_lost(station);
+    station->passively = station->as_found;
     try_later(station);
     station->made |= station->gone;
     end_when_over(station);
@@ -191,7 +193,7 @@ static enum gw_err declare_queue(struct talk_channel *channel, struct station *s
                                                            : bytes_of(station->plain_arguments, station->plain_arguments_size);
     struct amqp_value values[AMQP_QUEUE_DECLARE_COUNT] = {
         [AMQP_QUEUE_DECLARE_QUEUE] = amqp_text(is_dead ? station->dead_queue : station->queue),
-        [AMQP_QUEUE_DECLARE_PASSIVE] = amqp_number(!is_dead && station->is_found),
+        [AMQP_QUEUE_DECLARE_PASSIVE] = amqp_number(!is_dead && station->passively),
         [AMQP_QUEUE_DECLARE_DURABLE] = amqp_number(is_dead || station->durable),
         [AMQP_QUEUE_DECLARE_EXCLUSIVE] = amqp_number(!is_dead && !station->durable),
         [AMQP_QUEUE_DECLARE_ARGUMENTS] = amqp_bytes(is_dead ? (struct bytes){0} : arguments),
@@ -305,6 +307,8 @@ void stations_lost(struct line *line)
         next = station->next;
         station_lost(station);
         station->pending = is_wanted(station);
+        station->turned = false;
+        station->passively = station->as_found;
         station->retry_ms = 0;
         station->failures = 0;
         end_when_over(station);

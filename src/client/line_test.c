@@ -29,13 +29,17 @@ static bool on_came(void *owner, void *context, struct line_delivery *delivery)
 static void on_lost(void *owner, void *context) { tell(owner, "%s lost its connection\n", (const char *)context); }
 static void on_notice(void *owner, enum line_level level, const char *sentence) { tell(owner, "%d: %s\n", (int)level, sentence); }
 
+/* What the next line is to be besides. */
+static bool is_bare, is_once;
+
 static void open_line(const char *first, const char *second)
 {
     struct uri uris[2];
     const char *complaint;
     assert_int_equal(uri_parse(&uris[0], first, &complaint), GW_OK);
     assert_int_equal(uri_parse(&uris[1], second ? second : first, &complaint), GW_OK);
-    struct line_settings settings = {.uris = uris, .uri_count = second ? 2 : 1, .retry_min_ms = 1000, .retry_max_ms = 8000, .window_bytes = 1000, .seed = 7, .now_ms = story.now_ms};
+    struct line_settings settings = {.uris = uris, .uri_count = second ? 2 : 1, .retry_min_ms = 1000, .retry_max_ms = 8000, .window_bytes = 1000, .bare = is_bare, .once = is_once,
+                                     .seed = 7, .now_ms = story.now_ms};
     struct line_events events = {&story, on_dial, on_hang_up, on_told, on_came, on_lost, on_notice};
     line = line_new(&settings, &events);
     assert_non_null(line);
@@ -46,6 +50,7 @@ static int begin(void **state)
     (void)state;
     memset(&story, 0, sizeof story);
     story.now_ms = 100000;
+    is_bare = is_once = false;
     open_line("amqp://one", NULL);
     return 0;
 }
@@ -204,6 +209,85 @@ static void who_may_not_declare_the_exchange_may_find_it(void **state)
     say(&story, 0, AMQP_CONNECTION_CLOSE_OK, NULL);
     turn();
     assert_in_range(line_deadline_ms(line) - story.now_ms, 6400, 9600);
+}
+
+/* It publishes to what is there: one that is missing refuses what was meant for it, and nothing else. */
+static void a_bare_line_declares_nothing(void **state)
+{
+    (void)state;
+    line_free(line);
+    is_bare = true;
+    open_line("amqp://one", NULL);
+    publish("a", 0, false, 1);
+    publish("b", 0, false, 2);
+    turn();
+    forget_told();
+    line_connected(line, story.now_ms);
+    say_welcome(&story);
+    turn();
+    assert_true(line_is_up(line));
+    is_told("0: connected to Fake 1.2 at one:5672\n< AMQP\n< 0 connection.start-ok\n< 0 connection.tune-ok\n< 0 connection.open\n"
+            "< 1 channel.open\n< 1 confirm.select\n< 1 basic.publish\n< 1 header of 15\n< 1 basic.publish\n< 1 header of 15\n");
+    say_publishing(1);
+    say_close(&story, 1, AMQP_CHANNEL_CLOSE, 404, "NOT_FOUND - no exchange");
+    turn();
+    assert_true(line_is_up(line));
+    is_told("1: the broker refused a publish: 404 NOT_FOUND - no exchange\n< 1 channel.close-ok\n< 2 channel.open\n< 2 confirm.select\n< 2 basic.publish\n< 2 header of 15\n");
+    say_publishing(2);
+    say_close(&story, 2, AMQP_CHANNEL_CLOSE, 404, "NOT_FOUND - no exchange");
+    turn();
+    is_told("1: the broker refused a publish: 404 NOT_FOUND - no exchange\n1 refused\n< 2 channel.close-ok\n< 3 channel.open\n< 3 confirm.select\n< 3 basic.publish\n< 3 header of 15\n");
+    say_publishing(3);
+    say_confirm(&story, 3, AMQP_BASIC_ACK, 1, false);
+    turn();
+    is_told("2 taken\n");
+}
+
+static void is_over(enum line_cause cause, const char *why)
+{
+    assert_true(line_is_closed(line));
+    assert_int_equal(line_cause(line), cause);
+    assert_string_equal(line_error(line), why);
+    assert_true(line_deadline_ms(line) == UINT64_MAX);
+    turn();
+    assert_true(line_is_closed(line));
+    line_free(line);
+    open_line("amqp://one", NULL);
+    forget_told();
+}
+
+static void a_line_for_once_is_closed_when_it_ends(void **state)
+{
+    (void)state;
+    line_free(line);
+    is_once = true;
+    open_line("amqp://one", "amqp://two");
+    turn();
+    line_unreachable(line, "nobody is there", story.now_ms);
+    assert_false(line_is_closed(line));
+    turn();
+    line_unreachable(line, "nobody is there, either", story.now_ms);
+    is_over(LINE_UNREACHABLE, "nobody is there, either");
+
+    turn();
+    line_connected(line, story.now_ms);
+    say_start(&story);
+    say_close(&story, 0, AMQP_CONNECTION_CLOSE, 403, "ACCESS_REFUSED");
+    turn();
+    is_over(LINE_NOT_LET_IN, "the broker does not let us in: 403 ACCESS_REFUSED");
+
+    come_up();
+    line_lost(line, "reset", story.now_ms);
+    turn();
+    is_over(LINE_BROKEN, "the connection to the broker was lost: reset");
+
+    come_up();
+    line_close(line, story.now_ms);
+    say(&story, 0, AMQP_CONNECTION_CLOSE_OK, NULL);
+    turn();
+    turn();
+    assert_true(line_is_closed(line));
+    assert_int_equal(line_cause(line), LINE_LEFT);
 }
 
 static void what_was_not_confirmed_is_sent_again(void **state)
@@ -371,26 +455,52 @@ static void a_queue_that_is_refused_is_told(void **state)
     is_told("< 1 channel.open\n< 1 queue.declare jobs\n< 1 queue.bind\n< 1 basic.qos\n< 1 basic.consume\n");
 }
 
-/* One that is to be taken as it is, is asked for once more at once, and no word is lost about it; when it is gone by then it is made later. */
+/* One that is to be taken as it is, is looked for first, for which nobody needs a permission to make it; where there is none it is made, and no word is lost about it. */
 static void a_queue_is_taken_as_it_is(void **state)
 {
     (void)state;
     come_up();
     struct station *station = subscribe_to("jobs", "", true);
     turn();
+    is_told("< 2 channel.open\n< 2 queue.declare jobs passively\n< 2 basic.qos\n< 2 basic.consume\n");
     say(&story, 2, AMQP_CHANNEL_OPEN_OK, (struct amqp_value[1]){{{0}}});
-    say_close(&story, 2, AMQP_CHANNEL_CLOSE, 406, "PRECONDITION_FAILED - other arguments");
-    forget_told();
+    say_close(&story, 2, AMQP_CHANNEL_CLOSE, 404, "NOT_FOUND - no queue");
     turn();
-    is_told("jobs lost its connection\n< 2 channel.close-ok\n< 3 channel.open\n< 3 queue.declare jobs passively\n< 3 basic.qos\n< 3 basic.consume\n");
+    is_told("jobs lost its connection\n< 2 channel.close-ok\n< 3 channel.open\n< 3 queue.declare jobs\n< 3 basic.qos\n< 3 basic.consume\n");
     say(&story, 3, AMQP_CHANNEL_OPEN_OK, (struct amqp_value[1]){{{0}}});
-    say_close(&story, 3, AMQP_CHANNEL_CLOSE, 404, "NOT_FOUND - no queue");
+    say_close(&story, 3, AMQP_CHANNEL_CLOSE, 403, "ACCESS_REFUSED - you may not make it");
     turn();
-    is_told("2: the queue jobs cannot be had: 404 NOT_FOUND - no queue\njobs lost its connection\n< 3 channel.close-ok\n");
+    is_told("2: the queue jobs cannot be had: 403 ACCESS_REFUSED - you may not make it\njobs lost its connection\n< 3 channel.close-ok\n");
     story.now_ms = line_deadline_ms(line);
     turn();
-    is_told("< 1 channel.open\n< 1 queue.declare jobs\n< 1 basic.qos\n< 1 basic.consume\n");
+    is_told("< 1 channel.open\n< 1 queue.declare jobs passively\n< 1 basic.qos\n< 1 basic.consume\n");
     assert_false(station_is_ready(station));
+}
+
+/* Ours was deleted, and somebody else's is there by the time that we would make it again. */
+static void a_queue_of_others_is_taken_instead(void **state)
+{
+    (void)state;
+    struct amqp_value cancel[AMQP_BASIC_CANCEL_COUNT] = {[AMQP_BASIC_CANCEL_CONSUMER_TAG] = amqp_text("godwit-0"), [AMQP_BASIC_CANCEL_NO_WAIT] = amqp_number(1)};
+    struct amqp_value nothing[AMQP_ARGUMENTS_MAX] = {{{0}}};
+    come_up();
+    subscribe_to("jobs", "", true);
+    turn();
+    say(&story, 2, AMQP_CHANNEL_OPEN_OK, nothing);
+    say_close(&story, 2, AMQP_CHANNEL_CLOSE, 404, "NOT_FOUND - no queue");
+    turn();
+    say(&story, 3, AMQP_CHANNEL_OPEN_OK, nothing);
+    say(&story, 3, AMQP_QUEUE_DECLARE_OK, nothing);
+    say(&story, 3, AMQP_BASIC_QOS_OK, NULL);
+    say(&story, 3, AMQP_BASIC_CONSUME_OK, nothing);
+    turn();
+    say(&story, 3, AMQP_BASIC_CANCEL, cancel);
+    turn();
+    say(&story, 1, AMQP_CHANNEL_OPEN_OK, nothing);
+    say_close(&story, 1, AMQP_CHANNEL_CLOSE, 406, "PRECONDITION_FAILED - other arguments");
+    forget_told();
+    turn();
+    is_told("jobs lost its connection\n< 1 channel.close-ok\n< 2 channel.open\n< 2 queue.declare jobs passively\n< 2 basic.qos\n< 2 basic.consume\n");
 }
 
 static void a_queue_that_was_deleted_is_made_again(void **state)
@@ -481,6 +591,8 @@ int main(void)
         STORY(a_connection_that_takes_too_long_is_given_up),
         STORY(a_wrong_password_is_tried_seldom),
         STORY(who_may_not_declare_the_exchange_may_find_it),
+        STORY(a_bare_line_declares_nothing),
+        STORY(a_line_for_once_is_closed_when_it_ends),
         STORY(what_was_not_confirmed_is_sent_again),
         STORY(as_much_waits_as_may),
         STORY(what_nobody_gets_is_told),
@@ -488,6 +600,7 @@ int main(void)
         STORY(stations_are_made_first),
         STORY(a_queue_that_is_refused_is_told),
         STORY(a_queue_is_taken_as_it_is),
+        STORY(a_queue_of_others_is_taken_instead),
         STORY(a_queue_that_was_deleted_is_made_again),
         STORY(a_queue_is_made_for_who_has_gone),
         STORY(queues_are_deleted_and_recalled),

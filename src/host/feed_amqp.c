@@ -1,10 +1,8 @@
 #include "host/feed_amqp.h"
 
 #include "base/map.h"
-#include "client/line.h"
+#include "host/circuit.h"
 #include "runtime/feeder_state.h"
-#include "runtime/outbound.h"
-#include "runtime/tls_client.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,19 +11,16 @@
 struct amqp_feeding {
     struct feeding feeding;          /* first */
     uv_timer_t turner;
-    struct line *line;
+    struct circuit *circuit;
+    struct line *line;               /* the circuit's */
     struct station *station;
-    struct outbound *outbound;       /* NULL: no connection is there or wanted */
-    struct ssl_ctx_st *tls;
     struct map deliveries;           /* by their number; those that are not settled */
     uint64_t number;
-    bool is_local, connected, is_open, is_over;
-    struct feed_end end;             /* once it is over */
-    char notice[FEED_WHY_MAX];       /* what the line complained of last */
+    bool is_local, is_open, is_refused;
+    char refused[FEED_WHY_MAX];      /* what the line cannot have at that broker */
 };
 
 static struct amqp_feeding *amqp_of(struct feeding *feeding) { return (struct amqp_feeding *)feeding; }
-static uint64_t now_ms(void) { return uv_hrtime() / 1000000; }
 
 static void on_turn(uv_timer_t *timer);
 
@@ -35,43 +30,9 @@ static void turn_soon(struct amqp_feeding *a)
         uv_timer_start(&a->turner, on_turn, 0, 0);
 }
 
-/* It is told in a turn, as its user may not be told in the middle of what it asks for. */
-static void over(struct amqp_feeding *a, enum feed_outcome outcome, const char *why)
-{
-    if (a->is_over)
-        return;
-    a->is_over = true;
-    a->end.outcome = outcome;
-    snprintf(a->end.why, sizeof(a->end.why), "%s", why);
-    turn_soon(a);
-}
+/* ---- what the circuit tells --------------------------------------------------------------------------------------------------- */
 
-/* ---- the socket ------------------------------------------------------------------------------------------------------------- */
-
-static void on_connected(void *owner)
-{
-    struct amqp_feeding *a = owner;
-    a->connected = true;
-    line_connected(a->line, now_ms());
-    turn_soon(a);
-}
-
-static void on_failed(void *owner, const char *why)
-{
-    struct amqp_feeding *a = owner;
-    char sentence[FEED_WHY_MAX];
-    snprintf(sentence, sizeof(sentence), a->connected ? "The connection to the other broker broke: %s." : "The other broker cannot be reached: %s.", why ? why : "it hung up");
-    over(a, a->connected ? FEED_BROKEN : FEED_UNREACHABLE, sentence);
-}
-
-static void on_came(void *owner, struct bytes bytes)
-{
-    struct amqp_feeding *a = owner;
-    line_feed(a->line, bytes, now_ms());
-    turn_soon(a);
-}
-
-static void on_room(void *owner) { turn_soon(owner); }
+static void on_wanted(void *owner) { turn_soon(owner); }
 
 static const char *refusal(void *owner, const struct sockaddr *address)
 {
@@ -80,46 +41,11 @@ static const char *refusal(void *owner, const struct sockaddr *address)
     return config->refusal ? config->refusal(config->owner, a->is_local, address) : NULL;
 }
 
-/* ---- what the line wants ----------------------------------------------------------------------------------------------------- */
-
-static void hang_up(struct amqp_feeding *a)
-{
-    outbound_free(a->outbound);
-    tls_client_free(a->tls);
-    a->outbound = NULL;
-    a->tls = NULL;
-    a->connected = false;
-}
-
-static void on_dial(void *owner, const struct uri *uri)
-{
-    struct amqp_feeding *a = owner;
-    char why[FEED_WHY_MAX];
-    if (uri->tls && !(a->tls = tls_client_open(uri->ca[0] ? uri->ca : NULL, uri->trusts_anybody, why, sizeof(why)))) {
-        over(a, FEED_UNREACHABLE, why);
-        return;
-    }
-    const struct outbound_settings settings = {.loop = a->feeding.set->config.loop, .host = uri->host, .port = uri->port, .tls = a->tls, .refusal = refusal};
-    const struct outbound_events events = {a, on_connected, on_failed, on_came, on_room};
-    if (!(a->outbound = outbound_new(&settings, &events)))
-        over(a, FEED_NO_MEMORY, "");
-}
-
-/* The line has found the connection to be of no use, and says why in a moment. */
-static void on_hang_up(void *owner)
-{
-    struct amqp_feeding *a = owner;
-    hang_up(a);
-    over(a, FEED_BROKEN, "");
-}
-
-static void on_told(void *owner, uint64_t ticket, enum line_verdict verdict) { (void)owner, (void)ticket, (void)verdict; }
-
 static bool on_delivered(void *owner, void *context, struct line_delivery *delivery)
 {
     struct amqp_feeding *a = owner;
     (void)context;
-    if (a->is_over || !feeding_is_heard(&a->feeding) || map_put(&a->deliveries, ++a->number, delivery) != GW_OK)
+    if (a->is_refused || !feeding_is_heard(&a->feeding) || map_put(&a->deliveries, ++a->number, delivery) != GW_OK)
         return false;
     const struct feed_message message = {.number = a->number, .routing_key = delivery->routing_key, .properties = delivery->properties, .body = delivery->body};
     a->feeding.feed->events->delivered(a->feeding.feed, &message);
@@ -142,46 +68,47 @@ static void on_lost(void *owner, void *context)
     release_all(owner);
 }
 
+/* What the broker refuses it refuses the next time, too, which is for its user to come to. */
 static void on_notice(void *owner, enum line_level level, const char *sentence)
 {
     struct amqp_feeding *a = owner;
-    if (level != LINE_INFO)
-        snprintf(a->notice, sizeof(a->notice), "%s", sentence);
-    if (level == LINE_ERROR)
-        over(a, FEED_BROKEN, sentence);
+    if (level != LINE_ERROR || a->is_refused)
+        return;
+    a->is_refused = true;
+    snprintf(a->refused, sizeof(a->refused), "The other broker: %s.", sentence);
 }
 
 /* ---- turns -------------------------------------------------------------------------------------------------------------------- */
 
-static void write_output(struct amqp_feeding *a)
+static void end(struct amqp_feeding *a)
 {
-    for (struct bytes out; a->connected && (out = line_output(a->line)).size;) {
-        size_t size = outbound_write(a->outbound, out);
-        line_sent(a->line, size, now_ms());
-        if (size < out.size)
-            return;
+    struct feed_end end = {.outcome = FEED_BROKEN};
+    const char *why = line_error(a->line);
+    if (a->is_refused) {
+        memcpy(end.why, a->refused, sizeof(end.why));
+    } else if (line_cause(a->line) == LINE_UNREACHABLE) {
+        end.outcome = FEED_UNREACHABLE;
+        snprintf(end.why, sizeof(end.why), "The other broker cannot be reached: %s.", why);
+    } else {
+        snprintf(end.why, sizeof(end.why), line_cause(a->line) == LINE_NOT_LET_IN ? "At the other broker: %s." : "The connection to the other broker broke: %s.", why);
     }
+    feeding_end(&a->feeding, &end);
 }
 
 static void on_turn(uv_timer_t *timer)
 {
     struct amqp_feeding *a = timer->data;
-    if (!a->is_over) {
-        line_turn(a->line, now_ms());
-        write_output(a);
-    }
-    if (a->is_over) {
-        struct feed_end end = a->end;
-        if (!end.why[0])
-            snprintf(end.why, sizeof(end.why), "%s", a->notice);
-        feeding_end(&a->feeding, &end);
+    if (!a->is_refused)
+        circuit_turn(a->circuit);
+    if (a->is_refused || line_is_closed(a->line)) {
+        end(a);
         return;
     }
     if (!a->is_open && station_is_ready(a->station)) {
         a->is_open = true;
         feeding_opened(&a->feeding, &(struct feed_opening){0});
     }
-    uint64_t deadline_ms = line_deadline_ms(a->line), time_ms = now_ms();
+    uint64_t deadline_ms = line_deadline_ms(a->line), time_ms = circuit_now_ms();
     if (deadline_ms != UINT64_MAX)
         uv_timer_start(timer, on_turn, deadline_ms > time_ms ? deadline_ms - time_ms : 0, 0);
     feeding_told(&a->feeding);
@@ -200,13 +127,15 @@ static struct feeding *begin(struct feeder_set *set, const struct feed_request *
     }
     a->feeding.set = set;
     a->is_local = request->is_local;
-    const struct line_settings settings = {.uris = &uri, .uri_count = 1, .name = request->name, .seed = uv_hrtime(), .now_ms = now_ms()};
-    const struct line_events events = {a, on_dial, on_hang_up, on_told, on_delivered, on_lost, on_notice};
+    const struct line_settings line = {.uris = &uri, .uri_count = 1, .name = request->name, .bare = true, .once = true};
+    const struct circuit_settings settings = {.loop = set->config.loop, .line = &line};
+    const struct circuit_events events = {.owner = a, .wanted = on_wanted, .refusal = refusal, .delivered = on_delivered, .lost = on_lost, .notice = on_notice};
     const struct station_plan plan = {.queue = request->queue, .pattern = "", .dead_queue = "", .durable = true, .as_found = true, .consumers = 1, .prefetch = request->prefetch};
-    a->line = line_new(&settings, &events);
+    a->circuit = circuit_open(&settings, &events);
+    a->line = a->circuit ? circuit_line(a->circuit) : NULL;
     a->station = a->line ? line_subscribe(a->line, &plan, a) : NULL;
     if (!a->station) {
-        line_free(a->line);
+        circuit_close(a->circuit);
         free(a);
         return NULL;
     }
@@ -236,10 +165,10 @@ static void close_amqp(struct feeding *feeding)
 {
     struct amqp_feeding *a = amqp_of(feeding);
     uv_timer_stop(&a->turner);
-    line_free(a->line);
+    circuit_close(a->circuit);
+    a->circuit = NULL;
     a->line = NULL;
     release_all(a);
-    hang_up(a);
     feeding_close_handle(feeding, (uv_handle_t *)&a->turner);
 }
 

@@ -3,14 +3,10 @@
 #include "protocol/amqp/uri.h"
 #include "lib/loop.h"
 #include "protocol/amqp/properties.h"
-#include "runtime/outbound.h"
-#include "runtime/tls_client.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/random.h>
 
 #define HEARTBEAT_S 20u
 #define HEARTBEAT_MAX_S 65535u
@@ -18,81 +14,11 @@
 #define PREFETCH_MIN 8u
 #define URI_TEXT_MAX 4096u
 
-/* ---- the socket ------------------------------------------------------------------------------------------------------------ */
+/* ---- what the circuit tells ------------------------------------------------------------------------------------------------ */
 
-static void on_connected(void *owner)
-{
-    struct remote_bus *remote = owner;
-    remote->connected = true;
-    line_connected(remote->line, loop_clock() / 1000);
-    loop_again_now(remote->bus->loop);
-}
-
-static void hang_up(struct remote_bus *remote);
-
-/* Of a connection that was there the line hangs up in its turn. */
-static void on_failed(void *owner, const char *why)
-{
-    struct remote_bus *remote = owner;
-    if (remote->connected)
-        line_lost(remote->line, why, loop_clock() / 1000);
-    else
-        line_unreachable(remote->line, why ? why : "the connection was refused", loop_clock() / 1000);
-    if (!remote->connected)
-        hang_up(remote);
-    loop_again_now(remote->bus->loop);
-}
-
-static void on_came(void *owner, struct bytes bytes)
-{
-    struct remote_bus *remote = owner;
-    line_feed(remote->line, bytes, loop_clock() / 1000);
-    loop_again_now(remote->bus->loop);
-}
-
-static void on_room(void *owner)
+static void on_wanted(void *owner)
 {
     loop_again_now(((struct remote_bus *)owner)->bus->loop);
-}
-
-/* ---- what the line wants ------------------------------------------------------------------------------------------------------ */
-
-static struct ssl_ctx_st *open_tls(const struct remote_bus *remote, const struct uri *uri, char *why, size_t size)
-{
-    return tls_client_open(uri->ca[0] ? uri->ca : remote->ca_file, uri->trusts_anybody, why, size);
-}
-
-static void hang_up(struct remote_bus *remote)
-{
-    outbound_free(remote->outbound);
-    tls_client_free(remote->tls);
-    remote->outbound = NULL;
-    remote->tls = NULL;
-    remote->connected = false;
-}
-
-/* The authorities are read for each connection: they may have been renewed. */
-static void on_dial(void *owner, const struct uri *uri)
-{
-    struct remote_bus *remote = owner;
-    if (uri->tls && !(remote->tls = open_tls(remote, uri, remote->dial_failed, sizeof(remote->dial_failed))))
-        return;
-    struct outbound_settings settings = {.loop = remote->bus->loop->uv, .host = uri->host, .port = uri->port, .tls = remote->tls};
-    struct outbound_events events = {remote, on_connected, on_failed, on_came, on_room};
-    remote->outbound = outbound_new(&settings, &events);
-    if (remote->outbound)
-        return;
-    snprintf(remote->dial_failed, sizeof(remote->dial_failed), "out of memory or descriptors");
-    hang_up(remote);
-}
-
-static void on_hang_up(void *owner)
-{
-    struct remote_bus *remote = owner;
-    struct bytes last = line_output(remote->line);
-    if (remote->connected && last.size)
-        (void)outbound_write(remote->outbound, last);   /* A courtesy: that its goodbye was heard. */
-    hang_up(remote);
 }
 
 static void on_told(void *owner, uint64_t ticket, enum line_verdict verdict)
@@ -333,18 +259,6 @@ static int remote_forget(struct gw_bus *bus, const char *queue)
 
 /* ---- turns -------------------------------------------------------------------------------------------------------------------------- */
 
-/* Writes what the line has to say. True: all of it. */
-static bool write_output(struct remote_bus *remote, uint64_t now_ms)
-{
-    for (struct bytes out; remote->connected && (out = line_output(remote->line)).size;) {
-        size_t size = outbound_write(remote->outbound, out);
-        line_sent(remote->line, size, now_ms);
-        if (size < out.size)
-            return false;
-    }
-    return true;
-}
-
 static void finish(struct remote_bus *remote)
 {
     struct gw_bus *bus = remote->bus;
@@ -352,8 +266,7 @@ static void finish(struct remote_bus *remote)
     if (!is_complete)
         loop_fail(bus->loop, GW_E_TIMEOUT, "the broker had not confirmed all that was published when the bus was closed");
     remote_rest_end(remote);
-    line_free(remote->line);
-    free(remote->ca_file);
+    circuit_close(remote->circuit);
     free(remote);
     bus_closed(bus, is_complete ? GW_DONE : GW_E_TIMEOUT);
 }
@@ -375,15 +288,10 @@ static void go_on_closing(struct remote_bus *remote, uint64_t now_us, uint64_t *
 static bool remote_turn(struct gw_bus *bus, uint64_t now_us, uint64_t *due_us)
 {
     struct remote_bus *remote = remote_of(bus);
-    uint64_t now_ms = now_us / 1000, rested_us = remote_rested(remote, now_us);
+    uint64_t rested_us = remote_rested(remote, now_us);
     if (remote->closing)
         go_on_closing(remote, now_us, due_us);
-    line_turn(remote->line, now_ms);
-    if (remote->dial_failed[0]) {
-        line_unreachable(remote->line, remote->dial_failed, now_ms);
-        remote->dial_failed[0] = 0;
-    }
-    bool all = write_output(remote, now_ms);
+    bool all = circuit_turn(remote->circuit);
     if (line_is_closed(remote->line)) {
         finish(remote);
         return true;
@@ -398,11 +306,7 @@ static bool remote_turn(struct gw_bus *bus, uint64_t now_us, uint64_t *due_us)
 
 static void remote_wait(struct gw_bus *bus, int timeout_ms)
 {
-    struct remote_bus *remote = remote_of(bus);
-    if (remote->outbound)
-        outbound_wait(remote->outbound, timeout_ms);
-    else
-        (void)poll(NULL, 0, timeout_ms);
+    circuit_wait(remote_of(bus)->circuit, timeout_ms);
 }
 
 static void remote_close(struct gw_bus *bus)
@@ -413,9 +317,7 @@ static void remote_close(struct gw_bus *bus)
 
 static void remote_forked(struct gw_bus *bus)
 {
-    struct remote_bus *remote = remote_of(bus);
-    if (remote->outbound)
-        outbound_forked(remote->outbound);
+    circuit_forked(remote_of(bus)->circuit);
 }
 
 static const struct engine_ops remote_ops = {
@@ -456,28 +358,24 @@ static int parse_uris(struct gw_loop *loop, const char *text, const gw_connect_o
 }
 
 /* What would fail with every connection is told at once. */
-static int check_tls(struct remote_bus *remote, const struct uri *uris, unsigned count, const char *ca_file)
+static int check_tls(struct gw_loop *loop, const struct uri *uris, unsigned count, const char *ca_file)
 {
     char why[300];
-    if (ca_file && !(remote->ca_file = strdup(ca_file)))
-        return loop_fail(remote->bus->loop, GW_E_MEMORY, "out of memory");
     for (unsigned i = 0; i < count; i++) {
-        struct ssl_ctx_st *tls = uris[i].tls ? open_tls(remote, &uris[i], why, sizeof(why)) : NULL;
-        if (uris[i].tls && !tls)
-            return loop_fail(remote->bus->loop, GW_E_INVALID, "%s", why);
-        tls_client_free(tls);
+        const char *complaint = circuit_complaint(&uris[i], ca_file, why, sizeof(why));
+        if (complaint)
+            return loop_fail(loop, GW_E_INVALID, "%s", complaint);
     }
     return GW_DONE;
 }
 
-static struct line *open_line(struct remote_bus *remote, const struct uri *uris, unsigned count, const gw_connect_options *options)
+static struct circuit *open_circuit(struct remote_bus *remote, const struct uri *uris, unsigned count, const gw_connect_options *options)
 {
-    struct line_settings settings = {.uris = uris, .uri_count = count, .name = options->name ? options->name : program_invocation_short_name, .retry_min_ms = options->retry_min_ms,
-                                     .retry_max_ms = options->retry_max_ms, .window_bytes = options->window_bytes, .now_ms = loop_clock() / 1000};
-    struct line_events events = {remote, on_dial, on_hang_up, on_told, on_delivered, on_lost, on_notice};
-    if (getrandom(&settings.seed, sizeof(settings.seed), 0) != (ssize_t)sizeof(settings.seed))
-        settings.seed = loop_clock();
-    return line_new(&settings, &events);
+    const struct line_settings line = {.uris = uris, .uri_count = count, .name = options->name ? options->name : program_invocation_short_name, .retry_min_ms = options->retry_min_ms,
+                                       .retry_max_ms = options->retry_max_ms, .window_bytes = options->window_bytes};
+    const struct circuit_settings settings = {.loop = remote->bus->loop->uv, .line = &line, .ca_file = options->ca_file};
+    const struct circuit_events events = {.owner = remote, .wanted = on_wanted, .told = on_told, .delivered = on_delivered, .lost = on_lost, .notice = on_notice};
+    return circuit_open(&settings, &events);
 }
 
 gw_bus *gw_connect(gw_loop *loop, const char *uri, const gw_connect_options *options)
@@ -492,22 +390,21 @@ gw_bus *gw_connect(gw_loop *loop, const char *uri, const gw_connect_options *opt
     if (!bus)
         return NULL;
     int result = parse_uris(loop, uri, options, uris, &count);
+    if (result == GW_DONE)
+        result = check_tls(loop, uris, count, options->ca_file);
     struct remote_bus *remote = result == GW_DONE ? calloc(1, sizeof(*remote)) : NULL;
-    if (result == GW_DONE && !remote)
-        result = loop_fail(loop, GW_E_MEMORY, "out of memory");
-    if (result == GW_DONE) {
+    if (remote) {
         remote->bus = bus;
-        result = check_tls(remote, uris, count, options->ca_file);
+        remote->circuit = open_circuit(remote, uris, count, options);
     }
-    if (result == GW_DONE && !(remote->line = open_line(remote, uris, count, options)))
+    if (result == GW_DONE && (!remote || !remote->circuit))
         result = loop_fail(loop, GW_E_MEMORY, "out of memory");
     if (result != GW_DONE) {
-        if (remote)
-            free(remote->ca_file);
         free(remote);
         bus_abandon(bus, result);
         return NULL;
     }
+    remote->line = circuit_line(remote->circuit);
     bus->ops = &remote_ops;
     bus->engine = remote;
     loop_again_now(loop);

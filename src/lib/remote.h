@@ -1,23 +1,17 @@
-/* The engine of a bus at a broker elsewhere: a line (client/line.h) on the loop. */
+/* The engine of a bus at a broker elsewhere: a line (client/line.h) over its circuit (host/circuit.h). */
 #ifndef LIB_REMOTE_H
 #define LIB_REMOTE_H
 
-#include "client/line.h"
+#include "host/circuit.h"
 #include "lib/bus.h"
 #include "lib/handler.h"
 
-struct outbound;
 struct resting;
-struct ssl_ctx_st;
 
 struct remote_bus {
     struct gw_bus *bus;
-    struct line *line;
-    struct outbound *outbound;           /* NULL: no connection is there or wanted */
-    struct ssl_ctx_st *tls;              /* of the connection; NULL: it is in the open */
-    char *ca_file;                       /* of the options; NULL: none */
-    bool connected;
-    char dial_failed[300];               /* why there is not even an attempt; empty: there is */
+    struct circuit *circuit;
+    struct line *line;                   /* the circuit's */
     bool closing, said_goodbye;
     struct resting *resting;             /* the soonest first */
 };
