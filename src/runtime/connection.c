@@ -395,6 +395,7 @@ bool connection_tls(const struct connection *c, struct connection_tls *tls)
     tls->version = tls_version(c->tls);
     tls->cipher = tls_cipher(c->tls);
     tls_peer_name(c->tls, tls->peer_name);
+    tls->is_http2 = tls_is_http2(c->tls);
     return true;
 }
 

@@ -73,6 +73,7 @@ bool connection_local(const struct connection *connection, struct sockaddr_stora
 struct connection_tls {
     const char *version, *cipher;   /* "TLSv1.3", "TLS_AES_256_GCM_SHA384" */
     char peer_name[256];            /* in the peer's certificate, which was verified; empty: it has shown none */
+    bool is_http2;                  /* ALPN has chosen "h2" */
 };
 bool connection_tls(const struct connection *connection, struct connection_tls *tls);
 

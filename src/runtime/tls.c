@@ -333,6 +333,14 @@ void tls_sent(struct tls *tls, size_t size)
 const char *tls_version(const struct tls *tls) { return SSL_get_version(tls->ssl); }
 const char *tls_cipher(const struct tls *tls) { return SSL_get_cipher_name(tls->ssl); }
 
+bool tls_is_http2(const struct tls *tls)
+{
+    const unsigned char *name;
+    unsigned size;
+    SSL_get0_alpn_selected(tls->ssl, &name, &size);
+    return size == 2 && memcmp(name, "h2", 2) == 0;
+}
+
 void tls_peer_name(const struct tls *tls, char name[TLS_NAME_SIZE])
 {
     X509 *certificate = SSL_get0_peer_certificate(tls->ssl);

@@ -64,6 +64,7 @@ void tls_sent(struct tls *tls, size_t size);
 /* What was agreed on, and the name (the subject's common name) in the client's certificate if that was verified; empty: there is none. */
 const char *tls_version(const struct tls *tls);
 const char *tls_cipher(const struct tls *tls);
+bool tls_is_http2(const struct tls *tls);   /* by ALPN */
 #define TLS_NAME_SIZE 256u
 void tls_peer_name(const struct tls *tls, char name[TLS_NAME_SIZE]);
 

@@ -135,6 +135,7 @@ struct server {
     size_t finish_after;              /* bytes echoed; 0: never */
     bool narrow;                      /* its clients take little before they read */
     char name[256], version[16];
+    bool is_http2;
 };
 
 struct echo {
@@ -154,6 +155,7 @@ static void *accepted(void *owner, struct connection *connection)
     assert_true(connection_tls(connection, &tls));
     snprintf(s->name, sizeof(s->name), "%s", tls.peer_name);
     snprintf(s->version, sizeof(s->version), "%s", tls.version);
+    s->is_http2 = tls.is_http2;
     atomic_fetch_add(&s->accepted, 1);
     return e;
 }
@@ -505,6 +507,7 @@ static void alpn_is_chosen_or_refused(void **state)
     static const struct { const char *offer; unsigned size; const char *chosen; } rows[] = {
         {"\x08http/1.1\x02h2", 12, "h2"}, {"\x08http/1.1", 9, "http/1.1"}, {"\x03xyz", 4, NULL}, {NULL, 0, ""}};
     struct server *s = server_start(keys_of("server", TLS_VERIFY_NONE, "h2,http/1.1"));
+    unsigned accepted = 0;
     for (unsigned i = 0; i < 4; i++) {
         struct client c = client_new(s, TLS1_3_VERSION, NULL);
         const unsigned char *chosen;
@@ -516,6 +519,8 @@ static void alpn_is_chosen_or_refused(void **state)
         if (rows[i].chosen) {
             assert_int_equal(size, strlen(rows[i].chosen));
             assert_true(size == 0 || memcmp(chosen, rows[i].chosen, size) == 0);
+            wait_until(&s->accepted, ++accepted);
+            assert_true(s->is_http2 == (strcmp(rows[i].chosen, "h2") == 0));
         }
         client_free(&c);
     }

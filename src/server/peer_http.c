@@ -51,6 +51,7 @@ static void *accepted(void *owner, struct connection *connection)
     if (connection_tls(connection, &tls)) {
         addresses.tls_version = tls.version;
         addresses.tls_cipher = tls.cipher;
+        addresses.is_http2 = tls.is_http2;
     }
     if (gateway_new(&s->http.hall, peer, &addresses, reactor_now(s->reactor), &gateway) != GW_OK) {
         free(peer);

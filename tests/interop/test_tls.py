@@ -246,3 +246,16 @@ def test_what_cannot_be_sealed_does_not_start(authority, tmp_path, options, comp
     command = [godwit_binary(), "serve", "--data-dir", str(tmp_path / "data"), "--amqp-port", "0", "--http", "off", "--amqps-port", "0", *options]
     done = subprocess.run(command, cwd=authority.directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=20)
     assert done.returncode == 2 and complaint in done.stderr and not (tmp_path / "data").exists(), done.stderr
+
+
+def test_who_has_agreed_on_http_2_must_speak_it(sealed):
+    """RFC 9113 section 3.4: an invalid preface is a connection error of type PROTOCOL_ERROR, also when it is a request of HTTP/1.1."""
+    context = sealed.authority.context()
+    context.set_alpn_protocols(["h2"])
+    with context.wrap_socket(socket.create_connection(("127.0.0.1", sealed.https_port), 10), server_hostname="localhost") as peer:
+        assert peer.selected_alpn_protocol() == "h2"
+        peer.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        heard = b"".join(iter(lambda: peer.recv(4096), b""))
+    assert b"HTTP/1.1" not in heard
+    assert heard[3] == 4, "SETTINGS come first"
+    assert heard[-17:] == b"\0\0\x08\7\0\0\0\0\0" + b"\0\0\0\0" + b"\0\0\0\1", heard

@@ -375,6 +375,8 @@ enum gw_err gateway_new(struct gateway_hall *hall, void *owner, const struct gat
         free(gateway);
         return err;
     }
+    if (addresses->is_http2)
+        http_session_agreed_2(gateway->http);
     *made = gateway;
     return GW_OK;
 }

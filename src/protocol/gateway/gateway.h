@@ -62,6 +62,7 @@ struct gateway_addresses {
     uint16_t peer_port, local_port;
     struct rate *requests, *failures;   /* of the peer's address, borrowed for the connection's life; NULL: nobody counts */
     bool from_loopback;
+    bool is_http2;                   /* as was agreed with the peer; otherwise its first bytes say so */
 };
 
 /* GW_ERR_NOMEM. */

@@ -227,6 +227,8 @@ static size_t h2_feed(struct http_session *session, struct bytes in)
 {
     ssize_t taken = nghttp2_session_mem_recv(session->h2->nghttp2, in.data, in.size);
     http_session_dirty(session);
+    if (taken == NGHTTP2_ERR_BAD_CLIENT_MAGIC)
+        nghttp2_session_terminate_session(session->h2->nghttp2, NGHTTP2_PROTOCOL_ERROR);
     if (taken < 0)   /* no memory, or no preface: what it had to say of that is in its queue */
         session->draining = true;
     if (taken < 0 || (!nghttp2_session_want_read(session->h2->nghttp2) && !nghttp2_session_want_write(session->h2->nghttp2)))

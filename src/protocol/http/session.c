@@ -42,6 +42,8 @@ void http_session_free(struct http_session *session)
     free(session);
 }
 
+void http_session_agreed_2(struct http_session *session) { session->agreed_2 = true; }
+
 void *http_session_owner(const struct http_session *session) { return session->service_owner; }
 void http_session_clock(struct http_session *session, uint64_t wall_ms) { session->host->wall_ms = wall_ms; }
 
@@ -193,8 +195,9 @@ static bool choose(struct http_session *session, struct bytes in)
     bool is_preface = memcmp(in.data, PREFACE, most) == 0;
     if (is_preface && most < size)
         return false;
-    enum gw_err err = is_preface ? h2_new(session) : GW_OK;
-    session->transport = err ? NULL : is_preface ? &http_transport_2 : &http_transport_1;
+    bool is_2 = is_preface || session->agreed_2;
+    enum gw_err err = is_2 ? h2_new(session) : GW_OK;
+    session->transport = err ? NULL : is_2 ? &http_transport_2 : &http_transport_1;
     session->head_us = 0;
     if (err)
         http_session_die(session);

@@ -41,6 +41,8 @@ struct http_host {
 enum gw_err http_session_new(const struct http_config *config, const struct http_service *service, void *service_owner, struct http_host *host, void *owner,
                              struct chunk_pool *pool, uint64_t now_us, struct http_session **session);
 void http_session_free(struct http_session *session);
+/* It was agreed (ALPN) that this connection speaks HTTP/2: what begins otherwise is its error (RFC 9113 section 3.4). Before anything is fed. */
+void http_session_agreed_2(struct http_session *session);
 void *http_session_owner(const struct http_session *session);
 
 /* Milliseconds since 1970, for the Date header of all sessions of the host; told now and then. */

@@ -1,4 +1,5 @@
-/* A libFuzzer target: a session under arbitrary input, in pieces whose size the first octet says; the second says whether HTTP/2's preface comes first. */
+/* A libFuzzer target: a session under arbitrary input, in pieces whose size the first octet says; the second says whether HTTP/2's preface comes first, and
+ * whether it was agreed that it would. */
 #include "protocol/http/fake_service.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -10,6 +11,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size < 2)
         return 0;
     fake_open(&fake);
+    if (data[1] & 2)
+        http_session_agreed_2(fake.session);
     if (data[1] & 1)
         fake_feed(&fake, preface, sizeof(preface) - 1, 0);
     fake_feed(&fake, data + 2, size - 2, data[0]);

@@ -52,6 +52,7 @@ struct http_session {
     unsigned call_count;
     bool told_dirty, draining, dead; /* dead: nothing more is read; it is finished once the output has left */
     bool ended;                      /* the peer sends no more */
+    bool agreed_2;                   /* it is HTTP/2, however it begins */
     bool has_own;                    /* `own` is one of the calls */
     bool held;                       /* HTTP/1: a request that came behind one that is not answered yet waits */
     uint64_t taken_us;               /* when the peer last took something of the output; 0: nothing waits for it */

@@ -458,6 +458,38 @@ static void what_is_no_http_2_is_refused(void **state)
     fake_close(&fake);
 }
 
+/* RFC 9113 section 3.4: where both have agreed on HTTP/2, anything else is answered as an error of that, however it comes. */
+static void who_has_agreed_on_http_2_begins_with_its_preface(void **state)
+{
+    (void)state;
+    static const char *const others[] = {"GET /echo HTTP/1.1\r\n" HOST "\r\n", "PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n", "PRI * HTTP/1.1\r\n" HOST "\r\n", "P?", "\n"};
+    for (unsigned i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+        for (size_t step = 0; step < 3; step++) {
+            struct fake fake;
+            struct bytes last = {0};
+            fake_open(&fake);
+            http_session_agreed_2(fake.session);
+            fake_feed(&fake, others[i], strlen(others[i]), step);
+            assert_int_equal(frames(&fake, 4, &last), 1);   /* SETTINGS, which come first whatever follows, */
+            assert_int_equal(frames(&fake, 7, &last), 1);   /* and GOAWAY with PROTOCOL_ERROR */
+            assert_memory_equal(last.data, "\0\0\0\0\0\0\0\1", 8);
+            assert_int_equal(fake.calls, 0);
+            assert_true(http_session_finished(fake.session));
+            fake_close(&fake);
+        }
+    }
+    for (size_t step = 0; step < 8; step++) {
+        static const char text[] = PREFACE SETTINGS "\0\0\x0c\x01\x04\0\0\0\x01" POST_ECHO "\0\0\x02\0\x01\0\0\0\x01hi";
+        struct fake fake;
+        fake_open(&fake);
+        http_session_agreed_2(fake.session);
+        fake_feed(&fake, text, sizeof(text) - 1, step);
+        assert_int_equal(fake.gone, 1);
+        assert_false(http_session_finished(fake.session));
+        fake_close(&fake);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -480,6 +512,7 @@ int main(void)
         cmocka_unit_test(a_stream_cannot_be_begun_after_a_later_one),
         cmocka_unit_test(who_asks_may_be_told_to_go_on),
         cmocka_unit_test(what_is_no_http_2_is_refused),
+        cmocka_unit_test(who_has_agreed_on_http_2_begins_with_its_preface),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
