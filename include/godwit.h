@@ -233,7 +233,7 @@ GW_API int gw_forget(gw_bus *bus, const char *name);
  * is gone: nothing of it may be used afterwards. */
 GW_API void gw_event_ack(gw_event *event);
 GW_API void gw_event_retry(gw_event *event);      /* failed: again after a retry delay, or given up when it came back too often */
-GW_API void gw_event_retry_after(gw_event *event, uint64_t ms);   /* the same with a delay of its own, behind what then waits */
+GW_API void gw_event_retry_after(gw_event *event, uint64_t ms);   /* the same with a delay of its own */
 GW_API void gw_event_reject(gw_event *event);     /* given up at once */
 
 /* What is asked of an event is valid until it is answered. NULL (or 0): it has no such thing. */

@@ -121,6 +121,8 @@ struct command_slice {
 struct command_settle {
     struct command command;     /* flags: enum settle_kind */
     uint64_t queue, first, count;
+    uint64_t delay_ms;          /* instead of what the queue's backoff says … */
+    bool delayed;               /* … if that is said */
 };
 
 struct command_credit {

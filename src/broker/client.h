@@ -327,6 +327,9 @@ enum settle_kind {
 void client_settle(struct client *client, uint64_t queue, enum settle_kind kind, uint64_t first_seq, uint64_t count,
                    struct transaction *transaction);
 
+/* They failed (SETTLE_REQUEUE), and wait for so long instead of for what their queue's backoff says; at most DELAY_MAX_MS of it counts. Where the queue has no backoff they do not wait. */
+void client_settle_after(struct client *client, uint64_t queue, uint64_t first_seq, uint64_t count, uint64_t delay_ms);
+
 /* How long a delivery from the queue may wait for its ack, milliseconds: what its settings say, otherwise `otherwise_ms`. 0: for ever. */
 uint64_t client_consumer_timeout(struct client *client, uint64_t queue, uint64_t otherwise_ms);
 

@@ -682,7 +682,7 @@ void client_settle(struct client *client, uint64_t queue, enum settle_kind kind,
     }
     unsigned to = worker_of_shard(worker, queue_id_shard(queue));
     struct command_settle *last = outbox_last(&worker->outboxes[to], COMMAND_SETTLE);
-    if (last && last->queue == queue && last->command.flags == kind && last->first + last->count == first_seq) {
+    if (last && last->queue == queue && last->command.flags == kind && last->first + last->count == first_seq && !last->delayed) {
         last->count += count;
         return;
     }
@@ -691,6 +691,17 @@ void client_settle(struct client *client, uint64_t queue, enum settle_kind kind,
     command->queue = queue;
     command->first = first_seq;
     command->count = count;
+}
+
+void client_settle_after(struct client *client, uint64_t queue, uint64_t first_seq, uint64_t count, uint64_t delay_ms)
+{
+    struct command_settle *command = worker_command(client->worker, worker_of_shard(client->worker, queue_id_shard(queue)), COMMAND_SETTLE, sizeof(*command), NULL);
+    command->command.flags = SETTLE_REQUEUE;
+    command->queue = queue;
+    command->first = first_seq;
+    command->count = count;
+    command->delay_ms = delay_ms;
+    command->delayed = true;
 }
 
 uint64_t client_consumer_timeout(struct client *client, uint64_t queue, uint64_t otherwise_ms)

@@ -169,7 +169,7 @@ static enum gw_err restore_return(struct shard *shard, const struct record *reco
     for (const uint8_t *target = record->head.data; !err && target < record->head.data + record->head.size; target += parks ? PARK_TARGET_SIZE : SETTLE_TARGET_SIZE) {
         struct queue *queue = shard_queue(shard, load_le64(target));
         if (queue)
-            err = returns_restore(queue, load_le64(target + 8), load_le64(target + 16), parks ? load_le64(target + 24) : 0, parks ? target[32] : RETRY_NONE);
+            err = returns_restore(queue, load_le64(target + 8), load_le64(target + 16), parks ? load_le64(target + 24) : 0, parks ? load_le64(target + 32) : RETRY_NONE);
         else
             keep_id_used(shard, load_le64(target));
     }

@@ -15,15 +15,16 @@ static bool is_waiting(const struct shard *shard, const struct returned *returne
     return returned->due_ms > shard->worker->wall_us / 1000;
 }
 
-bool retry_park(struct shard *shard, struct queue *queue, struct returned *returned, struct entry *entry)
+bool retry_park(struct shard *shard, struct queue *queue, struct returned *returned, struct entry *entry, const uint64_t *own_ms)
 {
     struct queue_rules *rules = queue->rules;
-    uint64_t delay_ms = backoff_ms(&queue->settings->retry_backoff, returned->count, worker_random(shard->worker));
+    uint64_t delay_ms = !own_ms ? backoff_ms(&queue->settings->retry_backoff, returned->count, worker_random(shard->worker)) : *own_ms < DELAY_MAX_MS ? *own_ms : DELAY_MAX_MS;
     uint64_t now_ms = (shard->worker->wall_us + 999) / 1000;   /* the fraction that milliseconds do not say is counted as whole: never early */
     uint64_t due_ms = now_ms + (bug_enabled(BUG_RETRY_EARLY) ? delay_ms / 2 : delay_ms);
     if (!delay_ms || !delay_push(&rules->due, due_ms, returned->seq))
         return false;   /* without memory for 16 bytes it does not wait */
     returned->due_ms = due_ms;
+    returned->own_ms = own_ms ? delay_ms : 0;
     returned->state = RETURNED_PARKED;
     rules->parked++;
     entry->holder = RETRY_HOLDER;
@@ -106,7 +107,7 @@ static void wait_anew(struct shard *shard, struct queue *queue)
     uint32_t cursor = 0;
     rules->set_back = shard->worker->set_back;
     for (struct returned *returned; (returned = map_next(&rules->returns, &cursor));) {
-        uint64_t latest_ms = now_ms + backoff_most_ms(&queue->settings->retry_backoff, returned->count);
+        uint64_t latest_ms = now_ms + (returned->own_ms ? returned->own_ms : backoff_most_ms(&queue->settings->retry_backoff, returned->count));
         if (returned->state == RETURNED_READY || returned->due_ms <= latest_ms)
             continue;
         returned->due_ms = latest_ms;

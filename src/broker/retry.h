@@ -19,8 +19,8 @@ static inline bool queue_retries(const struct queue *queue)
     return queue->settings && (queue->settings->flags & SETTINGS_RETRY_BACKOFF);
 }
 
-/* A delivered message came back, and is counted. True: it is parked. */
-bool retry_park(struct shard *shard, struct queue *queue, struct returned *returned, struct entry *entry);
+/* A delivered message came back, and is counted. `own_ms`: for how long it waits, NULL: as the queue's backoff says. True: it is parked. */
+bool retry_park(struct shard *shard, struct queue *queue, struct returned *returned, struct entry *entry, const uint64_t *own_ms);
 
 /* Is the message, which is ready and about to be delivered, not due yet? Then it is parked now. */
 bool retry_holds_back(struct shard *shard, struct queue *queue, struct lane *lane, uint64_t seq, struct block_slot *slot, struct entry *entry);

@@ -179,6 +179,72 @@ static void it_waits_and_is_in_its_old_place(void **state)
     end(play);
 }
 
+static void settle_after(struct play *play, const struct test_event *event, uint64_t hours)
+{
+    assert_non_null(event);
+    client_settle_after(&play->client->client, event->delivery.queue, event->delivery.seq, 1, hours * 3600000);
+    go_on(play);
+}
+
+/* Longer or shorter than the queue would have it, over a restart, and counted like any other. */
+static void a_consumer_may_say_itself_for_how_long(void **state)
+{
+    (void)state;
+    struct play *play = begin();
+    declare(play, "5h", 2);
+    publish(play, "one", true);
+    publish(play, "two", true);
+    settle_after(play, get(play), 20);
+    const struct test_event *event = get(play);
+    assert_string_equal(event->body, "two");
+    settle_after(play, event, 0);
+    assert_past(event = get(play), 1, RETRY_REJECTED);
+    settle_after(play, event, 1);
+    assert_null(get(play));
+    wait_hours(play, 1.1);
+    assert_past(event = get(play), 2, RETRY_REJECTED);
+    assert_string_equal(event->body, "two");
+    settle_after(play, event, 1);
+    assert_counts(play, 0, 0, 1);   /* once too often */
+    for (unsigned i = 0; i < 2; i++) {
+        wait_hours(play, 9);
+        restart(play, i);
+        assert_null(get(play));
+    }
+    wait_hours(play, 1);
+    assert_past(event = get(play), 1, RETRY_REJECTED);
+    settle(play, event, SETTLE_REQUEUE);
+    wait_hours(play, 5.1);
+    assert_past(get(play), 2, RETRY_REJECTED);
+    end(play);
+}
+
+/* What a consumer asked for is the longest that a clock which is set back makes it wait; a restart does not forget that. */
+static void its_own_wait_outlasts_a_clock_that_is_set_back(void **state)
+{
+    (void)state;
+    for (unsigned way = 0; way < 3; way++) {
+        struct play *play = begin();
+        uint64_t hour_us = 3600000000u;
+        worker_set_clock(play->test.workers[0], 1000 * hour_us, play->test.now_us);
+        declare(play, "1h", -1);
+        publish(play, "m", true);
+        settle_after(play, get(play), 6);
+        if (way) {
+            restart(play, way == 1);
+            worker_set_clock(play->test.workers[0], 1000 * hour_us, play->test.now_us);
+            assert_null(get(play));
+        }
+        worker_set_clock(play->test.workers[0], 900 * hour_us, play->test.now_us);
+        assert_null(get(play));
+        wait_hours(play, 5.8);
+        assert_null(get(play));
+        wait_hours(play, 0.4);
+        assert_past(get(play), 1, RETRY_REJECTED);
+        end(play);
+    }
+}
+
 static void every_reason_is_told_and_what_nobody_saw_is_none(void **state)
 {
     (void)state;
@@ -356,7 +422,7 @@ static void without_memory_it_comes_back_at_once(void **state)
         struct entry *entry = lane_entry_at(lane, seq, &slot, &unacked);
         assert_true(entry && unacked);
         allocations_left = left;
-        enum return_verdict verdict = returns_count(play->test.workers[0]->shards[0], queue, entry, seq, SETTLE_REQUEUE);
+        enum return_verdict verdict = returns_count(play->test.workers[0]->shards[0], queue, entry, seq, SETTLE_REQUEUE, NULL);
         waits = allocations_left >= 0;   /* there was enough for everything */
         allocations_left = -1;
         assert_true(left > 0 || verdict == RETURN_READY);
@@ -375,6 +441,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(it_waits_and_is_in_its_old_place), cmocka_unit_test(every_reason_is_told_and_what_nobody_saw_is_none),
+        cmocka_unit_test(a_consumer_may_say_itself_for_how_long), cmocka_unit_test(its_own_wait_outlasts_a_clock_that_is_set_back),
         cmocka_unit_test(once_too_often_is_the_end), cmocka_unit_test(a_clock_that_is_set_back_keeps_nobody_waiting_for_long), cmocka_unit_test(a_restart_shortens_nothing),
         cmocka_unit_test(a_message_that_does_not_last_leaves_nothing), cmocka_unit_test(a_purge_takes_what_waits),
         cmocka_unit_test(without_a_backoff_nothing_waits_any_more), cmocka_unit_test(without_memory_it_comes_back_at_once),

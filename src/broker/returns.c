@@ -31,7 +31,7 @@ static struct returned *returned_of(struct queue *queue, uint64_t seq)
     return returned;
 }
 
-enum gw_err returns_restore(struct queue *queue, uint64_t seq, uint64_t count, uint64_t due_ms, unsigned reason)
+enum gw_err returns_restore(struct queue *queue, uint64_t seq, uint64_t count, uint64_t due_ms, uint64_t why)
 {
     struct returned *returned = returned_of(queue, seq);
     if (!returned)
@@ -42,7 +42,8 @@ enum gw_err returns_restore(struct queue *queue, uint64_t seq, uint64_t count, u
     if (due_ms && !delay_push(&rules->due, due_ms, seq))
         return GW_ERR_NOMEM;
     returned->count = count;
-    returned->reason = (uint8_t)(reason < RETRY_REASONS ? reason : RETRY_NONE);
+    returned->reason = (uint8_t)((why & UINT8_MAX) < RETRY_REASONS ? why : RETRY_NONE);
+    returned->own_ms = why >> 8;
     returned->due_ms = due_ms;
     rules->loose += (due_ms != 0) - (uint64_t)(returned->state == RETURNED_LOOSE);
     returned->state = due_ms ? RETURNED_LOOSE : RETURNED_READY;
@@ -63,7 +64,7 @@ static void log_return(struct shard *shard, const struct queue *queue, const str
     store_le64(at + RECORD_HEADER_SIZE + 16, returned->count);
     if (parks) {
         store_le64(at + RECORD_HEADER_SIZE + 24, returned->due_ms);
-        store_le64(at + RECORD_HEADER_SIZE + 32, returned->reason);
+        store_le64(at + RECORD_HEADER_SIZE + 32, returned_why(returned));
     }
     record_begin(at, size, parks ? RECORD_PARK : RECORD_RETURN, 1, 0);
     record_seal(at);
@@ -75,7 +76,7 @@ static enum retry_reason reason_of(enum settle_kind kind)
     return kind == SETTLE_TIMED_OUT ? RETRY_TIMEOUT : kind == SETTLE_LOST ? RETRY_CONNECTION_LOST : kind == SETTLE_CLOSED ? RETRY_CLOSED : RETRY_REJECTED;
 }
 
-enum return_verdict returns_count(struct shard *shard, struct queue *queue, struct entry *entry, uint64_t seq, enum settle_kind kind)
+enum return_verdict returns_count(struct shard *shard, struct queue *queue, struct entry *entry, uint64_t seq, enum settle_kind kind, const uint64_t *delay_ms)
 {
     const struct queue_settings *settings = queue->settings;
     bool retries = queue_retries(queue), waits = false;
@@ -88,11 +89,11 @@ enum return_verdict returns_count(struct shard *shard, struct queue *queue, stru
     returned->state = RETURNED_READY;
     returned->count++;
     returned->reason = (uint8_t)reason_of(kind);
-    returned->due_ms = 0;
+    returned->due_ms = returned->own_ms = 0;
     if ((settings->flags & SETTINGS_DELIVERY_LIMIT) && returned->count > settings->delivery_limit + bug_enabled(BUG_LIMIT_ONE_MORE))
         return RETURN_TOO_OFTEN;
     if (retries)
-        waits = retry_park(shard, queue, returned, entry);
+        waits = retry_park(shard, queue, returned, entry, delay_ms);
     if (queue->durable && (entry->flags & ENTRY_PERSISTENT) && !(retries && bug_enabled(BUG_RETRY_UNLOGGED)))
         log_return(shard, queue, returned);
     return waits ? RETURN_WAITS : RETURN_READY;

@@ -30,6 +30,7 @@ struct returned {
     uint64_t seq;
     uint64_t count;
     uint64_t due_ms;             /* when it is delivered again, since 1970; 0: it need not wait. See retry.h */
+    uint64_t own_ms;             /* for how long, where its consumer said that; 0: as the queue's backoff says */
     uint8_t reason;              /* enum retry_reason */
     uint8_t state;               /* enum returned_state */
 };
@@ -112,15 +113,16 @@ static inline uint64_t returns_of(const struct queue *queue, uint64_t seq)
     const struct returned *returned = returns_find(queue, seq);
     return returned ? returned->count : 0;
 }
-/* It comes back once more: what becomes of it? */
+/* It comes back once more: what becomes of it? `delay_ms`: for how long it waits; NULL: as the queue's backoff says. */
 enum return_verdict { RETURN_READY, RETURN_WAITS /* it is parked */, RETURN_TOO_OFTEN /* more often than the queue allows */ };
-enum return_verdict returns_count(struct shard *shard, struct queue *queue, struct entry *entry, uint64_t seq, enum settle_kind kind);
+enum return_verdict returns_count(struct shard *shard, struct queue *queue, struct entry *entry, uint64_t seq, enum settle_kind kind, const uint64_t *delay_ms);
 void returns_forget(struct queue *queue, uint64_t seq);
 void returns_forget_all(struct queue *queue);
 /* Forgets those whose messages are gone. */
 void returns_prune(struct queue *queue);
-/* What a log or a snapshot knows. */
-enum gw_err returns_restore(struct queue *queue, uint64_t seq, uint64_t count, uint64_t due_ms, unsigned reason);
+/* What a log or a snapshot knows. `why`: what returned_why has made of the reason and of the wait of its own. */
+enum gw_err returns_restore(struct queue *queue, uint64_t seq, uint64_t count, uint64_t due_ms, uint64_t why);
+static inline uint64_t returned_why(const struct returned *returned) { return returned->reason | returned->own_ms << 8; }
 
 /* ---- single_active.c ---- */
 

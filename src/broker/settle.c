@@ -35,7 +35,7 @@ static void move_to_tail(struct shard *shard, struct lane *lane, uint64_t seq, c
 }
 
 static inline __attribute__((always_inline)) void settle_as(struct shard *shard, struct queue *queue, uint64_t seq, enum settle_kind kind, enum settle_kind said,
-                                                            bool ruled)
+                                                            const uint64_t *delay_ms, bool ruled)
 {
     struct block_slot *slot;
     bool unacked;
@@ -44,7 +44,7 @@ static inline __attribute__((always_inline)) void settle_as(struct shard *shard,
     if (!entry || !unacked)
         return;
     struct consumer *consumer = entry->holder ? shard_consumer(shard, entry->holder) : NULL;
-    enum return_verdict verdict = ruled && kind == SETTLE_REQUEUE ? returns_count(shard, queue, entry, seq, said) : RETURN_READY;
+    enum return_verdict verdict = ruled && kind == SETTLE_REQUEUE ? returns_count(shard, queue, entry, seq, said, delay_ms) : RETURN_READY;
     if (ruled && verdict == RETURN_TOO_OFTEN) {
         shard_discard(shard, queue, lane, seq, slot, entry, true, DISCARD_DELIVERY_LIMIT);
     } else if (ruled && verdict == RETURN_WAITS) {
@@ -97,7 +97,7 @@ static __attribute__((noinline)) void settle_ruled(struct shard *shard, struct q
     for (uint64_t i = 0; i < command->count; i++) {
         if (UNLIKELY(queue->lives != NULL) && kind != SETTLE_DISCARD)
             note_life(shard, queue, command->first + i, kind);
-        settle_as(shard, queue, command->first + i, kind, said, true);
+        settle_as(shard, queue, command->first + i, kind, said, command->delayed ? &command->delay_ms : NULL, true);
     }
     if (kind == SETTLE_REQUEUE && (queue->ruled & RULED_BY_SETTINGS))
         overflow_look(shard, queue);   /* what comes back to a full queue does not stay */
@@ -117,7 +117,7 @@ void shard_settle(struct shard *shard, const struct command_settle *command)
         settle_ruled(shard, queue, command);
     else
         for (uint64_t i = 0; i < command->count; i++)
-            settle_as(shard, queue, command->first + i, kind, said, false);
+            settle_as(shard, queue, command->first + i, kind, said, NULL, false);
     queue->progress_us = shard->worker->now_us;
     shard_mark_dirty(shard, queue);
 }

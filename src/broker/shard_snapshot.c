@@ -112,7 +112,7 @@ static void put_lane(struct buffer *buffer, const struct queue *queue, const str
         store_le32(buffer->data + count_at, count | (queue->ruled & RULED_BY_MESSAGES ? LANE_EXPIRES : 0));
 }
 
-/* How often messages that are there came back, of all queues: how many there are, then queue id, sequence number, count, time, reason of each. */
+/* How often messages that are there came back, of all queues: how many there are, then queue id, sequence number, count, time, reason (and, above its byte, the wait of its own) of each. */
 static void put_returns(struct buffer *buffer, const struct shard *shard)
 {
     uint64_t count_at = buffer->size;
@@ -127,7 +127,7 @@ static void put_returns(struct buffer *buffer, const struct shard *shard)
             put64(buffer, returned->seq);
             put64(buffer, returned->count);
             put64(buffer, returned->due_ms);
-            put64(buffer, returned->reason);
+            put64(buffer, returned_why(returned));
         }
     }
     if (!buffer->failed)
@@ -473,13 +473,13 @@ static enum gw_err read_returns(struct shard *shard, struct reader *reader, uint
     enum gw_err err = GW_OK;
     for (uint32_t i = 0; !err && !reader->bad && i < count; i++) {
         struct queue *queue = map_get(&shard->queues, take64(reader));
-        uint64_t seq = take64(reader), times = take64(reader), due_ms = 0, reason = RETRY_NONE;
+        uint64_t seq = take64(reader), times = take64(reader), due_ms = 0, why = RETRY_NONE;
         if (version > VERSION_BEFORE) {
             due_ms = take64(reader);
-            reason = take64(reader);
+            why = take64(reader);
         }
         if (queue && !reader->bad)
-            err = returns_restore(queue, seq, times, due_ms, reason < RETRY_REASONS ? (unsigned)reason : RETRY_NONE);
+            err = returns_restore(queue, seq, times, due_ms, why);
     }
     return reader->bad ? GW_ERR_CORRUPT : err;
 }

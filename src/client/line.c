@@ -83,6 +83,8 @@ bool line_is_godwit(const struct line *line)
     return line->talk && strncmp(talk_product(line->talk), GODWIT, sizeof GODWIT - 1) == 0;
 }
 
+bool line_can_delay(const struct line *line) { return line->talk && talk_can_delay(line->talk); }
+
 /* Trying again. */
 
 /* xorshift64 */

@@ -97,6 +97,8 @@ bool line_is_closed(const struct line *line);
 bool line_is_up(const struct line *line);
 /* The broker is Godwit: it has retries, groups and delays. */
 bool line_is_godwit(const struct line *line);
+/* The broker knows line_settle_after. */
+bool line_can_delay(const struct line *line);
 /* A sentence about what went wrong last; "" nothing did. */
 const char *line_error(const struct line *line);
 
@@ -135,6 +137,8 @@ enum line_settlement {
 
 /* Settles it, unless it was lost or settled meanwhile. */
 void line_settle(struct line_delivery *delivery, enum line_settlement settlement);
+/* Back to the queue, where it waits for so long. Only while line_can_delay. */
+void line_settle_after(struct line_delivery *delivery, uint64_t delay_ms);
 /* Publishes a message in its stead and acknowledges it when that is confirmed. On an error it goes back to its queue. */
 enum gw_err line_replace(struct line *line, struct line_delivery *delivery, const struct line_message *message);
 void line_release(struct line_delivery *delivery);

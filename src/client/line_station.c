@@ -287,6 +287,14 @@ void line_settle(struct line_delivery *delivery, enum line_settlement settlement
     delivery_leave(delivery);
 }
 
+void line_settle_after(struct line_delivery *delivery, uint64_t delay_ms)
+{
+    if (!delivery->station)
+        return;
+    (void)talk_nack_after(delivery->station->channel, delivery->tag, delay_ms);
+    delivery_leave(delivery);
+}
+
 void line_release(struct line_delivery *delivery)
 {
     CHECK(delivery->references > 0);

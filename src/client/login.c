@@ -34,6 +34,12 @@ void login_product(struct bytes server_properties, char *product)
         append_text(product, LOGIN_PRODUCT_SIZE, field.bytes);
 }
 
+bool login_is_capable(struct bytes server_properties, const char *capability)
+{
+    struct amqp_field field;
+    return amqp_table_find(server_properties, "capabilities", &field) && field.type == 'F' && amqp_table_flag(field.bytes, capability);
+}
+
 static bool has_word(struct bytes words, const char *word)
 {
     size_t size = strlen(word);

@@ -19,6 +19,9 @@ struct login_limits {
 /* What the broker calls itself and its version, e.g. "RabbitMQ 3.10.8" or "Godwit 0.1.0"; `product` has room for LOGIN_PRODUCT_SIZE bytes. */
 void login_product(struct bytes server_properties, char *product);
 
+/* Has it this capability? */
+bool login_is_capable(struct bytes server_properties, const char *capability);
+
 /* Does it take a password (PLAIN)? */
 bool login_is_offered(const struct amqp_method *start);
 

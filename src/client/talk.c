@@ -91,6 +91,7 @@ unsigned talk_reply_code(const struct talk *talk) { return talk->reply_code; }
 const char *talk_product(const struct talk *talk) { return talk->product; }
 uint32_t talk_frame_max(const struct talk *talk) { return talk->frame_max; }
 bool talk_is_blocked(const struct talk *talk) { return talk->blocked; }
+bool talk_can_delay(const struct talk *talk) { return talk->can_delay; }
 
 /* Bytes. */
 

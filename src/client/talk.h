@@ -106,6 +106,8 @@ unsigned talk_reply_code(const struct talk *talk);
 const char *talk_product(const struct talk *talk);
 uint32_t talk_frame_max(const struct talk *talk);
 bool talk_is_blocked(const struct talk *talk);
+/* The broker knows talk_nack_after. */
+bool talk_can_delay(const struct talk *talk);
 
 /* Opens a channel; needs TALK_OPEN. NULL: out of memory, or of channels. */
 struct talk_channel *talk_channel_open(struct talk *talk, const struct talk_channel_events *events);
@@ -134,5 +136,7 @@ enum gw_err talk_get(struct talk_channel *channel, const char *queue, bool no_ac
 /* Settles one delivery, which was not settled before. */
 void talk_ack(struct talk_channel *channel, uint64_t delivery_tag);
 enum gw_err talk_nack(struct talk_channel *channel, uint64_t delivery_tag, bool requeue);
+/* Back to its queue, where it waits for so long. */
+enum gw_err talk_nack_after(struct talk_channel *channel, uint64_t delivery_tag, uint64_t delay_ms);
 
 #endif

@@ -261,6 +261,21 @@ enum gw_err talk_nack(struct talk_channel *channel, uint64_t delivery_tag, bool 
     return GW_OK;
 }
 
+enum gw_err talk_nack_after(struct talk_channel *channel, uint64_t delivery_tag, uint64_t delay_ms)
+{
+    struct amqp_value values[AMQP_BASIC_NACK_AFTER_COUNT] = {
+        [AMQP_BASIC_NACK_AFTER_DELIVERY_TAG] = amqp_number(delivery_tag),
+        [AMQP_BASIC_NACK_AFTER_DELAY] = amqp_number(delay_ms),
+    };
+    uint8_t *state = tag_ring_at(&channel->deliveries, delivery_tag);
+    CHECK(state && *state == TALK_HELD);
+    if (!is_open(channel))
+        return GW_ERR_CLOSED;
+    talk_say_method(channel->talk, channel->number, AMQP_BASIC_NACK_AFTER, values);
+    *state = TALK_SETTLED;
+    return GW_OK;
+}
+
 static void write_ack(struct talk_channel *channel, uint64_t tag, bool multiple)
 {
     uint8_t frame[AMQP_ACK_FRAME_SIZE];

@@ -11,7 +11,9 @@ static void malformed(struct talk *talk, const char *what)
 static void on_start(struct talk *talk, const struct amqp_method *start)
 {
     uint8_t frame[LOGIN_FRAME_MAX];
-    login_product(start->values[AMQP_CONNECTION_START_SERVER_PROPERTIES].bytes, talk->product);
+    struct bytes properties = start->values[AMQP_CONNECTION_START_SERVER_PROPERTIES].bytes;
+    login_product(properties, talk->product);
+    talk->can_delay = login_is_capable(properties, "basic.nack-after");
     if (!login_is_offered(start)) {
         talk_finish(talk, TALK_END_REFUSED, "the broker does not let users log in with a password (PLAIN)");
         return;

@@ -50,6 +50,7 @@ struct talk {
     bool greeted;                    /* its first bytes were looked at */
     uint32_t expected;               /* while starting: the method that must come next */
     bool blocked;
+    bool can_delay;                  /* the broker knows basic.nack-after */
     uint32_t frame_max;              /* AMQP_FRAME_MIN_SIZE until both sides agreed */
     uint32_t heartbeat_ms;           /* 0: none */
     uint16_t channel_max;            /* 0: as many as there are numbers */

@@ -219,6 +219,8 @@ static inline void hear(struct story *story, struct bytes out)
             tell(story, "< %u %s", frame.channel, method.row->name);
             if (method.row->id == AMQP_BASIC_ACK || method.row->id == AMQP_BASIC_NACK)
                 tell(story, " %llu%s", (unsigned long long)method.values[0].number, method.values[1].number ? " and before" : "");
+            if (method.row->id == AMQP_BASIC_NACK_AFTER)
+                tell(story, " %llu %llu", (unsigned long long)method.values[0].number, (unsigned long long)method.values[1].number);
             if (method.row->id == AMQP_QUEUE_DECLARE)
                 tell(story, " %.*s%s%s", (int)method.values[AMQP_QUEUE_DECLARE_QUEUE].bytes.size, (const char *)method.values[AMQP_QUEUE_DECLARE_QUEUE].bytes.data,
                      method.values[AMQP_QUEUE_DECLARE_PASSIVE].number ? " passively" : "", method.values[AMQP_QUEUE_DECLARE_ARGUMENTS].bytes.size ? " with arguments" : "");

@@ -148,6 +148,22 @@ static void bytes_arrive_in_any_pieces(void **state)
     }
 }
 
+static void what_failed_may_wait_for_so_long(void **state)
+{
+    (void)state;
+    let_in();
+    assert_false(talk_can_delay(story.talk));
+    for (unsigned i = 1; i <= 3; i++)
+        say_delivery(&story, 1, "c", i, 1);
+    story_feed(&story, 0, 0);
+    story.told_size = 0;
+    assert_int_equal(talk_nack_after(story.channel, 2, 86400000), GW_OK);
+    talk_ack(story.channel, 3);
+    talk_ack(story.channel, 1);
+    story_hear(&story);
+    is_told("< 1 basic.nack-after 2 86400000\n< 1 basic.ack 3 and before\n");
+}
+
 static void acknowledgements_leave_together(void **state)
 {
     (void)state;
@@ -349,6 +365,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         STORY(logs_in_and_says_goodbye),
         STORY(bytes_arrive_in_any_pieces),
+        STORY(what_failed_may_wait_for_so_long),
         STORY(acknowledgements_leave_together),
         STORY(confirms_are_told_once),
         STORY(a_wrong_password_is_told),

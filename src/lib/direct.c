@@ -1,6 +1,7 @@
 #include "lib/direct.h"
 
 #include "base/map.h"
+#include "broker/delay.h"
 #include "lib/loop.h"
 #include "lib/outgoing.h"
 
@@ -360,7 +361,6 @@ static void rest(struct gw_event *event, uint64_t delay_ms)
     struct gw_event *again = event_new(&bus->events);
     if (!again)
         return;
-    unsigned at = event->attempt <= handler->delay_count ? event->attempt - 1 : handler->delay_count - 1;
     again->handler = handler;
     again->exchange = event->exchange;
     again->routing_key = event->routing_key;
@@ -371,7 +371,8 @@ static void rest(struct gw_event *event, uint64_t delay_ms)
     again->attempt = event->attempt + 1;
     again->redelivered = again->is_direct = true;
     again->state = EVENT_RESTING;
-    again->due_us = loop_clock() + 1000 * (delay_ms ? delay_ms : handler->delays_ms[at]);
+    delay_ms = delay_ms ? delay_ms : handler_delay_ms(handler, event->attempt);
+    again->due_us = loop_clock() + 1000 * (delay_ms < DELAY_MAX_MS ? delay_ms : DELAY_MAX_MS);
     ((struct block *)event->memory)->live++;
     event_list_append(&handler->resting, again);
     if (again->due_us < bus->due_us)

@@ -244,7 +244,8 @@ static bool routes(struct gw_bus *bus, struct bytes type, const uint64_t **queue
 static uint64_t routes_version(struct gw_bus *bus) { return client_routes_version(&embedded_of(bus)->client); }
 
 static const struct engine_ops embedded_ops = {
-    .publish = embedded_publish, .subscribe = embedded_subscribe, .unsubscribe = embedded_unsubscribe, .settle = embedded_settle, .release = embedded_release, .replace = embedded_replace,
+    .publish = embedded_publish, .subscribe = embedded_subscribe, .unsubscribe = embedded_unsubscribe, .settle = embedded_settle, .settle_after = embedded_settle_after,
+    .release = embedded_release, .replace = embedded_replace,
     .forget = embedded_forget, .recall = embedded_recall, .turn = turn, .wait = wait, .close = close_engine, .forked = forked, .routes = routes, .routes_version = routes_version,
 };
 

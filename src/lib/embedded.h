@@ -81,6 +81,7 @@ void embedded_confirmed(struct client *client, uint16_t channel, uint64_t first,
 int embedded_subscribe(struct gw_bus *bus, struct gw_handler *handler);
 void embedded_unsubscribe(struct gw_bus *bus, struct gw_handler *handler);
 void embedded_settle(struct gw_bus *bus, struct gw_event *event, enum settlement settlement);
+void embedded_settle_after(struct gw_bus *bus, struct gw_event *event, uint64_t delay_ms);
 void embedded_release(struct gw_bus *bus, struct gw_event *event);
 void embedded_deliver(struct client *client, const struct delivery *delivery);
 void embedded_cancelled(struct client *client, uint16_t channel, uint32_t consumer);

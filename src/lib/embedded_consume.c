@@ -207,6 +207,11 @@ void embedded_settle(struct gw_bus *bus, struct gw_event *event, enum settlement
     client_settle(&embedded_of(bus)->client, event->queue, kind, event->tag, 1, NULL);
 }
 
+void embedded_settle_after(struct gw_bus *bus, struct gw_event *event, uint64_t delay_ms)
+{
+    client_settle_after(&embedded_of(bus)->client, event->queue, event->tag, 1, delay_ms);
+}
+
 void embedded_release(struct gw_bus *bus, struct gw_event *event)
 {
     struct embedded *e = bus->engine;

@@ -236,6 +236,32 @@ static void events_of_a_key_come_one_after_the_other(void **state)
     test_end(&test);
 }
 
+/* With a delay of its own, too; meanwhile other keys go on. */
+static void an_event_that_comes_later_keeps_the_order_of_its_key(void **state)
+{
+    struct test_loop test = {0};
+    struct seen seen = {.answer = LATER};
+    const gw_publish_options a = {.key = "a"}, b = {.key = "b"};
+    const uint64_t never[] = {3600000};
+    (void)state;
+    test_open(&test);
+    gw_on(test.bus, "#", on_event, &seen, &(gw_handler_options){.concurrency = 2, .order_by_key = 1, .retry_delays_ms = never, .retry_delay_count = 1});
+    publish(test.bus, "t", "a1", &a);
+    publish(test.bus, "t", "a2", &a);
+    publish(test.bus, "t", "b1", &b);
+    publish(test.bus, "t", "b2", &b);
+    until(&test, &seen, 2);
+    gw_event_retry_after(seen.held[0], 100);
+    gw_event_ack(seen.held[1]);
+    until(&test, &seen, 4);
+    assert_string_equal(seen.order, "a1 b1 b2 a1 ");
+    assert_int_equal(seen.attempt, 2);
+    gw_event_ack(seen.held[3]);
+    until(&test, &seen, 5);
+    assert_string_equal(seen.order, "a1 b1 b2 a1 a2 ");
+    test_end(&test);
+}
+
 static void those_that_matter_more_come_first(void **state)
 {
     struct test_loop test = {0};
@@ -610,6 +636,7 @@ int main(void)
         cmocka_unit_test(no_more_are_in_hand_than_it_can_do_at_a_time),
         cmocka_unit_test(an_event_that_nobody_answers_comes_again),
         cmocka_unit_test(events_of_a_key_come_one_after_the_other),
+        cmocka_unit_test(an_event_that_comes_later_keeps_the_order_of_its_key),
         cmocka_unit_test(those_that_matter_more_come_first),
         cmocka_unit_test(one_that_is_for_later_comes_later),
         cmocka_unit_test(handlers_with_other_options_are_refused_the_queue),

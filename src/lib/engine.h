@@ -59,6 +59,9 @@ struct engine_ops {
     /* Says what becomes of an event that came by handler_deliver; once for each, unless handler_lost was told of it. What it consists of stays. */
     void (*settle)(struct gw_bus *bus, struct gw_event *event, enum settlement settlement);
 
+    /* The same as SETTLED_RETRY, and it waits for so long. */
+    void (*settle_after)(struct gw_bus *bus, struct gw_event *event, uint64_t delay_ms);
+
     /* Gives event->memory back. */
     void (*release)(struct gw_bus *bus, struct gw_event *event);
 

@@ -5,7 +5,6 @@
 #include "lib/direct.h"
 #include "lib/handler.h"
 #include "lib/loop.h"
-#include "lib/outgoing.h"
 
 #include <stdlib.h>
 
@@ -187,21 +186,12 @@ void gw_event_retry_after(gw_event *event, uint64_t ms)
 {
     if (!may_answer(event))
         return;
-    struct gw_handler *handler = event->handler;
-    struct gw_bus *bus = handler->bus;
-    if (event->state == EVENT_LATE || event->attempt > (uint32_t)handler->retries) {
-        event_settle(event, SETTLED_REJECT);
-        return;
+    struct gw_bus *bus = event->handler->bus;
+    if (take_back(event)) {
+        if (event->is_direct)
+            direct_settle(bus, event, SETTLED_RETRY, ms ? ms : 1);
+        else
+            bus->ops->settle_after(bus, event, ms);
     }
-    struct again again;
-    if (event->is_direct) {
-        take_back(event);
-        direct_settle(bus, event, SETTLED_RETRY, ms ? ms : 1);
-        forget(event);
-    } else if (outgoing_again(event, ms, &again)) {
-        event_replace(event, &again.message);
-        outgoing_again_deinit(&again);
-    } else {
-        event_settle(event, SETTLED_RETRY);   /* without memory for the message that would come later, it comes when the queue says */
-    }
+    forget(event);
 }

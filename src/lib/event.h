@@ -83,7 +83,7 @@ void event_pool_deinit(struct event_pool *pool);
 
 /* Memory that is valid as long as the event is; NULL: there is none. */
 void *event_room(struct gw_event *event, size_t size);
-/* How often the message was tried before it was published again, by gw_event_retry_after. */
+/* How often the message was tried before a copy of it took its place (remote_rest.c). */
 uint32_t event_attempts_said(struct bytes properties);
 
 /* A text that is valid as long as the event is; NULL: out of memory. */

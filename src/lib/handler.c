@@ -149,7 +149,7 @@ bool handler_deliver(struct gw_handler *handler, const struct incoming *incoming
     event->consumer = incoming->consumer;
     event->size = incoming->size;
     event->attempt = incoming->attempt;
-    /* What was published to the queue itself may be a copy that comes again. */
+    /* What was published to the queue itself may be a copy that comes again (remote_rest.c). */
     if (UNLIKELY(!incoming->exchange.size))
         event->attempt += event_attempts_said(incoming->properties);
     event->redelivered = incoming->redelivered || event->attempt > 1;

@@ -73,6 +73,11 @@ uint64_t handler_late(struct gw_handler *handler, uint64_t now_us);
 /* Those that wait go back to the queue; the ones in hand too, with `all`. */
 void handler_give_back(struct gw_handler *handler, bool all);
 void handler_is_ready(struct gw_handler *handler);
+/* How long an event waits that failed for the `attempt`-th time, from 1. */
+static inline uint64_t handler_delay_ms(const struct gw_handler *handler, uint32_t attempt)
+{
+    return handler->delay_count ? handler->delays_ms[attempt <= handler->delay_count ? attempt - 1 : handler->delay_count - 1] : 0;
+}
 
 /* event.c: gives back what the event consists of; it is empty then. */
 void event_let_go(struct gw_event *event);

@@ -70,7 +70,9 @@ static bool fake_routes(struct gw_bus *bus, struct bytes type, const uint64_t **
 
 static uint64_t fake_version(struct gw_bus *bus) { return (void)bus, 1; }
 
-static const struct engine_ops fake_ops = {.publish = fake_publish, .subscribe = fake_subscribe, .unsubscribe = fake_unsubscribe, .settle = fake_settle, .release = fake_release,
+static void fake_settle_after(struct gw_bus *bus, struct gw_event *event, uint64_t delay_ms) { (void)bus, (void)event, (void)delay_ms, engine.settled++; }
+static const struct engine_ops fake_ops = {.settle_after = fake_settle_after,
+                                           .publish = fake_publish, .subscribe = fake_subscribe, .unsubscribe = fake_unsubscribe, .settle = fake_settle, .release = fake_release,
                                            .replace = fake_replace, .turn = fake_turn, .close = fake_close, .routes = fake_routes, .routes_version = fake_version};
 
 static struct gw_bus *open_fake(struct gw_loop *loop)

@@ -225,7 +225,7 @@ int outgoing_publish(struct gw_bus *bus, struct outgoing *outgoing, gw_published
 
 /* ---- once more --------------------------------------------------------------------------------------------------------------------- */
 
-bool outgoing_again(struct gw_event *event, uint64_t delay_ms, struct again *again)
+bool outgoing_again(struct gw_event *event, struct again *again)
 {
     struct amqp_properties properties;
     struct amqp_table_writer writer;
@@ -237,8 +237,6 @@ bool outgoing_again(struct gw_event *event, uint64_t delay_ms, struct again *aga
         return false;
     amqp_table_begin(&writer, again->memory, half);
     amqp_table_put_all(&writer, properties.headers, "x-delay", ATTEMPT_HEADER);
-    if (delay_ms)
-        amqp_table_put_long(&writer, "x-delay", (int64_t)(delay_ms < DELAY_MAX_MS ? delay_ms : DELAY_MAX_MS));
     amqp_table_put_long(&writer, ATTEMPT_HEADER, (int64_t)event->attempt);
     CHECK(amqp_table_finish(&writer, &properties.headers));
     properties.flags |= AMQP_HEADERS;

@@ -7,7 +7,7 @@
 #include "lib/event.h"
 
 #define OUTGOING_HEADERS_MAX 48u
-#define ATTEMPT_HEADER "x-attempt"       /* of a copy that comes again after gw_event_retry_after: how often it was tried */
+#define ATTEMPT_HEADER "x-attempt"       /* of a copy that comes again: how often it was tried */
 
 struct outgoing {
     /* What the program said; options may be NULL. */
@@ -28,12 +28,12 @@ void outgoing_deinit(struct outgoing *outgoing);
 /* Publishes it. `told` (may be NULL) is told what became of it; with `ticket` it is asked for in any case, under that number. */
 int outgoing_publish(struct gw_bus *bus, struct outgoing *outgoing, gw_published_fn told, void *context, uint64_t *ticket);
 
-/* A copy for the queue of the event's handler, which comes after that time. False: out of memory. */
+/* A copy for the queue of the event's handler. False: out of memory. */
 struct again {
     struct engine_message message;
     uint8_t *memory;
 };
-bool outgoing_again(struct gw_event *event, uint64_t delay_ms, struct again *again);
+bool outgoing_again(struct gw_event *event, struct again *again);
 void outgoing_again_deinit(struct again *again);
 
 #endif

@@ -143,9 +143,21 @@ static void remote_settle(struct gw_bus *bus, struct gw_event *event, enum settl
     struct remote_bus *remote = remote_of(bus);
     bool failed = settlement == SETTLED_RETRY || settlement == SETTLED_TIMEOUT;
     if (failed && line_is_up(remote->line) && !line_is_godwit(remote->line))
-        remote_rest(remote, event);
+        remote_rest(remote, event, handler_delay_ms(event->handler, event->attempt));
     else
         line_settle(event->memory, settlement == SETTLED_ACK ? LINE_ACK : settlement == SETTLED_REJECT ? LINE_REJECT : LINE_BACK);
+    loop_again_now(bus->loop);
+}
+
+static void remote_settle_after(struct gw_bus *bus, struct gw_event *event, uint64_t delay_ms)
+{
+    struct remote_bus *remote = remote_of(bus);
+    if (!line_is_up(remote->line))
+        line_settle(event->memory, LINE_BACK);
+    else if (line_can_delay(remote->line))
+        line_settle_after(event->memory, delay_ms);
+    else
+        remote_rest(remote, event, delay_ms);
     loop_again_now(bus->loop);
 }
 
@@ -322,8 +334,8 @@ static void remote_forked(struct gw_bus *bus)
 
 static const struct engine_ops remote_ops = {
     .comes_back = true,
-    .publish = remote_publish, .subscribe = remote_subscribe, .unsubscribe = remote_unsubscribe, .settle = remote_settle, .release = remote_release, .replace = remote_replace,
-    .forget = remote_forget, .recall = remote_recall, .turn = remote_turn, .wait = remote_wait, .close = remote_close, .forked = remote_forked,
+    .publish = remote_publish, .subscribe = remote_subscribe, .unsubscribe = remote_unsubscribe, .settle = remote_settle, .settle_after = remote_settle_after,
+    .release = remote_release, .replace = remote_replace, .forget = remote_forget, .recall = remote_recall, .turn = remote_turn, .wait = remote_wait, .close = remote_close, .forked = remote_forked,
 };
 
 /* ---- gw_connect ----------------------------------------------------------------------------------------------------------------------- */

@@ -19,8 +19,8 @@ struct remote_bus {
 static inline struct remote_bus *remote_of(const struct gw_bus *bus) { return bus->engine; }
 
 /* ---- remote_rest.c: brokers that know no backoff ---- */
-/* The event failed: a copy that says how often comes after a delay, which the event waits for here; or it is given up. */
-void remote_rest(struct remote_bus *remote, struct gw_event *event);
+/* The event failed: a copy that says how often comes after the delay, which the event waits for here; or it is given up. */
+void remote_rest(struct remote_bus *remote, struct gw_event *event, uint64_t delay_ms);
 /* Sends the copies that are due; answers when the next one is. */
 uint64_t remote_rested(struct remote_bus *remote, uint64_t now_us);
 /* They wait no longer: the broker has the events. */

@@ -1,5 +1,6 @@
 /* Backoff for brokers that have none, such as RabbitMQ: an event that failed stays unacknowledged while it waits, then a copy that says how often it was tried takes its place at the end of
  * the queue. Lost with the connection, it comes again at once. */
+#include "broker/delay.h"
 #include "lib/loop.h"
 #include "lib/outgoing.h"
 #include "lib/remote.h"
@@ -21,7 +22,7 @@ static void resting_free(struct resting *resting)
     free(resting);
 }
 
-void remote_rest(struct remote_bus *remote, struct gw_event *event)
+void remote_rest(struct remote_bus *remote, struct gw_event *event, uint64_t delay_ms)
 {
     const struct gw_handler *handler = event->handler;
     struct line_delivery *delivery = event->memory;
@@ -30,13 +31,12 @@ void remote_rest(struct remote_bus *remote, struct gw_event *event)
         return;
     }
     struct resting *resting = calloc(1, sizeof(*resting));
-    if (!resting || !outgoing_again(event, 0, &resting->again)) {
+    if (!resting || !outgoing_again(event, &resting->again)) {
         free(resting);
         line_settle(delivery, LINE_BACK);
         return;
     }
-    unsigned which = event->attempt - 1 < handler->delay_count ? event->attempt - 1 : handler->delay_count - 1;
-    resting->due_us = loop_clock() + (handler->delay_count ? handler->delays_ms[which] * 1000 : 0);
+    resting->due_us = loop_clock() + (delay_ms < DELAY_MAX_MS ? delay_ms : DELAY_MAX_MS) * 1000;
     resting->delivery = delivery;
     delivery->references++;
     memcpy(resting->queue, handler->plan.queue, sizeof(resting->queue));

@@ -24,7 +24,8 @@
  *   (24 bytes): queue id (8), sequence number (8), why it was given up there (1), zero (7)
  *   target of a forget (16 bytes): an origin that nobody will ask for any more: queue id (8), sequence number (8)
  *   target of a return (24 bytes): queue id (8), sequence number (8), how often the message came back so far (8)
- *   target of a park (40 bytes): that of a return, then when it is delivered again, milliseconds since 1970, 0: at once (8), why it came back (1), zero (7)
+ *   target of a park (40 bytes): that of a return, then when it is delivered again, milliseconds since 1970, 0: at once (8), why it came back (1), for how long it waits
+ *       where its consumer said that, milliseconds, 0: as its queue says (7)
  *   content of a publish or a relayed message: the message, see message.h.  content of a topology command: see broker/topology.
  *   content of a transaction: whole publish and settle records, one after the other; all of them or none become true.
  */

@@ -241,7 +241,7 @@ static void do_method(struct channel *channel, const struct amqp_method *method)
         request_method(channel, method);
         break;
     case AMQP_BASIC_PUBLISH: publish_method(channel, method); break;
-    case AMQP_BASIC_ACK: case AMQP_BASIC_NACK: case AMQP_BASIC_REJECT: case AMQP_BASIC_RECOVER: case AMQP_BASIC_RECOVER_ASYNC:
+    case AMQP_BASIC_ACK: case AMQP_BASIC_NACK: case AMQP_BASIC_REJECT: case AMQP_BASIC_NACK_AFTER: case AMQP_BASIC_RECOVER: case AMQP_BASIC_RECOVER_ASYNC:
         settle_method(channel, method);
         break;
     case AMQP_BASIC_CONSUME: case AMQP_BASIC_CANCEL: case AMQP_BASIC_QOS: case AMQP_BASIC_GET:
@@ -263,7 +263,7 @@ static bool must_wait(const struct channel *channel, const struct amqp_method *m
 static bool adds_output(const struct amqp_method *method)
 {
     switch (method->row->id) {
-    case AMQP_BASIC_ACK: case AMQP_BASIC_NACK: case AMQP_BASIC_REJECT: return false;
+    case AMQP_BASIC_ACK: case AMQP_BASIC_NACK: case AMQP_BASIC_REJECT: case AMQP_BASIC_NACK_AFTER: return false;
     case AMQP_BASIC_PUBLISH: return method->values[AMQP_BASIC_PUBLISH_MANDATORY].number;
     default: return true;
     }

@@ -31,6 +31,38 @@ static void a_consumer_gets_its_messages_and_settles_them(void **state)
     }
 }
 
+static void nack_after(uint64_t tag, uint64_t delay_ms)
+{
+    peer_send(peer, 1, AMQP_BASIC_NACK_AFTER, (struct amqp_value[]){amqp_number(tag), amqp_number(delay_ms)});
+}
+
+static void a_message_may_come_back_later(void **state)
+{
+    (void)state;
+    BOTH_WAYS(pieces) {
+        peer_open_running(peer, pieces);
+        consume_well(false);
+        for (uint64_t seq = 1; seq <= 3; seq++)
+            deliver(seq, "m", false, false);
+        peer_heard(peer);
+        nack_after(2, 5000);
+        nack_after(1, 0);
+        said("credit 7/9 231\nrequeue 7 2+1 after 5000 ms\nrequeue 7 1+1 after 0 ms\n");
+        nack_after(2, 1);
+        heard("1 channel.close 406 \"PRECONDITION_FAILED - unknown delivery tag 2\" 60 130\n");
+        peer_close(peer);
+    }
+    peer_open_running(peer, false);
+    text_method(AMQP_TX_SELECT);
+    heard("1 tx.select-ok\n");
+    consume_well(false);
+    deliver(1, "m", false, false);
+    peer_heard(peer);
+    nack_after(1, 5000);
+    heard("0 connection.close 540 \"NOT_IMPLEMENTED - basic.nack-after in a transaction\" 60 130\n");
+    peer_close(peer);
+}
+
 static void a_message_needs_no_ack_when_none_is_wanted(void **state)
 {
     (void)state;
@@ -250,6 +282,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_consumer_gets_its_messages_and_settles_them),
+        cmocka_unit_test(a_message_may_come_back_later),
         cmocka_unit_test(a_message_needs_no_ack_when_none_is_wanted),
         cmocka_unit_test(a_large_body_is_sent_from_where_it_lies),
         cmocka_unit_test(what_the_peer_does_not_take_stops_the_credit),

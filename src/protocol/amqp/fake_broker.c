@@ -248,6 +248,11 @@ void client_settle(struct client *client, uint64_t queue, enum settle_kind kind,
         transaction ? " in transaction" : "");
 }
 
+void client_settle_after(struct client *client, uint64_t queue, uint64_t first_seq, uint64_t count, uint64_t delay_ms)
+{
+    say(client->worker, "requeue %llu %llu+%llu after %llu ms\n", (unsigned long long)queue, (unsigned long long)first_seq, (unsigned long long)count, (unsigned long long)delay_ms);
+}
+
 void client_credit(struct client *client, uint64_t queue, uint32_t handle, uint32_t bytes)
 {
     say(client->worker, "credit %llu/%u %u\n", (unsigned long long)queue, handle, bytes);

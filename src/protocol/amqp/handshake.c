@@ -23,7 +23,7 @@ static struct bytes server_properties(const struct session *session, uint8_t *ro
 {
     static const char *const capabilities[] = {
         "publisher_confirms", "exchange_exchange_bindings", "basic.nack", "consumer_cancel_notify", "connection.blocked", "consumer_priorities",
-        "authentication_failure_close", "per_consumer_qos", "direct_reply_to"};
+        "authentication_failure_close", "per_consumer_qos", "direct_reply_to", "basic.nack-after"};
     struct amqp_table_writer writer;
     struct bytes table;
     amqp_table_begin(&writer, room, size);

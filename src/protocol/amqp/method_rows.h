@@ -274,6 +274,11 @@ METHOD(60, 120, BASIC_NACK, "basic.nack", 0)
     ARGUMENT(BASIC_NACK, MULTIPLE, BIT, "multiple")
     ARGUMENT(BASIC_NACK, REQUEUE, BIT, "requeue")
 END(BASIC_NACK)
+/* Godwit's own: a nack with requeue whose message waits for so many milliseconds (docs/retries.md). Servers that know it say so by their capability `basic.nack-after`. */
+METHOD(60, 130, BASIC_NACK_AFTER, "basic.nack-after", 0)
+    ARGUMENT(BASIC_NACK_AFTER, DELIVERY_TAG, LONGLONG, "delivery-tag")
+    ARGUMENT(BASIC_NACK_AFTER, DELAY, LONGLONG, "delay")
+END(BASIC_NACK_AFTER)
 
 METHOD(85, 10, CONFIRM_SELECT, "confirm.select", 0)
     ARGUMENT(CONFIRM_SELECT, NO_WAIT, BIT, "no-wait")

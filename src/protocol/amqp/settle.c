@@ -9,6 +9,7 @@ struct settling {
     struct channel *channel;
     enum settle_kind kind;
     struct transaction *transaction;
+    uint64_t delay_ms;           /* of a nack-after */
 };
 
 static void settle_run(void *owner, uint64_t queue, uint64_t seq, uint64_t count)
@@ -18,6 +19,19 @@ static void settle_run(void *owner, uint64_t queue, uint64_t seq, uint64_t count
     if (queue)
         client_settle(&settling->channel->session->client, queue, settling->kind, seq,
                       count + (settling->kind == SETTLE_REQUEUE && bug_enabled(BUG_REQUEUE_ONE_MORE)), settling->transaction);
+}
+
+static void settle_run_after(void *owner, uint64_t queue, uint64_t seq, uint64_t count)
+{
+    const struct settling *settling = owner;
+    if (queue)
+        client_settle_after(&settling->channel->session->client, queue, seq, count, settling->delay_ms);
+}
+
+/* The tag is of nothing that may be settled. */
+static void unknown_tag(struct channel *channel, uint64_t tag, uint32_t id)
+{
+    error_raise(channel->session, channel, AMQP_PRECONDITION_FAILED, id, "unknown delivery tag %llu", (unsigned long long)tag);
 }
 
 void settle_tag(struct channel *channel, uint64_t tag, bool multiple, enum settle_kind kind, uint32_t id)
@@ -32,10 +46,21 @@ void settle_tag(struct channel *channel, uint64_t tag, bool multiple, enum settl
     }
     uint64_t count = unacked_take(&channel->unacked, tag, multiple, channel->tx != NULL, settle_run, &settling);
     if (UNLIKELY(count == 0 && !(multiple && tag == 0))) {
-        error_raise(channel->session, channel, AMQP_PRECONDITION_FAILED, id, "unknown delivery tag %llu", (unsigned long long)tag);
+        unknown_tag(channel, tag, id);
         return;
     }
     if (UNLIKELY(channel->refused_count))
+        consume_resume(channel);
+}
+
+static void nack_after(struct channel *channel, uint64_t tag, uint64_t delay_ms)
+{
+    struct settling settling = {.channel = channel, .delay_ms = delay_ms};
+    if (channel->tx)
+        error_raise(channel->session, channel, AMQP_NOT_IMPLEMENTED, AMQP_BASIC_NACK_AFTER, "basic.nack-after in a transaction");
+    else if (unacked_take(&channel->unacked, tag, false, false, settle_run_after, &settling) == 0)
+        unknown_tag(channel, tag, AMQP_BASIC_NACK_AFTER);
+    else if (channel->refused_count)
         consume_resume(channel);
 }
 
@@ -69,6 +94,7 @@ void settle_method(struct channel *channel, const struct amqp_method *method)
         settle_tag(channel, values[AMQP_BASIC_REJECT_DELIVERY_TAG].number, false,
                    values[AMQP_BASIC_REJECT_REQUEUE].number ? SETTLE_REQUEUE : SETTLE_DISCARD, AMQP_BASIC_REJECT);
         break;
+    case AMQP_BASIC_NACK_AFTER: nack_after(channel, values[AMQP_BASIC_NACK_AFTER_DELIVERY_TAG].number, values[AMQP_BASIC_NACK_AFTER_DELAY].number); break;
     default: recover(channel, method); break;
     }
 }
