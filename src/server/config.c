@@ -68,7 +68,7 @@ static const struct key keys[] = {
     {"max_connections_per_address", KEY_NUMBER, PLACE(address_connections), 0, 10000000, "N", "0", "more of one address are closed at once; 0: any number"},
     {"http_rate_per_address", KEY_NUMBER, PLACE(http_address_rate), 0, 1000000, "N", "0", "requests a second of one address; 0: any number"},
     {"http_rate_per_user", KEY_NUMBER, PLACE(http_user_rate), 0, 1000000, "N", "0", "requests a second of one user; 0: any number"},
-    {"http_failures_per_address", KEY_NUMBER, PLACE(http_failures), 0, 1000000, "N", "60", "passwords and tokens of one address that may be wrong in a minute; 0: any number"},
+    {"http_failures_per_address", KEY_NUMBER, PLACE(http_failures), 0, 1000000, "N", "60", "passwords and tokens of one address that may be wrong in a minute, by HTTP and AMQP; 0: any number"},
     {"load_definitions", KEY_TEXT, PLACE(definitions), 0, 0, "FILE", NULL, "declare at every start what this file says, which is one that export_definitions writes"},
     {"disk", KEY_CHOICE, PLACE(disk), 0, 0, "auto|threads", "auto", "write with io_uring where the system lets us, or always with threads"},
     {"log_level", KEY_CHOICE, PLACE(log_level), 0, 0, "info|warning|error", "info", "least important lines to write to stderr"},

@@ -1,5 +1,6 @@
 #include "server/address.h"
 #include "server/peer.h"
+#include "server/visitors.h"
 
 #include <stdlib.h>
 
@@ -60,6 +61,9 @@ static void *accepted(void *owner, struct connection *connection)
     }
     tell_addresses(session, connection);
     tell_seal(session, connection);
+    struct visitor *visitor = connection_place(connection);
+    if (visitor)
+        session_watched(session, &visitor->failures);
     peer_join(peer, session);
     return peer;
 }

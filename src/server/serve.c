@@ -150,6 +150,7 @@ static int make_visitors(struct server *server)
     gateway->address_limit = (struct rate_limit){.count = (uint32_t)config->http_address_rate, .period_us = 1000000};
     gateway->user_limit = (struct rate_limit){.count = (uint32_t)config->http_user_rate, .period_us = 1000000};
     gateway->failure_limit = (struct rate_limit){.count = (uint32_t)config->http_failures, .period_us = 60000000};
+    server->session_config.failure_limit = gateway->failure_limit;
     server->visitors = visitors_new((uint32_t)config->address_connections, &server->log.sink);
     server->users = (struct gateway_users){.owner = server->visitors, .enter = user_enters, .leave = user_leaves};
     if (!server->visitors)

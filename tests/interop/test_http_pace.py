@@ -1,4 +1,4 @@
-"""How often somebody may ask by HTTP, and how many connections an address may have."""
+"""How often somebody may ask by HTTP, how many wrong passwords and how many connections an address may have."""
 import re
 import socket
 import time
@@ -78,6 +78,36 @@ def test_guessing_is_slowed_down(own_broker):
         check_refusal(refused, "failures", 6, 60)
         assert known.get(where, auth=("guest", "guest"), timeout=10).status_code == 200
         assert requests.get(f"{url_of(broker)}/health", timeout=10).status_code == 200
+    assert broker.stop() == 0
+
+
+def login(broker, password):
+    """The code that the broker closes with; 0: it does not."""
+    try:
+        pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1", broker.port, credentials=pika.PlainCredentials("guest", password))).close()
+    except pika.exceptions.ProbableAuthenticationError as error:
+        return int(re.search(r"\((\d+)\)", str(error))[1])
+    except pika.exceptions.ConnectionClosedByBroker as error:
+        assert "too many passwords from your address were wrong: log in again in" in error.reply_text
+        return error.reply_code
+    return 0
+
+
+def test_guessing_by_amqp_is_slowed_down(own_broker):
+    broker = own_broker(godwit=["--http-failures-per-address", "6"])
+    where = f"{url_of(broker)}/tokens"
+    with pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1", broker.port)) as inside:
+        begin = time.monotonic()
+        codes = [login(broker, password) for guess in range(5) for password in (f"guess {guess}", "guest")]
+        assert codes == [403, 0] * 5   # who is right takes nothing
+        assert requests.get(where, auth=("guest", "wrong"), timeout=10).status_code == 401   # the sixth, by HTTP: they count together
+        codes = [login(broker, password) for password in ("guess", "guest", "guess", "guest")]
+        if time.monotonic() - begin < 8:   # otherwise one has come back already
+            assert codes == [320] * 4      # not even the right one is looked at
+            assert requests.get(where, auth=("guest", "guest"), timeout=10).status_code == 429
+        assert inside.channel().queue_declare("", exclusive=True).method.queue   # who is inside stays
+        time.sleep(max(0.0, 12 - (time.monotonic() - begin)))
+        assert login(broker, "guest") == 0
     assert broker.stop() == 0
 
 

@@ -110,6 +110,24 @@ static void read_capabilities(struct session *session, struct bytes properties)
         session->capabilities |= CLIENT_CONNECTION_BLOCKED;
 }
 
+/* After too many that were wrong no password is looked at, so that nobody tries them all, nor keeps the broker busy with it. The peer is told to come again, not that it was
+ * refused: the wrong ones may have been another's at its address. */
+static bool may_try(struct session *session)
+{
+    uint64_t wait_us = 0;
+    if (!session->failures || rate_allows(session->failures, &session->config->failure_limit, session->now_us, &wait_us))
+        return true;
+    error_raise(session, NULL, AMQP_CONNECTION_FORCED, 0, "too many passwords from your address were wrong: log in again in %u s", (unsigned)(wait_us / 1000000) + 1);
+    return false;
+}
+
+static void count_failure(struct session *session)
+{
+    uint64_t wait_us;
+    if (session->failures)
+        rate_take(session->failures, &session->config->failure_limit, session->now_us, &wait_us);
+}
+
 static void start_ok(struct session *session, const struct amqp_value *values)
 {
     struct bytes mechanism = values[AMQP_CONNECTION_START_OK_MECHANISM].bytes, response = values[AMQP_CONNECTION_START_OK_RESPONSE].bytes;
@@ -125,6 +143,8 @@ static void start_ok(struct session *session, const struct amqp_value *values)
                     (const char *)mechanism.data);
         return;
     }
+    if (!is_external && !may_try(session))
+        return;
     bool understood = is_external || (is_plain ? plain(response, &user, &password) : amqplain(response, &user, &password));
     if (is_external)
         user = bytes_of_text(peer_name);
@@ -135,6 +155,8 @@ static void start_ok(struct session *session, const struct amqp_value *values)
                  (is_external ? client_identify(&session->client, user, session->from_loopback)
                               : client_authenticate(&session->client, user, password, session->from_loopback));
     if (!known) {
+        if (!is_external)
+            count_failure(session);
         error_raise(session, NULL, AMQP_ACCESS_REFUSED, 0,
                     "Login was refused using authentication mechanism %.*s. For details see the broker logfile.", (int)mechanism.size, (const char *)mechanism.data);
         session->client.name = (struct bytes){0};

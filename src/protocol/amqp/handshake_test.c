@@ -92,6 +92,48 @@ static void a_wrong_password_is_told_to_who_wants_to_know(void **state)
     }
 }
 
+static const char *logs_in(struct rate *failures, uint64_t now_us, const char *password, bool wants_to_know)
+{
+    peer_open(peer, false);
+    peer->now_us = now_us;
+    peer->config.failure_limit = (struct rate_limit){.count = 3, .period_us = 60000000};
+    session_watched(peer->session, failures);
+    peer_feed(peer, amqp_protocol_header, 8);
+    peer_heard(peer);
+    peer_send_start_ok(peer, "guest", password, wants_to_know);
+    return peer_heard(peer);
+}
+
+static void after_too_many_wrong_passwords_none_is_looked_at(void **state)
+{
+    (void)state;
+    struct rate failures = {0};
+    const char *enters = "0 connection.tune 2047 131072 60\n";
+    for (unsigned i = 0; i < 3; i++) {
+        assert_non_null(strstr(logs_in(&failures, 1000, "wrong", true), "connection.close 403"));
+        peer_close(peer);
+        if (i < 2) {   /* one that is right takes nothing */
+            assert_string_equal(logs_in(&failures, 1000, "guest", true), enters);
+            peer_close(peer);
+        }
+    }
+    static const char *const passwords[] = {"guest", "wrong", "guest"};
+    for (unsigned i = 0; i < 3; i++) {   /* the right one is told apart from no other, and what was not looked at does not count */
+        assert_string_equal(logs_in(&failures, 1000, passwords[i], true),
+                            "0 connection.close 320 \"CONNECTION_FORCED - too many passwords from your address were wrong: log in again in 21 s\" 0 0\n");
+        peer_close(peer);
+        assert_string_equal(logs_in(&failures, 1000, passwords[i], false), "");
+        assert_true(session_finished(peer->session));
+        peer_close(peer);
+    }
+    assert_string_equal(logs_in(&failures, 20001000, "guest", true), enters);
+    peer_close(peer);
+    assert_non_null(strstr(logs_in(&failures, 20001000, "wrong", true), "connection.close 403"));
+    peer_close(peer);
+    assert_non_null(strstr(logs_in(&failures, 20001000, "guest", true), "connection.close 320"));
+    peer_close(peer);
+}
+
 static void amqplain_is_a_table(void **state)
 {
     (void)state;
@@ -332,6 +374,7 @@ int main(void)
         cmocka_unit_test(a_client_comes_in_and_goes_out),
         cmocka_unit_test(what_is_no_amqp_is_told_what_is),
         cmocka_unit_test(a_wrong_password_is_told_to_who_wants_to_know),
+        cmocka_unit_test(after_too_many_wrong_passwords_none_is_looked_at),
         cmocka_unit_test(amqplain_is_a_table),
         cmocka_unit_test(a_certificate_is_enough),
         cmocka_unit_test(tuning_beyond_what_was_offered_is_refused),

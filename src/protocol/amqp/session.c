@@ -227,6 +227,8 @@ void session_addresses(struct session *session, struct session_address peer, str
     session->identity = identity_new(peer, local);
 }
 
+void session_watched(struct session *session, struct rate *failures) { session->failures = failures; }
+
 void session_sealed(struct session *session, const struct session_seal *seal)
 {
     identity_seal(session->identity, seal);

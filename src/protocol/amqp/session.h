@@ -14,6 +14,7 @@
 
 #include "base/bytes.h"
 #include "base/err.h"
+#include "base/rate.h"
 
 #include <sys/uio.h>
 
@@ -27,6 +28,7 @@ struct session_config {
     uint16_t heartbeat_s;        /* proposed; 0: none */
     uint64_t max_message_size;   /* bytes of body */
     uint64_t consumer_timeout_ms;   /* how long a delivery may wait for its ack, where the queue does not say; 0: for ever */
+    struct rate_limit failure_limit;   /* passwords of one address that may be wrong; see session_watched */
     uint64_t output_limit;       /* bytes waiting to be sent above which consumers get nothing more until they have left */
     const char *version;         /* in the server's properties */
 };
@@ -50,6 +52,10 @@ struct session_address {
     uint16_t port;
 };
 void session_addresses(struct session *session, struct session_address peer, struct session_address local);
+
+/* Passwords of the peer's address that were wrong, by whatever protocol: once they are as many as the configuration allows, none is looked at until there is one again.
+ * Borrowed for the session's life; told before anything is fed. */
+void session_watched(struct session *session, struct rate *failures);
 
 /* What TLS has agreed on, and the name in the client's certificate, if that was verified (empty: it has shown none), by which it may log in: told after the addresses,
  * before anything is fed. Texts are copied. */

@@ -146,6 +146,7 @@ struct session {
     uint32_t consumer_capacity, consumer_free;   /* consumer_free: no free place below it */
     struct consumer *owed_consumers;
 
+    struct rate *failures;        /* wrong passwords of its address; NULL: nobody counts */
     struct identity *identity;    /* what is told of it with connection.open; NULL then, or when nothing is known */
     struct exclusive_queue *exclusive_queues;
     struct control *controls;     /* requests of control.c that the broker has not answered */
