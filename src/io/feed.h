@@ -42,6 +42,7 @@ struct feed_request {
 struct feed_opening {
     uint64_t stream;                 /* 0, or which connection */
     unsigned status;                 /* HTTP */
+    uint64_t retry_after_s;          /* HTTP: when the server wants to be asked again, of whichever form; 0: it does not say */
     /* HTTP: a header of the answer, by its name in lower case. False: there is none. NULL: not HTTP. */
     bool (*header)(const void *owner, struct bytes name, struct bytes *value);
     const void *owner;

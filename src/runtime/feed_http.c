@@ -22,6 +22,8 @@ struct http_feeding {
     struct curl_slist *headers;
     char *head;                      /* "name: value\n" of the answer's, names in lower case */
     size_t head_size, body_size, size_max;
+    uv_timer_t idle;
+    uint64_t idle_ms;                /* 0: whatever comes, and however late */
     bool is_in, is_opened, is_local, is_long;
     char why[FEED_WHY_MAX];
     char error[CURL_ERROR_SIZE];
@@ -30,6 +32,21 @@ struct http_feeding {
 static struct http_feeding *http_of(struct feeding *feeding) { return (struct http_feeding *)feeding; }
 
 bool feeder_prepare(void) { return curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK; }
+
+/* ---- what does not come -------------------------------------------------------------------------------------------------- */
+
+static void on_idle(uv_timer_t *timer)
+{
+    struct http_feeding *http = timer->data;
+    feeding_fail(&http->feeding, FEED_TIMED_OUT, "Nothing came for %g s.", (double)http->idle_ms / 1000);
+}
+
+/* Any byte counts: a server that says nothing but ":" every now and then is there. */
+static void something_came(struct http_feeding *http)
+{
+    if (http->idle_ms && !http->feeding.is_paused && !http->feeding.is_closed)
+        uv_timer_start(&http->idle, on_idle, http->idle_ms, 0);
+}
 
 /* ---- the answer ---------------------------------------------------------------------------------------------------------- */
 
@@ -76,13 +93,15 @@ static bool keep_line(struct http_feeding *http, const char *line, size_t size)
 static void tell_opened(struct http_feeding *http)
 {
     long status = 0;
+    curl_off_t retry_after_s = 0;
     struct bytes location;
     curl_easy_getinfo(http->easy, CURLINFO_RESPONSE_CODE, &status);
     bool is_redirect = (status == 301 || status == 302 || status == 303 || status == 307 || status == 308) && find_header(http, bytes_of_text("location"), &location);
     if (status < 200 || is_redirect || http->is_opened)
         return;
     http->is_opened = true;
-    feeding_opened(&http->feeding, &(struct feed_opening){.status = (unsigned)status, .header = find_header, .owner = http});
+    curl_easy_getinfo(http->easy, CURLINFO_RETRY_AFTER, &retry_after_s);
+    feeding_opened(&http->feeding, &(struct feed_opening){.status = (unsigned)status, .retry_after_s = retry_after_s > 0 ? (uint64_t)retry_after_s : 0, .header = find_header, .owner = http});
     feeding_told(&http->feeding);
 }
 
@@ -90,6 +109,7 @@ static size_t on_head(char *data, size_t each, size_t count, void *owner)
 {
     struct http_feeding *http = owner;
     size_t size = each * count;
+    something_came(http);
     if (size >= 5 && strncasecmp(data, "HTTP/", 5) == 0) {
         http->head_size = 0;
     } else if (size <= 2) {
@@ -105,6 +125,7 @@ static size_t on_body(char *data, size_t each, size_t count, void *owner)
 {
     struct http_feeding *http = owner;
     size_t size = each * count;
+    something_came(http);
     /* The body of a redirect. */
     if (!http->is_opened)
         return size;
@@ -155,14 +176,26 @@ static void on_done(void *owner, CURL *easy, CURLcode code)
 
 /* ---- beginning and ending ------------------------------------------------------------------------------------------------ */
 
+/* One without a value has to be said otherwise: "Name:" would have curl leave it out. */
+static bool add_header(struct http_feeding *http, const char *line)
+{
+    char *copy = strdup(line);
+    char *colon = copy ? strchr(copy, ':') : NULL;
+    if (colon && strspn(colon + 1, " \t") == strlen(colon + 1))
+        strcpy(colon, ";");
+    struct curl_slist *grown = copy ? curl_slist_append(http->headers, copy) : NULL;
+    free(copy);
+    if (grown)
+        http->headers = grown;
+    return grown;
+}
+
 static bool set_up(struct http_feeding *http, const struct feed_request *request)
 {
     CURL *easy = http->easy;
     for (unsigned i = 0; i < request->header_count; i++) {
-        struct curl_slist *grown = curl_slist_append(http->headers, request->headers[i]);
-        if (!grown)
+        if (!add_header(http, request->headers[i]))
             return false;
-        http->headers = grown;
     }
     bool fits = curl_easy_setopt(easy, CURLOPT_URL, request->address) == CURLE_OK;
     curl_easy_setopt(easy, CURLOPT_PRIVATE, http);
@@ -186,10 +219,8 @@ static bool set_up(struct http_feeding *http, const struct feed_request *request
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, http);
     curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_open_socket);
     curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, http);
-    if (request->idle_ms) {
-        curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, 1L);
-        curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, (long)((request->idle_ms + 999) / 1000));
-    }
+    /* Who does not say that he takes no coding may be sent any (RFC 9110, 12.5.3); and some send one all the same. */
+    curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, "gzip, deflate");
     return fits;
 }
 
@@ -226,10 +257,21 @@ static struct feeding *begin(struct feeder_set *set, const struct feed_request *
         return NULL;
     }
     http->is_in = true;
+    http->idle_ms = request->idle_ms;
+    uv_timer_init(set->config.loop, &http->idle);
+    http->idle.data = http;
+    http->feeding.handles = 1;
+    something_came(http);
     return &http->feeding;
 }
 
-static void pause_http(struct feeding *feeding, bool paused) { curl_easy_pause(http_of(feeding)->easy, paused ? CURLPAUSE_RECV : CURLPAUSE_CONT); }
+static void pause_http(struct feeding *feeding, bool paused)
+{
+    struct http_feeding *http = http_of(feeding);
+    uv_timer_stop(&http->idle);
+    something_came(http);
+    curl_easy_pause(http->easy, paused ? CURLPAUSE_RECV : CURLPAUSE_CONT);
+}
 
 static void close_http(struct feeding *feeding)
 {
@@ -237,6 +279,8 @@ static void close_http(struct feeding *feeding)
     if (http->is_in)
         curl_multi_remove_handle(curl_loop_multi(feeding->set->multi->curl), http->easy);
     http->is_in = false;
+    uv_timer_stop(&http->idle);
+    feeding_close_handle(feeding, (uv_handle_t *)&http->idle);
 }
 
 void multi_free(struct multi *multi)

@@ -1,10 +1,12 @@
 /* What a process writes to its standard output. It has no input, and the parent's standard error. One that is not wanted any more gets SIGTERM, and SIGKILL when it is still there a little
- * later, with all that belong to its group. */
+ * later, with all that belong to its group. When it has ended by itself, what it had written is read, however long that is held; those of its group that have its output open still are ended
+ * a little later, so that they do not become more each time that it is started again. */
 #include "runtime/feeder_state.h"
 
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 
 #define KILL_MS 2000u                /* from SIGTERM to SIGKILL */
 #define REST_MS 1000u                /* for what is still in the pipe when it has ended: somebody else may hold it open */
@@ -15,7 +17,8 @@ struct process_feeding {
     uv_pipe_t output;
     uv_timer_t timer;
     char **argv;
-    bool is_spawned, has_exited, is_at_end;
+    bool is_spawned, has_exited, is_at_end, is_late;
+    size_t left;                     /* bytes that were still to be read when it ended: what comes behind them is somebody else's */
     int status, signal;
 };
 
@@ -23,10 +26,25 @@ static struct process_feeding *process_of(struct feeding *feeding) { return (str
 
 static void tell_end(struct process_feeding *p)
 {
+    if (!p->is_at_end)
+        kill(-p->process.pid, SIGTERM);
     feeding_end(&p->feeding, &(struct feed_end){.outcome = FEED_OVER, .status = p->status, .signal = p->signal});
 }
 
-static void on_late(uv_timer_t *timer) { tell_end(timer->data); }
+static void on_late(uv_timer_t *timer)
+{
+    struct process_feeding *p = timer->data;
+    p->is_late = true;
+    if (!p->left)
+        tell_end(p);
+}
+
+static size_t bytes_to_read(struct process_feeding *p)
+{
+    uv_os_fd_t output;
+    int count = 0;
+    return uv_fileno((uv_handle_t *)&p->output, &output) == 0 && ioctl(output, FIONREAD, &count) == 0 && count > 0 ? (size_t)count : 0;
+}
 
 static void on_exit_(uv_process_t *process, int64_t status, int signal)
 {
@@ -40,6 +58,7 @@ static void on_exit_(uv_process_t *process, int64_t status, int signal)
     } else if (p->is_at_end) {
         tell_end(p);
     } else {
+        p->left = bytes_to_read(p);
         uv_timer_start(&p->timer, on_late, REST_MS, 0);
     }
 }
@@ -55,8 +74,11 @@ static void on_read(uv_stream_t *stream, ssize_t count, const uv_buf_t *buffer)
 {
     struct process_feeding *p = stream->data;
     if (count > 0) {
+        p->left -= (size_t)count < p->left ? (size_t)count : p->left;
         feeding_came(&p->feeding, 0, bytes_of(buffer->base, (size_t)count));
         feeding_told(&p->feeding);
+        if (p->is_late && !p->left && !p->feeding.is_closed)
+            tell_end(p);
     } else if (count < 0) {
         p->is_at_end = true;
         uv_read_stop(stream);

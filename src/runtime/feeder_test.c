@@ -27,9 +27,10 @@ struct ear {
     uv_loop_t loop;
     uv_timer_t timer;
     char folder[64], path[128];
-    char heard[8192];
+    char heard[98304];
     uint64_t begin_at;               /* what `opened` answers for files; UINT64_MAX: their size */
     bool is_late;
+    size_t size;                     /* bytes that came */
 };
 
 static struct ear *ear_of(struct feed *feed) { return (struct ear *)feed; }
@@ -55,6 +56,7 @@ static void on_opened(struct feed *feed, struct feed_opening *opening)
 static void on_came(struct feed *feed, uint64_t stream, struct bytes data)
 {
     (void)stream;
+    ear_of(feed)->size += data.size;
     note(ear_of(feed), "%.*s", (int)data.size, (const char *)data.data);
 }
 
@@ -338,6 +340,25 @@ static void a_process_is_heard_to_its_end(void **state)
     end(&ear);
 }
 
+/* What it wrote before its end stays in the pipe for as long as it is held; what others write who have the pipe open as well is not waited for. */
+static void a_process_that_has_ended_is_heard_when_there_is_room(void **state)
+{
+    (void)state;
+    struct ear ear = {0};
+    begin(&ear, (struct feed_request){.kind = FEED_PROCESS, .argv = (const char *const[]){"sh", "-c", "while sleep 0.3; do echo more; done & yes one | head -20000; kill -9 $$", NULL}});
+    struct feeder *io = feeder_set_io(ear.set);
+    io->pause(io, &ear.feed, true);
+    ear.is_late = false;
+    uv_timer_start(&ear.timer, on_late, 1500, 0);
+    while (!ear.is_late)
+        uv_run(&ear.loop, UV_RUN_ONCE);
+    assert_string_equal(ear.heard, "<opened 0>");
+    io->pause(io, &ear.feed, false);
+    wait_for(&ear, "<ended 0 0 9 >");
+    assert_true(ear.size >= 80000);
+    end(&ear);
+}
+
 static void signals_are_told(void **state)
 {
     (void)state;
@@ -354,7 +375,8 @@ int main(void)
         cmocka_unit_test(a_file_is_waited_for_and_followed), cmocka_unit_test(a_file_is_known_by_its_inode),
         cmocka_unit_test(files_that_were_rotated_meanwhile_are_read_in_their_order), cmocka_unit_test(a_file_that_is_held_is_read_later),
         cmocka_unit_test(what_is_no_file_is_told), cmocka_unit_test(a_directory_is_listed_when_something_happens), cmocka_unit_test(callers_are_heard), cmocka_unit_test(an_address_in_use_is_told),
-        cmocka_unit_test(a_process_is_heard_to_its_end), cmocka_unit_test(signals_are_told),
+        cmocka_unit_test(a_process_is_heard_to_its_end), cmocka_unit_test(a_process_that_has_ended_is_heard_when_there_is_room),
+        cmocka_unit_test(signals_are_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,6 +7,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <strings.h>
 
 #define TEXT_MAX 4096u
 #define TIME_MAX_MS (366ull * 86400u * 1000u)
@@ -185,6 +186,16 @@ static bool is_header(const char *name, const char *value)
     return true;
 }
 
+/* What says how a request is sent is not for who declares one. */
+static bool is_of_transfer(const char *name)
+{
+    static const char *const names[] = {"Connection", "Content-Length", "Expect", "Keep-Alive", "TE", "Trailer", "Transfer-Encoding", "Upgrade"};
+    for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        if (strcasecmp(name, names[i]) == 0)
+            return true;
+    return false;
+}
+
 static bool take_headers(struct reader *reader, const json_t *value)
 {
     struct declaration *declaration = reader->declaration;
@@ -197,6 +208,8 @@ static bool take_headers(struct reader *reader, const json_t *value)
         char made[HEADER_MAX];
         if (!text || json_string_length(each) != strlen(text) || !is_header(name, text))
             return refuse(reader, "\"%.60s\" is no header with a text of its own.", name);
+        if (is_of_transfer(name))
+            return refuse(reader, "\"%s\" is said by the broker alone.", name);
         if ((size_t)snprintf(made, sizeof(made), "%s: %s", name, text) >= sizeof(made))
             return refuse(reader, "A header has at most %u bytes.", HEADER_MAX - 1);
         if (!(declaration->headers[declaration->header_count] = bytes_to_text(bytes_of_text(made))))
@@ -429,6 +442,16 @@ void declaration_deinit(struct declaration *declaration)
 
 const char *declaration_kind(const struct declaration *declaration) { return declaration->kind->name; }
 bool declaration_is_local(const struct declaration *declaration) { return declaration->kind->is_local || declaration->reads_files; }
+
+bool header_is(const char *line, const char *name) { return strncasecmp(line, name, strlen(name)) == 0 && line[strlen(name)] == ':'; }
+
+bool declaration_has_header(const struct declaration *declaration, const char *name)
+{
+    for (unsigned i = 0; i < declaration->header_count; i++)
+        if (header_is(declaration->headers[i], name))
+            return true;
+    return false;
+}
 
 void source_queue(const char *id, char name[SOURCE_QUEUE_MAX]) { snprintf(name, SOURCE_QUEUE_MAX, "source.%s.position", id); }
 

@@ -65,6 +65,10 @@ void declaration_deinit(struct declaration *declaration);
 bool declaration_is_local(const struct declaration *declaration);
 const char *declaration_kind(const struct declaration *declaration);
 
+/* Is it the header of that name? Of any case. */
+bool header_is(const char *line, const char *name);
+bool declaration_has_header(const struct declaration *declaration, const char *name);
+
 /* The queue that its position lies in. */
 void source_queue(const char *id, char name[SOURCE_QUEUE_MAX]);
 

@@ -1,12 +1,11 @@
 /* HTTP that is asked again and again: an event for each answer that is another one. The server is told what is known already (If-None-Match, If-Modified-Since) and may say 304; what it says
- * nothing of is compared by a hash of its body. The position is what is known. */
+ * nothing of is compared by a hash of its body. 204 is no answer yet, or none any more: no event. The position is what is known. */
 #include "sources/source_state.h"
 
 #include <stdio.h>
 
 #define TAG_MAX 512u
 #define BODY_MAX (4u << 20)          /* bytes of an answer */
-#define RETRY_AFTER_MAX_S 86400u
 
 /* What an answer is known by. */
 struct known {
@@ -72,11 +71,11 @@ static void begin(struct source *source)
     unsigned count = 0;
     for (; count < declaration->header_count; count++)
         headers[count] = declaration->headers[count];
-    if (poll->known.etag[0]) {
+    if (poll->known.etag[0] && !declaration_has_header(declaration, "If-None-Match")) {
         snprintf(none_match, sizeof(none_match), "If-None-Match: %s", poll->known.etag);
         headers[count++] = none_match;
     }
-    if (poll->known.modified[0]) {
+    if (poll->known.modified[0] && !declaration_has_header(declaration, "If-Modified-Since")) {
         snprintf(since, sizeof(since), "If-Modified-Since: %s", poll->known.modified);
         headers[count++] = since;
     }
@@ -90,7 +89,8 @@ static void keep_header(const struct feed_opening *opening, const char *name, ch
 {
     struct bytes value;
     text[0] = 0;
-    if (opening->header(opening->owner, bytes_of_text(name), &value) && value.size < room) {
+    /* What is no UTF-8 (RFC 9110 lets an ETag have any bytes) can stand in no position and in no event: it is as if the server had not said it. */
+    if (opening->header(opening->owner, bytes_of_text(name), &value) && value.size < room && utf8_is_valid(value)) {
         memcpy(text, value.data, value.size);
         text[value.size] = 0;
     }
@@ -99,15 +99,12 @@ static void keep_header(const struct feed_opening *opening, const char *name, ch
 static void opened(struct source *source, struct feed_opening *opening)
 {
     struct poll *poll = source_own(source);
-    char retry_after[24];
     poll->status = opening->status;
     poll->coming = (struct known){.count = poll->known.count + 1};
     keep_header(opening, "etag", poll->coming.etag, TAG_MAX);
     keep_header(opening, "last-modified", poll->coming.modified, TAG_MAX);
     keep_header(opening, "content-type", poll->content_type, sizeof(poll->content_type));
-    keep_header(opening, "retry-after", retry_after, sizeof(retry_after));
-    uint64_t retry_after_s = strtoull(retry_after, NULL, 10);
-    poll->retry_after_ms = (retry_after_s < RETRY_AFTER_MAX_S ? retry_after_s : RETRY_AFTER_MAX_S) * 1000;
+    poll->retry_after_ms = source_retry_after_ms(opening);
 }
 
 static void came(struct source *source, uint64_t stream, struct bytes data)
@@ -147,14 +144,14 @@ static void ended(struct source *source, const struct feed_end *end)
     char why[80];
     if (end->outcome != FEED_OVER) {
         source_ended(source, end, every_ms);
-    } else if (poll->status == 304 || (poll->status == 200 && take(source))) {
+    } else if (poll->status == 204 || poll->status == 304 || (poll->status == 200 && take(source))) {
         source_runs(source);
         source_again(source, poll->retry_after_ms > every_ms ? poll->retry_after_ms : every_ms);
     } else if (poll->status == 200) {
         source_failed(source, every_ms, "There is too little memory.");
     } else {
         snprintf(why, sizeof(why), "The server answered %u.", poll->status);
-        source_failed(source, poll->retry_after_ms > every_ms ? poll->retry_after_ms : every_ms, why);
+        source_put_off(source, every_ms, poll->retry_after_ms, why);
     }
     text_clear(&poll->body, 4096);
 }

@@ -12,6 +12,7 @@
 #include <stdio.h>
 
 #define RETRY_MS 3000u               /* until the server says something else */
+#define RETRY_LEAST_MS 100u          /* whatever it says: one that ends each stream at once is not to keep the broker busy */
 
 struct sse {
     struct sse_parser parser;
@@ -74,14 +75,16 @@ static uint64_t retry_ms(const struct source *source)
     const struct sse *sse = source_own(source);
     if (json_object_get(source->declaration.root, "retry"))
         return source->declaration.retry_ms;
-    return sse->parser.retry_ms ? sse->parser.retry_ms : RETRY_MS;
+    if (!sse->parser.retry_ms)
+        return RETRY_MS;
+    return sse->parser.retry_ms > RETRY_LEAST_MS ? sse->parser.retry_ms : RETRY_LEAST_MS;
 }
 
 static void begin(struct source *source)
 {
     struct sse *sse = source_own(source);
     const struct declaration *declaration = &source->declaration;
-    const char *headers[SOURCE_HEADERS_MAX + 3];
+    const char *headers[SOURCE_HEADERS_MAX + 4];
     char last_id[SSE_ID_MAX + 32];
     unsigned count = 0;
     uint32_t told_ms = sse->parser.retry_ms;
@@ -94,10 +97,17 @@ static void begin(struct source *source)
     sse->parser.retry_ms = told_ms;
     sse->count = 0;
     sse->epoch_us = source->wall_us;
-    headers[count++] = "Accept: text/event-stream";
-    headers[count++] = "Cache-Control: no-store";
+    /* What is declared takes their place. Where a stream begins may be declared, too: it is known better as soon as there was an id. */
+    if (!declaration_has_header(declaration, "Accept"))
+        headers[count++] = "Accept: text/event-stream";
+    if (!declaration_has_header(declaration, "Cache-Control"))
+        headers[count++] = "Cache-Control: no-store";
+    /* Compressed, events would come late. */
+    if (!declaration_has_header(declaration, "Accept-Encoding"))
+        headers[count++] = "Accept-Encoding: identity";
     for (unsigned i = 0; i < declaration->header_count; i++)
-        headers[count++] = declaration->headers[i];
+        if (!sse->last_id.size || !header_is(declaration->headers[i], "Last-Event-ID"))
+            headers[count++] = declaration->headers[i];
     if (sse->last_id.size) {
         snprintf(last_id, sizeof(last_id), "Last-Event-ID: %.*s", (int)sse->last_id.size, (const char *)sse->last_id.data);
         headers[count++] = last_id;
@@ -127,7 +137,7 @@ static void opened(struct source *source, struct feed_opening *opening)
         source_over(source, "The server answered 204: there are no more events.");
     } else if (opening->status != 200) {
         snprintf(why, sizeof(why), "The server answered %u.", opening->status);
-        source_failed(source, retry_ms(source), why);
+        source_put_off(source, retry_ms(source), source_retry_after_ms(opening), why);
     } else if (!opening->header(opening->owner, bytes_of_text("content-type"), &type) || !is_event_stream(type)) {
         snprintf(why, sizeof(why), "What the server sends is no text/event-stream, but \"%.*s\".", (int)(type.size < 50 ? type.size : 50), type.size ? (const char *)type.data : "");
         source_failed(source, retry_ms(source), why);

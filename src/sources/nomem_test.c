@@ -19,8 +19,8 @@ static void serve(struct world *w)
     struct feed_opening opening = {.status = 200, .header = test_header, .owner = (const char *const[]){"content-type", "text/event-stream", NULL}};
     w->feed->events->opened(w->feed, &opening);
     for (unsigned i = last + 1; i <= 3 && w->feed; i++) {
-        char text[64];
-        snprintf(text, sizeof(text), "id: %u\ndata: {\"n\": %u}\n\n", i, i);
+        char text[96];
+        snprintf(text, sizeof(text), "id: %u\ndata: {\"n\": %u, \"big\": 99999999999999999999}\n\n", i, i);
         w->feed->events->came(w->feed, 0, bytes_of(text, 7));
         w->feed->events->came(w->feed, 0, bytes_of_text(text + 7));
     }
@@ -30,7 +30,7 @@ static void serve(struct world *w)
 static void nothing_is_lost_when_memory_runs_out(void **state)
 {
     (void)state;
-    for (long n = 0; n < 400; n++) {
+    for (long n = 0; n < 500; n++) {
         struct world w = {0};
         struct declaration declaration;
         char why[SOURCE_WHY_MAX] = "";
@@ -66,7 +66,7 @@ static void nothing_is_lost_when_memory_runs_out(void **state)
         left = -1;
         for (unsigned i = 1; i <= 3; i++) {
             char wanted[64];
-            snprintf(wanted, sizeof(wanted), " s/%u {\"n\": %u}\n", i, i);
+            snprintf(wanted, sizeof(wanted), " s/%u {\"n\": %u, \"big\"", i, i);
             if (!strstr(w.heard, wanted))
                 fail_msg("allocation %ld: without %s\n%s", n, wanted, w.heard);
         }

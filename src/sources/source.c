@@ -7,6 +7,7 @@
 
 #define SECOND_US 1000000u
 #define BACKOFF_MAX_MS 60000u
+#define RETRY_AFTER_MAX_S 86400u
 #define SAVE_AGAIN_US SECOND_US      /* after a save that failed */
 
 static struct source *source_of(struct feed *feed) { return (struct source *)feed; }
@@ -27,6 +28,8 @@ static uint64_t next_random(struct source *source)
 void source_error(struct source *source, const char *why)
 {
     snprintf(source->error, sizeof(source->error), "%s", why);
+    /* It may quote what a server said, or a path, and may have been cut off in the middle of a letter. */
+    utf8_mend(source->error);
     source->error_wall_us = source->wall_us;
 }
 
@@ -45,9 +48,16 @@ static void wait_ms(struct source *source, uint64_t ms)
     source->start_us = source->now_us + ms * 1000;
 }
 
+uint64_t source_retry_after_ms(const struct feed_opening *opening)
+{
+    return (opening->retry_after_s < RETRY_AFTER_MAX_S ? opening->retry_after_s : RETRY_AFTER_MAX_S) * 1000;
+}
+
 void source_again(struct source *source, uint64_t after_ms) { wait_ms(source, after_ms); }
 
-void source_failed(struct source *source, uint64_t base_ms, const char *why)
+void source_failed(struct source *source, uint64_t base_ms, const char *why) { source_put_off(source, base_ms, 0, why); }
+
+void source_put_off(struct source *source, uint64_t base_ms, uint64_t least_ms, const char *why)
 {
     uint64_t most_ms = base_ms > BACKOFF_MAX_MS ? base_ms : BACKOFF_MAX_MS, ms = base_ms;
     for (unsigned i = 0; i < source->failures && ms < most_ms; i++)
@@ -57,7 +67,8 @@ void source_failed(struct source *source, uint64_t base_ms, const char *why)
     source->failures++;
     source_error(source, why);
     /* Half of it, and some of the other half: those who lost the same server do not come back all at once. */
-    wait_ms(source, ms / 2 + next_random(source) % (ms / 2 + 1));
+    ms = ms / 2 + next_random(source) % (ms / 2 + 1);
+    wait_ms(source, ms >= least_ms ? ms : least_ms + next_random(source) % (least_ms / 8 + 1));
 }
 
 void source_over(struct source *source, const char *why)

@@ -84,6 +84,10 @@ void source_begin(struct source *source, const struct feed_request *request);
 void source_runs(struct source *source);
 /* It is started again after base_ms, and twice as long for each failure in a row, with jitter. */
 void source_failed(struct source *source, uint64_t base_ms, const char *why);
+/* … and not before least_ms have passed: somebody asked for that. */
+void source_put_off(struct source *source, uint64_t base_ms, uint64_t least_ms, const char *why);
+/* What Retry-After asks for, a day at most; 0: nothing. */
+uint64_t source_retry_after_ms(const struct feed_opening *opening);
 /* It is started again after so many milliseconds; that is nothing to be worried about. */
 void source_again(struct source *source, uint64_t after_ms);
 /* It came to its end. */

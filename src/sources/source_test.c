@@ -4,6 +4,7 @@
 #include "sources/source_state.h"
 
 #define SSE "{\"id\": \"s\", \"kind\": \"sse\", \"url\": \"http://example.com/events\"}"
+#define POLL "{\"id\": \"w\", \"kind\": \"poll\", \"url\": \"http://example.com/\", \"interval\": \"10s\"}"
 #define STREAM "content-type", "text/event-stream; charset=utf-8"
 
 /* ---- server-sent events ---- */
@@ -14,7 +15,7 @@ static void an_event_stream_is_resumed_behind_what_is_on_disk(void **state)
     struct world w = {0};
     begin_source(&w, SSE);
     assert_string_equal(w.address, "http://example.com/events");
-    assert_string_equal(w.headers, "Accept: text/event-stream\nCache-Control: no-store\n");
+    assert_string_equal(w.headers, "Accept: text/event-stream\nCache-Control: no-store\nAccept-Encoding: identity\n");
     ANSWER(&w, 200, STREAM);
     come(&w, "id: 1\ndata: a\n\nid: 2\nevent: add\ndata: {\"x\": 1}\n\nid: 3\ndata: half");
     heard(&w, "sse.message s/1 a\nsse.add s/2 {\"x\": 1}\n");
@@ -111,6 +112,71 @@ static void the_answer_204_ends_it_and_others_are_tried_again(void **state)
     source_pause(w.source, false);
     turn(&w);
     assert_int_equal(w.begun, 4);
+    source_free(w.source);
+}
+
+static void what_is_declared_takes_the_place_of_headers(void **state)
+{
+    (void)state;
+    struct world w = {0};
+    begin_source(&w, "{\"id\": \"s\", \"kind\": \"sse\", \"url\": \"http://example.com/\", \"headers\": {\"accept\": \"*/*\", \"Cache-control\": \"no-cache\", \"Last-Event-Id\": \"41\"}}");
+    assert_string_equal(w.headers, "Accept-Encoding: identity\naccept: */*\nCache-control: no-cache\nLast-Event-Id: 41\n");
+    ANSWER(&w, 200, STREAM);
+    come(&w, "id: 42\ndata: a\n\n");
+    end(&w, FEED_OVER, "");
+    live(&w, 4 * SECOND);
+    /* Where it begins is known better now. */
+    assert_string_equal(w.headers, "Accept-Encoding: identity\naccept: */*\nCache-control: no-cache\nLast-Event-ID: 42\n");
+    source_free(w.source);
+}
+
+static void a_server_s_haste_is_bounded(void **state)
+{
+    (void)state;
+    struct world w = {0};
+    begin_source(&w, SSE);
+    for (unsigned i = 0; i < 2; i++) {
+        ANSWER(&w, 200, STREAM);
+        come(&w, i ? "retry: 0\n\n" : "retry: 1\n\n");
+        end(&w, FEED_OVER, "");
+        unsigned begun = w.begun;
+        live(&w, 99000);
+        assert_int_equal(w.begun, begun);
+        live(&w, 2000);
+        assert_int_equal(w.begun, begun + 1);
+    }
+    source_free(w.source);
+}
+
+static void nobody_is_asked_before_he_wants_to_be(void **state)
+{
+    (void)state;
+    for (unsigned kind = 0; kind < 2; kind++)
+        for (unsigned failures = 0; failures < 3; failures++) {
+            struct world w = {0};
+            begin_source(&w, kind ? POLL : SSE);
+            for (unsigned i = 0; i <= failures; i++) {
+                ANSWER(&w, 503, "retry-after", "120", STREAM);
+                if (kind)
+                    end(&w, FEED_OVER, "");
+                unsigned begun = w.begun;
+                live(&w, 119 * SECOND);
+                assert_int_equal(w.begun, begun);
+                live(&w, 17 * SECOND);
+                assert_int_equal(w.begun, begun + 1);
+            }
+            source_free(w.source);
+        }
+}
+
+static void what_a_server_said_can_be_shown(void **state)
+{
+    (void)state;
+    struct world w = {0};
+    begin_source(&w, SSE);
+    ANSWER(&w, 200, "content-type", "text/h\xe9\x1b[0m");
+    turn(&w);
+    error_is(&w, "What the server sends is no text/event-stream, but \"text/h??[0m\".");
     source_free(w.source);
 }
 
@@ -228,8 +294,6 @@ static void what_was_under_way_when_the_broker_was_lost_is_published_again(void 
 
 /* ---- polling ---- */
 
-#define POLL "{\"id\": \"w\", \"kind\": \"poll\", \"url\": \"http://example.com/\", \"interval\": \"10s\"}"
-
 static void an_answer_that_is_another_one_is_an_event(void **state)
 {
     (void)state;
@@ -267,6 +331,27 @@ static void an_answer_that_is_another_one_is_an_event(void **state)
     ANSWER(&w, 500, "x", "");
     end(&w, FEED_OVER, "");
     error_is(&w, "The server answered 500.");
+    source_free(w.source);
+}
+
+/* RFC 9110 lets an ETag have bytes that are no UTF-8, of which no position can be made. */
+static void a_tag_that_is_no_text_is_none(void **state)
+{
+    (void)state;
+    struct world w = {0};
+    begin_source(&w, POLL);
+    ANSWER(&w, 200, "etag", "\"caf\xe9\"", "content-type", "text/x\xe9", "last-modified", "Thu, 01 Jan 2026 00:00:00 GMT");
+    come(&w, "one");
+    end(&w, FEED_OVER, "");
+    assert_string_equal(w.last_content_type, "text/plain; charset=utf-8");
+    assert_non_null(strstr(w.saved, "\"etag\":\"\""));
+    live(&w, 10 * SECOND + 1);
+    assert_string_equal(w.headers, "If-Modified-Since: Thu, 01 Jan 2026 00:00:00 GMT\n");
+    /* Nothing there is no event, and nothing that is wrong. */
+    ANSWER(&w, 204, "x", "");
+    end(&w, FEED_OVER, "");
+    state_is(&w, "waiting");
+    error_is(&w, "");
     source_free(w.source);
 }
 
@@ -600,6 +685,7 @@ static void what_cannot_be_declared_is_said(void **state)
     refuse("{\"kind\": \"sse\", \"id\": \"a\", \"url\": \"http://a/\", \"type\": \"{{line}}\"}", "\"type\": There is nothing called {{line}} here.");
     refuse("{\"kind\": \"sse\", \"id\": \"a\", \"url\": \"http://a/\", \"headers\": {\"a b\": \"c\"}}", "\"a b\" is no header");
     refuse("{\"kind\": \"sse\", \"id\": \"a\", \"url\": \"http://a/\", \"headers\": {\"a\": \"c\\r\\nX: y\"}}", "\"a\" is no header");
+    refuse("{\"kind\": \"sse\", \"id\": \"a\", \"url\": \"http://a/\", \"headers\": {\"content-length\": \"5\"}}", "is said by the broker alone");
     refuse("{\"kind\": \"cron\", \"id\": \"a\", \"expression\": \"* * *\"}", "\"expression\": ");
     refuse("{\"kind\": \"cron\", \"id\": \"a\", \"expression\": \"* * * * *\", \"missed\": \"never\"}", "\"missed\" must be one of \"once\", \"skip\", \"all\".");
     refuse("{\"kind\": \"process\", \"id\": \"a\", \"command\": []}", "\"command\" must be");
@@ -612,9 +698,12 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_event_stream_is_resumed_behind_what_is_on_disk), cmocka_unit_test(a_connection_is_made_again_after_the_reconnection_time),
-        cmocka_unit_test(a_server_that_is_away_is_asked_less_and_less), cmocka_unit_test(the_answer_204_ends_it_and_others_are_tried_again), cmocka_unit_test(events_without_an_id_are_told_apart),
+        cmocka_unit_test(a_server_that_is_away_is_asked_less_and_less), cmocka_unit_test(the_answer_204_ends_it_and_others_are_tried_again),
+        cmocka_unit_test(what_is_declared_takes_the_place_of_headers), cmocka_unit_test(a_server_s_haste_is_bounded),
+        cmocka_unit_test(nobody_is_asked_before_he_wants_to_be), cmocka_unit_test(what_a_server_said_can_be_shown), cmocka_unit_test(events_without_an_id_are_told_apart),
         cmocka_unit_test(templates_make_the_event), cmocka_unit_test(too_much_on_its_way_holds_the_feed), cmocka_unit_test(what_the_broker_refuses_is_published_again),
-        cmocka_unit_test(what_was_under_way_when_the_broker_was_lost_is_published_again), cmocka_unit_test(an_answer_that_is_another_one_is_an_event), cmocka_unit_test(a_timer_comes_again),
+        cmocka_unit_test(what_was_under_way_when_the_broker_was_lost_is_published_again), cmocka_unit_test(an_answer_that_is_another_one_is_an_event), cmocka_unit_test(a_tag_that_is_no_text_is_none),
+        cmocka_unit_test(a_timer_comes_again),
         cmocka_unit_test(missed_times_are_told_as_it_is_declared), cmocka_unit_test(years_of_missed_times_are_bounded), cmocka_unit_test(a_clock_that_is_set_back_tells_nothing_twice),
         cmocka_unit_test(a_file_is_read_from_its_end_and_then_from_where_it_was), cmocka_unit_test(a_file_that_is_replaced_is_followed),
         cmocka_unit_test(a_directory_s_files_are_told_when_they_stay_the_same), cmocka_unit_test(everybody_who_connects_has_lines_of_his_own),

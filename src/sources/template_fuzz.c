@@ -2,6 +2,7 @@
 #include "sources/template.h"
 
 #include "base/err.h"
+#include "sources/json.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -26,7 +27,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     }
     struct text out = {0};
-    json_t *json = json_loadb((const char *)read.data, read.size, JSON_DECODE_ANY, NULL);
+    json_t *json = json_read(read);
     CHECK(template_fill(&template, &(struct template_values){.find = find, .owner = &read, .json = json}, &out));
     CHECK(template.count > 1 || !template.count || template.parts[0].kind != PART_TEXT || out.size <= text.size);
     json_decref(json);

@@ -247,6 +247,9 @@ static inline void answer(struct world *w, unsigned status, const char *const *h
 {
     assert_non_null(w->feed);
     struct feed_opening opening = {.status = status, .header = test_header, .owner = headers};
+    struct bytes retry_after;
+    if (test_header(headers, bytes_of_text("retry-after"), &retry_after))
+        opening.retry_after_s = strtoull((const char *)retry_after.data, NULL, 10);
     w->feed->events->opened(w->feed, &opening);
 }
 

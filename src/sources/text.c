@@ -84,6 +84,16 @@ void text_deinit(struct text *text)
     *text = (struct text){0};
 }
 
+void utf8_mend(char *text)
+{
+    for (size_t at = 0, left = strlen(text), size; left; at += size, left -= size) {
+        bool valid;
+        size = sequence((const uint8_t *)text + at, left, &valid);
+        if (!valid || (uint8_t)text[at] < 0x20 || text[at] == 0x7f)
+            memset(text + at, '?', size);
+    }
+}
+
 bool utf8_is_valid(struct bytes bytes)
 {
     bool valid = true;

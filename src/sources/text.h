@@ -26,4 +26,7 @@ void text_deinit(struct text *text);
 /* Is it valid UTF-8? */
 bool utf8_is_valid(struct bytes bytes);
 
+/* Puts '?' for each byte that is no part of valid UTF-8, and for controls: what remains can be shown. */
+void utf8_mend(char *text);
+
 #endif

@@ -2,6 +2,7 @@
 
 #include "base/bugs.h"
 #include "base/siphash.h"
+#include "sources/json.h"
 
 #include <stdio.h>
 
@@ -77,7 +78,7 @@ static bool looks_like_json(struct bytes data)
         at++;
     if (at == data.size || (data.data[at] != '{' && data.data[at] != '['))
         return false;
-    json_t *json = json_loadb((const char *)data.data, data.size, 0, NULL);
+    json_t *json = json_read(data);
     json_decref(json);
     return json;
 }
@@ -140,7 +141,7 @@ bool source_emit(struct source *source, const struct source_item *item)
     for (unsigned i = 0; i < TEMPLATES; i++)
         needs_json |= declaration->templates[i].needs_json;
     struct finder finder = {.source = source, .item = item};
-    json_t *json = needs_json ? json_loadb((const char *)item->data.data, item->data.size, JSON_DECODE_ANY, NULL) : NULL;
+    json_t *json = needs_json ? json_read(item->data) : NULL;
     struct template_values values = {.find = find, .owner = &finder, .json = json};
     for (unsigned i = 0; i < TEMPLATES && good; i++)
         good = template_fill(&declaration->templates[i], &values, &made[i]);
