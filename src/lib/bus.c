@@ -7,7 +7,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/random.h>
 
 #define TOLD_BUDGET 4096u            /* of publishes, in a turn */
 #define EVENT_BUDGET 4096u           /* handled in a turn, before sockets and disks are looked at again */
@@ -22,14 +21,11 @@ struct bus_note {
 /* ---- life -------------------------------------------------------------------------------------------------------------------------- */
 
 /* Seven letters and a dash: of all that ever published here, hardly two have the same. */
-static void choose_prefix(char prefix[12])
+static void choose_prefix(struct gw_loop *loop, char prefix[12])
 {
     static const char letters[] = "abcdefghijkmnopqrstuvwxyzABCDEFGHIJKLMNPQRSTUVWXYZ23456789-_.~+$";
-    uint8_t random[7] = {0};
-    if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random)) {
-        uint64_t clock = loop_clock();
-        memcpy(random, &clock, sizeof(random));
-    }
+    uint8_t random[7];
+    loop->ops->random(loop, random, sizeof(random));
     for (unsigned i = 0; i < sizeof(random); i++)
         prefix[i] = letters[random[i] & 63];
     prefix[7] = '-';
@@ -52,7 +48,7 @@ unsigned bus_new_id(struct gw_bus *bus, char id[BUS_ID_MAX])
     return (unsigned)(at - id);
 }
 
-struct gw_bus *bus_new(struct gw_loop *loop, gw_notice_fn notice, void *notice_context)
+struct gw_bus *bus_begin(struct gw_loop *loop, gw_notice_fn notice, void *notice_context)
 {
     struct gw_bus *bus = calloc(1, sizeof(*bus));
     if (!bus) {
@@ -63,7 +59,7 @@ struct gw_bus *bus_new(struct gw_loop *loop, gw_notice_fn notice, void *notice_c
     bus->ready_last = &bus->ready;
     bus->notes_last = &bus->notes;
     tickets_init(&bus->tickets);
-    choose_prefix(bus->id_prefix);
+    choose_prefix(loop, bus->id_prefix);
     if (loop->buses)
         loop->buses->previous = bus;
     loop->buses = bus;
@@ -179,7 +175,7 @@ void bus_part_remove(struct gw_bus *bus, struct bus_part *part)
 
 static void begin_close(struct gw_bus *bus, uint64_t grace_ms)
 {
-    uint64_t now_us = loop_clock();
+    uint64_t now_us = loop_clock(bus->loop);
     bus->state = BUS_CLOSING;
     bus->grace_us = grace_ms < (LOOP_NEVER - now_us) / 1000 ? now_us + grace_ms * 1000 : LOOP_NEVER;
     for (struct gw_handler *handler = bus->handlers; handler; handler = handler->next)

@@ -57,7 +57,7 @@ struct gw_bus {
 };
 
 /* A bus on the loop, for an engine to fill in. NULL: a sentence was left. */
-struct gw_bus *bus_new(struct gw_loop *loop, gw_notice_fn notice, void *notice_context);
+struct gw_bus *bus_begin(struct gw_loop *loop, gw_notice_fn notice, void *notice_context);
 /* The engine could not be opened: frees it, and has gw_loop_run know of `result`. */
 void bus_abandon(struct gw_bus *bus, int result);
 

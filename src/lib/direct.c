@@ -372,7 +372,7 @@ static void rest(struct gw_event *event, uint64_t delay_ms)
     again->redelivered = again->is_direct = true;
     again->state = EVENT_RESTING;
     delay_ms = delay_ms ? delay_ms : handler_delay_ms(handler, event->attempt);
-    again->due_us = loop_clock() + 1000 * (delay_ms < DELAY_MAX_MS ? delay_ms : DELAY_MAX_MS);
+    again->due_us = loop_clock(bus->loop) + 1000 * (delay_ms < DELAY_MAX_MS ? delay_ms : DELAY_MAX_MS);
     ((struct block *)event->memory)->live++;
     event_list_append(&handler->resting, again);
     if (again->due_us < bus->due_us)

@@ -7,35 +7,26 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
-#define MEMORY_DEFAULT (64u << 20)
 #define CANCEL_TAG 0x40000000u       /* of requests for consumers that are cancelled: with their numbers */
 #define ROUNDS 64u                   /* turns without a look at the disk */
-#define MOMENT_NS 1000000            /* where the disk has nothing to do, and yet something is waited for */
 
 /* ---- turns --------------------------------------------------------------------------------------------------------------------------- */
 
 bool embedded_turn(struct embedded *e, uint64_t now_us)
 {
     e->staged = 0;
-    host_clock(e->place, now_us);
-    return e->more = worker_turn(e->place->worker, now_us);
+    e->house->ops->clock(e->house, now_us);
+    return e->more = worker_turn(e->house->worker, now_us);
 }
 
-void embedded_wait(struct embedded *e)
-{
-    struct disk *disk = e->place->disk;
-    if (disk && disk->wait(disk))
-        return;
-    nanosleep(&(struct timespec){.tv_nsec = MOMENT_NS}, NULL);
-}
+void embedded_wait(struct embedded *e) { e->house->ops->wait(e->house); }
 
 void embedded_advance(struct embedded *e)
 {
     if (!e->more || ++e->rounds % ROUNDS == 0)
         embedded_wait(e);
-    embedded_turn(e, loop_clock());
+    embedded_turn(e, loop_clock(e->bus->loop));
 }
 
 static bool turn(struct gw_bus *bus, uint64_t now_us, uint64_t *due_us)
@@ -44,7 +35,7 @@ static bool turn(struct gw_bus *bus, uint64_t now_us, uint64_t *due_us)
     if (UNLIKELY(e->starved))
         embedded_resume(e);
     bool more = embedded_turn(e, now_us);
-    uint64_t deadline_us = worker_deadline(e->place->worker);
+    uint64_t deadline_us = worker_deadline(e->house->worker);
     if (deadline_us < *due_us)
         *due_us = deadline_us;
     return more;
@@ -99,16 +90,6 @@ static void on_closed(struct client *client, uint16_t code, struct bytes text)
 
 static void on_resumed(struct client *client) { (void)client; }
 
-/* ---- what the operator would be told ---------------------------------------------------------------------------------------------------- */
-
-
-static void on_alarm(struct alarm_sink *sink, enum alarm_level level, const char *text)
-{
-    struct embedded *e = (struct embedded *)(void *)((char *)sink - offsetof(struct embedded, alarms));
-    static const enum gw_notice_level levels[] = {[ALARM_INFO] = GW_NOTICE_INFO, [ALARM_WARNING] = GW_NOTICE_WARNING, [ALARM_ERROR] = GW_NOTICE_ERROR};
-    bus_notice(e->bus, levels[level], "%s", text);
-}
-
 /* ---- asking ---------------------------------------------------------------------------------------------------------------------------- */
 
 int embedded_ask(struct embedded *e, struct request *request)
@@ -122,14 +103,14 @@ int embedded_ask(struct embedded *e, struct request *request)
     e->asked = request->tag;
     client_request(&e->client, request);
     /* Most answers come within a turn; the others wait for the disk. */
-    embedded_turn(e, loop_clock());
+    embedded_turn(e, loop_clock(e->bus->loop));
     while (!e->answer.known && !e->failed)
         embedded_advance(e);
     if (e->failed)
         return loop_fail(loop, GW_E_REFUSED, "%s", e->why);
     if (!e->answer.code)
         return GW_DONE;
-    return loop_fail(loop, worker_storage(e->place->worker) == GW_ERR_FAILED ? GW_E_STORAGE : worker_storage(e->place->worker) == GW_ERR_FULL ? GW_E_FULL : GW_E_REFUSED, "%s", e->answer.text);
+    return loop_fail(loop, worker_storage(e->house->worker) == GW_ERR_FAILED ? GW_E_STORAGE : worker_storage(e->house->worker) == GW_ERR_FULL ? GW_E_FULL : GW_E_REFUSED, "%s", e->answer.text);
 }
 
 /* ---- opening --------------------------------------------------------------------------------------------------------------------------- */
@@ -140,7 +121,7 @@ static int open_client(struct embedded *e, const char *vhost)
     uint8_t room[256];
     struct amqp_table_writer writer;
     struct bytes facts = {0};
-    if (client_attach(e->place->worker, &e->client, &ops) != GW_OK)
+    if (client_attach(e->house->worker, &e->client, &ops) != GW_OK)
         return loop_fail(e->bus->loop, GW_E_LIMIT, "the broker has no room for another client");
     e->client.trusted = true;
     e->client.user = bytes_of_text("libgodwit");
@@ -170,50 +151,22 @@ static int declare_events(struct embedded *e, uint64_t history_bytes)
     return embedded_ask(e, &(struct request){.kind = REQUEST_QUEUE_BIND, .name = name, .source = name, .routing_key = bytes_of_text("#")});
 }
 
-static int open_host(struct embedded *e, const char *directory, const gw_open_options *options)
-{
-    struct gw_loop *loop = e->bus->loop;
-    bool keeps = strcmp(directory, ":memory:") != 0;
-    char why[500] = "";
-    e->alarms.raise = on_alarm;
-    const struct host_loop loops[] = {{.uv = loop->uv}};
-    struct broker_config broker = {
-        .shards = options->shards, .log_body = keeps ? LOG_FILE : LOG_MEMORY, .memory_per_worker = options->memory_bytes ? options->memory_bytes : MEMORY_DEFAULT,
-        .disk_free_limit = options->disk_free_bytes, .alarms = &e->alarms, .shards_when_new = 1};
-    const struct host_config config = {.directory = keeps ? directory : NULL, .disk_mode = options->without_uring ? DISK_MODE_THREADS : DISK_MODE_AUTO, .loops = loops, .count = 1,
-                                       .broker = &broker};
-    enum gw_err err = host_new(&config, why, sizeof(why), &e->host);
-    if (err)
-        return loop_fail(loop, loop_result(err), "%s", why);
-    e->place = host_place(e->host, 0);
-    host_clock(e->place, loop_clock());
-    err = host_open(e->host, why, sizeof(why));
-    if (!err)
-        return GW_DONE;
-    host_end(e->host);
-    host_free(e->host);
-    e->host = NULL;
-    return loop_fail(loop, loop_result(err), "cannot open data directory %s: %s", directory, why[0] ? why : gw_err_text(err));
-}
-
 /* ---- closing --------------------------------------------------------------------------------------------------------------------------- */
 
 /* Waits until it is known of everything that was published what became of it. */
 static void settle_tickets(struct embedded *e)
 {
-    embedded_turn(e, loop_clock());
-    while (tickets_are_unknown(&e->bus->tickets) && !e->failed && worker_storage(e->place->worker) != GW_ERR_FAILED)
+    embedded_turn(e, loop_clock(e->bus->loop));
+    while (tickets_are_unknown(&e->bus->tickets) && !e->failed && worker_storage(e->house->worker) != GW_ERR_FAILED)
         embedded_advance(e);
 }
 
-static int close_host(struct embedded *e)
+/* The house is gone with it. */
+static int leave(struct embedded *e)
 {
     if (e->client.worker)
         client_detach(&e->client);
-    enum gw_err err = host_close(e->host, loop_clock());
-    host_end(e->host);
-    host_free(e->host);
-    return loop_result(err);
+    return e->house->ops->close(e->house, loop_clock(e->bus->loop));
 }
 
 static void free_engine(struct embedded *e)
@@ -227,14 +180,18 @@ static void close_engine(struct gw_bus *bus)
 {
     struct embedded *e = bus->engine;
     settle_tickets(e);
-    int result = close_host(e);
+    int result = leave(e);
     if (result != GW_DONE)
         result = loop_fail(bus->loop, result, "the data directory could not be closed cleanly: %s; it is recovered when it is opened the next time", gw_result_text(result));
     free_engine(e);
     bus_closed(bus, result);
 }
 
-static void forked(struct gw_bus *bus) { host_forked(embedded_of(bus)->host); }
+static void forked(struct gw_bus *bus)
+{
+    struct house *house = embedded_of(bus)->house;
+    house->ops->forked(house);
+}
 
 static bool routes(struct gw_bus *bus, struct bytes type, const uint64_t **queues, uint32_t *count)
 {
@@ -249,48 +206,26 @@ static const struct engine_ops embedded_ops = {
     .forget = embedded_forget, .recall = embedded_recall, .turn = turn, .wait = wait, .close = close_engine, .forked = forked, .routes = routes, .routes_version = routes_version,
 };
 
-static int open_engine(struct gw_bus *bus, const char *directory, const gw_open_options *options)
+int embedded_open(struct gw_bus *bus, struct house *house, const gw_open_options *options)
 {
     struct embedded *e = calloc(1, sizeof(*e));
-    if (!e || !(bus->direct = direct_new(options->memory_bytes ? options->memory_bytes : MEMORY_DEFAULT))) {
+    if (!e || !(bus->direct = direct_new(options->memory_bytes ? options->memory_bytes : EMBEDDED_MEMORY))) {
         free(e);
+        house->ops->close(house, loop_clock(bus->loop));
         return loop_fail(bus->loop, GW_E_MEMORY, "out of memory");
     }
     e->bus = bus;
+    e->house = house;
     e->first = e->next = 1;
     bus->ops = &embedded_ops;
     bus->engine = e;
-    int result = open_host(e, directory, options);
-    if (result == GW_DONE) {
-        result = open_client(e, options->vhost);
-        if (result == GW_DONE)
-            result = declare_events(e, options->history_bytes);
-        if (result != GW_DONE)
-            close_host(e);
-    }
-    if (result != GW_DONE) {
-        bus->engine = NULL;
-        free_engine(e);
-    }
-    return result;
-}
-
-gw_bus *gw_open(gw_loop *loop, const char *directory, const gw_open_options *options)
-{
-    static const gw_open_options defaults;
-    if (loop_check(loop) != GW_DONE)
-        return NULL;
-    if (!directory || !directory[0]) {
-        loop_fail(loop, GW_E_INVALID, "which directory is to be opened is not said; \":memory:\" keeps nothing");
-        return NULL;
-    }
-    if (!options)
-        options = &defaults;
-    struct gw_bus *bus = bus_new(loop, options->notice, options->notice_context);
-    int result = bus ? open_engine(bus, directory, options) : GW_E_MEMORY;
+    int result = open_client(e, options->vhost);
     if (result == GW_DONE)
-        return bus;
-    if (bus)
-        bus_abandon(bus, result);
-    return NULL;
+        result = declare_events(e, options->history_bytes);
+    if (result == GW_DONE)
+        return GW_DONE;
+    leave(e);
+    bus->engine = NULL;
+    free_engine(e);
+    return result;
 }

@@ -4,10 +4,11 @@
 
 #include "broker/client.h"
 #include "broker/worker.h"
-#include "host/host.h"
 #include "lib/bus.h"
+#include "lib/house.h"
 
 #define EMBEDDED_CHANNEL 1u
+#define EMBEDDED_MEMORY (64u << 20)  /* bytes of events in memory, where the program does not say */
 
 /* A message that was published and of which it is not known yet what becomes of it. */
 struct outstanding {
@@ -43,9 +44,7 @@ struct answer {
 struct embedded {
     struct client client;            /* first */
     struct gw_bus *bus;
-    struct host *host;
-    struct host_place *place;
-    struct alarm_sink alarms;
+    struct house *house;
     const char *blocked;             /* why nothing is published; NULL: it is */
     bool failed;                     /* the broker wants no more of this client */
     char why[400];
@@ -62,6 +61,9 @@ struct embedded {
 };
 
 static inline struct embedded *embedded_of(const struct gw_bus *bus) { return bus->engine; }
+
+/* Makes the bus's engine, with the client of an open broker that it is. The house is taken: it is closed with the bus, and at once on an error, of which a sentence was left. */
+int embedded_open(struct gw_bus *bus, struct house *house, const gw_open_options *options);
 
 /* One turn of the broker. True: there is more to do. */
 bool embedded_turn(struct embedded *e, uint64_t now_us);

@@ -33,7 +33,7 @@ static bool make_place(struct embedded *e)
 /* What a refusal means. */
 static int refusal(const struct embedded *e)
 {
-    enum gw_err storage = worker_storage(e->place->worker);
+    enum gw_err storage = worker_storage(e->house->worker);
     return storage == GW_ERR_FAILED ? GW_E_STORAGE : storage == GW_ERR_FULL ? GW_E_FULL : GW_E_REFUSED;
 }
 
@@ -67,17 +67,17 @@ static int fail(struct embedded *e, int result)
 
 static __attribute__((noinline)) int wait_for_room(struct embedded *e)
 {
-    uint64_t begin_us = loop_clock();
+    uint64_t begin_us = loop_clock(e->bus->loop);
     embedded_turn(e, begin_us);
     for (;;) {
-        uint64_t now_us = loop_clock();
+        uint64_t now_us = loop_clock(e->bus->loop);
         if (has_room(e))
             return GW_DONE;
         if (e->failed)
             return loop_fail(e->bus->loop, GW_E_REFUSED, "%s", e->why);
         if (e->blocked && strstr(e->blocked, "disk"))
             return fail(e, GW_E_FULL);
-        if (worker_storage(e->place->worker) == GW_ERR_FAILED)
+        if (worker_storage(e->house->worker) == GW_ERR_FAILED)
             return fail(e, GW_E_STORAGE);
         if (e->blocked && now_us - begin_us > SHORT_OF_MEMORY_US)
             return loop_fail(e->bus->loop, GW_E_AGAIN, "the broker is %s; go on when handlers have caught up", e->blocked);
@@ -135,7 +135,7 @@ int embedded_publish(struct gw_bus *bus, const struct engine_message *message, u
         return loop_fail(bus->loop, GW_E_MEMORY, "out of memory");
     /* After a sleep the broker's time is that of before; and what waits for its time, which a header says, counts from now. */
     if (!bus->loop->again_is_on || UNLIKELY(message->properties.size > 2 && (message->properties.data[0] & AMQP_HEADERS >> 8)))
-        client_time(&e->client, loop_clock());
+        client_time(&e->client, loop_clock(bus->loop));
     struct publish publish = {.channel = EMBEDDED_CHANNEL, .persistent = message->persistent, .mandatory = message->mandatory, .whole = true, .confirm_tag = e->next,
                               .exchange = exchange_of(message), .routing_key = message->routing_key, .properties = message->properties, .body_size = message->body.size};
     enum publish_result result = client_publish_begin(&e->client, &publish);
@@ -152,7 +152,7 @@ int embedded_publish(struct gw_bus *bus, const struct engine_message *message, u
     e->next++;
     client_publish_end(&e->client, &publish);
     if (UNLIKELY(e->staged > STAGED_MAX))
-        embedded_turn(e, loop_clock());
+        embedded_turn(e, loop_clock(bus->loop));
     return GW_DONE;
 }
 
@@ -160,7 +160,7 @@ void embedded_replace(struct gw_bus *bus, struct gw_event *event, const struct e
 {
     struct embedded *e = bus->engine;
     struct transaction *transaction = client_transaction_new(&e->client);
-    client_time(&e->client, loop_clock());
+    client_time(&e->client, loop_clock(bus->loop));
     struct publish publish = {.channel = EMBEDDED_CHANNEL, .persistent = message->persistent, .exchange = exchange_of(message), .routing_key = message->routing_key,
                               .properties = message->properties, .body_size = message->body.size, .transaction = transaction};
     if (!transaction || client_publish_begin(&e->client, &publish) != PUBLISH_ROUTED) {

@@ -7,7 +7,7 @@
  *
  * An engine calls the functions on the right from its `turn`, or from what libuv calls: they only write down what is then told in the loop's turn.
  *
- * gw_open and gw_connect are the engines' own (embedded.c, remote.c): bus_new, what they need, bus->ops and bus->engine; bus_abandon when that fails.
+ * gw_open and gw_connect are the engines' own (open.c for the embedded one, remote.c): bus_begin, what they need, bus->ops and bus->engine; bus_abandon when that fails.
  *
  * An event is a message to the topic exchange `events`, whose routing key is its type (docs/events.md). A handler is a queue that is bound to it: handler->plan says of it all that an
  * engine has to declare. */

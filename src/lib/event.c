@@ -73,7 +73,7 @@ void *event_room(struct gw_event *event, size_t size)
     return made->bytes;
 }
 
-const char *event_text(struct gw_event *event, struct bytes text)
+const char *event_keep_text(struct gw_event *event, struct bytes text)
 {
     char *made = event_room(event, text.size + 1);
     if (!made)

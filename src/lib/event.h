@@ -87,6 +87,6 @@ void *event_room(struct gw_event *event, size_t size);
 uint32_t event_attempts_said(struct bytes properties);
 
 /* A text that is valid as long as the event is; NULL: out of memory. */
-const char *event_text(struct gw_event *event, struct bytes text);
+const char *event_keep_text(struct gw_event *event, struct bytes text);
 
 #endif

@@ -2,12 +2,12 @@
 #include "base/err.h"
 #include "lib/bus.h"
 #include "lib/handler.h"
+#include "lib/loop.h"
 #include "lib/outgoing.h"
 #include "protocol/amqp/properties.h"
 
 #include <inttypes.h>
 #include <stdio.h>
-#include <time.h>
 
 #define PREFIX "cloudEvents_"
 
@@ -36,13 +36,13 @@ static const char *text_of_field(struct gw_event *event, const struct amqp_field
 {
     char text[32];
     if (field->type == 'S' || field->type == 'x')
-        return event_text(event, field->bytes);
+        return event_keep_text(event, field->bytes);
     if (field->type == 't')
         return field->integer ? "true" : "false";
     if (!amqp_field_is_integer(field) && field->type != 'T')
         return NULL;
     int size = snprintf(text, sizeof(text), "%" PRId64, field->integer);
-    return event_text(event, bytes_of(text, (size_t)size));
+    return event_keep_text(event, bytes_of(text, (size_t)size));
 }
 
 static const char *attribute(struct gw_event *event, const char *name)
@@ -54,7 +54,7 @@ static const char *attribute(struct gw_event *event, const char *name)
 static const char *property(struct gw_event *event, enum amqp_property which, size_t offset)
 {
     const struct amqp_properties *read = properties(event);
-    return read && (read->flags & which) ? event_text(event, *(const struct bytes *)(const void *)((const char *)read + offset)) : NULL;
+    return read && (read->flags & which) ? event_keep_text(event, *(const struct bytes *)(const void *)((const char *)read + offset)) : NULL;
 }
 #define PROPERTY(event, which, field) property(event, which, offsetof(struct amqp_properties, field))
 
@@ -65,7 +65,7 @@ const char *gw_event_type(gw_event *event)
     const char *found = attribute(event, "type");
     if (!found)
         found = PROPERTY(event, AMQP_TYPE, type);
-    return found ? found : event_text(event, event->routing_key);
+    return found ? found : event_keep_text(event, event->routing_key);
 }
 
 const char *gw_event_id(gw_event *event)
@@ -81,7 +81,7 @@ const char *gw_event_id(gw_event *event)
     char text[48];
     const struct gw_bus *bus = event->handler->bus;
     int size = event->is_direct ? snprintf(text, sizeof(text), "%s%" PRIx64, bus->id_prefix, event->serial) : snprintf(text, sizeof(text), "%" PRIx64 "-%" PRIx64, event->queue, event->tag);
-    return event_text(event, bytes_of(text, (size_t)size));
+    return event_keep_text(event, bytes_of(text, (size_t)size));
 }
 
 const char *gw_event_source(gw_event *event)
@@ -130,7 +130,7 @@ uint64_t gw_event_time_ms(gw_event *event)
     struct amqp_field field;
     const struct amqp_properties *read = event ? properties(event) : NULL;
     if (!read || !(read->flags & AMQP_MESSAGE_TIMESTAMP))
-        return event && event->is_direct ? (uint64_t)time(NULL) * 1000 : 0;   /* it has hardly been on its way */
+        return event && event->is_direct ? loop_wall_s(event->handler->bus->loop) * 1000 : 0;   /* it has hardly been on its way */
     return read->timestamp * 1000 + (find(event, PREFIX, "time", &field) && field.type == 'S' ? fraction_ms(field.bytes) : 0);
 }
 

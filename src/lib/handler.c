@@ -62,7 +62,7 @@ gw_handler *gw_on(gw_bus *bus, const char *pattern, gw_event_fn handle, void *co
     struct gw_handler *handler = make(bus, handle, context);
     if (!handler)
         return NULL;
-    if (plan_make(handler, pattern, options ? options : &none) != GW_DONE) {
+    if (handler_plan(handler, pattern, options ? options : &none) != GW_DONE) {
         handler_free(handler);
         return NULL;
     }
@@ -210,7 +210,7 @@ static void call_handler(struct gw_handler *handler, struct gw_event *event)
 void handler_call(struct gw_handler *handler, struct gw_event *event)
 {
     struct gw_bus *bus = handler->bus;
-    uint64_t now_us = bus->loop->called_us = loop_clock_roughly();
+    uint64_t now_us = bus->loop->called_us = loop_clock_roughly(bus->loop);
     event->state = EVENT_IN_HAND;
     if (handler->timeout_us != LOOP_NEVER) {
         event->due_us = now_us + handler->timeout_us;

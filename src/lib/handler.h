@@ -49,7 +49,7 @@ struct gw_handler *handler_new(struct gw_bus *bus, const struct plan *plan, gw_e
 void handler_free(struct gw_handler *handler);
 
 /* plan.c: fills in plan and settings from what the program said. < 0: a sentence was left. */
-int plan_make(struct gw_handler *handler, const char *pattern, const gw_handler_options *options);
+int handler_plan(struct gw_handler *handler, const char *pattern, const gw_handler_options *options);
 
 /* ---- for engines ---- */
 /* An event has come. False: out of memory; the engine gives it back to its queue. */

@@ -1,7 +1,7 @@
 /* The loop: who may call what from where, whoever runs it, and callbacks that do not come back. */
 #include "lib/test_loop.h"
 
-#include "lib/loop.h"
+#include "lib/uvloop.h"
 
 #include <poll.h>
 #include <setjmp.h>

@@ -77,7 +77,7 @@ static const struct engine_ops fake_ops = {.settle_after = fake_settle_after,
 
 static struct gw_bus *open_fake(struct gw_loop *loop)
 {
-    struct gw_bus *bus = bus_new(loop, NULL, NULL);
+    struct gw_bus *bus = bus_begin(loop, NULL, NULL);
     if (!bus)
         return NULL;
     bus->ops = &fake_ops;

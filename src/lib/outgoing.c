@@ -5,13 +5,15 @@
 #include "lib/handler.h"
 #include "lib/loop.h"
 #include "protocol/amqp/properties.h"
+#include "sources/civil.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #define PREFIX "cloudEvents_"
 #define ATTRIBUTE_MAX 64u            /* bytes of an attribute's name */
+#define TIME_MAX_S 253402300799u     /* the last second of the year 9999: RFC 3339 has no later ones */
 #define SLACK 512u                   /* bytes of all that is written beside the program's texts */
 
 /* ---- what is possible ---------------------------------------------------------------------------------------------------------- */
@@ -69,12 +71,10 @@ static void put(struct amqp_table_writer *writer, const char *name, const char *
 static void put_time(struct amqp_table_writer *writer, uint64_t time_ms)
 {
     char text[48];
-    struct tm utc;
-    time_t seconds = (time_t)(time_ms / 1000);
-    if (!time_ms || !gmtime_r(&seconds, &utc))
+    if (!time_ms || time_ms / 1000 > TIME_MAX_S)
         return;
-    size_t size = strftime(text, sizeof(text) - 8, "%Y-%m-%dT%H:%M:%S", &utc);
-    snprintf(text + size, sizeof(text) - size, ".%03uZ", (unsigned)(time_ms % 1000));
+    const struct civil utc = civil_of((int64_t)(time_ms / 1000));
+    snprintf(text, sizeof(text), "%04" PRId64 "-%02u-%02uT%02u:%02u:%02u.%03uZ", utc.year, utc.month, utc.day, utc.hour, utc.minute, utc.second, (unsigned)(time_ms % 1000));
     put(writer, "time", text);
 }
 
@@ -133,7 +133,7 @@ static struct bytes write_plain(struct gw_bus *bus, const struct outgoing *outgo
     at[3] = (uint8_t)id.size;
     memcpy(at + 4, id.data, id.size);
     at += 4 + id.size;
-    store_be64(at, (uint64_t)time(NULL));
+    store_be64(at, loop_wall_s(bus->loop));
     at[8] = (uint8_t)outgoing->type.size;
     memcpy(at + 9, outgoing->type.data, outgoing->type.size);
     return bytes_of(bus->room, (size_t)(at + 9 + outgoing->type.size - bus->room));
@@ -153,7 +153,7 @@ static int make_whole(struct gw_bus *bus, struct outgoing *outgoing, struct byte
 {
     const gw_publish_options *options = outgoing->options;
     struct amqp_table_writer writer;
-    struct amqp_properties properties = {.flags = AMQP_DELIVERY_MODE | AMQP_MESSAGE_TIMESTAMP, .timestamp = options && options->time_ms ? options->time_ms / 1000 : (uint64_t)time(NULL)};
+    struct amqp_properties properties = {.flags = AMQP_DELIVERY_MODE | AMQP_MESSAGE_TIMESTAMP, .timestamp = options && options->time_ms ? options->time_ms / 1000 : loop_wall_s(bus->loop)};
     size_t size = room_for(outgoing), half = options && (has_attributes(options) || options->delay_ms) ? size : 0;
     uint8_t *room = bus->room;
     if (UNLIKELY(half + size > BUS_ROOM && !(room = outgoing->memory = malloc(half + size))))

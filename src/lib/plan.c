@@ -90,7 +90,7 @@ static void make_arguments(struct gw_handler *handler, const gw_handler_options 
     handler->plan.arguments_size = (uint32_t)arguments.size;
 }
 
-int plan_make(struct gw_handler *handler, const char *pattern, const gw_handler_options *options)
+int handler_plan(struct gw_handler *handler, const char *pattern, const gw_handler_options *options)
 {
     struct gw_bus *bus = handler->bus;
     struct plan *plan = &handler->plan;

@@ -1,5 +1,5 @@
 /* What other threads have the loop call. */
-#include "lib/loop.h"
+#include "lib/uvloop.h"
 
 #include <stdlib.h>
 
@@ -7,56 +7,57 @@ int gw_loop_post(gw_loop *loop, void (*call)(void *context), void *context)
 {
     if (!loop || !call)
         return GW_E_INVALID;
+    struct uvloop *u = uvloop_of(loop);
     struct post *post = malloc(sizeof(*post));
     if (!post)
         return GW_E_MEMORY;
     *post = (struct post){.call = call, .context = context};
-    pthread_mutex_lock(&loop->mutex);
-    *loop->posts_last = post;
-    loop->posts_last = &post->next;
-    pthread_mutex_unlock(&loop->mutex);
-    wake_send(&loop->wake);
+    pthread_mutex_lock(&u->mutex);
+    *u->posts_last = post;
+    u->posts_last = &post->next;
+    pthread_mutex_unlock(&u->mutex);
+    wake_send(&u->wake);
     return GW_DONE;
 }
 
-static struct post *take_all(struct gw_loop *loop)
+static struct post *take_all(struct uvloop *u)
 {
-    pthread_mutex_lock(&loop->mutex);
-    struct post *first = loop->posts;
-    loop->posts = NULL;
-    loop->posts_last = &loop->posts;
-    pthread_mutex_unlock(&loop->mutex);
+    pthread_mutex_lock(&u->mutex);
+    struct post *first = u->posts;
+    u->posts = NULL;
+    u->posts_last = &u->posts;
+    pthread_mutex_unlock(&u->mutex);
     return first;
 }
 
-void posts_turn(struct gw_loop *loop)
+void posts_turn(struct uvloop *u)
 {
     /* Those that a call which left by longjmp has left over come first; what is posted meanwhile is for the next turn. */
-    if (!loop->posted)
-        loop->posted = take_all(loop);
-    for (struct post *post; (post = loop->posted);) {
+    if (!u->posted)
+        u->posted = take_all(u);
+    for (struct post *post; (post = u->posted);) {
         struct post called = *post;
-        loop->posted = post->next;
+        u->posted = post->next;
         free(post);
         called.call(called.context);
     }
 }
 
-bool posts_wait(struct gw_loop *loop)
+bool posts_wait(struct uvloop *u)
 {
-    pthread_mutex_lock(&loop->mutex);
-    bool any = loop->posts;
-    pthread_mutex_unlock(&loop->mutex);
+    pthread_mutex_lock(&u->mutex);
+    bool any = u->posts;
+    pthread_mutex_unlock(&u->mutex);
     return any;
 }
 
-void posts_free(struct gw_loop *loop)
+void posts_free(struct uvloop *u)
 {
-    struct post *lists[] = {loop->posted, take_all(loop)};
+    struct post *lists[] = {u->posted, take_all(u)};
     for (unsigned i = 0; i < 2; i++)
         for (struct post *post = lists[i], *next; post; post = next) {
             next = post->next;
             free(post);
         }
-    loop->posted = NULL;
+    u->posted = NULL;
 }

@@ -19,7 +19,7 @@ int gw_publish(gw_bus *bus, const char *type, const void *data, size_t size, con
 int gw_publish_wait(gw_bus *bus, const char *type, const void *data, size_t size, const gw_publish_options *options, int timeout_ms)
 {
     unsigned rounds = 0;
-    uint64_t ticket, until_us = timeout_ms < 0 ? LOOP_NEVER : loop_clock() + (uint64_t)timeout_ms * 1000;
+    uint64_t ticket, until_us = timeout_ms < 0 ? LOOP_NEVER : loop_clock(bus->loop) + (uint64_t)timeout_ms * 1000;
     int result = bus_check(bus);
     if (result != GW_DONE)
         return result;
@@ -31,7 +31,7 @@ int gw_publish_wait(gw_bus *bus, const char *type, const void *data, size_t size
     result = outgoing_publish(bus, &outgoing, NULL, NULL, &ticket);
     if (result != GW_DONE)
         return result;
-    for (uint64_t now_us = loop_clock();; now_us = loop_clock()) {
+    for (uint64_t now_us = loop_clock(bus->loop);; now_us = loop_clock(bus->loop)) {
         uint64_t due_us = LOOP_NEVER;
         bool more = bus->ops->turn(bus, now_us, &due_us);
         result = ticket_result(&bus->tickets, ticket);

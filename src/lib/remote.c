@@ -1,7 +1,7 @@
 #include "lib/remote.h"
 
 #include "protocol/amqp/uri.h"
-#include "lib/loop.h"
+#include "lib/uvloop.h"
 #include "protocol/amqp/properties.h"
 
 #include <errno.h>
@@ -236,13 +236,13 @@ static void remote_wait(struct gw_bus *bus, int timeout_ms);
 static int remote_forget(struct gw_bus *bus, const char *queue)
 {
     struct remote_bus *remote = remote_of(bus);
-    uint64_t until_us = loop_clock() + FORGET_US;
+    uint64_t until_us = loop_clock(remote->bus->loop) + FORGET_US;
     /* Not on the stack: an answer may come after we have given up. */
     struct forgetting *forgetting = calloc(1, sizeof(*forgetting));
     bool asked = false;
     if (!forgetting)
         return loop_fail(bus->loop, GW_E_MEMORY, "out of memory");
-    for (uint64_t now_us = loop_clock(); !forgetting->done; now_us = loop_clock()) {
+    for (uint64_t now_us = loop_clock(remote->bus->loop); !forgetting->done; now_us = loop_clock(remote->bus->loop)) {
         uint64_t due_us = until_us;
         bool more = remote_turn(bus, now_us, &due_us);
         if (!asked && line_is_up(remote->line)) {
@@ -385,7 +385,7 @@ static struct circuit *open_circuit(struct remote_bus *remote, const struct uri 
 {
     const struct line_settings line = {.uris = uris, .uri_count = count, .name = options->name ? options->name : program_invocation_short_name, .retry_min_ms = options->retry_min_ms,
                                        .retry_max_ms = options->retry_max_ms, .window_bytes = options->window_bytes};
-    const struct circuit_settings settings = {.loop = remote->bus->loop->uv, .line = &line, .ca_file = options->ca_file};
+    const struct circuit_settings settings = {.loop = uvloop_of(remote->bus->loop)->uv, .line = &line, .ca_file = options->ca_file};
     const struct circuit_events events = {.owner = remote, .wanted = on_wanted, .told = on_told, .delivered = on_delivered, .lost = on_lost, .notice = on_notice};
     return circuit_open(&settings, &events);
 }
@@ -398,7 +398,7 @@ gw_bus *gw_connect(gw_loop *loop, const char *uri, const gw_connect_options *opt
     if (loop_check(loop) != GW_DONE)
         return NULL;
     options = options ? options : &none;
-    struct gw_bus *bus = bus_new(loop, options->notice, options->notice_context);
+    struct gw_bus *bus = bus_begin(loop, options->notice, options->notice_context);
     if (!bus)
         return NULL;
     int result = parse_uris(loop, uri, options, uris, &count);

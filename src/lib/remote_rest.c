@@ -36,7 +36,7 @@ void remote_rest(struct remote_bus *remote, struct gw_event *event, uint64_t del
         line_settle(delivery, LINE_BACK);
         return;
     }
-    resting->due_us = loop_clock() + (delay_ms < DELAY_MAX_MS ? delay_ms : DELAY_MAX_MS) * 1000;
+    resting->due_us = loop_clock(remote->bus->loop) + (delay_ms < DELAY_MAX_MS ? delay_ms : DELAY_MAX_MS) * 1000;
     resting->delivery = delivery;
     delivery->references++;
     memcpy(resting->queue, handler->plan.queue, sizeof(resting->queue));

@@ -1,6 +1,6 @@
 #include "lib/source.h"
 
-#include "lib/loop.h"
+#include "lib/uvloop.h"
 #include "lib/outgoing.h"
 #include "protocol/amqp/properties.h"
 
@@ -50,9 +50,8 @@ static void on_told(void *context, int result)
 static void clock_now(struct source_sink *sink, uint64_t *now_us, uint64_t *wall_us)
 {
     struct timespec wall;
-    (void)sink;
     clock_gettime(CLOCK_REALTIME, &wall);
-    *now_us = loop_clock();
+    *now_us = loop_clock(of_sink(sink)->sources->bus->loop);
     *wall_us = (uint64_t)wall.tv_sec * 1000000u + (uint64_t)wall.tv_nsec / 1000u;
 }
 
@@ -126,7 +125,7 @@ static void on_recalled(void *owner, int result, struct bytes body)
         gw->is_started = true;
         source_start(gw->source, body);
     } else {
-        gw->recall_us = loop_clock() + RECALL_AGAIN_US;
+        gw->recall_us = loop_clock(gw->sources->bus->loop) + RECALL_AGAIN_US;
     }
     due(&gw->sink);
 }
@@ -138,17 +137,17 @@ static void ask_for_position(struct gw_source *gw)
     if (bus->ops->recall(bus, gw->queue, on_recalled, gw) == GW_DONE)
         return;
     gw->is_recalling = false;
-    gw->recall_us = loop_clock() + RECALL_AGAIN_US;
+    gw->recall_us = loop_clock(gw->sources->bus->loop) + RECALL_AGAIN_US;
 }
 
 static void sleep_until(struct gw_source *gw, uint64_t due_us)
 {
-    uint64_t now_us = loop_clock();
+    uint64_t now_us = loop_clock(gw->sources->bus->loop);
     if (due_us == SOURCE_NEVER)
         return;
     uint64_t wait_ms = due_us > now_us ? (due_us - now_us + 999) / 1000 : 0;
     if (!uv_is_active((uv_handle_t *)&gw->timer) || uv_timer_get_due_in(&gw->timer) > wait_ms) {
-        uv_update_time(gw->sources->bus->loop->uv);
+        uv_update_time(uvloop_of(gw->sources->bus->loop)->uv);
         uv_timer_start(&gw->timer, on_time, wait_ms, 0);
     }
 }
@@ -159,12 +158,12 @@ static void on_time(uv_timer_t *timer)
     struct gw_bus *bus = gw->sources->bus;
     if (!gw->source)
         return;
-    if (bus->state != BUS_OPEN && (!gw->is_started || source_is_idle(gw->source) || loop_clock() >= bus->grace_us)) {
+    if (bus->state != BUS_OPEN && (!gw->is_started || source_is_idle(gw->source) || loop_clock(bus->loop) >= bus->grace_us)) {
         source_end(gw);
         return;
     }
     if (!gw->is_started) {
-        if (!gw->is_recalling && loop_clock() >= gw->recall_us)
+        if (!gw->is_recalling && loop_clock(bus->loop) >= gw->recall_us)
             ask_for_position(gw);
         if (!gw->is_started && !gw->is_recalling)
             sleep_until(gw, gw->recall_us);
@@ -226,7 +225,7 @@ static struct sources *sources_of(struct gw_bus *bus)
     sources->part.close = close_sources;
     sources->bus = bus;
     sources->zones = system_zones_new();
-    sources->feeders = feeder_set_new(&(struct feeder_config){.loop = bus->loop->uv, .told = told, .owner = sources});
+    sources->feeders = feeder_set_new(&(struct feeder_config){.loop = uvloop_of(bus->loop)->uv, .told = told, .owner = sources});
     if (!sources->feeders || !sources->zones) {
         feeder_set_free(sources->feeders);
         system_zones_free(sources->zones);
@@ -286,7 +285,7 @@ struct gw_source *source_handle_new(struct gw_bus *bus, const char *id)
     gw->sources = sources;
     snprintf(gw->id, sizeof(gw->id), "%s", id);
     source_queue(id, gw->queue);
-    uv_timer_init(bus->loop->uv, &gw->timer);
+    uv_timer_init(uvloop_of(bus->loop)->uv, &gw->timer);
     gw->timer.data = gw;
     gw->is_timer_open = true;
     gw->next = sources->first;
@@ -304,11 +303,11 @@ void gw_source_stop(gw_source *source)
 
 /* ---- declaring ------------------------------------------------------------------------------------------------------------------ */
 
-static uint64_t random_number(void)
+static uint64_t random_number(const struct gw_loop *loop)
 {
     uint64_t number = 0;
     if (getrandom(&number, sizeof(number), 0) != (ssize_t)sizeof(number))
-        number = loop_clock();
+        number = loop_clock(loop);
     return number;
 }
 
@@ -396,7 +395,7 @@ static gw_source *declare(gw_bus *bus, const char *kind, json_t *root, const gw_
     if (!gw)
         return NULL;
     gw->is_transient = options->transient;
-    gw->source = source_new(&declaration, &gw->sink, feeder_set_io(sources->feeders), system_zones_io(sources->zones), random_number());
+    gw->source = source_new(&declaration, &gw->sink, feeder_set_io(sources->feeders), system_zones_io(sources->zones), random_number(sources->bus->loop));
     if (!gw->source) {
         declaration_deinit(&declaration);
         loop_fail(bus->loop, GW_E_MEMORY, "out of memory");

@@ -77,7 +77,7 @@ gw_timer *gw_timer_start(gw_loop *loop, uint64_t after_ms, uint64_t every_ms, gw
     }
     struct gw_timer *timer = malloc(sizeof(*timer));
     if (timer)
-        *timer = (struct gw_timer){.loop = loop, .fire = fire, .context = context, .due_us = loop_clock() + after_ms * 1000, .every_us = every_ms * 1000};
+        *timer = (struct gw_timer){.loop = loop, .fire = fire, .context = context, .due_us = loop_clock(loop) + after_ms * 1000, .every_us = every_ms * 1000};
     if (!timer || !add(&loop->timers, timer)) {
         free(timer);
         loop_fail(loop, GW_E_MEMORY, "out of memory");

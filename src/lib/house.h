@@ -1,0 +1,26 @@
+/* Where the broker of an embedded bus lives: a data directory that this process has open (open.c), or a simulated one. There is one worker, and the bus is what has it turn. */
+#ifndef LIB_HOUSE_H
+#define LIB_HOUSE_H
+
+#include <stdint.h>
+
+struct house;
+struct worker;
+
+struct house_ops {
+    /* Before each turn of the worker: looks at the time of day now and then. */
+    void (*clock)(struct house *house, uint64_t now_us);
+    /* Waits until the disk has done something, or, when it has nothing to do, for a moment. */
+    void (*wait)(struct house *house);
+    /* The bus's client is detached. Closes the broker and all that it stands on; the house is gone. The result is one of the program's, GW_DONE or GW_E_…. */
+    int (*close)(struct house *house, uint64_t now_us);
+    /* In a child of fork: closes descriptors, and touches nothing that the parent uses. */
+    void (*forked)(struct house *house);
+};
+
+struct house {
+    const struct house_ops *ops;
+    struct worker *worker;
+};
+
+#endif
