@@ -8,6 +8,8 @@ import pytest
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.dont_write_bytecode = True
 
+from support.eventually import Eventually   # noqa: E402
+
 
 def pytest_addoption(parser):
     parser.addoption("--against", choices=["godwit", "rabbitmq"], default="godwit",
@@ -35,6 +37,12 @@ def pytest_runtest_protocol(item):
     yield
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture
+def eventually():
+    """eventually(question) fails the test when there is no true answer in 20 s."""
+    return Eventually()
 
 
 def pytest_configure(config):

@@ -7,7 +7,6 @@ A test that must change the broker itself (restart it, fill its memory) starts o
 """
 import itertools
 import os
-import time
 
 import pika
 import pytest
@@ -158,23 +157,6 @@ def name(request):
 def queue(channel, name):
     """A transient queue of this test, deleted with its connection."""
     return channel.queue_declare(queue=name(), exclusive=True).method.queue
-
-
-class Eventually:
-    """Asks again until an answer comes or time is up: brokers settle things after they have answered."""
-
-    def __call__(self, question, timeout_s=10, every_s=0.02):
-        deadline = time.monotonic() + timeout_s
-        while True:
-            answer = question()
-            if answer or time.monotonic() > deadline:
-                return answer
-            time.sleep(every_s)
-
-
-@pytest.fixture
-def eventually():
-    return Eventually()
 
 
 @pytest.fixture

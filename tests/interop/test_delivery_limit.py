@@ -12,9 +12,7 @@ def declare(channel, queue, **arguments):
 
 def get(channel, queue, eventually):
     """A message, which a quorum queue may take a moment to give back: (tag, redelivered, count, body)."""
-    method, properties, body = eventually(lambda: (lambda got: got if got[0] else None)(channel.basic_get(queue))) or (None, None, None)
-    if method is None:
-        return None
+    method, properties, body = eventually(lambda: (lambda got: got if got[0] else None)(channel.basic_get(queue)), missing=lambda: f"{queue} stays empty")
     return method.delivery_tag, method.redelivered, (properties.headers or {}).get("x-delivery-count"), body
 
 

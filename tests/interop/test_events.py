@@ -26,8 +26,7 @@ def events(channel, eventually):
                 seen.append((method.routing_key, properties, body))
             return [event for event in seen if event[0] == key and all(event[1].headers.get(name) == value for name, value in wanted.items())]
 
-        found = eventually(look, timeout_s)
-        assert found, f"no {key} {wanted} in {[(event[0], event[1].headers) for event in seen]}"
+        found = eventually(look, timeout_s, missing=lambda: f"no {key} {wanted} in {[(event[0], event[1].headers) for event in seen]}")
         assert len(found) == 1, found
         _, properties, body = found[0]
         assert body == b"" and properties.delivery_mode == 2

@@ -33,8 +33,7 @@ def taps(channel, eventually):
                 seen.append((method.routing_key, properties, body))
             return [copy for copy in seen if copy[0] == key]
 
-        found = eventually(look, timeout_s)
-        assert found, f"no {key} in {[copy[0] for copy in seen]}"
+        found = eventually(look, timeout_s, missing=lambda: f"no {key} in {[copy[0] for copy in seen]}")
         seen.remove(found[0])
         return found[0][1].headers, found[0][2]
 

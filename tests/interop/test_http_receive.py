@@ -16,6 +16,14 @@ def url(broker):
 
 
 @pytest.fixture
+def channel(connection):
+    """What is published on it is in its queue when the call returns, so that other connections find it there."""
+    channel = connection.channel()
+    channel.confirm_delivery()
+    return channel
+
+
+@pytest.fixture
 def queue(channel, name):
     """Durable, and other connections may use it."""
     made = channel.queue_declare(name(), durable=True).method.queue
@@ -45,19 +53,19 @@ def test_a_message_is_taken_and_settled(url, channel, queue):
     assert requests.get(where).status_code == 204
 
 
-def test_outcomes(url, channel, queue, name):
+def test_outcomes(url, channel, name, eventually):
     dead = channel.queue_declare(name("dead"), exclusive=True).method.queue
     source = channel.queue_declare(name("source"), arguments={"x-dead-letter-exchange": "", "x-dead-letter-routing-key": dead}).method.queue
     where = f"{url}/queues/{source}/messages"
     channel.basic_publish("", source, "1")
     first = requests.get(where)
     assert requests.delete(f"{where}/{first.headers['godwit-token']}", params={"outcome": "requeue"}).status_code == 204
-    second = requests.get(where)
+    second = requests.get(where, params={"wait": "20s"})
     assert (second.content, second.headers["godwit-redelivered"]) == (b"1", "true")
     assert second.headers["godwit-token"] != first.headers["godwit-token"]
     assert requests.delete(f"{where}/{first.headers['godwit-token']}").status_code == 404
     assert requests.delete(f"{where}/{second.headers['godwit-token']}", params={"outcome": "reject"}).status_code == 204
-    method, properties, body = channel.basic_get(dead, auto_ack=True)
+    _, properties, body = eventually(lambda: (lambda got: got if got[0] else None)(channel.basic_get(dead, auto_ack=True)))
     assert body == b"1" and properties.headers["x-death"][0]["reason"] == "rejected"
     channel.queue_delete(source)
 

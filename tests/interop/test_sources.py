@@ -12,6 +12,7 @@ import requests
 
 from support.broker import free_port, godwit_binary
 from support.events import Events
+from support.sources import Queue, Sources, left, put
 
 pytestmark = pytest.mark.godwit_only("RabbitMQ has no sources")
 
@@ -21,64 +22,6 @@ def events():
     server = Events()
     yield server
     server.stop()
-
-
-class Sources:
-    def __init__(self, broker):
-        self.broker = broker
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.broker.http_port}/sources"
-
-    def make(self, code=201, auth=None, said=None, **members):
-        answer = requests.post(self.url, json=members, auth=auth, headers=said)
-        assert answer.status_code == code, answer.text
-        return answer.json()
-
-    def get(self, id_, code=200):
-        answer = requests.get(f"{self.url}/{id_}")
-        assert answer.status_code == code, answer.text
-        return answer.json()
-
-    def status(self, id_):
-        return self.get(id_)["status"] or {}
-
-    def patch(self, id_, code=200, **members):
-        answer = requests.patch(f"{self.url}/{id_}", json=members)
-        assert answer.status_code == code, answer.text
-        return answer.json()
-
-    def delete(self, id_, code=204):
-        answer = requests.delete(f"{self.url}/{id_}")
-        assert answer.status_code == code, answer.text
-
-
-class Queue:
-    """What comes to the exchange `events`."""
-
-    def __init__(self, broker, pattern, name):
-        self.broker, self.name, self.got = broker, name, []
-        with self.connect() as connection:
-            channel = connection.channel()
-            channel.exchange_declare("events", "topic", durable=True)
-            channel.queue_declare(name, durable=True)
-            channel.queue_bind(name, "events", pattern)
-
-    def connect(self):
-        return pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1", self.broker.port))
-
-    def take(self):
-        with self.connect() as connection:
-            channel = connection.channel()
-            while True:
-                method, properties, body = channel.basic_get(self.name, auto_ack=True)
-                if method is None:
-                    return self.got
-                self.got.append((method.routing_key, properties, body.decode()))
-
-    def bodies(self):
-        return [body for _, _, body in self.take()]
 
 
 def test_nothing_of_a_stream_is_lost_whoever_dies(own_broker, events, eventually, name):
@@ -324,19 +267,6 @@ def test_the_command(broker, events, eventually, name):
     run("delete", id_)
     assert "no such source" in run("show", id_, code=1)
     assert "nothing that can be done" in run("make", code=2) and "NAME=VALUE" in run("create", "sse", "url", code=2) and "its kind" in run("create", code=2)
-
-
-def put(broker, queue, numbers):
-    with pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1", broker.port)) as connection:
-        channel = connection.channel()
-        channel.confirm_delivery()
-        for number in numbers:
-            channel.basic_publish("", queue, str(number), pika.BasicProperties(message_id=f"m{number}", delivery_mode=2))
-
-
-def left(broker, queue):
-    with pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1", broker.port)) as connection:
-        return connection.channel().queue_declare(queue, passive=True).method.message_count
 
 
 def test_messages_of_a_queue_at_another_broker_are_events(own_broker, eventually, name):

@@ -31,13 +31,14 @@ def administer(*arguments):
     return answer["printed"]
 
 
-def eventually(question, timeout_s=10):
-    """Asks until the answer is true or time is up; answers the last answer."""
+def eventually(question, timeout_s=10, missing="no answer"):
+    """Asks until the answer is true, and answers it; the story has failed when time is up. `missing` says what did not come."""
     deadline = time.monotonic() + timeout_s
     while True:
         answer = question()
-        if answer or time.monotonic() > deadline:
+        if answer:
             return answer
+        assert time.monotonic() < deadline, f"{missing} in {timeout_s} s"
         time.sleep(0.02)
 
 

@@ -202,8 +202,7 @@ def rejected_is_dead_lettered():
         dead = kombu.Queue("shop.dead", kombu.Exchange(""), routing_key="shop.dead", durable=True)(connection.default_channel)
         dead.declare()
         sent = application.refused.delay()
-        message = eventually(dead.get)
-        assert message, "nothing was dead-lettered"
+        message = eventually(dead.get, missing="nothing was dead-lettered")
         message.ack()
         same((message.headers["id"], message.headers["task"]), (sent.id, "shop.refused"))
         same([(death["queue"], death["reason"], death["count"]) for death in message.headers["x-death"]], [("shop.tasks", "rejected", 1)])

@@ -36,9 +36,7 @@ def mine(connection, name, exchange=None, key="", **more):
 def bodies(queue, count):
     found = []
     for _ in range(count):
-        message = eventually(lambda: queue.get(no_ack=True))
-        assert message, f"{queue.name} stays empty after {found}"
-        found.append(message.payload)
+        found.append(eventually(lambda: queue.get(no_ack=True), missing=f"nothing from {queue.name} after {found}").payload)
     return found
 
 
@@ -84,7 +82,7 @@ def returns(connection):
     back = []
     with connection.Producer(on_return=lambda error, exchange, key, message: back.append((error.reply_code, key))) as producer:
         producer.publish("back to me", routing_key="kombu.nowhere", mandatory=True)
-        eventually(lambda: back or listen(connection, 0.1), 2)
+        eventually(lambda: back or listen(connection, 0.1), missing="nothing came back")
     same(back, [(312, "kombu.nowhere")])
 
 

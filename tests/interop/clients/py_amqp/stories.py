@@ -35,9 +35,7 @@ def declare(channel, name="", **arguments):
 
 
 def unacknowledged(channel, queue):
-    message = eventually(lambda: channel.basic_get(queue))
-    assert message, f"{queue} stays empty"
-    return message
+    return eventually(lambda: channel.basic_get(queue), missing=f"nothing from {queue}")
 
 
 def get(channel, queue):
