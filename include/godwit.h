@@ -308,6 +308,7 @@ GW_API gw_source *gw_source_unix(gw_bus *bus, const char *path, const gw_source_
 GW_API gw_source *gw_source_stdin(gw_bus *bus, const gw_source_options *options);
 GW_API gw_source *gw_source_process(gw_bus *bus, const char *const *argv, const gw_source_options *options);
 GW_API gw_source *gw_source_signal(gw_bus *bus, int number, const gw_source_options *options);
+/* Messages of a queue at another broker, which are acknowledged there when their events are on disk here. What is an event there stays the same one; docs/sources.md says what becomes of others. */
 GW_API gw_source *gw_source_amqp(gw_bus *bus, const char *uri, const char *queue, const gw_source_options *options);
 /* Stops and frees it; its position stays. NULL is fine. */
 GW_API void gw_source_stop(gw_source *source);

@@ -2,6 +2,7 @@
 
 #include "base/err.h"
 #include "protocol/amqp/properties.h"
+#include "sources/event_message.h"
 #include "store/message.h"
 
 #include <stddef.h>
@@ -15,7 +16,7 @@
 #define AGAIN_US 1000000u            /* until what the broker did not take is tried again */
 #define OUT_POSITION 1u
 #define OUT_TICKETS 2u
-#define PREFIX "cloudEvents_"
+#define ROOM 4096u                   /* bytes that the properties of most events do with */
 
 enum { ASK_EXCHANGE = 1, ASK_STREAM, ASK_BIND, ASK_POSITION_QUEUE, ASK_POSITION };
 
@@ -77,38 +78,6 @@ static void start(struct intake *intake, struct bytes position)
 }
 
 /* ---- publishing ------------------------------------------------------------------------------------------------------------- */
-
-static void put_attribute(struct amqp_table_writer *writer, const char *name, struct bytes value)
-{
-    if (value.size)
-        amqp_table_put_text(writer, name, value);
-}
-
-/* The properties of docs/events.md, "As a message". 0: too little room. */
-static size_t write_properties(const struct source_event *event, uint8_t *room, size_t size)
-{
-    uint8_t headers[4096];
-    char time[48];
-    struct amqp_table_writer writer;
-    struct amqp_properties properties = {.flags = AMQP_HEADERS | AMQP_DELIVERY_MODE | AMQP_TYPE | AMQP_MESSAGE_ID | AMQP_MESSAGE_TIMESTAMP, .delivery_mode = 2, .type = event->type,
-                                         .message_id = event->id, .timestamp = event->time_ms / 1000};
-    source_time_text(event->time_ms, time);
-    amqp_table_begin(&writer, headers, sizeof(headers));
-    amqp_table_put_text(&writer, PREFIX "specversion", bytes_of_text("1.0"));
-    amqp_table_put_text(&writer, PREFIX "id", event->id);
-    amqp_table_put_text(&writer, PREFIX "source", event->source);
-    amqp_table_put_text(&writer, PREFIX "type", event->type);
-    put_attribute(&writer, PREFIX "subject", event->subject);
-    put_attribute(&writer, PREFIX "partitionkey", event->key);
-    put_attribute(&writer, PREFIX "time", bytes_of_text(time));
-    if (!amqp_table_finish(&writer, &properties.headers))
-        return 0;
-    if (event->content_type.size) {
-        properties.flags |= AMQP_CONTENT_TYPE;
-        properties.content_type = event->content_type;
-    }
-    return amqp_properties_encode(&properties, room, size);
-}
 
 /* Why it was not taken; it is tried again. */
 static void refused(struct intake *intake, enum publish_result result)
@@ -179,14 +148,20 @@ static bool send(struct intake *intake, struct publish *publish, struct bytes bo
 static bool on_publish(struct source_sink *sink, const struct source_event *event, uint64_t ticket)
 {
     struct intake *intake = of_sink(sink);
-    uint8_t room[6144];
+    uint8_t room[ROOM], *more = NULL;
+    size_t size = event_message_room(event);
     bool routed;
     if (!may_publish(intake) || !bus_is_whole(intake) || intake->unrouted_count == sizeof(intake->unrouted) / sizeof(intake->unrouted[0]))
         return false;
-    size_t size = write_properties(event, room, sizeof(room));
-    CHECK(size > 0);
-    struct publish publish = {.exchange = bytes_of_text(EVENTS), .routing_key = event->type, .properties = bytes_of(room, size)};
-    if (!send(intake, &publish, event->data, ticket + OUT_TICKETS, &routed))
+    if (size > sizeof(room) && !(more = malloc(size))) {
+        refused(intake, PUBLISH_NO_MEMORY);
+        return false;
+    }
+    struct publish publish = {.exchange = bytes_of_text(EVENTS), .routing_key = event->type};
+    publish.properties = event_message_properties(event, true, more ? more : room, more ? size : sizeof(room));
+    bool sent = send(intake, &publish, event->data, ticket + OUT_TICKETS, &routed);
+    free(more);
+    if (!sent)
         return false;
     if (!routed) {
         intake->unrouted[intake->unrouted_count++] = ticket;

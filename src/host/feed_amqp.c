@@ -16,7 +16,7 @@ struct amqp_feeding {
     struct station *station;
     struct map deliveries;           /* by their number; those that are not settled */
     uint64_t number;
-    bool is_local, is_open, is_refused;
+    bool is_local, is_open, is_refused, is_leaving;
     char refused[FEED_WHY_MAX];      /* what the line cannot have at that broker */
 };
 
@@ -32,7 +32,12 @@ static void turn_soon(struct amqp_feeding *a)
 
 /* ---- what the circuit tells --------------------------------------------------------------------------------------------------- */
 
-static void on_wanted(void *owner) { turn_soon(owner); }
+static void on_wanted(void *owner)
+{
+    struct amqp_feeding *a = owner;
+    if (!a->is_leaving)
+        turn_soon(a);
+}
 
 static const char *refusal(void *owner, const struct sockaddr *address)
 {
@@ -45,7 +50,7 @@ static bool on_delivered(void *owner, void *context, struct line_delivery *deliv
 {
     struct amqp_feeding *a = owner;
     (void)context;
-    if (a->is_refused || !feeding_is_heard(&a->feeding) || map_put(&a->deliveries, ++a->number, delivery) != GW_OK)
+    if (a->is_refused || a->is_leaving || !feeding_is_heard(&a->feeding) || map_put(&a->deliveries, ++a->number, delivery) != GW_OK)
         return false;
     const struct feed_message message = {.number = a->number, .routing_key = delivery->routing_key, .properties = delivery->properties, .body = delivery->body};
     a->feeding.feed->events->delivered(a->feeding.feed, &message);
@@ -160,11 +165,16 @@ static void settle(struct feeding *feeding, uint64_t number)
     turn_soon(a);
 }
 
-/* What is not acknowledged goes back to its queue as the connection ends. */
+/* What was settled is still said, and goodbye; what is not acknowledged goes back to its queue as the connection ends. */
 static void close_amqp(struct feeding *feeding)
 {
     struct amqp_feeding *a = amqp_of(feeding);
     uv_timer_stop(&a->turner);
+    a->is_leaving = true;
+    if (line_is_up(a->line)) {
+        (void)circuit_turn(a->circuit);
+        line_close(a->line, circuit_now_ms());
+    }
     circuit_close(a->circuit);
     a->circuit = NULL;
     a->line = NULL;

@@ -17,7 +17,6 @@ struct plan {
     uint8_t arguments[PLAN_ARGUMENTS_MAX];   /* the queue's, a table without its size */
     uint32_t arguments_size;
     bool durable;                    /* otherwise: exclusive, deleted with its connection */
-    bool as_found;                   /* remote: a queue that is there already is taken as it is, whatever its arguments are */
     uint32_t consumers;
     uint32_t prefetch;               /* of each; 0: what suits the engine */
 };

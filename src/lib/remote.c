@@ -121,7 +121,7 @@ static int remote_subscribe(struct gw_bus *bus, struct gw_handler *handler)
     const struct plan *plan = &handler->plan;
     uint8_t room[PLAN_ARGUMENTS_MAX + 4];
     uint32_t suits = handler->concurrency > UINT16_MAX / 2 ? UINT16_MAX : 2 * handler->concurrency < PREFETCH_MIN ? PREFETCH_MIN : 2 * handler->concurrency;
-    struct station_plan station = {.queue = plan->queue, .pattern = plan->pattern, .dead_queue = plan->dead_queue, .durable = plan->durable, .as_found = plan->as_found, .consumers = plan->consumers,
+    struct station_plan station = {.queue = plan->queue, .pattern = plan->pattern, .dead_queue = plan->dead_queue, .durable = plan->durable, .consumers = plan->consumers,
                                    .prefetch = (uint16_t)(plan->prefetch ? plan->prefetch : suits), .arguments = bytes_of(plan->arguments, plan->arguments_size)};
     station.plain_arguments = plain_arguments(station.arguments, room, sizeof(room));
     handler->link = line_subscribe(remote->line, &station, handler);

@@ -1,8 +1,9 @@
 #include "lib/source.h"
 
+#include "host/feed_amqp.h"
 #include "lib/uvloop.h"
-#include "lib/outgoing.h"
 #include "protocol/amqp/properties.h"
+#include "sources/event_message.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +12,9 @@
 
 #define AGAIN_MS 20u                 /* until what could not be published is tried again, though nothing else is told */
 #define RECALL_AGAIN_US 1000000u
+
+static void source_may_free(struct gw_source *gw);
+static void source_end(struct gw_source *gw);
 
 static struct gw_source *of_sink(struct source_sink *sink) { return (struct gw_source *)sink; }
 
@@ -55,13 +59,22 @@ static void clock_now(struct source_sink *sink, uint64_t *now_us, uint64_t *wall
     *wall_us = (uint64_t)wall.tv_sec * 1000000u + (uint64_t)wall.tv_nsec / 1000u;
 }
 
-static const char *text_of(struct bytes bytes, char room[UINT8_MAX + 1])
+#define ROOM 4096u                   /* bytes that the properties of most events do with */
+
+/* What it is told of comes with on_told. False: not now. */
+static bool send_out(struct gw_source *gw, const struct engine_message *message, uint64_t ticket)
 {
-    if (!bytes.size || bytes.size > UINT8_MAX)
-        return NULL;
-    memcpy(room, bytes.data, bytes.size);
-    room[bytes.size] = 0;
-    return room;
+    struct gw_bus *bus = gw->sources->bus;
+    uint64_t number = out_put(gw, ticket) ? ticket_open(&bus->tickets, on_told, gw) : 0;
+    if (!number)
+        return false;
+    if (bus->ops->publish(bus, message, number) < 0) {
+        ticket_cancel(&bus->tickets, number);
+        gw->out_next--;
+        return false;
+    }
+    loop_again_now(bus->loop);
+    return true;
 }
 
 static void on_time(uv_timer_t *timer);
@@ -69,39 +82,29 @@ static void on_time(uv_timer_t *timer);
 static bool publish(struct source_sink *sink, const struct source_event *event, uint64_t ticket)
 {
     struct gw_source *gw = of_sink(sink);
-    struct gw_bus *bus = gw->sources->bus;
-    char id[UINT8_MAX + 1], source[UINT8_MAX + 1], subject[UINT8_MAX + 1], key[UINT8_MAX + 1], content_type[UINT8_MAX + 1];
-    const gw_publish_options options = {.id = text_of(event->id, id), .source = text_of(event->source, source), .subject = text_of(event->subject, subject), .key = text_of(event->key, key),
-                                        .content_type = text_of(event->content_type, content_type), .time_ms = event->time_ms, .transient = gw->is_transient};
-    struct outgoing outgoing = {.exchange = bytes_of(EVENTS_EXCHANGE, sizeof(EVENTS_EXCHANGE) - 1), .type = event->type, .body = event->data, .options = &options};
-    if (!out_put(gw, ticket))
-        return false;
-    if (outgoing_publish(bus, &outgoing, on_told, gw, NULL) == GW_DONE)
-        return true;
-    gw->out_next--;
+    uint8_t room[ROOM], *more = NULL;
+    size_t size = event_message_room(event);
+    bool sent = false;
+    if (size <= sizeof(room) || (more = malloc(size))) {
+        struct engine_message message = {.exchange = bytes_of_text(EVENTS_EXCHANGE), .routing_key = event->type, .body = event->data, .persistent = !gw->is_transient};
+        message.properties = event_message_properties(event, message.persistent, more ? more : room, more ? size : sizeof(room));
+        sent = send_out(gw, &message, ticket);
+    }
+    free(more);
     /* Too much is under way, or too little memory is left. */
-    uv_timer_start(&gw->timer, on_time, AGAIN_MS, 0);
-    return false;
+    if (!sent)
+        uv_timer_start(&gw->timer, on_time, AGAIN_MS, 0);
+    return sent;
 }
 
 static bool save(struct source_sink *sink, struct bytes position)
 {
     struct gw_source *gw = of_sink(sink);
-    struct gw_bus *bus = gw->sources->bus;
     struct amqp_properties properties = {.flags = AMQP_DELIVERY_MODE | AMQP_CONTENT_TYPE, .delivery_mode = 2, .content_type = bytes_of_text("application/json")};
     uint8_t room[64];
     size_t size = amqp_properties_encode(&properties, room, sizeof(room));
     const struct engine_message message = {.exchange = bytes_of_text(""), .routing_key = bytes_of_text(gw->queue), .properties = bytes_of(room, size), .body = position, .persistent = true};
-    uint64_t number = out_put(gw, SOURCE_OUT_POSITION) ? ticket_open(&bus->tickets, on_told, gw) : 0;
-    if (!number)
-        return false;
-    if (bus->ops->publish(bus, &message, number) < 0) {
-        ticket_cancel(&bus->tickets, number);
-        gw->out_next--;
-        return false;
-    }
-    loop_again_now(bus->loop);
-    return true;
+    return send_out(gw, &message, SOURCE_OUT_POSITION);
 }
 
 static void due(struct source_sink *sink)
@@ -202,13 +205,10 @@ static void close_sources(struct bus_part *part)
     struct sources *sources = (struct sources *)part;
     sources->is_closing = true;
     for (struct gw_source *gw = sources->first; gw; gw = gw->next) {
-        if (gw->shovel) {
-            source_end(gw);
-        } else if (gw->source) {
-            if (gw->is_started)
-                source_finish(gw->source);
+        if (gw->source && gw->is_started)
+            source_finish(gw->source);
+        if (gw->source)
             due(&gw->sink);
-        }
     }
     sources_may_free(sources);
 }
@@ -225,7 +225,7 @@ static struct sources *sources_of(struct gw_bus *bus)
     sources->part.close = close_sources;
     sources->bus = bus;
     sources->zones = system_zones_new();
-    sources->feeders = feeder_set_new(&(struct feeder_config){.loop = uvloop_of(bus->loop)->uv, .told = told, .owner = sources});
+    sources->feeders = feeder_set_new(&(struct feeder_config){.loop = uvloop_of(bus->loop)->uv, .told = told, .owner = sources, .amqp = &feeding_amqp});
     if (!sources->feeders || !sources->zones) {
         feeder_set_free(sources->feeders);
         system_zones_free(sources->zones);
@@ -238,10 +238,10 @@ static struct sources *sources_of(struct gw_bus *bus)
 
 /* ---- life --------------------------------------------------------------------------------------------------------------------- */
 
-void source_may_free(struct gw_source *gw)
+static void source_may_free(struct gw_source *gw)
 {
     struct sources *sources = gw->sources;
-    if (gw->source || gw->shovel || gw->is_timer_open || gw->is_recalling || gw->out_first != gw->out_next)
+    if (gw->source || gw->is_timer_open || gw->is_recalling || gw->out_first != gw->out_next)
         return;
     *(gw->previous ? &gw->previous->next : &sources->first) = gw->next;
     if (gw->next)
@@ -258,21 +258,21 @@ static void on_timer_closed(uv_handle_t *handle)
     source_may_free(gw);
 }
 
-void source_end(struct gw_source *gw)
+/* What of it is on its way is told yet. */
+static void source_end(struct gw_source *gw)
 {
     source_free(gw->source);
     gw->source = NULL;
-    shovel_end(gw->shovel);
-    gw->shovel = NULL;
     if (gw->is_timer_open && !uv_is_closing((uv_handle_t *)&gw->timer))
         uv_close((uv_handle_t *)&gw->timer, on_timer_closed);
 }
 
-struct gw_source *source_handle_new(struct gw_bus *bus, const char *id)
+/* In the list of the bus's, with its timer; NULL: a sentence was left. */
+static struct gw_source *handle_new(struct gw_bus *bus, const char *id)
 {
     struct sources *sources = sources_of(bus);
     for (struct gw_source *other = sources ? sources->first : NULL; other; other = other->next)
-        if ((other->source || other->shovel) && strcmp(other->id, id) == 0) {
+        if (other->source && strcmp(other->id, id) == 0) {
             loop_fail(bus->loop, GW_E_INVALID, "a source '%s' is running already: another one that reads the same needs a name of its own", id);
             return NULL;
         }
@@ -389,7 +389,7 @@ static gw_source *declare(gw_bus *bus, const char *kind, json_t *root, const gw_
     put_options(root, kind, options);
     if (!declaration_read(&declaration, root, system_zones_io(sources->zones), why))
         loop_fail(bus->loop, GW_E_INVALID, "%s", why);
-    else if (!(gw = source_handle_new(bus, id)))
+    else if (!(gw = handle_new(bus, id)))
         declaration_deinit(&declaration);
     json_decref(root);
     if (!gw)
@@ -419,6 +419,11 @@ gw_source *gw_source_directory(gw_bus *bus, const char *path, const gw_source_op
 gw_source *gw_source_tcp(gw_bus *bus, const char *address, const gw_source_options *options) { return declare_text(bus, "tcp", "address", address, options); }
 gw_source *gw_source_unix(gw_bus *bus, const char *path, const gw_source_options *options) { return declare_text(bus, "unix", "path", path, options); }
 gw_source *gw_source_stdin(gw_bus *bus, const gw_source_options *options) { return bus_check(bus) == GW_DONE ? declare(bus, "stdin", json_object(), options) : NULL; }
+
+gw_source *gw_source_amqp(gw_bus *bus, const char *uri, const char *queue, const gw_source_options *options)
+{
+    return bus_check(bus) == GW_DONE ? declare(bus, "amqp", uri && queue ? json_pack("{s:s, s:s}", "uri", uri, "queue", queue) : NULL, options) : NULL;
+}
 
 gw_source *gw_source_timer(gw_bus *bus, uint64_t every_ms, const gw_source_options *options)
 {

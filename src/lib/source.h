@@ -36,16 +36,6 @@ struct gw_source {
     uint64_t told_us;                /* when what went wrong last was, and was told */
     uint64_t recall_us;              /* when the position is asked for again */
     bool is_recalling, is_started, is_timer_open, is_transient;
-    struct shovel *shovel;           /* source_amqp.c; NULL: it is no such one */
 };
-
-/* What it ends with, and what of it is on its way to be told. */
-void source_end(struct gw_source *gw);
-void source_may_free(struct gw_source *gw);
-/* A handle of the bus's, in its list, with its timer; NULL: a sentence was left. */
-struct gw_source *source_handle_new(struct gw_bus *bus, const char *id);
-
-/* source_amqp.c */
-void shovel_end(struct shovel *shovel);
 
 #endif

@@ -1,5 +1,6 @@
 /* Messages of a queue at another broker. There is no position: a message stays there until its event is on disk here, and what was not acknowledged comes again. */
 #include "protocol/amqp/properties.h"
+#include "sources/event_message.h"
 #include "sources/source_state.h"
 
 #include <stdio.h>
@@ -8,7 +9,7 @@ struct amqp_source {
     uint64_t epoch;                  /* which feed it is: numbers of an earlier one mean nothing any more */
     uint64_t epoch_us;
     struct amqp_properties properties;   /* of the message that is being taken in */
-    struct bytes routing_key;
+    struct bytes routing_key, type, id;  /* type, id: as whoever sent it has them */
 };
 
 /* Which message an event was made of. */
@@ -16,15 +17,23 @@ struct amqp_mark {
     uint64_t epoch, number;
 };
 
-static const struct template_name names[] = {{"content_type", false}, {"data", false}, {"id", false}, {"routing_key", false}, {"source", false}, {"type", false}, {NULL, false}};
+static const struct template_name names[] = {{"content_type", false}, {"data", false}, {"header", true}, {"id", false}, {"routing_key", false}, {"source", false}, {"type", false}, {NULL, false}};
 
 static bool find(const void *owner, struct bytes name, struct bytes more, struct bytes *value)
 {
     const struct amqp_source *own = owner;
-    (void)more;
+    struct amqp_field field;
+    char header[UINT8_MAX + 1];
+    if (bytes_equal(name, bytes_of_text("header"))) {
+        snprintf(header, sizeof(header), "%.*s", (int)more.size, (const char *)more.data);
+        if (!amqp_table_find(own->properties.headers, header, &field) || field.type != 'S')
+            return false;
+        *value = field.bytes;
+        return true;
+    }
     *value = bytes_equal(name, bytes_of_text("routing_key")) ? own->routing_key
-             : bytes_equal(name, bytes_of_text("type"))      ? own->properties.type
-             : bytes_equal(name, bytes_of_text("id"))        ? own->properties.message_id
+             : bytes_equal(name, bytes_of_text("type"))      ? own->type
+             : bytes_equal(name, bytes_of_text("id"))        ? own->id
                                                              : own->properties.content_type;
     return value->size > 0;
 }
@@ -49,20 +58,45 @@ static void opened(struct source *source, struct feed_opening *opening)
     source_runs(source);
 }
 
+/* What its sender says of it: as an event, which the message is when it has the attributes of one, or else as a message. */
+static struct bytes said(const struct amqp_source *own, const char *attribute, struct bytes otherwise)
+{
+    struct bytes value;
+    return event_message_attribute(own->properties.headers, attribute, &value) ? value : otherwise;
+}
+
+/* Of one without an id. A stream's has its offset there, which is the same whenever it comes. Any other may be equal to another one, so that it gets a new one each time: twice is better than not
+ * at all, where a queue takes each id once. */
+static struct bytes made_id(const struct amqp_source *own, const struct feed_message *message, char made[48])
+{
+    struct amqp_field offset;
+    int size = amqp_table_find(own->properties.headers, "x-stream-offset", &offset) && amqp_field_is_integer(&offset)
+                   ? snprintf(made, 48, "%lld", (long long)offset.integer)
+                   : snprintf(made, 48, "%llx-%llu", (unsigned long long)own->epoch_us, (unsigned long long)message->number);
+    return bytes_of(made, (size_t)size);
+}
+
 static void delivered(struct source *source, const struct feed_message *message)
 {
     struct amqp_source *own = source_own(source);
     const struct amqp_mark mark = {own->epoch, message->number};
     char made[48], content_type[UINT8_MAX + 1];
-    if (!amqp_properties_decode(message->properties, &own->properties))
+    struct source_event event = {.carried = message->properties};
+    struct bytes time;
+    if (!amqp_properties_decode(message->properties, &own->properties)) {
         own->properties = (struct amqp_properties){0};
+        event.carried = (struct bytes){0};
+    }
     own->routing_key = message->routing_key;
-    struct bytes id = own->properties.message_id, said = own->properties.content_type;
-    /* One without an id may be equal to another one, so that it gets a new one each time it comes. */
-    if (!id.size)
-        id = bytes_of(made, (size_t)snprintf(made, sizeof(made), "%llx-%llu", (unsigned long long)own->epoch_us, (unsigned long long)message->number));
-    snprintf(content_type, sizeof(content_type), "%.*s", (int)said.size, said.size ? (const char *)said.data : "");
-    const struct source_item item = {.data = message->body, .find = find, .owner = own, .id = id, .mark = bytes_of(&mark, sizeof(mark)), .content_type = content_type[0] ? content_type : NULL,
+    own->type = said(own, "type", own->properties.type.size ? own->properties.type : own->routing_key);
+    event.id = own->id = said(own, "id", own->properties.message_id);
+    event.source = said(own, "source", event.source);
+    event.subject = said(own, "subject", event.subject);
+    event.key = said(own, "partitionkey", event.key);
+    event.keeps_time = event_message_attribute(own->properties.headers, "time", &time);
+    snprintf(content_type, sizeof(content_type), "%.*s", (int)own->properties.content_type.size, own->properties.content_type.size ? (const char *)own->properties.content_type.data : "");
+    const struct source_item item = {.data = message->body, .find = find, .owner = own, .said = &event, .id = own->id.size ? own->id : made_id(own, message, made),
+                                     .mark = bytes_of(&mark, sizeof(mark)), .content_type = content_type[0] ? content_type : NULL,
                                      .time_ms = own->properties.timestamp < UINT64_MAX / 1000000 ? own->properties.timestamp * 1000 : 0};
     if (!source_emit(source, &item))
         source_failed(source, source->declaration.retry_ms, "There was too little memory for a message, which comes again.");
@@ -78,7 +112,7 @@ static void settled(struct source *source, struct bytes mark)
 }
 
 const struct source_kind kind_amqp = {
-    .name = "amqp", .settings = SETTING_AMQP | SETTING_RETRY, .names = names, .has_json = true, .without_position = true,
-    .defaults = {[TEMPLATE_TYPE] = "{{routing_key}}", [TEMPLATE_DATA] = "{{data}}"}, .fallback = "amqp.message", .size = sizeof(struct amqp_source),
+    .name = "amqp", .settings = SETTING_AMQP | SETTING_RETRY, .names = names, .has_json = true, .without_position = true, .comes_again = true,
+    .defaults = {[TEMPLATE_TYPE] = "{{type}}", [TEMPLATE_DATA] = "{{data}}"}, .fallback = "amqp.message", .size = sizeof(struct amqp_source),
     .begin = begin, .opened = opened, .delivered = delivered, .settled = settled,
 };

@@ -155,7 +155,7 @@ static void on_signalled(struct feed *feed, int number)
 static void on_delivered(struct feed *feed, const struct feed_message *message)
 {
     struct source *source = source_of(feed);
-    if (source->unwanted || !source->kind->delivered)
+    if (source->unwanted || source->draining || !source->kind->delivered)
         return;
     look_at_clock(source);
     source->kind->delivered(source, message);
@@ -167,8 +167,10 @@ static void on_ended(struct feed *feed, const struct feed_end *end)
     struct source *source = source_of(feed);
     look_at_clock(source);
     source->is_held = false;
-    if (source->unwanted) {
-        source->unwanted = false;
+    if (source->kind->comes_again)
+        window_forget_waiting(&source->window);
+    if (source->unwanted || source->draining) {
+        source->unwanted = source->draining = false;
         source->sink->due(source->sink);
         return;
     }
@@ -193,7 +195,20 @@ static void cancel(struct source *source)
     if (source->feed.transport)
         source->feeder->cancel(source->feeder, &source->feed);
     source->feed.transport = NULL;
-    source->unwanted = source->is_held = false;
+    source->unwanted = source->is_held = source->draining = false;
+    if (source->kind->comes_again)
+        window_forget_waiting(&source->window);
+}
+
+/* What is under way is to be settled by the feed that it came by. */
+static void stop_reading(struct source *source)
+{
+    if (!source->kind->comes_again || !source->feed.transport || source->unwanted || !source->window.under_way) {
+        cancel(source);
+        return;
+    }
+    source->draining = true;
+    window_forget_waiting(&source->window);
 }
 
 /* ---- life ----------------------------------------------------------------------------------------------------------------- */
@@ -250,11 +265,11 @@ void source_start(struct source *source, struct bytes position)
 void source_finish(struct source *source)
 {
     source->finishing = true;
-    cancel(source);
+    stop_reading(source);
     source->sink->due(source->sink);
 }
 
-bool source_is_idle(const struct source *source) { return window_is_empty(&source->window) && !source->is_dirty && !source->is_saving; }
+bool source_is_idle(const struct source *source) { return window_is_empty(&source->window) && !source->draining && !source->is_dirty && !source->is_saving; }
 
 void source_pause(struct source *source, bool paused)
 {
@@ -263,6 +278,8 @@ void source_pause(struct source *source, bool paused)
     source->paused = paused;
     look_at_clock(source);
     if (paused)
+        stop_reading(source);
+    else if (source->draining)
         cancel(source);
     if (source->state != SOURCE_NEW) {
         /* What had come to its end begins again, too: that is how one says so. */
@@ -299,7 +316,7 @@ uint64_t source_tick(struct source *source)
     look_at_clock(source);
     if (source->state == SOURCE_NEW)
         return due_us;
-    if (source->unwanted)
+    if (source->unwanted || (source->draining && window_is_empty(&source->window)))
         cancel(source);
     if (!source->paused && !source->finishing) {
         if (source->state == SOURCE_WAITING && source->now_us >= source->start_us) {

@@ -21,6 +21,8 @@ struct source;
 struct source_event {
     struct bytes id, type, source, subject, key, content_type, data;
     uint64_t time_ms;                /* since 1970 */
+    struct bytes carried;            /* properties, encoded, of the message that it was elsewhere: what of them it keeps, event_message.h says. Empty: it was none */
+    bool keeps_time, keeps_encoding; /* the time is in the headers of that one as it is; the data is that one's body */
 };
 
 struct source_sink {

@@ -48,6 +48,7 @@ struct source {
     bool paused, finishing;
     bool unwanted;                   /* what the feed tells is not listened to: it is to be cancelled */
     bool is_held;                    /* the feed is paused, as too much is on its way */
+    bool draining;                   /* nothing more is taken from the feed, which stays for what is under way to be settled */
     uint64_t start_us;
     unsigned failures;               /* in a row */
     uint64_t random;
@@ -72,6 +73,7 @@ struct source_item {
     const char *content_type;        /* what was said of it; NULL: what it looks like */
     const char *type;                /* instead of the template's; NULL: the template's */
     uint64_t time_ms;                /* 0: now */
+    const struct source_event *said; /* what is said of it already: its id, its source, subject and key where there is no template, what it carries; NULL: nothing */
 };
 
 /* ---- for kinds: source.c ---- */
@@ -109,6 +111,8 @@ void window_publish(struct source *source);
 void window_confirmed(struct source *source, uint64_t ticket, bool accepted);
 void window_lost(struct source *source);
 bool window_is_full(const struct source *source);
+/* Those at the end that are not under way are no more. */
+void window_forget_waiting(struct window *window);
 void window_deinit(struct window *window);
 
 #endif

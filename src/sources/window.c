@@ -28,6 +28,17 @@ void window_deinit(struct window *window)
     *window = (struct window){0};
 }
 
+void window_forget_waiting(struct window *window)
+{
+    while (window->end != window->first && (*place(window, window->end - 1))->state == ENTRY_WAITING) {
+        struct entry *entry = *place(window, --window->end);
+        window->bytes -= entry->size;
+        free(entry);
+    }
+    if (window->next - window->first > window->end - window->first)
+        window->next = window->end;
+}
+
 static bool make_room(struct window *window)
 {
     if (window->end - window->first < window->capacity)
@@ -96,7 +107,9 @@ static const char *content_type_of(const struct source *source, const struct sou
 
 static void id_of(const struct source *source, const struct source_item *item, char id[EVENT_ID_MAX + 1])
 {
-    if (item->id.size <= ID_SUFFIX_MAX && (!item->id.size || is_attribute(item->id)))
+    if (item->said && is_attribute(item->said->id))
+        snprintf(id, EVENT_ID_MAX + 1, "%.*s", (int)item->said->id.size, (const char *)item->said->id.data);
+    else if (item->id.size <= ID_SUFFIX_MAX && (!item->id.size || is_attribute(item->id)))
         snprintf(id, EVENT_ID_MAX + 1, "%s/%.*s", source->declaration.id, (int)item->id.size, (const char *)item->id.data);
     else
         snprintf(id, EVENT_ID_MAX + 1, "%s/%016llx", source->declaration.id, (unsigned long long)source_hash(item->id));
@@ -113,7 +126,7 @@ static struct bytes put(struct entry *entry, struct bytes text)
 
 static struct entry *entry_new(const struct source_event *event, struct bytes mark, uint64_t time_ms)
 {
-    const struct bytes *from[] = {&event->id, &event->type, &event->source, &event->subject, &event->key, &event->content_type, &event->data};
+    const struct bytes *from[] = {&event->id, &event->type, &event->source, &event->subject, &event->key, &event->content_type, &event->data, &event->carried};
     size_t size = mark.size;
     for (unsigned i = 0; i < sizeof(from) / sizeof(from[0]); i++)
         size += from[i]->size;
@@ -121,13 +134,30 @@ static struct entry *entry_new(const struct source_event *event, struct bytes ma
     if (!entry)
         return NULL;
     *entry = (struct entry){.state = ENTRY_WAITING};
-    struct bytes *to[] = {&entry->event.id, &entry->event.type, &entry->event.source, &entry->event.subject, &entry->event.key, &entry->event.content_type, &entry->event.data};
+    struct bytes *to[] = {&entry->event.id, &entry->event.type, &entry->event.source, &entry->event.subject, &entry->event.key, &entry->event.content_type, &entry->event.data,
+                          &entry->event.carried};
     for (unsigned i = 0; i < sizeof(from) / sizeof(from[0]); i++)
         *to[i] = put(entry, *from[i]);
     entry->mark = put(entry, mark);
     entry->event.time_ms = time_ms;
+    entry->event.keeps_time = event->keeps_time;
+    entry->event.keeps_encoding = event->keeps_encoding;
     entry->size += sizeof(*entry);
     return entry;
+}
+
+/* What a template makes of it goes first. */
+static void take_what_is_said(const struct declaration *declaration, const struct source_item *item, struct source_event *event)
+{
+    const struct source_event *said = item->said;
+    const struct { enum source_template template; const struct bytes *said; struct bytes *to; } rows[] = {
+        {TEMPLATE_SOURCE, &said->source, &event->source}, {TEMPLATE_SUBJECT, &said->subject, &event->subject}, {TEMPLATE_KEY, &said->key, &event->key}};
+    for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+        if (!declaration->templates[rows[i].template].count && is_attribute(*rows[i].said))
+            *rows[i].to = *rows[i].said;
+    event->carried = said->carried;
+    event->keeps_time = said->keeps_time;
+    event->keeps_encoding = bytes_equal(event->data, item->data);
 }
 
 bool source_emit(struct source *source, const struct source_item *item)
@@ -150,6 +180,8 @@ bool source_emit(struct source *source, const struct source_item *item)
     struct source_event event = {.type = text_bytes(&made[TEMPLATE_TYPE]), .source = text_bytes(&made[TEMPLATE_SOURCE]), .subject = text_bytes(&made[TEMPLATE_SUBJECT]),
                                  .key = text_bytes(&made[TEMPLATE_KEY]), .data = text_bytes(&made[TEMPLATE_DATA])};
     bool unmapped = false;
+    if (item->said)
+        take_what_is_said(declaration, item, &event);
     if (item->type)
         event.type = bytes_of_text(item->type);
     if (!is_attribute(event.type)) {
