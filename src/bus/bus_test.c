@@ -606,6 +606,30 @@ static void messages_become_requests(void **state)
     hook_request_deinit(&request);
 }
 
+static void messages_become_requests_in_structured_mode(void **state)
+{
+    uint8_t properties[256];
+    char signature[SIGNATURE_MAX], header[SIGNATURE_MAX + 32];
+    struct hook_request request;
+    const struct subscription subscription = {.secret_count = 1, .secrets = {{.size = 24}}, .is_structured = true};
+    const struct amqp_properties given = {.flags = AMQP_CONTENT_TYPE | AMQP_MESSAGE_ID, .content_type = bytes_of_text("application/json"), .message_id = bytes_of_text("m1")};
+    const char *body = "{\"specversion\":\"1.0\",\"id\":\"m1\",\"source\":\"/amqp\",\"type\":\"a.b\",\"datacontenttype\":\"application/json\",\"data\":[7]}";
+    const struct message message = {.routing_key = bytes_of_text("a.b"), .body = bytes_of_text("[7]"),
+                                    .properties = bytes_of(properties, amqp_properties_encode(&given, properties, sizeof(properties)))};
+    (void)state;
+    assert_true(hook_request_init(&request, &message, &subscription, "5-7", 3, 1000));
+    assert_true(bytes_equal(request.body, bytes_of_text(body)));
+    /* What is signed is what is posted. */
+    assert_true(webhook_sign(subscription.secrets, 1, bytes_of_text("m1"), 1000, bytes_of_text(body), signature));
+    snprintf(header, sizeof(header), "webhook-signature: %s", signature);
+    const char *const wanted[] = {"content-type: application/cloudevents+json", "webhook-id: m1", "webhook-timestamp: 1000", "webhook-attempt: 3", header};
+    for (unsigned i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++)
+        if (!has(&request, wanted[i]))
+            fail_msg("no %s", wanted[i]);
+    assert_int_equal(request.count, sizeof(wanted) / sizeof(wanted[0]) + 1);   /* user-agent, too, and no attribute */
+    hook_request_deinit(&request);
+}
+
 #define WORLD(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void)
@@ -617,7 +641,7 @@ int main(void)
         WORLD(what_was_changed_meanwhile_is_not_undone_by_gone),
         WORLD(times_are_counted_from_the_answer), WORLD(it_is_bound_as_the_subscription_says), WORLD(events_go_one_after_the_other), WORLD(the_sink_is_asked_whether_it_wants_that),
         WORLD(what_is_under_way_goes_back_when_it_is_removed), WORLD(pauses_memory_and_mistakes), WORLD(its_queue_may_come_later),
-        cmocka_unit_test(messages_become_requests),
+        cmocka_unit_test(messages_become_requests), cmocka_unit_test(messages_become_requests_in_structured_mode),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

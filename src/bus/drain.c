@@ -103,6 +103,7 @@ static void hook_over(struct hook *hook, enum settle_kind kind)
         hook->previous->next = hook->next;
     else
         drain->first = hook->next;
+    free(hook->event);
     free(hook);
 }
 
@@ -169,6 +170,9 @@ static bool hook_send(struct hook *hook, uint64_t now_us)
     const struct outgoing_request posted = {.url = drain->subscription.sink, .headers = request.headers, .header_count = request.count, .body = request.body,
                                             .timeout_ms = drain->subscription.timeout_ms};
     hook->under_way = sender->begin(sender, &hook->outgoing, &posted);
+    free(hook->event);
+    hook->event = request.event;     /* the sender borrows it until it is done */
+    request.event = NULL;
     hook_request_deinit(&request);
     if (hook->under_way) {
         drain->waiting--;

@@ -36,6 +36,7 @@ struct hook {
     struct hook *next, *previous;
     struct chunk *chunk;             /* what `content` lies in */
     struct bytes content;
+    char *event;                     /* what is posted of it in structured mode; NULL: the message's body is */
     uint64_t seq, attempt;
     uint64_t key;                    /* events with the same one are posted one after the other; 0: none */
     bool under_way;

@@ -1,5 +1,6 @@
 #include "bus/hook_request.h"
 
+#include "bus/event_json.h"
 #include "protocol/amqp/properties.h"
 
 #include <inttypes.h>
@@ -55,14 +56,6 @@ static void put_encoded(struct writing *writing, const char *name, struct bytes 
     *writing->at++ = 0;
 }
 
-static bool is_attribute(struct bytes name)
-{
-    for (size_t i = 0; i < name.size; i++)
-        if (!(name.data[i] >= 'a' && name.data[i] <= 'z') && !(name.data[i] >= '0' && name.data[i] <= '9'))
-            return false;
-    return name.size > 0 && name.size <= 64;
-}
-
 static void put_attributes(struct writing *writing, struct bytes headers)
 {
     struct amqp_field field;
@@ -71,7 +64,7 @@ static void put_attributes(struct writing *writing, struct bytes headers)
         if (field.name.size <= PREFIX_SIZE || memcmp(field.name.data, PREFIX, PREFIX_SIZE) != 0)
             continue;
         struct bytes attribute = bytes_of(field.name.data + PREFIX_SIZE, field.name.size - PREFIX_SIZE);
-        if (!is_attribute(attribute) || bytes_equal(attribute, bytes_of_text("datacontenttype")))
+        if (!event_is_attribute(attribute) || bytes_equal(attribute, bytes_of_text("datacontenttype")))
             continue;
         snprintf(name, sizeof(name), "ce-%.*s", (int)attribute.size, (const char *)attribute.data);
         if (field.type == 'S')
@@ -122,11 +115,36 @@ static void choose_id(struct hook_request *request, const struct amqp_properties
         snprintf(request->id, HOOK_ID_MAX, "%s", otherwise);
 }
 
+static void put_binary(struct writing *writing, const struct message *message, const struct amqp_properties *properties)
+{
+    /* An event that does not say what its data is has no such header (section 3.1.1 of the binding). */
+    if ((properties->flags & AMQP_CONTENT_TYPE) && is_plain(properties->content_type))
+        put(writing, "content-type: %.*s", (int)properties->content_type.size, (const char *)properties->content_type.data);
+    else
+        put(writing, attribute_of(properties->headers, PREFIX "specversion").size ? "content-type:" : "content-type: application/octet-stream");
+    put_if_missing(writing, properties->headers, PREFIX "specversion", "ce-specversion", bytes_of_text("1.0"));
+    put_if_missing(writing, properties->headers, PREFIX "id", "ce-id", bytes_of_text(writing->request->id));
+    put_if_missing(writing, properties->headers, PREFIX "source", "ce-source", bytes_of_text("/amqp"));
+    put_if_missing(writing, properties->headers, PREFIX "type", "ce-type", message->routing_key.size ? message->routing_key : bytes_of_text("message"));
+}
+
+static bool put_structured(struct writing *writing, const struct message *message, const struct amqp_properties *properties)
+{
+    struct hook_request *request = writing->request;
+    size_t size;
+    request->event = event_json(message, properties, bytes_of_text(request->id), &size);
+    if (!request->event)
+        return false;
+    request->body = bytes_of(request->event, size);
+    put(writing, "content-type: application/cloudevents+json");
+    return true;
+}
+
 bool hook_request_init(struct hook_request *request, const struct message *message, const struct subscription *subscription, const char *otherwise, uint64_t attempt,
                        uint64_t now_s)
 {
     struct amqp_properties properties;
-    char signature[SIGNATURE_MAX];
+    char signature[SIGNATURE_MAX] = "";
     *request = (struct hook_request){.body = message->body};
     if (!amqp_properties_decode(message->properties, &properties))
         properties = (struct amqp_properties){0};
@@ -136,32 +154,27 @@ bool hook_request_init(struct hook_request *request, const struct message *messa
         return false;
     struct writing writing = {.request = request, .at = request->room, .end = request->room + size};
     choose_id(request, &properties, otherwise);
-    /* An event that does not say what its data is has no such header (section 3.1.1 of the binding). */
-    if ((properties.flags & AMQP_CONTENT_TYPE) && is_plain(properties.content_type))
-        put(&writing, "content-type: %.*s", (int)properties.content_type.size, (const char *)properties.content_type.data);
-    else
-        put(&writing, attribute_of(properties.headers, PREFIX "specversion").size ? "content-type:" : "content-type: application/octet-stream");
+    if (!subscription->is_structured)
+        put_binary(&writing, message, &properties);
+    if ((subscription->is_structured && !put_structured(&writing, message, &properties)) ||
+        (subscription->secret_count && !webhook_sign(subscription->secrets, subscription->secret_count, bytes_of_text(request->id), now_s, request->body, signature))) {
+        hook_request_deinit(request);
+        return false;
+    }
     put(&writing, "user-agent: Godwit/" GODWIT_VERSION);
     put(&writing, "webhook-id: %s", request->id);
     put(&writing, "webhook-timestamp: %" PRIu64, now_s);
-    if (subscription->secret_count) {
-        if (!webhook_sign(subscription->secrets, subscription->secret_count, bytes_of_text(request->id), now_s, message->body, signature)) {
-            hook_request_deinit(request);
-            return false;
-        }
+    if (signature[0])
         put(&writing, "webhook-signature: %s", signature);
-    }
     put(&writing, "webhook-attempt: %" PRIu64, attempt);
-    put_if_missing(&writing, properties.headers, PREFIX "specversion", "ce-specversion", bytes_of_text("1.0"));
-    put_if_missing(&writing, properties.headers, PREFIX "id", "ce-id", bytes_of_text(request->id));
-    put_if_missing(&writing, properties.headers, PREFIX "source", "ce-source", bytes_of_text("/amqp"));
-    put_if_missing(&writing, properties.headers, PREFIX "type", "ce-type", message->routing_key.size ? message->routing_key : bytes_of_text("message"));
-    put_attributes(&writing, properties.headers);
+    if (!subscription->is_structured)
+        put_attributes(&writing, properties.headers);
     return true;
 }
 
 void hook_request_deinit(struct hook_request *request)
 {
     free(request->room);
-    request->room = NULL;
+    free(request->event);
+    request->room = request->event = NULL;
 }

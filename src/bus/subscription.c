@@ -135,7 +135,8 @@ static bool read_secrets(struct subscription *s, const json_t *config, char why[
 
 static bool read_config(struct subscription *s, char why[SUBSCRIPTION_WHY_MAX])
 {
-    static const char *const names[] = {"secrets", "concurrency", "timeout", "retry", "attempts", "order", "origin", NULL};
+    static const char *const names[] = {"secrets", "concurrency", "timeout", "retry", "attempts", "order", "origin", "mode", NULL};
+    const char *mode;
     const json_t *config = json_object_get(s->root, "config");
     struct backoff backoff;
     char fault[256];
@@ -144,8 +145,12 @@ static bool read_config(struct subscription *s, char why[SUBSCRIPTION_WHY_MAX])
         return wrong(why, "The subscription's config must be an object.");
     if (!has_only(config, names, why) || !read_secrets(s, config, why) || !number_of(config, "concurrency", 1, SUBSCRIPTION_CONCURRENCY_MAX, &s->concurrency, why) ||
         !number_of(config, "timeout", 1, 300, &timeout_s, why) || !number_of(config, "attempts", 1, SUBSCRIPTION_ATTEMPTS_MAX, &s->attempts, why) ||
-        !text_of(config, "retry", 1024, &s->retry, why) || !text_of(config, "order", SUBSCRIPTION_ID_MAX, &s->order, why) || !text_of(config, "origin", URL_HOST_MAX, &s->origin, why))
+        !text_of(config, "retry", 1024, &s->retry, why) || !text_of(config, "order", SUBSCRIPTION_ID_MAX, &s->order, why) || !text_of(config, "origin", URL_HOST_MAX, &s->origin, why) ||
+        !text_of(config, "mode", SUBSCRIPTION_ID_MAX, &mode, why))
         return false;
+    s->is_structured = mode && strcmp(mode, "structured") == 0;
+    if (mode && !s->is_structured && strcmp(mode, "binary") != 0)
+        return wrong(why, "The subscription's mode must be binary or structured.");
     s->timeout_ms = timeout_s * 1000u;
     s->retry = s->retry ? s->retry : SUBSCRIPTION_RETRY;
     if (!backoff_of_text(bytes_of_text(s->retry), &backoff, fault, sizeof(fault)))

@@ -1,8 +1,8 @@
 /* A subscription: which events go where, as it is kept: a parameter `subscription` of its virtual host, whose value is this object in JSON.
  *
  *   {"id": "s1", "owner": "guest", "types": ["order.*"], "source": "/shop", "filters": [{"exact": {"subject": "7"}}], "sink": "https://example.com/hook",
- *    "config": {"secrets": ["whsec_…"], "concurrency": 10, "timeout": 30, "retry": "5s,5m", "attempts": 10, "order": "subject", "origin": "a.example"}, "paused": false,
- *    "ended": "…", "local": true, "made": "…", "governs": true}
+ *    "config": {"secrets": ["whsec_…"], "concurrency": 10, "timeout": 30, "retry": "5s,5m", "attempts": 10, "order": "subject", "origin": "a.example", "mode": "binary"},
+ *    "paused": false, "ended": "…", "local": true, "made": "…", "governs": true}
  *
  * `made` is a mark of the request that made it (protocol/gateway/idempotency.h). Its events wait in the durable queue `subscription.ID`, those that were given up in `subscription.ID.dead`. */
 #ifndef BUS_SUBSCRIPTION_H
@@ -40,6 +40,7 @@ struct subscription {
     uint64_t timeout_ms;
     const char *retry, *order;       /* a backoff's text; an attribute, "*" for all events one after the other, or NULL */
     const char *origin;              /* whom the sink must allow to post to it; NULL: it is not asked */
+    bool is_structured;              /* events are posted as JSON, attributes and all; otherwise in binary mode */
     bool governs;                    /* the queue's arguments are to be what this says: it was changed */
     bool paused, local;              /* local: its sink may be on the broker's own machine */
     const char *ended;               /* why it gets no more; NULL: it does */

@@ -10,7 +10,7 @@
 struct settings {
     struct web_settings web;
     struct replay_settings replay;
-    const char *id, *sink, *source, *retry, *order, *origin, *sql;
+    const char *id, *sink, *source, *retry, *order, *origin, *mode, *sql;
     struct option_list types, exacts, secrets;
     uint64_t concurrency, timeout_ms, attempts;
     bool no_secret, paused, json;
@@ -32,6 +32,7 @@ static const struct option options[] = {
     {0, OPTION_NUMBER, "attempts", "N", "create, change: then an event is given up", offsetof(struct settings, attempts), 1, 1000},
     {0, OPTION_TEXT, "order", "ATTRIBUTE", "create, change: events with the same value of it come one after the other; *: all do", offsetof(struct settings, order), 0, 0},
     {0, OPTION_TEXT, "origin", "HOST", "create, change: ask the sink first whether this host may post to it", offsetof(struct settings, origin), 0, 0},
+    {0, OPTION_TEXT, "mode", "MODE", "create, change: binary: attributes are headers; structured: the event is posted in JSON", offsetof(struct settings, mode), 0, 0},
     {0, OPTION_FLAG, "paused", NULL, "create: events wait", offsetof(struct settings, paused), 0, 0},
     {0, OPTION_TEXT, "from", "POSITION", "replay: begin there: first, an offset, a time, or a time ago such as 1h", offsetof(struct settings, replay.from), 0, 0},
     REPLAY_OPTIONS(settings, replay),
@@ -118,6 +119,7 @@ static json_t *make_object(struct web *web, const struct settings *settings, con
     put_number(config, "attempts", settings->attempts);
     put_text(config, "order", settings->order);
     put_text(config, "origin", settings->origin);
+    put_text(config, "mode", settings->mode);
     bool has_config = json_object_size(config) > 0;
     if (has_config)
         json_object_set(object, "config", config);

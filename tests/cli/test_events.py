@@ -114,11 +114,11 @@ def test_a_subscription_from_its_beginning_to_its_end(web, type_, eventually):
     try:
         assert sink.stdout.readline().startswith("ready")
         made = web("subscriptions", "create", f"http://127.0.0.1:{port}/hook", "--type", f"{type_}.*", "--type", type_, "--id", id_, "--exact", "tenant=a", "--sql", "cloudEvents_number < 3",
-                   "--retry", "1s,2s", "--attempts", "3", "--concurrency", "2", "--timeout", "7", "--order", "*", "--paused", "--json")
+                   "--retry", "1s,2s", "--attempts", "3", "--concurrency", "2", "--timeout", "7", "--order", "*", "--mode", "binary", "--paused", "--json")
         made = lines(made)[0]
         assert made["filters"] == [{"exact": {"tenant": "a"}}, {"sql": "cloudEvents_number < 3"}] and made["types"] == [f"{type_}.*", type_]
         secrets = made["config"].pop("secrets")
-        assert made["config"] == {"retry": "1s,2s", "attempts": 3, "concurrency": 2, "timeout": 7, "order": "*"} and secrets[0].startswith("whsec_")
+        assert made["config"] == {"retry": "1s,2s", "attempts": 3, "concurrency": 2, "timeout": 7, "order": "*", "mode": "binary"} and secrets[0].startswith("whsec_")
         assert id_ in web("subscriptions", "list").out.decode() and id_ in [one["id"] for one in lines(web("subscriptions", "list", "--json"))[0]]
         web("subscriptions", "change", id_, "--exact", "tenant=b", "--concurrency", "3", "--secret", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
         assert '[{"exact":{"tenant":"b"}}]' in web("subscriptions", "show", id_).out.decode()

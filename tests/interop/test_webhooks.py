@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 
+import pika
 import pytest
 import requests
 
@@ -90,6 +91,35 @@ def test_signatures(bus, receiver, eventually):
     bus.publish("8")
     assert eventually(lambda: len(there.received) == 2)
     assert "webhook-signature" not in there.received[1][0]
+
+
+def test_structured_mode(bus, receiver, eventually, channel):
+    there = receiver()
+    secret = "whsec_" + base64.b64encode(b"s" * 32).decode()
+    subscription = bus.subscribe(there.url, config={"secrets": [secret], "mode": "structured"})["id"]
+    assert bus.get(subscription)["config"]["mode"] == "structured"
+    bus.publish("7", data={"text": "grüße", "number": 1.1}, time="2018-04-05T17:31:00Z", subject='a "b" 100%', count=3, good=True)
+    assert eventually(lambda: there.received)
+    headers, body = there.received[0]
+    assert headers["content-type"] == "application/cloudevents+json" and not [name for name in headers if name.startswith("ce-")]
+    assert json.loads(body) == {"specversion": "1.0", "id": "7", "source": "/test", "type": f"{bus.name}.made", "time": "2018-04-05T17:31:00Z", "subject": 'a "b" 100%',
+                                "count": 3, "good": True, "datacontenttype": "application/json", "data": {"text": "grüße", "number": 1.1}}
+    signed = base64.b64encode(hmac.new(b"s" * 32, f"7.{headers['webhook-timestamp']}.".encode() + body, hashlib.sha256).digest()).decode()
+    assert headers["webhook-signature"] == f"v1,{signed}" and headers["webhook-id"] == "7"
+    # Of any message that comes by AMQP an event is made.
+    channel.basic_publish("events", f"{bus.name}.made", b"\xff\x00", pika.BasicProperties(message_id="m", content_type="image/png"))
+    assert eventually(lambda: len(there.received) == 2)
+    assert json.loads(there.received[1][1]) == {"specversion": "1.0", "id": "m", "source": "/amqp", "type": f"{bus.name}.made", "datacontenttype": "image/png", "data_base64": "/wA="}
+    # What is posted in JSON can be published as it is.
+    answer = requests.post(f"{bus.url}/events", body, headers={"content-type": headers["content-type"]}, timeout=10)
+    assert answer.status_code in (200, 201, 202, 204), answer.text
+    assert eventually(lambda: len(there.received) == 3)
+    assert json.loads(there.received[2][1]) == json.loads(body)
+    bus.change(subscription, config={"mode": "binary"})
+    bus.publish("8")
+    assert eventually(lambda: len(there.received) == 4)
+    assert there.received[3][0]["ce-id"] == "8"
+    assert "mode" in bus.change(subscription, status=422, config={"mode": "batched"})["detail"]
 
 
 def test_what_is_given_up_becomes_a_dead_letter(bus, receiver, eventually, channel):

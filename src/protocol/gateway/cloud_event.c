@@ -1,8 +1,9 @@
 #include "protocol/gateway/cloud_event.h"
 
+#include "base/base64.h"
 #include "base/err.h"
+#include "bus/event_json.h"
 #include "protocol/amqp/wire.h"
-#include "protocol/gateway/basic.h"
 #include "protocol/gateway/json_slice.h"
 
 #include <stdarg.h>
@@ -55,14 +56,6 @@ struct bytes event_text(const struct cloud_event *event, const char *name)
     return attribute && attribute->kind == ATTRIBUTE_TEXT ? attribute->text : (struct bytes){0};
 }
 
-static bool is_name(struct bytes name)
-{
-    for (size_t i = 0; i < name.size; i++)
-        if (!(name.data[i] >= 'a' && name.data[i] <= 'z') && !(name.data[i] >= '0' && name.data[i] <= '9'))
-            return false;
-    return name.size > 0 && name.size <= NAME_MAX_SIZE;
-}
-
 /* The specification's own attributes, which are texts with something in them. */
 enum known { SPECVERSION, ID, SOURCE, TYPE, SUBJECT, TIME, DATASCHEMA, KNOWN };
 #define NAME(text) {(const uint8_t *)(text), sizeof(text) - 1}
@@ -104,7 +97,7 @@ bool event_check(const struct cloud_event *event, char why[EVENT_WHY_MAX])
         return wrong(why, "The event's specversion is '%.*s'; 1.0 is understood.", TEXT(known[SPECVERSION]));
     for (unsigned i = 0; i < event->count; i++) {
         const struct event_attribute *attribute = &event->attributes[i];
-        if (!is_name(attribute->name))
+        if (!event_is_attribute(attribute->name))
             return wrong(why, "An attribute's name consists of lower-case letters and digits, up to %u of them.", NAME_MAX_SIZE);
         if (which[i] < KNOWN && (attribute->kind != ATTRIBUTE_TEXT || !attribute->text.size))
             return wrong(why, "The event's %.*s must be a text that is not empty.", TEXT(attribute->name));
@@ -175,16 +168,6 @@ bool event_time_read(struct bytes text, int64_t *seconds)
 /* ---- JSON ------------------------------------------------------------------------------------------------------------- */
 
 static struct bytes text_of(const json_t *value) { return bytes_of(json_string_value(value), json_string_length(value)); }
-
-bool event_is_json(struct bytes type)
-{
-    const uint8_t *end = type.size ? memchr(type.data, ';', type.size) : NULL;
-    if (end)
-        type.size = (size_t)(end - type.data);
-    while (type.size && type.data[type.size - 1] == ' ')
-        type.size--;
-    return type.size >= 5 && (http_name_is(bytes_of(type.data + type.size - 5, 5), "/json") || http_name_is(bytes_of(type.data + type.size - 5, 5), "+json"));
-}
 
 static bool read_attribute(struct cloud_event *event, const char *name, const json_t *value, char why[EVENT_WHY_MAX])
 {

@@ -66,7 +66,4 @@ bool event_properties(const struct cloud_event *event, struct amqp_properties *p
 /* "2018-04-05T17:31:00Z" (RFC 3339) as seconds since 1970; false: it is none. */
 bool event_time_read(struct bytes text, int64_t *seconds);
 
-/* Does a media type say that its data is JSON? */
-bool event_is_json(struct bytes content_type);
-
 #endif

@@ -3,8 +3,8 @@
 #include "base/bugs.h"
 #include "broker/selector.h"
 #include "broker/worker.h"
+#include "bus/event_json.h"
 #include "bus/event_type.h"
-#include "protocol/gateway/basic.h"
 #include "protocol/gateway/cloud_event.h"
 #include "protocol/gateway/tokens.h"
 #include "protocol/gateway/websocket.h"
@@ -69,81 +69,15 @@ static bool wants_type(const struct listener *listener, struct bytes type)
 
 /* ---- an event as JSON -------------------------------------------------------------------------------------------------- */
 
-static json_t *text_value(struct bytes text) { return json_stringn((const char *)text.data, text.size); }
-
-static void put_attributes(json_t *event, struct bytes table)
-{
-    size_t prefix = sizeof(EVENT_PREFIX) - 1;
-    struct amqp_field field;
-    while (amqp_table_next(&table, &field) == WIRE_OK) {
-        char name[UINT8_MAX + 1];
-        if (field.name.size <= prefix || memcmp(field.name.data, EVENT_PREFIX, prefix) != 0)
-            continue;
-        snprintf(name, sizeof(name), "%.*s", (int)(field.name.size - prefix), (const char *)field.name.data + prefix);
-        if (field.type == 'S')
-            json_object_set_new(event, name, text_value(field.bytes));
-        else if (field.type == 't')
-            json_object_set_new(event, name, json_boolean(field.integer));
-        else if (amqp_field_is_integer(&field))
-            json_object_set_new(event, name, json_integer(field.integer));
-    }
-}
-
-/* A message that is no CloudEvent becomes one. */
-static void put_missing(json_t *event, const struct message *message, const struct amqp_properties *properties, uint64_t offset)
-{
-    char id[24];
-    snprintf(id, sizeof(id), "%" PRIu64, offset);
-    if (!json_object_get(event, "specversion"))
-        json_object_set_new(event, "specversion", json_string("1.0"));
-    if (!json_object_get(event, "id"))
-        json_object_set_new(event, "id", properties->flags & AMQP_MESSAGE_ID && properties->message_id.size ? text_value(properties->message_id) : json_string(id));
-    if (!json_object_get(event, "source"))
-        json_object_set_new(event, "source", json_string("/amqp"));
-    if (!json_object_get(event, "type"))
-        json_object_set_new(event, "type", text_value(message->routing_key));
-}
-
-/* JSON as JSON, text as text, anything else as base64. What a CloudEvent without a type carries is JSON, if it can be (the JSON format, section 3.1). */
-static void put_data(json_t *event, const struct message *message, struct bytes type, bool is_event)
-{
-    struct bytes body = message->body;
-    json_t *data = NULL;
-    if (!body.size && !type.size)
-        return;
-    if (type.size ? event_is_json(type) : is_event)
-        data = json_loadb((const char *)body.data, body.size, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
-    else if (type.size >= 5 && http_name_is(bytes_of(type.data, 5), "text/"))
-        data = text_value(body);
-    if (data) {
-        json_object_set_new(event, "data", data);
-        return;
-    }
-    char *text = malloc(base64_size(body.size));
-    if (text) {
-        base64_encode(body, text);
-        json_object_set_new(event, "data_base64", json_string(text));
-    }
-    free(text);
-}
-
-static char *event_json(const struct message *message, uint64_t offset)
+static char *json_of(const struct message *message, uint64_t offset, size_t *size)
 {
     struct amqp_properties properties = {0};
+    char id[24];
     if (!amqp_properties_decode(message->properties, &properties))
         properties = (struct amqp_properties){0};
-    struct bytes type = properties.flags & AMQP_CONTENT_TYPE ? properties.content_type : (struct bytes){0};
-    json_t *event = json_object();
-    if (properties.flags & AMQP_HEADERS)
-        put_attributes(event, properties.headers);
-    bool is_event = json_object_get(event, "specversion");
-    put_missing(event, message, &properties, offset);
-    if (type.size)
-        json_object_set_new(event, "datacontenttype", text_value(type));
-    put_data(event, message, type, is_event);
-    char *text = event ? json_dumps(event, JSON_COMPACT) : NULL;
-    json_decref(event);
-    return text;
+    snprintf(id, sizeof(id), "%" PRIu64, offset);
+    bool is_named = properties.flags & AMQP_MESSAGE_ID && properties.message_id.size;
+    return event_json(message, &properties, is_named ? properties.message_id : bytes_of_text(id), size);
 }
 
 /* NULL: out of memory. */
@@ -157,10 +91,11 @@ static const struct rendered *render(struct gateway_hall *hall, uint64_t queue, 
     struct rendered *rendered = &hall->listeners->rendered[offset % RENDERED_MAX];
     if (rendered->shared.chunk && rendered->queue == queue && rendered->offset == offset)
         return rendered;
-    char *json = event_json(message, offset);
+    size_t json_size;
+    char *json = json_of(message, offset, &json_size);
     if (!json)
         return NULL;
-    size_t head_size = (size_t)snprintf(head, sizeof(head), "id: %" PRIu64 "\ndata: ", offset), json_size = strlen(json);
+    size_t head_size = (size_t)snprintf(head, sizeof(head), "id: %" PRIu64 "\ndata: ", offset);
     const struct bytes parts[] = {bytes_of(head, head_size), bytes_of(json, json_size), bytes_of_text("\n\n")};
     bool laid_out = http_shared_init(&shared, pool, &hall->listeners->stage, parts, 3);
     free(json);

@@ -1,6 +1,7 @@
 /* The event bus: POST /events and /event/publish. An event is a message to the topic exchange `events` of its vhost, with its type as the routing key; both the exchange
  * and a stream of the same name, which keeps what was published, are declared when they are first needed. */
 #include "base/bugs.h"
+#include "bus/event_json.h"
 #include "protocol/gateway/cloud_event.h"
 #include "protocol/gateway/json_slice.h"
 #include "protocol/gateway/publish.h"

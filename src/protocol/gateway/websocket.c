@@ -1,6 +1,6 @@
 #include "protocol/gateway/websocket.h"
 
-#include "protocol/gateway/basic.h"
+#include "base/base64.h"
 #include "protocol/gateway/origin.h"
 #include "protocol/http/problem.h"
 
