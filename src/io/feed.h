@@ -40,7 +40,7 @@ struct feed_request {
 
 /* What is there to be read, before its first byte. Borrowed until `opened` returns. */
 struct feed_opening {
-    uint64_t stream;                 /* 0, or which connection */
+    uint64_t stream;                 /* 0, or which connection; TCP, UNIX: 0 says that it is listened */
     unsigned status;                 /* HTTP */
     uint64_t retry_after_s;          /* HTTP: when the server wants to be asked again, of whichever form; 0: it does not say */
     /* HTTP: a header of the answer, by its name in lower case. False: there is none. NULL: not HTTP. */

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #define BACKLOG 128
+#define KEEPALIVE_S 60u
 
 union stream {
     uv_handle_t handle;
@@ -120,6 +121,9 @@ static void on_connection(uv_stream_t *server, int status)
         hang_up(caller);
         return;
     }
+    /* Who goes without a word, with his machine, does not keep a place for ever. */
+    if (!l->is_unix)
+        uv_tcp_keepalive(&caller->stream.tcp, 1, KEEPALIVE_S);
     print_peer(caller, peer, sizeof(peer));
     feeding_opened(&l->feeding, &(struct feed_opening){.stream = caller->number, .peer = bytes_of_text(peer)});
     if (!l->feeding.is_paused)
@@ -134,9 +138,9 @@ static bool read_address(const char *text, struct sockaddr_storage *address)
 {
     char host[64] = "0.0.0.0";
     const char *colon = strrchr(text, ':');
-    char *end;
-    unsigned long port = colon ? strtoul(colon + 1, &end, 10) : 0;
-    if (!colon || !colon[1] || *end || port > UINT16_MAX || (size_t)(colon - text) >= sizeof(host))
+    bool is_number = colon && colon[1] && strspn(colon + 1, "0123456789") == strlen(colon + 1);
+    unsigned long port = is_number ? strtoul(colon + 1, NULL, 10) : 0;
+    if (!is_number || port > UINT16_MAX || (size_t)(colon - text) >= sizeof(host))
         return false;
     if (colon > text && strncmp(text, "*", (size_t)(colon - text)) != 0)
         snprintf(host, sizeof(host), "%.*s", (int)(colon - text), text);
@@ -175,6 +179,13 @@ static int listen_at(struct listen_feeding *l)
             return UV_ENAMETOOLONG;
         remove_old(address);
         error = uv_pipe_bind(&l->stream.pipe, address);
+        /* libuv says so of a folder that is not there, too. */
+        const char *slash = strrchr(address, '/');
+        if (error == UV_EACCES && slash > address) {
+            char folder[sizeof(((struct sockaddr_un *)0)->sun_path)];
+            snprintf(folder, sizeof(folder), "%.*s", (int)(slash - address), address);
+            error = access(folder, F_OK) == 0 ? error : uv_translate_sys_error(errno);
+        }
     } else {
         error = read_address(address, &read) ? uv_tcp_bind(&l->stream.tcp, (struct sockaddr *)&read, 0) : UV_EINVAL;
     }
@@ -204,8 +215,12 @@ static void start(struct feeding *feeding)
 {
     struct listen_feeding *l = listen_of(feeding);
     int error = listen_at(l);
-    if (error)
+    if (error) {
         feeding_fail(feeding, FEED_UNREACHABLE, "%.100s cannot be listened at: %s.", l->address, uv_strerror(error));
+        return;
+    }
+    feeding_opened(feeding, &(struct feed_opening){0});
+    feeding_told(feeding);
 }
 
 static void pause_callers(struct feeding *feeding, bool paused)

@@ -293,6 +293,8 @@ static void callers_are_heard(void **state)
         uint16_t port = kind ? 0 : ntohs(free_.sin_port);
         snprintf(address, sizeof(address), "127.0.0.1:%u", port);
         begin(&ear, (struct feed_request){.kind = kind ? FEED_UNIX : FEED_TCP, .address = kind ? NULL : address});
+        uv_run(&ear.loop, UV_RUN_NOWAIT);
+        assert_string_equal(ear.heard, "<opened 0>");
         int first = connect_to(&ear, port), second = connect_to(&ear, port);
         say(first, "hello\n");
         wait_for(&ear, "hello\n");
@@ -321,6 +323,9 @@ static void an_address_in_use_is_told(void **state)
     struct ear ear = {0};
     begin(&ear, (struct feed_request){.kind = FEED_TCP, .address = "nowhere"});
     wait_for(&ear, "<ended 2 0 0 nowhere cannot be listened at: invalid argument.>");
+    end(&ear);
+    begin(&ear, (struct feed_request){.kind = FEED_UNIX, .address = "/nowhere/socket"});
+    wait_for(&ear, "<ended 2 0 0 /nowhere/socket cannot be listened at: no such file or directory.>");
     end(&ear);
 }
 

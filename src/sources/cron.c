@@ -70,7 +70,7 @@ static bool take_value(struct bytes *text, const struct field *field, unsigned *
 static bool take_part(struct bytes *text, const struct field *field, uint64_t *bits, bool *any)
 {
     unsigned from = field->first, to = field->last, step = 1;
-    bool star = take_char(text, '*') || take_char(text, '?');
+    bool star = take_char(text, '*') || take_char(text, '?'), is_single = false;
     if (star) {
         /* Sunday is one day, not two. */
         to = field->names == day_names ? 6 : field->last;
@@ -79,15 +79,18 @@ static bool take_part(struct bytes *text, const struct field *field, uint64_t *b
         if (!take_value(text, field, &from))
             return false;
         to = from;
-        if (take_char(text, '-') && (!take_value(text, field, &to) || to < from))
+        is_single = !take_char(text, '-');
+        if (!is_single && (!take_value(text, field, &to) || to < from))
             return false;
     }
-    bool single = !star && to == from;
     if (take_char(text, '/')) {
         if (!take_number(text, &step) || step == 0 || step > field->last)
             return false;
-        if (single)
+        /* From there to the end; from Sunday that is the whole week, whichever number it has. */
+        if (is_single) {
             to = field->names == day_names ? 6 : field->last;
+            from = from > to ? 0 : from;
+        }
     }
     for (unsigned value = from; value <= to; value += step)
         *bits |= 1ull << value;

@@ -99,6 +99,10 @@ static void the_day_fits_one_of_two_fields_that_say_something(void **state)
     FOLLOW(&zone_utc, "0 0 ? * 7", "2026-02-01 00:00:00", "2026-02-08 00:00:00");
     FOLLOW(&zone_utc, "0 0 * * SUN", "2026-02-01 00:00:00", "2026-02-08 00:00:00");
     FOLLOW(&zone_utc, "0 0 * * 5-7", "2026-02-01 00:00:00", "2026-02-06 00:00:00", "2026-02-07 00:00:00", "2026-02-08 00:00:00", "2026-02-13 00:00:00");
+    /* Sunday has two numbers; a step goes on to the end of the field from one value, and not from a range of one. */
+    FOLLOW(&zone_utc, "0 0 * * 7-7/4", "2026-02-01 00:00:00", "2026-02-08 00:00:00", "2026-02-15 00:00:00");
+    FOLLOW(&zone_utc, "0 0 * * 7/3", "2026-02-01 00:00:00", "2026-02-04 00:00:00", "2026-02-07 00:00:00", "2026-02-08 00:00:00");
+    FOLLOW(&zone_utc, "0 0 1 1-1/3 *", "2026-01-01 00:00:00", "2027-01-01 00:00:00");
 }
 
 static void six_fields_begin_with_seconds(void **state)

@@ -262,7 +262,21 @@ static bool take_restart(struct reader *reader, const json_t *value)
 }
 
 static bool take_path(struct reader *reader, const json_t *value) { return take_text(reader, "path", value, &reader->declaration->address); }
-static bool take_address(struct reader *reader, const json_t *value) { return take_text(reader, "address", value, &reader->declaration->address); }
+
+/* "127.0.0.1:9000", "[::1]:9000", "localhost:9000", ":9000" or "*:9000". */
+static bool take_address(struct reader *reader, const json_t *value)
+{
+    if (!take_text(reader, "address", value, &reader->declaration->address))
+        return false;
+    const char *text = reader->declaration->address, *colon = strrchr(text, ':');
+    size_t size = colon ? (size_t)(colon - text) : 0, digits = colon ? strspn(colon + 1, "0123456789") : 0;
+    bool is_host = size == 0 || (size == 1 && text[0] == '*') || (size == 9 && strncmp(text, "localhost", 9) == 0) || strspn(text, "0123456789.") == size ||
+                   (text[0] == '[' && text[size - 1] == ']' && strspn(text + 1, "0123456789abcdefABCDEF:.") == size - 2);
+    if (colon && is_host && digits > 0 && digits <= 5 && !colon[1 + digits] && strtoul(colon + 1, NULL, 10) <= UINT16_MAX)
+        return true;
+    return refuse(reader, "\"address\" must be an address of this machine and a port, such as \"127.0.0.1:9000\" or \"[::1]:9000\".");
+}
+
 
 static bool take_from(struct reader *reader, const json_t *value)
 {

@@ -81,7 +81,8 @@ static bool tell(struct source *source, const char *name, const char *change, co
     struct directory_source *own = source_own(source);
     struct found_file found = {.name = name, .change = change};
     char mark[512], id[512];
-    snprintf(found.path, sizeof(found.path), "%s/%s", source->declaration.address, name);
+    const char *folder = source->declaration.address;
+    snprintf(found.path, sizeof(found.path), folder[strlen(folder) - 1] == '/' ? "%s%s" : "%s/%s", folder, name);
     snprintf(found.size, sizeof(found.size), "%llu", (unsigned long long)size);
     int mark_size = snprintf(mark, sizeof(mark), "%s%c%s", name, 0, strcmp(change, "removed") == 0 ? "" : state);
     snprintf(id, sizeof(id), "%s/%s/%s", name, change, state);

@@ -85,11 +85,46 @@ static bool is_known(const struct place *at, const struct feed_opening *opening)
            source_hash(bytes_of(opening->head.data, at->head_size)) == at->head_hash;
 }
 
+static bool take(struct source *source, const struct line *line)
+{
+    struct file_source *own = source_own(source);
+    struct found_line found = {.line = line->text, .path = source->declaration.address};
+    struct place next = own->at;
+    char id[64];
+    next.offset = bug_enabled(BUG_SOURCE_HALF_LINE) ? own->read : own->base + line->consumed;
+    uint64_t head_size = next.offset < own->head_known ? next.offset : own->head_known;
+    if (head_size != next.head_size) {
+        next.head_size = head_size;
+        next.head_hash = source_hash(bytes_of(own->head, head_size));
+    }
+    snprintf(found.offset, sizeof(found.offset), "%llu", (unsigned long long)own->at.offset);
+    snprintf(id, sizeof(id), "%llu-%llu", (unsigned long long)own->at.generation, (unsigned long long)own->at.offset);
+    if (!source_emit(source, &(struct source_item){.data = line->text, .find = find, .owner = &found, .id = bytes_of_text(id), .mark = bytes_of(&next, sizeof(next))}))
+        return false;
+    own->at = next;
+    return true;
+}
+
+/* Nothing more will be written to it: a last line needs no end. */
+static void closed(struct source *source, uint64_t stream)
+{
+    struct file_source *own = source_own(source);
+    struct line line;
+    (void)stream;
+    if (own->is_open && line_last(&own->lines, &line) == LINE_READY && !take(source, &line))
+        source_failed(source, source->declaration.retry_ms, "There is too little memory.");
+    own->is_open = false;
+}
+
 static void opened(struct source *source, struct feed_opening *opening)
 {
     struct file_source *own = source_own(source);
     source_runs(source);
-    if (own->was_open && is_known(&own->at, opening)) {
+    bool known = own->was_open && is_known(&own->at, opening);
+    /* Cut off: the rest of a line that was begun will never come, and it stands nowhere else. */
+    if (!known && own->is_open)
+        closed(source, 0);
+    if (known) {
         opening->offset = own->at.offset;
     } else {
         bool is_first = !own->was_open;
@@ -126,26 +161,6 @@ static void learn_head(struct file_source *own, struct bytes data)
     own->head_known += size;
 }
 
-static bool take(struct source *source, const struct line *line)
-{
-    struct file_source *own = source_own(source);
-    struct found_line found = {.line = line->text, .path = source->declaration.address};
-    struct place next = own->at;
-    char id[64];
-    next.offset = bug_enabled(BUG_SOURCE_HALF_LINE) ? own->read : own->base + line->consumed;
-    uint64_t head_size = next.offset < own->head_known ? next.offset : own->head_known;
-    if (head_size != next.head_size) {
-        next.head_size = head_size;
-        next.head_hash = source_hash(bytes_of(own->head, head_size));
-    }
-    snprintf(found.offset, sizeof(found.offset), "%llu", (unsigned long long)own->at.offset);
-    snprintf(id, sizeof(id), "%llu-%llu", (unsigned long long)own->at.generation, (unsigned long long)own->at.offset);
-    if (!source_emit(source, &(struct source_item){.data = line->text, .find = find, .owner = &found, .id = bytes_of_text(id), .mark = bytes_of(&next, sizeof(next))}))
-        return false;
-    own->at = next;
-    return true;
-}
-
 static void came(struct source *source, uint64_t stream, struct bytes data)
 {
     struct file_source *own = source_own(source);
@@ -169,17 +184,6 @@ static void came(struct source *source, uint64_t stream, struct bytes data)
         source_failed(source, source->declaration.retry_ms, "There is too little memory.");
         return;
     }
-}
-
-/* Nothing more will be written to it: a last line needs no end. */
-static void closed(struct source *source, uint64_t stream)
-{
-    struct file_source *own = source_own(source);
-    struct line line;
-    (void)stream;
-    if (own->is_open && line_last(&own->lines, &line) == LINE_READY && !take(source, &line))
-        source_failed(source, source->declaration.retry_ms, "There is too little memory.");
-    own->is_open = false;
 }
 
 static void settled(struct source *source, struct bytes mark) { memcpy(&((struct file_source *)source_own(source))->settled, mark.data, sizeof(struct place)); }

@@ -8,6 +8,7 @@
 
 #define CONNECTIONS_MAX 1000u
 #define PEER_MAX 64u
+#define STEADY_US (60ull * 1000000u) /* a process that ran for so long begins anew with its failures */
 
 /* One connection, or the only stream. */
 struct caller {
@@ -19,6 +20,7 @@ struct caller {
 struct line_source {
     struct map callers;              /* by stream */
     uint64_t epoch_us, count;
+    uint64_t begun_us;               /* monotonic: when it was started */
 };
 
 static const struct template_name names[] = {{"data", false}, {"line", false}, {"source", false}, {NULL, false}};
@@ -87,13 +89,23 @@ static void begin(struct source *source)
     struct line_source *own = source_own(source);
     forget_all(source);
     own->epoch_us = source->wall_us;
+    own->begun_us = source->now_us;
     own->count = 0;
     source_begin(source, &(struct feed_request){.kind = feed_of(source), .address = source->declaration.address, .argv = source->declaration.argv, .connections_max = CONNECTIONS_MAX});
 }
 
+/* That a process could be started, or says something, does not mean that it goes well: it may end the same way each time. */
+static void runs(struct source *source)
+{
+    if (source->kind == &kind_process)
+        source->state = SOURCE_RUNNING;
+    else
+        source_runs(source);
+}
+
 static void opened(struct source *source, struct feed_opening *opening)
 {
-    source_runs(source);
+    runs(source);
     struct caller *caller = opening->peer.size && opening->peer.size < PEER_MAX ? caller_of(source, opening->stream) : NULL;
     if (caller)
         snprintf(caller->peer, sizeof(caller->peer), "%.*s", (int)opening->peer.size, (const char *)opening->peer.data);
@@ -117,7 +129,7 @@ static void came(struct source *source, uint64_t stream, struct bytes data)
     struct caller *caller = caller_of(source, stream);
     struct line line;
     enum line_result result = caller ? LINE_READY : LINE_NO_MEMORY;
-    source_runs(source);
+    runs(source);
     while (result == LINE_READY)
         if ((result = line_next(&caller->lines, &data, &line)) == LINE_READY && !take_line(source, caller, &line))
             result = LINE_NO_MEMORY;
@@ -170,6 +182,8 @@ static void ended_process(struct source *source, const struct feed_end *end)
     snprintf(line, sizeof(line), "{\"status\":%d,\"signal\":%d}", end->status, end->signal);
     if (!take(source, &(struct said){.line = bytes_of_text(line), .status = bytes_of_text(status)}, "process.exited"))
         source_error(source, "There was too little memory to say how the process ended.");
+    if (!failed || source->now_us - ((struct line_source *)source_own(source))->begun_us >= STEADY_US)
+        source->failures = 0;
     snprintf(why, sizeof(why), end->signal ? "The process was ended by signal %d." : "The process exited with %d.", end->signal ? end->signal : end->status);
     if (source->declaration.restart == RESTART_NEVER || (source->declaration.restart == RESTART_FAILED && !failed))
         source_over(source, failed ? why : NULL);

@@ -489,8 +489,12 @@ static void a_file_that_is_replaced_is_followed(void **state)
     heard(&w, "file.line l/1774742400000-0 a\nfile.line l/1774742400000-2 last\nfile.line l/1774742400001-0 b\n");
     /* Cut off. */
     assert_int_equal(open_file(&w, 2, ""), 0);
-    come(&w, "c\n");
+    come(&w, "c\nhalf");
     heard(&w, "file.line l/1774742400002-0 c\n");
+    /* … in the middle of a line, which stands nowhere else any more. */
+    assert_int_equal(open_file(&w, 2, ""), 0);
+    come(&w, "d\n");
+    heard(&w, "file.line l/1774742400002-2 half\nfile.line l/1774742400003-0 d\n");
     source_free(w.source);
 }
 
@@ -577,6 +581,51 @@ static void a_process_is_started_again_and_its_end_is_an_event(void **state)
     assert_int_equal(w.begun, 2);
     end(&w, FEED_OVER, "");
     state_is(&w, "ended");
+    source_free(w.source);
+}
+
+static void end_process(struct world *w, int status)
+{
+    struct feed *feed = w->feed;
+    assert_non_null(feed);
+    w->feed = NULL;
+    feed->transport = NULL;
+    feed->events->ended(feed, &(struct feed_end){.outcome = FEED_OVER, .status = status});
+    turn(w);
+}
+
+/* Starts it again, and says how long that took. */
+static uint64_t wait_for_start(struct world *w)
+{
+    uint64_t from_us = w->now_us;
+    for (unsigned begun = w->begun; w->begun == begun;)
+        live(w, SECOND / 10);
+    struct feed_opening opening = {0};
+    w->feed->events->opened(w->feed, &opening);
+    come(w, "I am here\n");
+    return w->now_us - from_us;
+}
+
+static void a_process_that_fails_each_time_is_started_less_and_less(void **state)
+{
+    (void)state;
+    struct world w = {0};
+    begin_source(&w, "{\"id\": \"p\", \"kind\": \"process\", \"command\": [\"x\"]}");
+    for (unsigned i = 0; i < 10; i++) {
+        end_process(&w, 1);
+        uint64_t waited_us = wait_for_start(&w), most_us = i < 6 ? (uint64_t)SECOND << i : 60ull * SECOND;
+        assert_true(waited_us >= most_us / 2 && waited_us <= most_us + SECOND / 5);
+    }
+    /* One that went well for a while, or to its end, begins anew. */
+    live(&w, 60ull * SECOND);
+    end_process(&w, 1);
+    assert_true(wait_for_start(&w) <= SECOND + SECOND / 5);
+    end_process(&w, 1);
+    assert_true(wait_for_start(&w) >= SECOND);
+    end_process(&w, 0);
+    assert_true(wait_for_start(&w) <= SECOND + SECOND / 5);
+    end_process(&w, 1);
+    assert_true(wait_for_start(&w) <= SECOND + SECOND / 5);
     source_free(w.source);
 }
 
@@ -688,6 +737,12 @@ static void what_cannot_be_declared_is_said(void **state)
     refuse("{\"kind\": \"sse\", \"id\": \"a\", \"url\": \"http://a/\", \"headers\": {\"content-length\": \"5\"}}", "is said by the broker alone");
     refuse("{\"kind\": \"cron\", \"id\": \"a\", \"expression\": \"* * *\"}", "\"expression\": ");
     refuse("{\"kind\": \"cron\", \"id\": \"a\", \"expression\": \"* * * * *\", \"missed\": \"never\"}", "\"missed\" must be one of \"once\", \"skip\", \"all\".");
+    static const char *const addresses[] = {"nonsense", "127.0.0.1:99999", "example.com:9000", "[::1", "::1:5", "127.0.0.1: 5", "127.0.0.1:+5", "127.0.0.1:", "[]x:5", "[:5", ":123456"};
+    for (unsigned i = 0; i < sizeof(addresses) / sizeof(addresses[0]); i++) {
+        char text[120];
+        snprintf(text, sizeof(text), "{\"kind\": \"tcp\", \"id\": \"a\", \"address\": \"%s\"}", addresses[i]);
+        refuse(text, "\"address\" must be");
+    }
     refuse("{\"kind\": \"process\", \"id\": \"a\", \"command\": []}", "\"command\" must be");
     refuse("{\"kind\": \"signal\", \"id\": \"a\", \"signal\": \"KILL\"}", "\"signal\" must be");
     refuse("{\"kind\": \"file\", \"id\": \"a\", \"path\": \"/x\", \"line_max\": 0}", "\"line_max\" must be");
@@ -707,7 +762,8 @@ int main(void)
         cmocka_unit_test(missed_times_are_told_as_it_is_declared), cmocka_unit_test(years_of_missed_times_are_bounded), cmocka_unit_test(a_clock_that_is_set_back_tells_nothing_twice),
         cmocka_unit_test(a_file_is_read_from_its_end_and_then_from_where_it_was), cmocka_unit_test(a_file_that_is_replaced_is_followed),
         cmocka_unit_test(a_directory_s_files_are_told_when_they_stay_the_same), cmocka_unit_test(everybody_who_connects_has_lines_of_his_own),
-        cmocka_unit_test(a_process_is_started_again_and_its_end_is_an_event), cmocka_unit_test(stdin_comes_to_its_end), cmocka_unit_test(signals_are_events),
+        cmocka_unit_test(a_process_is_started_again_and_its_end_is_an_event),
+        cmocka_unit_test(a_process_that_fails_each_time_is_started_less_and_less), cmocka_unit_test(stdin_comes_to_its_end), cmocka_unit_test(signals_are_events),
         cmocka_unit_test(a_position_that_makes_no_sense_is_told_and_begun_anew), cmocka_unit_test(a_source_that_finishes_publishes_what_it_has),
         cmocka_unit_test(a_feeder_without_memory_is_asked_again), cmocka_unit_test(what_cannot_be_declared_is_said),
     };
