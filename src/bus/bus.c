@@ -12,7 +12,7 @@
 struct bus {
     struct worker *worker;
     unsigned workers;
-    struct outgoing_sender *sender, *local_sender;
+    struct bus_senders senders;
     struct drain *drains;
     struct name_map by_key;
     struct drain *ready;             /* to be looked at in the next tick */
@@ -23,7 +23,7 @@ struct bus {
     bool stopped;
 };
 
-struct outgoing_sender *bus_sender(const struct bus *bus, bool local) { return local ? bus->local_sender : bus->sender; }
+struct outgoing_sender *bus_sender(const struct bus *bus, const struct subscription *s) { return s->broker ? bus->senders.amqp[s->local] : bus->senders.http[s->local]; }
 struct endpoints *bus_endpoints(struct bus *bus) { return &bus->endpoints; }
 struct worker *bus_worker(const struct bus *bus) { return bus->worker; }
 /* UINT64_MAX: memory was short, and all of them are looked at again when there is a turn anyway. */
@@ -60,12 +60,12 @@ unsigned bus_place(struct bytes vhost, struct bytes id, unsigned workers)
 
 static struct bytes key_of_drain(const void *value) { return ((const struct drain *)value)->key; }
 
-struct bus *bus_new(struct worker *worker, unsigned workers, struct outgoing_sender *sender, struct outgoing_sender *local_sender)
+struct bus *bus_new(struct worker *worker, unsigned workers, const struct bus_senders *senders)
 {
     struct bus *bus = calloc(1, sizeof(*bus));
     if (!bus)
         return NULL;
-    *bus = (struct bus){.worker = worker, .workers = workers, .sender = sender, .local_sender = local_sender, .version = UINT64_MAX, .due_us = DRAIN_NEVER};
+    *bus = (struct bus){.worker = worker, .workers = workers, .senders = *senders, .version = UINT64_MAX, .due_us = DRAIN_NEVER};
     name_map_init(&bus->by_key, key_of_drain, (uintptr_t)bus);
     endpoints_init(&bus->endpoints, (uintptr_t)bus);
     return bus;

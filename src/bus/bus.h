@@ -1,7 +1,7 @@
 /* The bus: what drains subscriptions. Each worker has one, which cares for those of all subscriptions that fall to it, whoever made them and wherever: they are parameters of their
  * virtual hosts, which every worker knows, and a bus follows what they say.
  *
- *   parameter `subscription` ──▶ drain ──consumes──▶ queue subscription.ID ──events──▶ hooks ──▶ the sender (io/outgoing.h)
+ *   parameter `subscription` ──▶ drain ──consumes──▶ queue subscription.ID ──events──▶ hooks ──▶ a sender (io/outgoing.h): HTTP's, or AMQP's
  *
  * An event that is taken is acknowledged; one that is not goes back, and the queue's backoff says when it comes again, or that it is given up. So nothing that must survive a restart
  * is kept here. No clock, no system call. */
@@ -13,8 +13,13 @@
 struct bus;
 struct outgoing_sender;
 
-/* `sender` posts to the internet (and where the configuration allows it), `local_sender` to the broker's own machine, too. Both are borrowed. NULL: out of memory. */
-struct bus *bus_new(struct worker *worker, unsigned workers, struct outgoing_sender *sender, struct outgoing_sender *local_sender);
+/* Of each, the first one reaches the internet (and where the configuration allows it), the second one the broker's own machine, too. */
+struct bus_senders {
+    struct outgoing_sender *http[2], *amqp[2];
+};
+
+/* The senders are borrowed. NULL: out of memory. */
+struct bus *bus_new(struct worker *worker, unsigned workers, const struct bus_senders *senders);
 
 /* Before each turn of the worker's, and by bus_deadline at the latest. Monotonic microseconds. */
 void bus_tick(struct bus *bus, uint64_t now_us);

@@ -48,7 +48,11 @@ static bool begin(struct outgoing_sender *sender, struct outgoing *outgoing, con
     *post = (struct post){.outgoing = outgoing};
     snprintf(post->url, sizeof(post->url), "%s", request->url);
     snprintf(post->method, sizeof(post->method), "%s", request->method ? request->method : "POST");
-    snprintf(post->header, sizeof(post->header), "%s", request->headers[0]);
+    if (request->message)
+        snprintf(post->header, sizeof(post->header), "%s %.*s %.*s", request->message->name, (int)request->message->exchange.size, (const char *)request->message->exchange.data,
+                 (int)request->message->routing_key.size, (const char *)request->message->routing_key.data);
+    else
+        snprintf(post->header, sizeof(post->header), "%s", request->headers[0]);
     snprintf(post->body, sizeof(post->body), "%.*s", (int)request->body.size, (const char *)request->body.data);
     for (unsigned i = 0; i < request->header_count; i++)
         if (strncmp(request->headers[i], "webhook-attempt: ", 17) == 0)
@@ -139,7 +143,7 @@ static int set_up(void **state)
     test_broker_open(&w->test, 1, 1, NULL, 0);
     w->client = test_client_new(&w->test, 0);
     w->sender = (struct outgoing_sender){.begin = begin, .cancel = cancel};
-    w->bus = bus_new(w->test.workers[0], 1, &w->sender, &w->sender);
+    w->bus = bus_new(w->test.workers[0], 1, &(struct bus_senders){{&w->sender, &w->sender}, {&w->sender, &w->sender}});
     assert_non_null(w->bus);
     declare(w, "subscription.s1.dead", false);
     declare(w, "subscription.s1", true);
@@ -220,6 +224,50 @@ static void what_is_refused_comes_again_and_is_given_up(void **state)
     assert_int_equal(w->begun, 3);
     assert_int_equal(ready(w, "subscription.s1.dead"), 1);
     assert_status(w, "refused", "3");
+}
+
+static void end_with(struct world *w, enum outgoing_outcome outcome, unsigned status)
+{
+    struct post post = take(w, 0);
+    struct outgoing_result result = {.outcome = outcome, .status = status, .retry_after_s = OUTGOING_NO_TIME, .now_us = w->test.now_us};
+    post.outgoing->done(post.outgoing, &result);
+    pass(w, 0);
+}
+
+static void another_broker_is_a_sink(void **state)
+{
+    struct world *w = *state;
+    set(w, "{\"id\":\"s1\",\"owner\":\"guest\",\"types\":[\"#\"],\"sink\":\"amqp://ann:sesame@there/?exchange=x&routing_key=y\"}");
+    publish(w, "one");
+    assert_int_equal(w->count, 1);
+    assert_string_equal(w->posts[0].url, "amqp://ann:sesame@there/?exchange=x&routing_key=y");
+    assert_string_equal(w->posts[0].header, "shovel s1 x y");
+    assert_string_equal(w->posts[0].body, "one");
+    assert_status(w, "endpoint", "{\"url\":\"amqp://there:5672\",\"under_way\":1,\"failures\":0}");
+    end_with(w, OUTGOING_BUSY, 0);           /* which costs it no attempt */
+    assert_status(w, "state", "\"slowed\"");
+    assert_int_equal(w->count, 0);
+    pass(w, SECOND);
+    assert_int_equal(w->count, 1);
+    assert_status(w, "refused", "0");
+    end_with(w, OUTGOING_ANSWERED, 312);
+    assert_status(w, "state", "\"failing\"");
+    pass(w, 3 * SECOND);
+    end_with(w, OUTGOING_REFUSED, 0);
+    assert_status(w, "outcome", "\"refused\"");
+    pass(w, 3 * SECOND);
+    end_with(w, OUTGOING_ANSWERED, 200);
+    assert_status(w, "delivered", "1");
+    assert_status(w, "refused", "2");
+    assert_int_equal(ready(w, "subscription.s1") + ready(w, "subscription.s1.dead"), 0);
+    /* What is under way when it becomes a webhook is given back by the sender that has it. */
+    publish(w, "two");
+    set(w, "{\"id\":\"s1\",\"owner\":\"guest\",\"types\":[\"#\"],\"sink\":\"http://there/\",\"config\":{\"concurrency\":100}}");
+    assert_int_equal(w->cancelled, 1);
+    assert_string_equal(w->posts[0].url, "http://there/");
+    answer(w, 204, OUTGOING_NO_TIME);
+    set(w, "{\"id\":\"s1\",\"owner\":\"guest\",\"types\":[\"#\"],\"sink\":\"amqp://127.1/\"}");
+    assert_status(w, "state", "\"invalid\"");
 }
 
 static void as_many_are_under_way_as_it_says(void **state)
@@ -635,7 +683,7 @@ static void messages_become_requests_in_structured_mode(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        WORLD(what_is_taken_is_gone), WORLD(what_is_refused_comes_again_and_is_given_up), WORLD(as_many_are_under_way_as_it_says), WORLD(the_breaker_opens_and_closes),
+        WORLD(what_is_taken_is_gone), WORLD(what_is_refused_comes_again_and_is_given_up), WORLD(another_broker_is_a_sink), WORLD(as_many_are_under_way_as_it_says), WORLD(the_breaker_opens_and_closes),
         WORLD(what_is_at_one_place_is_well_or_unwell_together),
         WORLD(it_slows_down_when_it_is_told_to), WORLD(gone_ends_it), WORLD(after_gone_nothing_is_posted), WORLD(gone_and_begun_anew_in_one_go),
         WORLD(what_was_changed_meanwhile_is_not_undone_by_gone),

@@ -151,35 +151,60 @@ static unsigned gate(const struct drain *drain, uint64_t now_us)
 
 static void hook_done(struct outgoing *outgoing, const struct outgoing_result *result);
 
-static bool hook_send(struct hook *hook, uint64_t now_us)
+/* Hands it to the sender. False: there is too little memory. */
+static bool hook_begin(struct hook *hook, const struct outgoing_request *request)
+{
+    struct outgoing_sender *sender = bus_sender(hook->drain->bus, &hook->drain->subscription);
+    hook->outgoing.done = hook_done;
+    hook->under_way = sender->begin(sender, &hook->outgoing, request);
+    return hook->under_way;
+}
+
+static bool hook_post(struct hook *hook, const struct message *message, const char *otherwise, uint64_t now_us)
 {
     struct drain *drain = hook->drain;
-    struct outgoing_sender *sender = bus_sender(drain->bus, drain->subscription.local);
     struct hook_request request;
-    struct message message;
-    char otherwise[64];
-    snprintf(otherwise, sizeof(otherwise), "%" PRIx64 "-%" PRIx64, drain->queue, hook->seq);
     /* The worker's last turn may have been long ago, and who gets this looks at its time. */
     uint64_t wall_us = bug_enabled(BUG_HOOK_TIME_OF_LOOK) ? worker_wall_us(bus_worker(drain->bus)) : worker_wall_at(bus_worker(drain->bus), now_us);
-    if (!message_read(hook->content, &message) ||
-        !hook_request_init(&request, &message, &drain->subscription, otherwise, hook->attempt, wall_us / SECOND_US))
+    if (!hook_request_init(&request, message, &drain->subscription, otherwise, hook->attempt, wall_us / SECOND_US))
         return false;
     memcpy(hook->id, request.id, sizeof(hook->id));
-    hook->outgoing.done = hook_done;
-    hook->sink_version = drain->sink_version;
-    const struct outgoing_request posted = {.url = drain->subscription.sink, .headers = request.headers, .header_count = request.count, .body = request.body,
-                                            .timeout_ms = drain->subscription.timeout_ms};
-    hook->under_way = sender->begin(sender, &hook->outgoing, &posted);
+    bool good = hook_begin(hook, &(struct outgoing_request){.url = drain->subscription.sink, .headers = request.headers, .header_count = request.count, .body = request.body,
+                                                            .timeout_ms = drain->subscription.timeout_ms});
     free(hook->event);
     hook->event = request.event;     /* the sender borrows it until it is done */
     request.event = NULL;
     hook_request_deinit(&request);
-    if (hook->under_way) {
-        drain->waiting--;
-        drain->under_way++;
-        endpoint_begin(hook->endpoint = drain->endpoint);
-    }
-    return hook->under_way;
+    return good;
+}
+
+static bool hook_forward(struct hook *hook, const struct message *message, const char *otherwise)
+{
+    struct drain *drain = hook->drain;
+    struct forward forward;
+    if (!forward_init(&forward, message, drain->subscription.broker, otherwise))
+        return false;
+    memcpy(hook->id, forward.id, sizeof(hook->id));
+    forward.message.name = drain->name;
+    bool good = hook_begin(hook, &(struct outgoing_request){.url = drain->subscription.sink, .message = &forward.message, .body = message->body,
+                                                            .timeout_ms = drain->subscription.timeout_ms});
+    forward_deinit(&forward);
+    return good;
+}
+
+static bool hook_send(struct hook *hook, uint64_t now_us)
+{
+    struct drain *drain = hook->drain;
+    struct message message;
+    char otherwise[64];
+    snprintf(otherwise, sizeof(otherwise), "%" PRIx64 "-%" PRIx64, drain->queue, hook->seq);
+    hook->sink_version = drain->sink_version;
+    if (!message_read(hook->content, &message) || !(drain->subscription.broker ? hook_forward(hook, &message, otherwise) : hook_post(hook, &message, otherwise, now_us)))
+        return false;
+    drain->waiting--;
+    drain->under_way++;
+    endpoint_begin(hook->endpoint = drain->endpoint);
+    return true;
 }
 
 /* Is there one of its key before it? */
@@ -301,7 +326,7 @@ static void ask_leave(struct drain *drain, uint64_t now_us)
 {
     static const char *const wanted[OUTGOING_ASKED_MAX] = {"webhook-allowed-origin", "webhook-allowed-rate"};
     const struct subscription *s = &drain->subscription;
-    struct outgoing_sender *sender = bus_sender(drain->bus, s->local);
+    struct outgoing_sender *sender = bus_sender(drain->bus, s);
     char origin[URL_HOST_MAX + 32];
     const char *const headers[] = {origin, "user-agent: Godwit/" GODWIT_VERSION};
     if (!s->origin || s->paused || s->ended || drain->leave == LEAVE_GIVEN || drain->leave == LEAVE_ASKED || (drain->leave == LEAVE_REFUSED && now_us < drain->ask_again_us))
@@ -318,7 +343,7 @@ static void ask_leave(struct drain *drain, uint64_t now_us)
 /* Whatever it was told does not count any more. */
 static void forget_leave(struct drain *drain)
 {
-    struct outgoing_sender *sender = bus_sender(drain->bus, drain->subscription.local);
+    struct outgoing_sender *sender = bus_sender(drain->bus, &drain->subscription);
     if (drain->leave == LEAVE_ASKED)
         sender->cancel(sender, &drain->question);
     drain->leave = LEAVE_UNASKED;
@@ -396,7 +421,7 @@ static void hook_done(struct outgoing *outgoing, const struct outgoing_result *r
         else
             drain->delivered++;
         hook_over(hook, SETTLE_ACK);
-    } else if (result->status == 429 || result->status == 410 || (result->status == 503 && result->retry_after_s != OUTGOING_NO_TIME)) {
+    } else if (result->status == 429 || result->status == 410 || result->outcome == OUTGOING_BUSY || (result->status == 503 && result->retry_after_s != OUTGOING_NO_TIME)) {
         hook_landed(hook);
         drain->waiting++;
         if (hook->sink_version != drain->sink_version)
@@ -560,12 +585,12 @@ static void open_drain(struct drain *drain)
     drain->attached = true;
     drain->window = s->concurrency;
     drain->prefetch = s->concurrency + bug_enabled(BUG_HOOK_ONE_MORE);
-    snprintf(drain->name, sizeof(drain->name), "webhook %s", s->id);
+    snprintf(drain->name, sizeof(drain->name), "%s %s", s->broker ? "shovel" : "webhook", s->id);
     drain->client.user = bytes_of_text(s->owner);
     drain->client.name = bytes_of_text(drain->name);
     amqp_table_begin(&writer, room, sizeof(room));
     amqp_table_put_text(&writer, "name", drain->client.name);
-    amqp_table_put_text(&writer, "protocol", bytes_of_text("webhook"));
+    amqp_table_put_text(&writer, "protocol", bytes_of_text(s->broker ? "shovel" : "webhook"));
     if (!amqp_table_finish(&writer, &facts))
         facts = (struct bytes){0};
     client_request(&drain->client, &(struct request){.kind = REQUEST_OPEN, .name = drain->vhost, .source = drain->client.user, .arguments = facts});
@@ -575,7 +600,7 @@ static void close_drain(struct drain *drain)
 {
     forget_leave(drain);
     forget_blocks(drain);
-    struct outgoing_sender *sender = bus_sender(drain->bus, drain->subscription.local);
+    struct outgoing_sender *sender = bus_sender(drain->bus, &drain->subscription);
     for (struct hook *hook; (hook = drain->first);) {
         if (hook->under_way)
             sender->cancel(sender, &hook->outgoing);
@@ -624,7 +649,7 @@ static void take_endpoint(struct drain *drain)
 {
     struct endpoint *before = drain->endpoint;
     endpoint_unwait(before, drain);
-    drain->endpoint = drain->is_valid ? endpoint_take(bus_endpoints(drain->bus), &drain->subscription.url) : NULL;
+    drain->endpoint = drain->is_valid ? endpoint_take(bus_endpoints(drain->bus), &drain->subscription.url, drain->subscription.broker) : NULL;
     endpoint_leave(before);
     endpoint_try(drain->endpoint);
 }
@@ -648,7 +673,7 @@ bool drain_follow(struct drain *drain, struct bytes value)
     json_decref(root);
     /* What is under way was sent by the old one's sender. */
     bool same = valid && drain->is_valid && strcmp(next.owner, drain->subscription.owner) == 0 && next.concurrency == drain->subscription.concurrency && next.local == drain->subscription.local &&
-                same_text(next.order, drain->subscription.order);
+                !next.broker == !drain->subscription.broker && same_text(next.order, drain->subscription.order);
     if (!same)
         close_drain(drain);
     else if ((strcmp(next.sink, drain->subscription.sink) != 0 && !bug_enabled(BUG_HOOK_LEAVE_KEPT)) || !next.origin || !drain->subscription.origin ||
@@ -738,7 +763,7 @@ static const char *state_of(const struct drain *drain, uint64_t now_us)
 
 static const char *outcome_name(enum outgoing_outcome outcome)
 {
-    static const char *const names[OUTGOING_OUTCOMES] = {"answered", "forbidden", "unresolved", "unreachable", "timed out", "broken", "untrusted"};
+    static const char *const names[OUTGOING_OUTCOMES] = {"answered", "forbidden", "unresolved", "unreachable", "timed out", "broken", "untrusted", "refused", "busy"};
     return names[outcome];
 }
 

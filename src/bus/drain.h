@@ -1,10 +1,11 @@
-/* One subscription's drain: a consumer of its queue, and the hooks under way. For the files of this folder.
+/* One subscription's drain: a consumer of its queue, and the hooks under way: events that are posted, or published at another broker. For the files of this folder.
  *
  *   bindings  it sees to them itself: whoever makes a subscription may be interrupted half-way, and one that has ended gets no more
  *   order     the queue's groups see to it that events of a key come in order; here the first of them is posted alone, and when it fails, the others go back to come behind it
  *   window    how many may be under way: from one, when the sink has said 429, to the subscription's concurrency
  *   origin    where the subscription names one, the sink is asked first (OPTIONS, WebHook-Request-Origin) whether that may post to it, and how often a minute
- *   slow      nothing is posted until the sink's Retry-After has passed (429, 503); what it said that of is posted again, and that costs it no attempt
+ *   slow      nothing is posted until the sink's Retry-After has passed (429, 503; a second, when it is a broker that takes nothing); what it said that of is posted again, and that costs it no
+ *             attempt
  *   endpoint  what several subscriptions share whose sinks are at one host and port, see endpoint.h
  *   breaker   after BREAKER_FAILURES failures in a row nothing is posted for a while (1 s, then twice as long each time, a minute at most), then one to see how it goes */
 #ifndef BUS_DRAIN_H
@@ -14,6 +15,7 @@
 #include "broker/client.h"
 #include "bus/bus.h"
 #include "bus/endpoint.h"
+#include "bus/forward.h"
 #include "bus/hook_request.h"
 #include "io/outgoing.h"
 
@@ -27,7 +29,7 @@ struct attempt {
     unsigned status;
     enum outgoing_outcome outcome;
     char id[64];                     /* of the event, as much of it as fits */
-    char why[80];
+    char why[OUTGOING_WHY_MAX];
 };
 
 struct hook {
@@ -102,7 +104,8 @@ uint64_t drain_tick(struct drain *drain, uint64_t now_us);
 char *drain_describe(const struct drain *drain, bool attempts, uint64_t now_us);
 
 /* ---- bus.c ---- */
-struct outgoing_sender *bus_sender(const struct bus *bus, bool local);
+/* What carries the subscription's events. */
+struct outgoing_sender *bus_sender(const struct bus *bus, const struct subscription *subscription);
 struct worker *bus_worker(const struct bus *bus);
 struct endpoints *bus_endpoints(struct bus *bus);
 /* The drain wants drain_tick then; 0: in the next tick of the bus. */

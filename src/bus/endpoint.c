@@ -13,10 +13,10 @@ static struct bytes name_of(const void *value) { return bytes_of_text(((const st
 void endpoints_init(struct endpoints *all, uint64_t seed) { name_map_init(&all->by_name, name_of, seed); }
 void endpoints_deinit(struct endpoints *all) { name_map_deinit(&all->by_name); }
 
-struct endpoint *endpoint_take(struct endpoints *all, const struct sink_url *url)
+struct endpoint *endpoint_take(struct endpoints *all, const struct sink_url *url, bool is_broker)
 {
     char name[ENDPOINT_NAME_SIZE];
-    snprintf(name, sizeof(name), url->is_address && url->address.size > 4 ? "%s://[%s]:%u" : "%s://%s:%u", url->is_tls ? "https" : "http", url->host, url->port);
+    snprintf(name, sizeof(name), url->is_address && url->address.size > 4 ? "%s%s://[%s]:%u" : "%s%s://%s:%u", is_broker ? "amqp" : "http", url->is_tls ? "s" : "", url->host, url->port);
     struct endpoint *endpoint = name_map_get(&all->by_name, bytes_of_text(name));
     if (!endpoint) {
         endpoint = calloc(1, sizeof(*endpoint));
@@ -72,7 +72,8 @@ void endpoint_learn(struct endpoint *endpoint, const struct outgoing_result *res
     if (!endpoint || result->outcome == OUTGOING_FORBIDDEN)   /* nobody was asked */
         return;
     bool by_gateway = result->status == 502 || result->status == 504 || (result->status == 503 && result->retry_after_s == OUTGOING_NO_TIME);
-    if (result->outcome == OUTGOING_ANSWERED && !by_gateway) {
+    bool is_there = result->outcome == OUTGOING_ANSWERED || result->outcome == OUTGOING_REFUSED || result->outcome == OUTGOING_BUSY;
+    if (is_there && !by_gateway) {
         endpoint->failures = 0;
         endpoint->opened = 0;
         return;

@@ -1,4 +1,4 @@
-/* Where sinks are: a scheme, a host and a port. What subscriptions share whose sinks are at the same one, on one worker's bus:
+/* Where sinks are: a scheme (http, https, amqp, amqps), a host and a port. What subscriptions share whose sinks are at the same one, on one worker's bus:
  *
  *   breaker   after ENDPOINT_FAILURES requests in a row to which nobody answered (or a gateway did: 502, 504, and 503 without a time) nothing is posted there for a while (1 s, then
  *             twice as long each time, a minute at most), then one to see how it goes
@@ -27,15 +27,15 @@ struct endpoint {
     unsigned failures;               /* in a row */
     uint64_t opened, open_until_us;  /* how often the breaker did since somebody answered */
     struct drain *first, *last;      /* who waits for room */
-    char name[ENDPOINT_NAME_SIZE];   /* "https://example.com:443" */
+    char name[ENDPOINT_NAME_SIZE];   /* "https://example.com:443"; a broker's: "amqp://example.com:5672" */
 };
 
 struct endpoints { struct name_map by_name; };
 void endpoints_init(struct endpoints *all, uint64_t seed);
 void endpoints_deinit(struct endpoints *all);
 
-/* The URL's, with one user more. NULL: out of memory. */
-struct endpoint *endpoint_take(struct endpoints *all, const struct sink_url *url);
+/* The URL's, or that of a broker there, with one user more. NULL: out of memory. */
+struct endpoint *endpoint_take(struct endpoints *all, const struct sink_url *url, bool is_broker);
 /* One user less; NULL is allowed here and below: nothing holds back. */
 void endpoint_leave(struct endpoint *endpoint);
 

@@ -51,7 +51,7 @@ static void what_is_the_same_place(void **state)
     endpoints_init(&all, 7);
     for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct sink_url a_url = url_of(cases[i].a), b_url = url_of(cases[i].b);
-        struct endpoint *a = endpoint_take(&all, &a_url), *b = endpoint_take(&all, &b_url);
+        struct endpoint *a = endpoint_take(&all, &a_url, false), *b = endpoint_take(&all, &b_url, false);
         assert_true((a == b) == cases[i].same);
         endpoint_leave(a);
         endpoint_leave(b);
@@ -65,7 +65,7 @@ static int set_up(void **state)
     static struct endpoints all;
     const struct sink_url url = url_of("http://a.example/");
     endpoints_init(&all, 7);
-    *state = endpoint_take(&all, &url);
+    *state = endpoint_take(&all, &url, false);
     nobody_has_turns();
     return 0;
 }

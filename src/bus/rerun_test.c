@@ -84,7 +84,7 @@ static int set_up(void **state)
     test_broker_open(&w->test, 1, 1, NULL, 0);
     w->client = test_client_new(&w->test, 0);
     w->sender = (struct outgoing_sender){.begin = begin};
-    w->bus = bus_new(w->test.workers[0], 1, &w->sender, &w->sender);
+    w->bus = bus_new(w->test.workers[0], 1, &(struct bus_senders){{&w->sender, &w->sender}, {&w->sender, &w->sender}});
     assert_non_null(w->bus);
     amqp_table_begin(&writer, room, sizeof(room));
     amqp_table_put_text(&writer, "x-queue-type", bytes_of_text("stream"));

@@ -7,6 +7,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #define TEXT_MAX 255u
 
@@ -176,6 +177,28 @@ static bool read_filters(struct subscription *s, char why[SUBSCRIPTION_WHY_MAX])
     return !err || wrong(why, "The subscription's filters: %s", err == GW_ERR_NOMEM ? "out of memory" : fault);
 }
 
+/* Another broker: its host is judged as that of a URL is. */
+static bool read_broker(struct subscription *s, char why[SUBSCRIPTION_WHY_MAX])
+{
+    struct sink_uri sink;
+    char fault[URL_WHY_MAX], url[URI_PART_MAX + 32];
+    if (!sink_uri_read(s->sink, &sink, fault))
+        return wrong(why, "The subscription's sink cannot be published at. %s", fault);
+    snprintf(url, sizeof(url), strchr(sink.uri.host, ':') ? "%s://[%s]:%u" : "%s://%s:%u", sink.uri.tls ? "https" : "http", sink.uri.host, sink.uri.port);
+    if (!sink_url_read(bytes_of_text(url), &s->url, fault))
+        return wrong(why, "The subscription's sink cannot be published at. %s", fault);
+    s->url.target = (struct bytes){0};
+    if (s->origin || s->is_structured)
+        return wrong(why, "The subscription's %s is for sinks that are posted to.", s->origin ? "origin" : "mode");
+    if (!json_object_get(json_object_get(s->root, "config"), "concurrency"))
+        s->concurrency = SUBSCRIPTION_CONCURRENCY_AMQP;
+    s->broker = malloc(sizeof(*s->broker));
+    if (!s->broker)
+        return wrong(why, "There is too little memory.");
+    *s->broker = sink;
+    return true;
+}
+
 bool subscription_read(struct subscription *s, json_t *root, char why[SUBSCRIPTION_WHY_MAX])
 {
     static const char *const names[] = {"id", "owner", "types", "source", "filters", "sink", "protocol", "config", "paused", "ended", "local", "made", "governs", NULL};
@@ -192,12 +215,17 @@ bool subscription_read(struct subscription *s, json_t *root, char why[SUBSCRIPTI
         return wrong(why, "The subscription's id must be 1 to %u letters, digits, dots, dashes and underscores.", SUBSCRIPTION_ID_MAX);
     if (!s->owner || !s->sink)
         return wrong(why, "The subscription's %s is missing.", s->sink ? "owner" : "sink");
-    if (protocol && strcmp(protocol, "HTTP") != 0)
-        return wrong(why, "The subscription's protocol must be HTTP.");
-    if (!sink_url_read(bytes_of_text(s->sink), &s->url, fault))
+    bool is_broker = sink_uri_is(s->sink);
+    if (protocol && strcmp(protocol, is_broker ? "AMQP" : "HTTP") != 0)
+        return wrong(why, "The subscription's protocol must be %s.", is_broker ? "AMQP, as its sink is" : "HTTP");
+    if (!is_broker && !sink_url_read(bytes_of_text(s->sink), &s->url, fault))
         return wrong(why, "The subscription's sink cannot be posted to. %s", fault);
-    if (!read_filters(s, why))
+    if (is_broker && !read_broker(s, why))
         return false;
+    if (!read_filters(s, why)) {
+        free(s->broker);
+        return false;
+    }
     json_incref(root);
     return true;
 }
@@ -205,6 +233,7 @@ bool subscription_read(struct subscription *s, json_t *root, char why[SUBSCRIPTI
 void subscription_deinit(struct subscription *s)
 {
     selector_free(s->selector);
+    free(s->broker);
     json_decref(s->root);
     *s = (struct subscription){0};
 }

@@ -4,11 +4,13 @@
  *    "config": {"secrets": ["whsec_…"], "concurrency": 10, "timeout": 30, "retry": "5s,5m", "attempts": 10, "order": "subject", "origin": "a.example", "mode": "binary"},
  *    "paused": false, "ended": "…", "local": true, "made": "…", "governs": true}
  *
- * `made` is a mark of the request that made it (protocol/gateway/idempotency.h). Its events wait in the durable queue `subscription.ID`, those that were given up in `subscription.ID.dead`. */
+ * A sink that is another broker is a URI of protocol/amqp/sink_uri.h, its password included. `made` is a mark of the request that made it (protocol/gateway/idempotency.h). Its events wait
+ * in the durable queue `subscription.ID`, those that were given up in `subscription.ID.dead`. */
 #ifndef BUS_SUBSCRIPTION_H
 #define BUS_SUBSCRIPTION_H
 
 #include "broker/selector.h"
+#include "protocol/amqp/sink_uri.h"
 #include "protocol/webhook/signature.h"
 #include "protocol/webhook/url.h"
 
@@ -20,6 +22,7 @@
 #define SUBSCRIPTION_TYPES_MAX 32u
 #define SUBSCRIPTION_WHY_MAX 512u
 #define SUBSCRIPTION_CONCURRENCY 10u
+#define SUBSCRIPTION_CONCURRENCY_AMQP 100u   /* of publishes at another broker, which are confirmed many at a time */
 #define SUBSCRIPTION_CONCURRENCY_MAX 256u
 #define SUBSCRIPTION_TIMEOUT_S 30u
 #define SUBSCRIPTION_ATTEMPTS 10u
@@ -32,7 +35,8 @@ struct subscription {
     const char *id, *owner, *sink;
     const char *types[SUBSCRIPTION_TYPES_MAX];   /* patterns of a topic exchange */
     unsigned type_count;
-    struct sink_url url;
+    struct sink_url url;             /* of a broker: where it is */
+    struct sink_uri *broker;         /* its sink is another broker, and this says where there; NULL: it is posted to */
     struct selector *selector;       /* source and filters; NULL: all events of its types */
     struct webhook_secret secrets[SECRETS_MAX];
     unsigned secret_count;

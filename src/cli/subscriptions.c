@@ -19,7 +19,7 @@ struct settings {
 static const struct option options[] = {
     WEB_OPTIONS(settings, web),
     {0, OPTION_TEXT, "id", "ID", "create: the subscription's id (default: a new one)", offsetof(struct settings, id), 0, 0},
-    {'s', OPTION_TEXT, "sink", "URL", "change: events are posted there", offsetof(struct settings, sink), 0, 0},
+    {'s', OPTION_TEXT, "sink", "URL", "change: events are posted there; or published there, where it is amqp://...", offsetof(struct settings, sink), 0, 0},
     {'t', OPTION_LIST, "type", "PATTERN", "create, change: events of these types, such as order.* or #; may be repeated (create's default: #)", offsetof(struct settings, types), 0, 0},
     {0, OPTION_TEXT, "source", "URI", "create, change: events with exactly this source", offsetof(struct settings, source), 0, 0},
     {'x', OPTION_LIST, "exact", "NAME=VALUE", "create, change: events whose attribute is this; may be repeated", offsetof(struct settings, exacts), 0, 0},
@@ -254,7 +254,8 @@ const struct command subscriptions_command = {
     .text = "WHAT is one of\n"
             "  list        list the subscriptions\n"
             "  show        show one, and how it goes with it\n"
-            "  create      have events posted to SINK, a URL; prints the id and the secret, which is never shown again\n"
+            "  create      have events posted to SINK, a URL, or published at another broker, amqp://user:password@host/vhost?exchange=NAME;\n"
+            "              prints the id and the secret, which is never shown again\n"
             "  change      change what the options say\n"
             "  delete      remove it, with the events that wait\n"
             "  pause       let events wait\n"

@@ -71,6 +71,8 @@ void line_say(struct line *line, enum line_level level, const char *format, ...)
 bool line_is_closed(const struct line *line) { return line->state == LINE_CLOSED; }
 bool line_is_up(const struct line *line) { return line->is_up; }
 const char *line_error(const struct line *line) { return line->error; }
+unsigned line_refusal_code(const struct line *line) { return line->refusal_code; }
+bool line_is_blocked(const struct line *line) { return line->talk && talk_is_blocked(line->talk); }
 enum line_cause line_cause(const struct line *line) { return line->cause; }
 
 bool line_has_more(const struct line *line)

@@ -101,6 +101,10 @@ bool line_is_godwit(const struct line *line);
 bool line_can_delay(const struct line *line);
 /* A sentence about what went wrong last; "" nothing did. */
 const char *line_error(const struct line *line);
+/* Of a publish that was refused last: the reply code with which the broker closed the channel; 0: it said basic.nack, or the publish could not be said. */
+unsigned line_refusal_code(const struct line *line);
+/* The broker takes no publishes for now. */
+bool line_is_blocked(const struct line *line);
 
 /* Why it has no connection. */
 enum line_cause {

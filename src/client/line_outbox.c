@@ -137,8 +137,10 @@ static void on_confirmed(void *owner, uint64_t first, uint64_t last, bool accept
 {
     struct line *line = owner;
     struct line_outbox *outbox = &line->outbox;
-    if (!accepted)
+    if (!accepted) {
+        line->refusal_code = 0;
         line_say(line, LINE_WARNING, "the broker refused a publish: a queue is full, or its disk failed");
+    }
     for (uint64_t number = first; number <= last; number++) {
         struct line_entry *entry = *slot(outbox, number);
         *slot(outbox, number) = NULL;
@@ -213,6 +215,7 @@ void outbox_blamed(struct line *line)
 static void on_closed(void *owner, unsigned code, struct bytes text)
 {
     struct line *line = owner;
+    line->refusal_code = code;
     line_say(line, LINE_WARNING, "the broker refused a publish: %u %.*s", code, (int)text.size, (const char *)text.data);
     blame(line);
     /* It may have been the exchange, which is gone. */
@@ -289,6 +292,7 @@ static bool send_first(struct line *line)
         return false;
     enum gw_err err = talk_publish(outbox->channel, exchange, key, entry->mandatory, properties, body, &number);
     if (err == GW_ERR_LIMIT || err == GW_ERR_INVALID) {
+        line->refusal_code = 0;
         line_say(line, LINE_WARNING, "a publish is refused: its properties and headers are larger than a frame (%u bytes)", talk_frame_max(line->talk));
         entry_end(line, take_first(outbox), LINE_REFUSED);
         return true;

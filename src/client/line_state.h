@@ -78,6 +78,7 @@ struct line {
     struct talk_channel *declaring;
     bool declares_passively;
     bool bare, once;
+    unsigned refusal_code;
     enum line_cause cause;
     bool wants_end;                    /* the connection is of no use as it is */
     bool refused;                      /* a log-in of this round was */

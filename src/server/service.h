@@ -8,6 +8,7 @@
 #include "runtime/reactor.h"
 #include "server/wheel.h"
 
+struct amqp_sender;
 struct bus;
 struct http_sender;
 struct ip_networks;
@@ -57,6 +58,7 @@ struct service {
         struct reactor *reactor;
         const struct ip_networks *networks;
         struct http_sender *sender;
+        struct amqp_sender *forwarder;
     } senders[2];
 };
 

@@ -1,6 +1,7 @@
 #include "server/webhooks.h"
 
 #include "bus/bus.h"
+#include "host/amqp_sender.h"
 #include "server/address.h"
 #include "server/service.h"
 
@@ -61,16 +62,20 @@ bool webhook_authorities_check(const char *path)
 
 bool service_webhooks_init(struct service *s, const struct webhook_networks *networks, const char *authorities)
 {
+    struct bus_senders senders;
     for (unsigned i = 0; i < 2; i++) {
         struct webhook_sender *sender = &s->senders[i];
         sender->networks = &networks->items[i];
         sender->reactor = s->reactor;
         sender->sender = http_sender_new(&(struct http_sender_config){.loop = reactor_loop(s->reactor), .refusal = refusal, .told = told, .owner = sender,
                                                                               .authorities = authorities});
-        if (!sender->sender)
+        sender->forwarder = amqp_sender_new(&(struct amqp_sender_config){.loop = reactor_loop(s->reactor), .refusal = refusal, .told = told, .owner = sender, .authorities = authorities});
+        if (!sender->sender || !sender->forwarder)
             return false;
+        senders.http[i] = http_sender_outgoing(sender->sender);
+        senders.amqp[i] = amqp_sender_outgoing(sender->forwarder);
     }
-    s->bus = bus_new(s->worker, s->shutdown->count, http_sender_outgoing(s->senders[0].sender), http_sender_outgoing(s->senders[1].sender));
+    s->bus = bus_new(s->worker, s->shutdown->count, &senders);
     s->http.hall.bus = s->bus;
     s->http.hall.networks = networks->items;
     return s->bus;
@@ -80,6 +85,8 @@ void service_webhooks_free(struct service *s)
 {
     bus_free(s->bus);
     s->bus = s->http.hall.bus = NULL;
-    for (unsigned i = 0; i < 2; i++)
+    for (unsigned i = 0; i < 2; i++) {
         http_sender_free(s->senders[i].sender);
+        amqp_sender_free(s->senders[i].forwarder);
+    }
 }

@@ -1,4 +1,4 @@
-/* What posts webhooks: a reactor's bus, and its two senders, one of which may reach this machine. */
+/* What posts webhooks, and publishes events at other brokers: a reactor's bus, and its senders, two of each kind, one of which may reach this machine. */
 #ifndef SERVER_WEBHOOKS_H
 #define SERVER_WEBHOOKS_H
 

@@ -44,7 +44,7 @@ static bool on_made(void *owner)
     bus_doors_made(&run->hands.doors);
     for (unsigned i = 0; i < run->broker.worker_count; i++) {
         struct outgoing_sender *sender = &run->sinks.sender.sender;
-        run->buses[i] = bus_new(run->broker.workers[i].worker, run->broker.worker_count, sender, sender);
+        run->buses[i] = bus_new(run->broker.workers[i].worker, run->broker.worker_count, &(struct bus_senders){{sender, sender}, {sender, sender}});
         CHECK(run->buses[i]);
         run->hands.doors.houses[i].hall.bus = run->buses[i];
     }

@@ -20,8 +20,7 @@ static int hex_digit(char c)
     return -1;
 }
 
-/* Undoes percent-encoding of text[0..size) into a NUL-terminated part; false: malformed, too long, or a NUL inside. */
-static bool decode(char *part, const char *text, size_t size)
+bool uri_decode(char part[URI_PART_MAX + 1], const char *text, size_t size)
 {
     size_t length = 0;
     for (size_t i = 0; i < size; i++) {
@@ -64,14 +63,14 @@ static const char *parse_host(struct uri *uri, const char *text, size_t size)
         host_end = memchr(text, ']', size);
         if (!host_end)
             return "an IPv6 address needs its closing bracket";
-        if (!decode(uri->host, text + 1, (size_t)(host_end - text) - 1) || uri->host[0] == '\0')
+        if (!uri_decode(uri->host, text + 1, (size_t)(host_end - text) - 1) || uri->host[0] == '\0')
             return "the host is malformed";
         host_end++;
     } else {
         host_end = memchr(text, ':', size);
         if (!host_end)
             host_end = end;
-        if (host_end > text && !decode(uri->host, text, (size_t)(host_end - text)))
+        if (host_end > text && !uri_decode(uri->host, text, (size_t)(host_end - text)))
             return "the host is malformed or too long";
     }
     if (host_end == end)
@@ -87,9 +86,9 @@ static const char *parse_user(struct uri *uri, const char *text, size_t size)
 {
     const char *colon = memchr(text, ':', size);
     size_t user_size = colon ? (size_t)(colon - text) : size;
-    if (!decode(uri->user, text, user_size))
+    if (!uri_decode(uri->user, text, user_size))
         return "the user is malformed or too long";
-    if (colon && !decode(uri->password, colon + 1, size - user_size - 1))
+    if (colon && !uri_decode(uri->password, colon + 1, size - user_size - 1))
         return "the password is malformed or too long";
     return NULL;
 }
@@ -108,7 +107,7 @@ static const char *parse_query(struct uri *uri, const char *query)
             if (!number(value, value_size, 86400000, &uri->connection_timeout_ms) || uri->connection_timeout_ms == 0)
                 return "connection_timeout is not a number of milliseconds from 1 to 86400000";
         } else if (name_size == 10 && strncmp(query, "cacertfile", 10) == 0) {
-            if (!decode(uri->ca, value, value_size))
+            if (!uri_decode(uri->ca, value, value_size))
                 return "cacertfile is no path, or too long";
         } else if (name_size == 6 && strncmp(query, "verify", 6) == 0) {
             uri->trusts_anybody = value_size == 11 && strncmp(value, "verify_none", 11) == 0;
@@ -155,7 +154,7 @@ static const char *parse(struct uri *uri, const char *text)
     if (path_size > 1) {
         if (memchr(path + 1, '/', path_size - 1))
             return "a slash inside the vhost is written %2F";
-        if (!decode(uri->vhost, path + 1, path_size - 1))
+        if (!uri_decode(uri->vhost, path + 1, path_size - 1))
             return "the vhost is malformed or too long";
     }
     return query ? parse_query(uri, query + 1) : NULL;

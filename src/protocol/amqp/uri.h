@@ -6,6 +6,7 @@
 #include "base/err.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #define URI_PART_MAX 255   /* bytes of one decoded part; the protocol's short strings hold no more */
@@ -27,5 +28,8 @@ struct uri {
  * 10 s to connect. An empty vhost is / as in most clients. Errors: GW_ERR_INVALID, and then *complaint says what is wrong
  * (static storage). */
 enum gw_err uri_parse(struct uri *uri, const char *text, const char **complaint);
+
+/* Undoes percent-encoding of text[0..size). False: malformed, too long, or a NUL inside. */
+bool uri_decode(char part[URI_PART_MAX + 1], const char *text, size_t size);
 
 #endif

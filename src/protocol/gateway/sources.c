@@ -5,6 +5,7 @@
 #include "bus/intakes.h"
 #include "protocol/gateway/reception.h"
 #include "protocol/gateway/subscriptions.h"
+#include "protocol/gateway/uri_shown.h"
 #include "protocol/gateway/work.h"
 #include "protocol/webhook/url.h"
 #include "sources/source.h"
@@ -49,18 +50,6 @@ static json_t *find(struct task *task, struct bytes *text)
     if (!root)
         task_problem(task, 404, "There is no such source.");
     return root;
-}
-
-/* A URI without its password: a new text, or NULL: it has none. */
-static json_t *uri_shown(const char *uri)
-{
-    const char *scheme = uri ? strstr(uri, "://") : NULL, *begin = scheme ? scheme + 3 : uri, *at = NULL;
-    size_t size = uri ? strcspn(begin, "/?") : 0;
-    for (size_t i = 0; i < size; i++)
-        if (begin[i] == '@')
-            at = begin + i;
-    const char *colon = at ? memchr(begin, ':', (size_t)(at - begin)) : NULL;
-    return colon ? json_sprintf("%.*s:(hidden)%s", (int)(colon - uri), uri, at) : NULL;
 }
 
 /* As it is shown: what its headers say, and a password, may be a secret. Takes the root. */

@@ -11,6 +11,7 @@
 #include "protocol/gateway/idempotency.h"
 #include "protocol/gateway/publish.h"
 #include "protocol/gateway/reception.h"
+#include "protocol/gateway/uri_shown.h"
 #include "protocol/gateway/work.h"
 
 #include <jansson.h>
@@ -83,10 +84,19 @@ json_t *subscription_find(struct task *task)
     return NULL;
 }
 
+/* The password of another broker is not shown again, to whoever said it either: what is made and what is looked at look alike. */
+static void hide_password(json_t *root)
+{
+    json_t *sink = uri_shown(json_string_value(json_object_get(root, "sink")));
+    if (sink)
+        json_object_set_new(root, "sink", sink);
+}
+
 /* As it is shown: without its secrets. Takes the root. */
 static json_t *shown(json_t *root)
 {
     json_t *made = json_deep_copy(root);
+    hide_password(made);
     json_object_del(json_object_get(made, "config"), "secrets");
     json_object_del(made, "made");
     json_object_del(made, "governs");
@@ -385,12 +395,15 @@ static void answer_again(struct task *task, json_t *root, void (*done)(struct ta
     done(task);
 }
 
-/* Without a word about secrets one is made; an empty array of them means that nothing is to be signed. */
+/* Without a word about secrets one is made; an empty array of them means that nothing is to be signed. Nothing that goes to a broker is. */
 static bool put_secret(json_t *root)
 {
     uint8_t key[SECRET_SIZE];
     char text[SECRET_TEXT_MAX];
+    const char *sink = json_string_value(json_object_get(root, "sink"));
     json_t *config = json_object_get(root, "config");
+    if (sink && sink_uri_is(sink))
+        return true;
     if (!config) {
         json_object_set_new(root, "config", json_object());
         config = json_object_get(root, "config");
@@ -434,6 +447,7 @@ static void make(struct task *task, json_t *root, bool is_plain, void (*done)(st
 static void made(struct task *task)
 {
     json_t *answer = json_copy(task->subscribing->subscription.root);
+    hide_password(answer);
     json_object_del(answer, "made");
     subscription_answer(task, 201, answer);
 }
@@ -548,7 +562,7 @@ static void changed(struct task *task)
     answer_tagged(task, shown(json_incref(root)));
 }
 
-/* JSON merge patch (RFC 7396), of the members that may be changed. */
+/* JSON merge patch (RFC 7396), of the members that may be changed. A sink whose password was shown hidden stays what it is. */
 static const char *merge(json_t *root, const json_t *patch)
 {
     static const char *const free_ones[] = {"sink", "types", "source", "filters", "paused", "config"};
@@ -560,6 +574,11 @@ static const char *merge(json_t *root, const json_t *patch)
             known |= strcmp(name, free_ones[i]) == 0;
         if (!known)
             return name;
+        json_t *hidden = strcmp(name, "sink") == 0 ? uri_shown(json_string_value(json_object_get(root, name))) : NULL;
+        bool is_same = hidden && json_equal(hidden, value);
+        json_decref(hidden);
+        if (is_same)
+            continue;
         json_t *config = strcmp(name, "config") == 0 && json_is_object(value) ? json_object_get(root, name) : NULL;
         if (!config && json_is_null(value))
             json_object_del(root, name);
