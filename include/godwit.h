@@ -229,6 +229,21 @@ GW_API void gw_off(gw_handler *handler);
 /* Deletes the durable queue of handlers of that name, and what is in it (not that of dead letters). Nobody may be using it: GW_E_REFUSED. */
 GW_API int gw_forget(gw_bus *bus, const char *name);
 
+typedef struct gw_forward_options {
+    const char *name;            /* of the durable queue from which they go; NULL: "forward.PATTERN" */
+    const char *exchange;        /* at the other bus, such as "" for a queue; without a queue there it is tried again. NULL: its events' */
+    const char *routing_key;     /* the same of each; NULL: the event's type */
+    uint32_t window;             /* events that are there and not confirmed, at a time; 0: 256 */
+    uint8_t order_by_key;        /* 1: events of one key one after the other, in order, also when one is refused */
+    uint8_t padding[3];
+    uint64_t reserved[8];
+} gw_forward_options;
+
+/* A handler that publishes every event whose type the pattern matches at another bus of the same loop, as it is: with its id and whatever else is said of it, in the order in which they come.
+ * Each is acknowledged here when it is confirmed there, at least once; one that is refused there is tried again, later each time, for ever. It rests when the other bus is away,
+ * and for good when that is closed. NULL: see gw_error. Ends with gw_off. */
+GW_API gw_handler *gw_forward(gw_bus *bus, const char *pattern, gw_bus *to, const gw_forward_options *options);
+
 /* Answers: one for each event, in the handler or later. An event that nobody answered stays in hand until timeout_ms; an answer that comes after that is of no effect. With the answer the event
  * is gone: nothing of it may be used afterwards. */
 GW_API void gw_event_ack(gw_event *event);

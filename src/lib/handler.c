@@ -81,6 +81,8 @@ static void drop_list(struct gw_handler *handler, struct event_list *list)
 void handler_free(struct gw_handler *handler)
 {
     struct gw_bus *bus = handler->bus;
+    if (handler->over)
+        handler->over(handler);
     bus->in_hand -= handler->in_hand_count;
     drop_list(handler, &handler->waiting);
     drop_list(handler, &handler->resting);
@@ -95,14 +97,22 @@ void handler_free(struct gw_handler *handler)
     free(handler);
 }
 
+void handler_cut(struct gw_handler *handler)
+{
+    if (handler->is_cut)
+        return;
+    handler->is_cut = true;
+    handler->bus->ops->unsubscribe(handler->bus, handler);
+    handler_give_back(handler, false);
+}
+
 void handler_stop(struct gw_handler *handler)
 {
     struct gw_bus *bus = handler->bus;
     if (handler->off)
         return;
     handler->off = true;
-    bus->ops->unsubscribe(bus, handler);
-    handler_give_back(handler, false);
+    handler_cut(handler);
     direct_handlers_changed(bus);
     bus->reap = true;
     loop_again_now(bus->loop);

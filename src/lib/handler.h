@@ -39,6 +39,8 @@ struct gw_handler {
     char dead_letter[HANDLER_NAME_MAX];
     bool transient, takes_direct, is_ready, off;
     uint32_t direct_routes;          /* that know it */
+    bool is_cut;                     /* from its queue: nothing comes any more */
+    void (*over)(struct gw_handler *handler);   /* one of the library's own is about to be freed, with whatever it has; may be NULL */
 };
 
 /* A handler of the library's own, as the plan says (copied); without a pattern it gets what is sent to its queue by that name. Any number of events may be in its hands, and none is ever late.
@@ -62,6 +64,8 @@ static inline bool handler_has_room(const struct gw_handler *handler) { return h
 static inline bool handler_has_work(const struct gw_handler *handler) { return handler->waiting.first && handler_has_room(handler); }
 /* Calls it with an event that is in no list. Afterwards the event may be gone. */
 void handler_call(struct gw_handler *handler, struct gw_event *event);
+/* Nothing comes to it any more, and what it has not seen goes back; it stays, for gw_off. */
+void handler_cut(struct gw_handler *handler);
 /* It gets nothing more. What it has in hand may still be answered; when handler_is_over, nobody knows it any more. */
 void handler_stop(struct gw_handler *handler);
 bool handler_is_over(const struct gw_handler *handler);

@@ -38,18 +38,23 @@ static bool is_among(struct bytes name, const char *const *names)
     return false;
 }
 
+bool event_message_is_of_the_way(struct bytes name)
+{
+    static const char *const brokers[] = {"CC", "BCC", "x-death", "x-delivery-count", "x-retry-reason", "x-acquired-count", "x-delay", "x-deliver-at", "x-attempt", "x-stream-offset", NULL};
+    static const char first[] = "x-first-death-", last[] = "x-last-death-";
+    return is_among(name, brokers) || (name.size >= sizeof(first) - 1 && memcmp(name.data, first, sizeof(first) - 1) == 0) ||
+           (name.size >= sizeof(last) - 1 && memcmp(name.data, last, sizeof(last) - 1) == 0);
+}
+
 /* What the event says itself is written anew. */
 static bool is_left_behind(const struct source_event *event, struct bytes name)
 {
     static const char *const anew[] = {"specversion", "id", "source", "type", "subject", "partitionkey", NULL};
-    static const char *const brokers[] = {"CC", "BCC", "x-death", "x-delivery-count", "x-retry-reason", "x-acquired-count", "x-delay", "x-attempt", "x-stream-offset", NULL};
-    static const char first[] = "x-first-death-", last[] = "x-last-death-";
     if (is_prefixed(name)) {
         struct bytes attribute = bytes_of(name.data + PREFIX_SIZE, name.size - PREFIX_SIZE);
         return is_among(attribute, anew) || (event->time_ms && !event->keeps_time && bytes_equal(attribute, bytes_of_text("time")));
     }
-    return is_among(name, brokers) || (name.size >= sizeof(first) - 1 && memcmp(name.data, first, sizeof(first) - 1) == 0) ||
-           (name.size >= sizeof(last) - 1 && memcmp(name.data, last, sizeof(last) - 1) == 0);
+    return event_message_is_of_the_way(name);
 }
 
 static void put_headers_of(struct amqp_table_writer *writer, const struct source_event *event, struct bytes headers)

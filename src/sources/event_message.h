@@ -19,4 +19,7 @@ struct bytes event_message_properties(const struct source_event *event, bool per
 /* The attribute of that name of a message elsewhere: of either spelling that the AMQP binding of CloudEvents has, cloudEvents:id and cloudEvents_id. A text. False: there is none. `headers`: valid. */
 bool event_message_attribute(struct bytes headers, const char *name, struct bytes *value);
 
+/* A header that brokers wrote on a message, or that says where else and when it goes: it is of no use elsewhere, or would do once more what it did here. */
+bool event_message_is_of_the_way(struct bytes name);
+
 #endif
