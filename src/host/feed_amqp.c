@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define LEAVE_MS 2000u               /* for the other broker's goodbye: until then it may have more to do with what was acknowledged */
+
 struct amqp_feeding {
     struct feeding feeding;          /* first */
     uv_timer_t turner;
@@ -16,7 +18,9 @@ struct amqp_feeding {
     struct station *station;
     struct map deliveries;           /* by their number; those that are not settled */
     uint64_t number;
-    bool is_local, is_open, is_refused, is_leaving;
+    bool is_local, is_open, is_refused;
+    bool is_leaving;                 /* it is closed here, and says goodbye there */
+    uint64_t leave_ms;               /* when there is no more waiting for the answer */
     char refused[FEED_WHY_MAX];      /* what the line cannot have at that broker */
 };
 
@@ -26,18 +30,13 @@ static void on_turn(uv_timer_t *timer);
 
 static void turn_soon(struct amqp_feeding *a)
 {
-    if (!a->feeding.is_closed)
+    if (!uv_is_closing((uv_handle_t *)&a->turner))
         uv_timer_start(&a->turner, on_turn, 0, 0);
 }
 
 /* ---- what the circuit tells --------------------------------------------------------------------------------------------------- */
 
-static void on_wanted(void *owner)
-{
-    struct amqp_feeding *a = owner;
-    if (!a->is_leaving)
-        turn_soon(a);
-}
+static void on_wanted(void *owner) { turn_soon(owner); }
 
 static const char *refusal(void *owner, const struct sockaddr *address)
 {
@@ -100,9 +99,38 @@ static void end(struct amqp_feeding *a)
     feeding_end(&a->feeding, &end);
 }
 
+static void hang_up(struct amqp_feeding *a)
+{
+    feeding_lingered(&a->feeding);
+    circuit_close(a->circuit);
+    a->circuit = NULL;
+    a->line = NULL;
+    feeding_close_handle(&a->feeding, (uv_handle_t *)&a->turner);
+}
+
+static void sleep_until(struct amqp_feeding *a, uint64_t deadline_ms)
+{
+    uint64_t now_ms = circuit_now_ms();
+    if (deadline_ms != UINT64_MAX)
+        uv_timer_start(&a->turner, on_turn, deadline_ms > now_ms ? deadline_ms - now_ms : 0, 0);
+}
+
+static void go_on_leaving(struct amqp_feeding *a)
+{
+    circuit_turn(a->circuit);
+    if (line_is_closed(a->line) || circuit_now_ms() >= a->leave_ms)
+        hang_up(a);
+    else
+        sleep_until(a, a->leave_ms);
+}
+
 static void on_turn(uv_timer_t *timer)
 {
     struct amqp_feeding *a = timer->data;
+    if (a->is_leaving) {
+        go_on_leaving(a);
+        return;
+    }
     if (!a->is_refused)
         circuit_turn(a->circuit);
     if (a->is_refused || line_is_closed(a->line)) {
@@ -113,9 +141,7 @@ static void on_turn(uv_timer_t *timer)
         a->is_open = true;
         feeding_opened(&a->feeding, &(struct feed_opening){0});
     }
-    uint64_t deadline_ms = line_deadline_ms(a->line), time_ms = circuit_now_ms();
-    if (deadline_ms != UINT64_MAX)
-        uv_timer_start(timer, on_turn, deadline_ms > time_ms ? deadline_ms - time_ms : 0, 0);
+    sleep_until(a, line_deadline_ms(a->line));
     feeding_told(&a->feeding);
 }
 
@@ -165,23 +191,29 @@ static void settle(struct feeding *feeding, uint64_t number)
     turn_soon(a);
 }
 
-/* What was settled is still said, and goodbye; what is not acknowledged goes back to its queue as the connection ends. */
+/* What was settled is still said, and goodbye; what is not acknowledged goes back to its queue as the connection ends. A broker that is hung up on may not get to what it was told last. */
 static void close_amqp(struct feeding *feeding)
 {
     struct amqp_feeding *a = amqp_of(feeding);
+    release_all(a);
     uv_timer_stop(&a->turner);
     a->is_leaving = true;
     if (line_is_up(a->line)) {
         (void)circuit_turn(a->circuit);
         line_close(a->line, circuit_now_ms());
+        (void)circuit_turn(a->circuit);
     }
-    circuit_close(a->circuit);
-    a->circuit = NULL;
-    a->line = NULL;
-    release_all(a);
-    feeding_close_handle(feeding, (uv_handle_t *)&a->turner);
+    if (!line_is_up(a->line) || line_is_closed(a->line)) {
+        hang_up(a);
+        return;
+    }
+    a->leave_ms = circuit_now_ms() + LEAVE_MS;
+    feeding_lingers(feeding);
+    sleep_until(a, a->leave_ms);
 }
+
+static void abandon_amqp(struct feeding *feeding) { hang_up(amqp_of(feeding)); }
 
 static void free_amqp(struct feeding *feeding) { free(feeding); }
 
-const struct feeding_kind feeding_amqp = {.begin = begin, .pause = pause_amqp, .settle = settle, .close = close_amqp, .free = free_amqp};
+const struct feeding_kind feeding_amqp = {.begin = begin, .pause = pause_amqp, .settle = settle, .close = close_amqp, .abandon = abandon_amqp, .free = free_amqp};

@@ -18,7 +18,7 @@ enum feed_kind {
     FEED_KINDS
 };
 
-#define FEED_WHY_MAX 200u
+#define FEED_WHY_MAX 500u
 #define FEED_HEAD_MAX 1024u          /* bytes at the beginning of a file by which it is known again */
 
 /* Borrowed until `begin` returns. */

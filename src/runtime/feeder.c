@@ -40,6 +40,21 @@ void feeding_close_handle(struct feeding *feeding, uv_handle_t *handle)
     uv_close(handle, on_handle_closed);
 }
 
+void feeding_lingers(struct feeding *feeding)
+{
+    feeding->lingering = feeding->set->lingering;
+    feeding->set->lingering = feeding;
+}
+
+void feeding_lingered(struct feeding *feeding)
+{
+    struct feeding **at = &feeding->set->lingering;
+    while (*at && *at != feeding)
+        at = &(*at)->lingering;
+    if (*at)
+        *at = feeding->lingering;
+}
+
 static void close_feeding(struct feeding *feeding)
 {
     if (feeding->is_closed)
@@ -182,6 +197,11 @@ void feeder_set_free(struct feeder_set *set)
 {
     if (!set)
         return;
+    while (set->lingering) {
+        struct feeding *feeding = set->lingering;
+        set->lingering = feeding->lingering;
+        feeding->kind->abandon(feeding);
+    }
     multi_free(set->multi);
     set->multi = NULL;
     set->is_freed = true;

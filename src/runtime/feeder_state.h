@@ -19,6 +19,8 @@ struct feeding_kind {
     void (*settle)(struct feeding *feeding, uint64_t number);   /* NULL: nothing of it is to be settled */
     /* Closes all that it has open. Called once, by whoever ends it. */
     void (*close)(struct feeding *feeding);
+    /* Of one that feeding_lingers: closes what is still open, now. NULL: none does. */
+    void (*abandon)(struct feeding *feeding);
     void (*free)(struct feeding *feeding);
 };
 
@@ -30,6 +32,7 @@ struct feeding {
     uv_timer_t starter;
     bool is_closed;
     bool is_paused;
+    struct feeding *lingering;       /* the set's next one */
 };
 
 struct feeder_set {
@@ -37,6 +40,7 @@ struct feeder_set {
     struct feeder_config config;
     struct multi *multi;             /* feed_http.c; NULL: no request yet */
     unsigned feedings;               /* whose memory is still there */
+    struct feeding *lingering;
     bool is_freed;
     uint8_t *room;                   /* FEED_ROOM bytes to read into */
 };
@@ -60,6 +64,9 @@ void feeding_told(struct feeding *feeding);
 
 /* A handle that belongs to it: counted until it is closed. */
 void feeding_close_handle(struct feeding *feeding, uv_handle_t *handle);
+/* What it had open stays so for a moment after its close, to take its leave: until feeding_lingered, or abandon, as the set goes. */
+void feeding_lingers(struct feeding *feeding);
+void feeding_lingered(struct feeding *feeding);
 /* Has its memory freed, if nothing of it is open any more. */
 void feeding_release(struct feeding *feeding);
 
