@@ -23,9 +23,15 @@ enum { ASK_EXCHANGE = 1, ASK_STREAM, ASK_BIND, ASK_POSITION_QUEUE, ASK_POSITION 
 static struct intake *of_client(struct client *client) { return (struct intake *)client; }
 static struct intake *of_sink(struct source_sink *sink) { return (struct intake *)(void *)((char *)sink - offsetof(struct intake, sink)); }
 
-static void break_off(struct intake *intake, struct bytes why)
+static void complain(struct intake *intake, struct bytes why)
 {
     snprintf(intake->why, sizeof(intake->why), "%.*s", (int)(why.size < sizeof(intake->why) ? why.size : sizeof(intake->why) - 1), (const char *)why.data);
+    intake->why_wall_us = worker_wall_us(intakes_config(intake->intakes)->worker);
+}
+
+static void break_off(struct intake *intake, struct bytes why)
+{
+    complain(intake, why);
     intake->broken = true;
     intakes_due(intake, 0);
 }
@@ -91,7 +97,7 @@ static void refused(struct intake *intake, enum publish_result result)
         return;
     }
     const char *why = (size_t)result < sizeof(reasons) / sizeof(reasons[0]) ? reasons[result] : NULL;
-    snprintf(intake->why, sizeof(intake->why), "%s", why ? why : "The broker does not take the event.");
+    complain(intake, bytes_of_text(why ? why : "The broker does not take the event."));
     intake->waits_for_room = true;
     intakes_due(intake, intakes_config(intake->intakes)->now(intakes_config(intake->intakes)->owner) + AGAIN_US);
 }
@@ -336,7 +342,7 @@ static void make_source(struct intake *intake)
         }
     }
     if (!intake->source)
-        snprintf(intake->why, sizeof(intake->why), "%s", why);
+        complain(intake, bytes_of_text(why));
 }
 
 static void forget_source(struct intake *intake)
@@ -462,8 +468,11 @@ char *intake_describe(const struct intake *intake)
         return NULL;
     if (intake->source && intake->stage != INTAKE_OPEN)
         json_object_set_new(root, "state", json_string(intake->why[0] ? "failing" : "starting"));
-    if (intake->why[0])
+    /* The last that was wrong, whoever noticed. */
+    if (intake->why[0] && json_integer_value(json_object_get(root, "error_ms")) <= (json_int_t)(intake->why_wall_us / 1000)) {
         json_object_set_new(root, "error", json_string(intake->why));
+        json_object_set_new(root, "error_ms", json_integer((json_int_t)(intake->why_wall_us / 1000)));
+    }
     char *text = json_dumps(root, JSON_COMPACT);
     json_decref(root);
     return text;

@@ -36,6 +36,7 @@ struct intake {
     uint64_t unrouted[64];           /* tickets of events that nobody wanted: confirmed at the next look */
     unsigned unrouted_count;
     char why[SOURCE_WHY_MAX];
+    uint64_t why_wall_us;            /* when that was */
 };
 
 /* NULL: out of memory. The texts are copied. */

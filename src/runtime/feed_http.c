@@ -157,14 +157,26 @@ static void on_done(void *owner, CURL *easy, CURLcode code)
     curl_easy_getinfo(easy, CURLINFO_PRIVATE, &private);
     struct http_feeding *http = (struct http_feeding *)(void *)private;
     struct feed_end end = {.outcome = FEED_BROKEN};
+    long status = 0;
     http->is_in = false;
     switch (code) {
-    case CURLE_OK: end.outcome = FEED_OVER; break;
+    case CURLE_OK:
+        /* It led nowhere, or ended in its head: nothing of it was told. */
+        end.outcome = http->is_opened ? FEED_OVER : FEED_BROKEN;
+        curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
+        if (!http->is_opened)
+            snprintf(http->why, sizeof(http->why), "The server answered %ld, and nothing that could be read.", status);
+        break;
     case CURLE_WRITE_ERROR: end.outcome = http->is_long ? FEED_TOO_LONG : FEED_BROKEN; break;
     case CURLE_COULDNT_CONNECT: end.outcome = http->why[0] ? FEED_FORBIDDEN : FEED_UNREACHABLE; break;
     case CURLE_COULDNT_RESOLVE_HOST: end.outcome = FEED_UNREACHABLE; break;
     case CURLE_OPERATION_TIMEDOUT: end.outcome = FEED_TIMED_OUT; break;
-    case CURLE_OUT_OF_MEMORY: end.outcome = FEED_NO_MEMORY; break;
+    case CURLE_OUT_OF_MEMORY:
+        /* libcurl says so of a line of the head without an end, too. */
+        end.outcome = http->is_opened ? FEED_NO_MEMORY : FEED_BROKEN;
+        if (!http->is_opened)
+            snprintf(http->why, sizeof(http->why), "The head of the answer is too long, or there is too little memory.");
+        break;
     default: break;
     }
     if (http->why[0])

@@ -1,8 +1,12 @@
 #include "runtime/zone.h"
 
 #include <glib.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define NAME_MAX_SIZE 64u
 #define FIRST_STEP_S 86400
@@ -55,12 +59,19 @@ static struct zone_span at(const struct zone *io, int64_t utc_s)
     return zone->last;
 }
 
-/* A name of the database and nothing else that GLib would take for a zone: no path, no rule in the text. */
-static int is_possible(const char *name)
+/* A name of the database and nothing else that GLib would take for a zone: no path, no rule in the text ("UTC+1" would be one, and an hour behind UTC). */
+static bool is_possible(const char *name)
 {
     size_t size = strlen(name);
-    return size > 0 && size < NAME_MAX_SIZE && name[0] != '/' && !strstr(name, "..") &&
-           strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_+-/") == size;
+    struct stat stat_;
+    char path[PATH_MAX];
+    const char *database = getenv("TZDIR");
+    if (size == 0 || size >= NAME_MAX_SIZE || name[0] == '/' || strstr(name, "..") ||
+        strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_+-/") != size)
+        return false;
+    /* Where GLib looks, too. */
+    int length = snprintf(path, sizeof(path), "%s/%s", database ? database : "/usr/share/zoneinfo", name);
+    return length > 0 && (size_t)length < sizeof(path) && stat(path, &stat_) == 0 && S_ISREG(stat_.st_mode);
 }
 
 static const struct zone *find(struct zones *io, const char *name)

@@ -80,7 +80,7 @@ static void begin(struct source *source)
         headers[count++] = since;
     }
     text_clear(&poll->body, 4096);
-    poll->retry_after_ms = 0;
+    poll->retry_after_ms = poll->status = 0;
     source_begin(source, &(struct feed_request){.kind = FEED_HTTP, .address = declaration->address, .headers = headers, .header_count = count, .idle_ms = declaration->idle_ms,
                                                 .size_max = BODY_MAX, .is_local = declaration->local});
 }

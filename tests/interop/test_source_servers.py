@@ -6,7 +6,7 @@ from email.utils import formatdate
 import pytest
 
 from support.scripted import Scripted
-from test_sources import Queue, Sources
+from support.sources import Queue, Sources
 
 pytestmark = pytest.mark.godwit_only("RabbitMQ has no sources")
 
@@ -39,11 +39,11 @@ def test_a_server_that_says_hardly_anything_is_there(broker, served, eventually,
 
     server = served(script)
     sources.make(id=id_, kind="sse", url=server.url, idle="2s")
-    assert eventually(lambda: sources.status(id_)["state"] == "running")
+    eventually(lambda: sources.status(id_)["state"] == "running")
     time.sleep(7)
     assert len(server.requests) == 1 and "error" not in sources.status(id_)
     falls_silent.append(True)
-    assert eventually(lambda: sources.status(id_).get("error") == "Nothing came for 2 s.", 15)
+    eventually(lambda: sources.status(id_).get("error") == "Nothing came for 2 s.", 15)
     sources.delete(id_)
 
 
@@ -59,11 +59,11 @@ def test_what_comes_compressed_is_read(broker, served, eventually, name):
 
     server = served(script)
     sources.make(id=id_, kind="sse", url=server.url, type=f"{id_}.s")
-    assert eventually(lambda: set(queue.bodies()) == {"streamed"})
+    eventually(lambda: set(queue.bodies()) == {"streamed"})
     assert "Accept-Encoding: identity" in server.requests[0]
     sources.delete(id_)
     sources.make(id=id_, kind="poll", url=server.url, type=f"{id_}.p")
-    assert eventually(lambda: "polled" in queue.bodies())
+    eventually(lambda: "polled" in queue.bodies())
     assert "Accept-Encoding: gzip, deflate" in server.requests[-1]
     sources.delete(id_)
 
@@ -73,8 +73,8 @@ def test_a_server_says_when_to_come_again(broker, served, eventually, name):
     server = served(lambda connection, request, number: connection.sendall(
         f"HTTP/1.1 503 Not now\r\nRetry-After: {formatdate(time.time() + 3, usegmt=True)}\r\nContent-Length: 0\r\n\r\n".encode()))
     sources.make(id=id_, kind="sse", url=server.url, retry="10ms")
-    assert eventually(lambda: sources.status(id_).get("error") == "The server answered 503.")
-    assert eventually(lambda: len(server.times) > 1)
+    eventually(lambda: sources.status(id_).get("error") == "The server answered 503.")
+    eventually(lambda: len(server.times) > 1)
     assert server.times[1] - server.times[0] > 1.8          # a date has whole seconds
     sources.delete(id_)
 
@@ -83,7 +83,7 @@ def test_headers_are_sent_as_they_are_declared(broker, served, eventually, name)
     sources, id_ = Sources(broker), name()
     server = served(lambda connection, request, number: connection.sendall(STREAM + b"\r\n"))
     sources.make(id=id_, kind="sse", url=server.url, headers={"Accept": "text/event-stream, */*", "X-Empty": "", "User-Agent": "somebody"})
-    assert eventually(lambda: server.requests)
+    eventually(lambda: server.requests)
     sent = server.requests[0]
     assert [line for line in sent if line.startswith("Accept:")] == ["Accept: text/event-stream, */*"]
     assert "X-Empty:" in [line.strip() for line in sent] and [line for line in sent if line.startswith("User-Agent:")] == ["User-Agent: somebody"]
@@ -96,11 +96,24 @@ def test_what_is_no_text_stands_in_no_position(own_broker, served, eventually, n
     server = served(lambda connection, request, number: connection.sendall(
         b'HTTP/1.1 200 OK\r\nETag: "caf\xe9"\r\nContent-Type: text/pl\xe9in\r\nContent-Length: 3\r\n\r\none'))
     sources.make(id=id_, kind="poll", url=server.url, interval="100ms", type=f"{id_}.x")
-    assert eventually(lambda: sources.status(id_).get("position", {}).get("count") == 1)
+    eventually(lambda: sources.status(id_).get("position", {}).get("count") == 1)
     time.sleep(0.3)
     broker.kill()
     broker.start()
     asked = len(server.requests)
-    assert eventually(lambda: len(server.requests) > asked + 1)
+    eventually(lambda: len(server.requests) > asked + 1)
+    assert queue.bodies() == ["one"]
+    sources.delete(id_)
+
+
+def test_an_answer_that_leads_nowhere_is_none(broker, served, eventually, name):
+    sources, id_, leads_nowhere = Sources(broker), name(), []
+    queue = Queue(broker, f"{id_}.#", name())
+    server = served(lambda connection, request, number: connection.sendall(
+        b"HTTP/1.1 302 Found\r\nLocation: \r\nContent-Length: 0\r\n\r\n" if leads_nowhere else b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\none"))
+    sources.make(id=id_, kind="poll", url=server.url, interval="100ms", type=f"{id_}.x")
+    eventually(lambda: queue.bodies() == ["one"])
+    leads_nowhere.append(True)
+    eventually(lambda: sources.status(id_).get("error") == "The server answered 302, and nothing that could be read.")
     assert queue.bodies() == ["one"]
     sources.delete(id_)
