@@ -333,6 +333,8 @@ static void make_source(struct intake *intake)
         good = false;
     }
     if (good) {
+        if (intake->is_fixed)
+            declaration.reach = FEED_REACHES_ALL;
         snprintf(intake->owner, sizeof(intake->owner), "%s", declaration.owner && strlen(declaration.owner) <= UINT8_MAX ? declaration.owner : "guest");
         source_queue(declaration.id, intake->queue);
         intake->source = source_new(&declaration, &intake->sink, config->feeder, config->zones, intakes_random(intake->intakes));

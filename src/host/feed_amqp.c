@@ -18,9 +18,10 @@ struct amqp_feeding {
     struct station *station;
     struct map deliveries;           /* by their number; those that are not settled */
     uint64_t number;
-    bool is_local, is_open, is_refused;
+    bool is_open, is_refused;
     bool is_leaving;                 /* it is closed here, and says goodbye there */
     uint64_t leave_ms;               /* when there is no more waiting for the answer */
+    enum feed_reach reach;
     char refused[FEED_WHY_MAX];      /* what the line cannot have at that broker */
 };
 
@@ -42,7 +43,7 @@ static const char *refusal(void *owner, const struct sockaddr *address)
 {
     const struct amqp_feeding *a = owner;
     const struct feeder_config *config = &a->feeding.set->config;
-    return config->refusal ? config->refusal(config->owner, a->is_local, address) : NULL;
+    return config->refusal ? config->refusal(config->owner, a->reach, address) : NULL;
 }
 
 static bool on_delivered(void *owner, void *context, struct line_delivery *delivery)
@@ -157,7 +158,7 @@ static struct feeding *begin(struct feeder_set *set, const struct feed_request *
         return NULL;
     }
     a->feeding.set = set;
-    a->is_local = request->is_local;
+    a->reach = request->reach;
     const struct line_settings line = {.uris = &uri, .uri_count = 1, .name = request->name, .bare = true, .once = true};
     const struct circuit_settings settings = {.loop = set->config.loop, .line = &line};
     const struct circuit_events events = {.owner = a, .wanted = on_wanted, .refusal = refusal, .delivered = on_delivered, .lost = on_lost, .notice = on_notice};

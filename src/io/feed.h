@@ -21,6 +21,13 @@ enum feed_kind {
 #define FEED_WHY_MAX 500u
 #define FEED_HEAD_MAX 1024u          /* bytes at the beginning of a file by which it is known again */
 
+/* Where who declared it may send us to. */
+enum feed_reach {
+    FEED_REACHES_OUT,                /* the internet, and what the configuration allows */
+    FEED_REACHES_MACHINE,            /* this machine, too */
+    FEED_REACHES_ALL,                /* wherever our own process may: the configuration says it itself */
+};
+
 /* Borrowed until `begin` returns. */
 struct feed_request {
     enum feed_kind kind;
@@ -35,7 +42,7 @@ struct feed_request {
     uint64_t size_max;               /* HTTP: of the answer's body; 0: no limit */
     uint64_t inode;                  /* FILE: what was read last, which may have another name in the same directory by now: it is read first if it is there; 0: none */
     unsigned connections_max;        /* TCP, UNIX */
-    bool is_local;                   /* HTTP, AMQP: declared by whoever may reach the broker's own machine */
+    enum feed_reach reach;           /* HTTP, AMQP */
 };
 
 /* What is there to be read, before its first byte. Borrowed until `opened` returns. */

@@ -24,7 +24,8 @@ struct http_feeding {
     size_t head_size, body_size, size_max;
     uv_timer_t idle;
     uint64_t idle_ms;                /* 0: whatever comes, and however late */
-    bool is_in, is_opened, is_local, is_long;
+    bool is_in, is_opened, is_long;
+    enum feed_reach reach;
     char why[FEED_WHY_MAX];
     char error[CURL_ERROR_SIZE];
 };
@@ -142,7 +143,7 @@ static curl_socket_t on_open_socket(void *owner, curlsocktype purpose, struct cu
 {
     struct http_feeding *http = owner;
     const struct feeder_config *config = &http->feeding.set->config;
-    const char *refusal = config->refusal ? config->refusal(config->owner, http->is_local, &address->addr) : NULL;
+    const char *refusal = config->refusal ? config->refusal(config->owner, http->reach, &address->addr) : NULL;
     (void)purpose;
     if (!refusal)
         return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
@@ -263,7 +264,7 @@ static struct feeding *begin(struct feeder_set *set, const struct feed_request *
     http->feeding.set = set;
     http->easy = curl_easy_init();
     http->size_max = request->size_max;
-    http->is_local = request->is_local;
+    http->reach = request->reach;
     if (!http->easy || !set_up(http, request) || curl_multi_add_handle(curl_loop_multi(multi->curl), http->easy) != CURLM_OK) {
         free_http(&http->feeding);
         return NULL;

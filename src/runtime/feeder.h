@@ -12,8 +12,8 @@ struct feeding_kind;
 
 struct feeder_config {
     uv_loop_t *loop;
-    /* Why an address may not be connected to by HTTP or AMQP; NULL: it may. `is_local` as the request says. NULL instead of a function: all may. */
-    const char *(*refusal)(void *owner, bool is_local, const struct sockaddr *address);
+    /* Why an address may not be connected to by HTTP or AMQP; NULL: it may. `reach` as the request says. NULL instead of a function: all may. */
+    const char *(*refusal)(void *owner, enum feed_reach reach, const struct sockaddr *address);
     /* Something was told: whoever heard of it may have something to do. */
     void (*told)(void *owner);
     void *owner;

@@ -11,10 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The same addresses as webhooks may be posted to. */
-static const char *refusal(void *owner, bool is_local, const struct sockaddr *address)
+/* The same addresses as webhooks may be posted to; who writes the configuration may send us anywhere. */
+static const char *refusal(void *owner, enum feed_reach reach, const struct sockaddr *address)
 {
-    return webhook_refusal(((struct service *)owner)->senders[is_local].networks, address);
+    return reach == FEED_REACHES_ALL ? NULL : webhook_refusal(((struct service *)owner)->senders[reach == FEED_REACHES_MACHINE].networks, address);
 }
 
 static void told(void *owner) { reactor_again(((struct service *)owner)->reactor); }

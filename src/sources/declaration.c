@@ -127,7 +127,15 @@ static bool take_kind(struct reader *reader, const json_t *value)
 
 static bool take_owner(struct reader *reader, const json_t *value) { return take_text(reader, "owner", value, &reader->declaration->owner); }
 static bool take_paused(struct reader *reader, const json_t *value) { return take_flag(reader, "paused", value, &reader->declaration->paused); }
-static bool take_local(struct reader *reader, const json_t *value) { return take_flag(reader, "local", value, &reader->declaration->local); }
+static bool take_local(struct reader *reader, const json_t *value)
+{
+    bool is_local = false;
+    if (!take_flag(reader, "local", value, &is_local))
+        return false;
+    reader->declaration->reach = is_local ? FEED_REACHES_MACHINE : FEED_REACHES_OUT;
+    return true;
+}
+
 
 static bool take_template(struct reader *reader, const char *name, const json_t *value, enum source_template which)
 {

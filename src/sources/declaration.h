@@ -54,7 +54,8 @@ struct declaration {
     size_t line_max;
     unsigned window;
     bool from_start;
-    bool paused, local;              /* local: its URL or URI may lead to the broker's own machine */
+    bool paused;
+    enum feed_reach reach;           /* of its URL or URI; `"local": true` is FEED_REACHES_MACHINE */
 };
 
 /* Reads and judges it; the root is kept. `zones`: NULL: names of zones are not looked up. False: a sentence in `why` says what is wrong, and nothing is to be freed. */

@@ -49,7 +49,7 @@ static void begin(struct source *source)
         source_again(source, declaration->retry_ms);
     else
         source_begin(source, &(struct feed_request){.kind = FEED_AMQP, .address = declaration->address, .name = declaration->id, .queue = declaration->queue, .prefetch = declaration->prefetch,
-                                                    .is_local = declaration->local});
+                                                    .reach = declaration->reach});
 }
 
 static void opened(struct source *source, struct feed_opening *opening)

@@ -82,7 +82,7 @@ static void begin(struct source *source)
     text_clear(&poll->body, 4096);
     poll->retry_after_ms = poll->status = 0;
     source_begin(source, &(struct feed_request){.kind = FEED_HTTP, .address = declaration->address, .headers = headers, .header_count = count, .idle_ms = declaration->idle_ms,
-                                                .size_max = BODY_MAX, .is_local = declaration->local});
+                                                .size_max = BODY_MAX, .reach = declaration->reach});
 }
 
 static void keep_header(const struct feed_opening *opening, const char *name, char *text, size_t room)

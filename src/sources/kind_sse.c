@@ -113,7 +113,7 @@ static void begin(struct source *source)
         headers[count++] = last_id;
     }
     source_begin(source, &(struct feed_request){.kind = FEED_HTTP, .address = declaration->address, .headers = headers, .header_count = count, .idle_ms = declaration->idle_ms,
-                                                .is_local = declaration->local});
+                                                .reach = declaration->reach});
 }
 
 /* "text/event-stream", perhaps with parameters. */

@@ -99,7 +99,7 @@ static bool judge(struct task *task, json_t *root)
         task_problem(task, 422, "%s", why);
         return false;
     }
-    bool is_local = declaration_is_local(&declaration) && !(hall->intakes && intakes_allow_local(hall->intakes)), reaches = declaration.local;
+    bool is_local = declaration_is_local(&declaration) && !(hall->intakes && intakes_allow_local(hall->intakes)), reaches = declaration.reach == FEED_REACHES_MACHINE;
     const char *text = json_string_value(json_object_get(root, "url")), *refusal = NULL;
     if (text && hall->networks && sink_url_read(bytes_of_text(text), &url, url_why) && url.is_address)
         refusal = ip_address_refusal(&url.address, &hall->networks[reaches]);
