@@ -12,10 +12,13 @@
  *             answered with NULL or GW_E_INVALID, without touching that sentence: the first call that failed is the one that is told.
  * Threads     A loop and what was made on it belong to the thread that made the loop; calls from another one are answered with GW_E_THREAD and do nothing. Two loops may run in two
  *             threads. From any thread: gw_loop_post, gw_loop_stop (from a signal handler, too), gw_version, gw_result_text. To publish from another thread, post a function that does.
- * Callbacks   Everything that is called back is called by gw_loop_run or gw_loop_step (in an adopted loop: by uv_run), one at a time, never from inside another function of this library.
+ * Callbacks   Everything that is called back is called by gw_loop_run or gw_loop_step (in an adopted loop: by uv_run), or by gw_loop_free while it closes buses; one at a time, never from
+ *             inside another function of this library.
  *             A callback may call anything here. One that leaves by a C++ exception or by longjmp leaves all of it usable: with an exception the event has failed (gw_event_retry), after a
- *             longjmp it is in hand until it is answered or late. (In an adopted loop neither must be: libuv's own functions are below the callback then.)
- * Memory      What is passed in is borrowed until the function returns, unless it says otherwise. Handles are the library's; each says what ends it. Texts are UTF-8 and end with a zero.
+ *             longjmp it is in hand until it is answered or late. (In an adopted loop neither must be: libuv's own functions are below the callback then. Nor out of gw_loop_free, which has to get
+ *             to its end.)
+ * Memory      What is passed in is borrowed until the function returns, unless it says otherwise. Handles are the library's; each says what ends it. Texts are UTF-8 and end with a zero;
+ *             others are refused (GW_E_INVALID, or NULL).
  * Options     A structure of options that is all zero, and NULL instead of one, mean the defaults. Fields `reserved` stay zero.
  * Forks       In a child of fork every call is answered with GW_E_FORKED and does nothing, but gw_loop_free, which closes the child's descriptors of the loop and of the data directory's
  *             lock, and leaves the parent alone. A child that goes on without exec should call it: as long as it has the lock open, nobody can open the directory after the parent was killed.
@@ -172,7 +175,7 @@ typedef struct gw_publish_options {
     const char *subject;         /* NULL: none */
     const char *content_type;    /* NULL: none is said */
     const char *key;             /* partitionkey: handlers with order_by_key get events of one key one after the other; NULL: none */
-    const gw_header *headers;    /* further attributes (names of small letters and digits, as CloudEvents has them) … */
+    const gw_header *headers;    /* further attributes (names of small letters and digits, as CloudEvents has them, each once, and none that has a field here) … */
     size_t header_count;         /* … at most 48 */
     uint64_t time_ms;            /* when it happened, milliseconds since 1970; 0: now, to the second */
     uint64_t delay_ms;           /* handlers get it that much later, over restarts, too; 0: at once */
@@ -186,7 +189,7 @@ typedef struct gw_publish_options {
 typedef void (*gw_published_fn)(void *context, int result);
 
 /* Publishes an event of a type: words between dots, such as "order.created", of at most 255 bytes. Every handler whose pattern matches gets it, in this process and in others; without any it is gone
- * (unless history is kept). `published` (may be NULL) is told when it is durable. When nothing was published (< 0), it is not told.
+ * (unless history is kept). At most 1 GiB of data; a broker elsewhere may take less. `published` (may be NULL) is told when it is durable. When nothing was published (< 0), it is not told.
  * GW_E_AGAIN (a remote bus with window_bytes unconfirmed; transient events in memory that handlers are too far behind with; otherwise an embedded bus waits for the disk),
  * GW_E_CLOSED, GW_E_FULL, GW_E_STORAGE, GW_E_LIMIT, GW_E_REFUSED. */
 GW_API int gw_publish(gw_bus *bus, const char *type, const void *data, size_t size, const gw_publish_options *options, gw_published_fn published, void *context);
@@ -208,7 +211,8 @@ typedef struct gw_handler_options {
     const uint64_t *retry_delays_ms;   /* how long it waits before each; the last one repeats … */
     size_t retry_delay_count;    /* … at most 32; 0: 1 s, 5 s, 30 s, 2 min, 10 min */
     uint64_t timeout_ms;         /* for an answer, then the event comes back; 0: 5 min; GW_FOREVER: none */
-    const char *dead_letter;     /* the type under which events that are given up are published again; NULL: they are kept in the queue NAME.dead */
+    const char *dead_letter;     /* the type under which events that are given up are published again, for handlers whose patterns match that; what gw_event_type says of them stays what it
+                                  * was. NULL: they are kept in the queue NAME.dead */
     uint8_t order_by_key;        /* 1: events of one key one after the other, in order, also when one comes back */
     uint8_t priorities;          /* the highest priority, 1 … 255; 0: they play no part */
     uint8_t transient;           /* 1: no durable queue: events of now, for this handler alone */

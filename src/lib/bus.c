@@ -109,7 +109,11 @@ int gw_forget(gw_bus *bus, const char *name)
     int result = bus_check(bus);
     if (result != GW_DONE)
         return result;
-    return name && name[0] ? bus->ops->forget(bus, name) : loop_fail(bus->loop, GW_E_INVALID, "which handlers' queue is to be forgotten is not said");
+    if (!name || !name[0])
+        return loop_fail(bus->loop, GW_E_INVALID, "which handlers' queue is to be forgotten is not said");
+    if (!handler_name_is_possible(name))
+        return loop_fail(bus->loop, GW_E_LIMIT, "a handler's name has 1 to 250 bytes of UTF-8");
+    return bus->ops->forget(bus, name);
 }
 
 /* ---- what is told unasked ------------------------------------------------------------------------------------------------------------ */

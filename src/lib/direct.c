@@ -4,6 +4,7 @@
 #include "broker/delay.h"
 #include "lib/loop.h"
 #include "lib/outgoing.h"
+#include "protocol/amqp/wire.h"
 
 #include <stdlib.h>
 
@@ -150,7 +151,7 @@ static struct route *route_make(struct gw_bus *bus, struct bytes type)
     const uint64_t *queues;
     uint32_t count;
     struct direct *d = bus->direct;
-    if (!bus->ops->routes(bus, type, &queues, &count))
+    if (!amqp_utf8_valid(type) || !bus->ops->routes(bus, type, &queues, &count))
         return NULL;
     struct route *route = malloc(sizeof(*route) + count * sizeof(struct gw_handler *) + type.size);
     if (!route)
@@ -247,7 +248,8 @@ static int append_whole(struct gw_bus *bus, struct route *route, struct outgoing
 
 bool direct_publish(struct gw_bus *bus, struct outgoing *outgoing, gw_published_fn told, void *context, int *result)
 {
-    if (!bus->direct || outgoing->options->delay_ms || !outgoing->type.size || outgoing->type.size > UINT8_MAX || (!outgoing->body.data && outgoing->body.size))
+    if (!bus->direct || outgoing->options->delay_ms || !outgoing->type.size || outgoing->type.size > UINT8_MAX || (!outgoing->body.data && outgoing->body.size) ||
+        outgoing->body.size > OUTGOING_BODY_MAX)
         return false;   /* what is wrong of it is told on the other way */
     struct route *route = route_find(bus, outgoing->type);
     if (!route || !route->is_direct)

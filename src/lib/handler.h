@@ -49,6 +49,8 @@ struct gw_handler *handler_new(struct gw_bus *bus, const struct plan *plan, gw_e
 /* Frees it with whatever it has. */
 void handler_free(struct gw_handler *handler);
 
+/* plan.c: may a durable queue of handlers be called so? */
+bool handler_name_is_possible(const char *name);
 /* plan.c: fills in plan and settings from what the program said. < 0: a sentence was left. */
 int handler_plan(struct gw_handler *handler, const char *pattern, const gw_handler_options *options);
 

@@ -364,6 +364,12 @@ static void check_child(bool good, int *failed, int number)
         *failed = number;
 }
 
+static void never(void *context)
+{
+    (void)context;
+    _exit(11);
+}
+
 /* Stays until the parent has let the directory go, and opened it anew. */
 static int in_child(struct test_loop *test, int said, int heard)
 {
@@ -374,6 +380,8 @@ static int in_child(struct test_loop *test, int said, int heard)
     check_child(gw_loop_step(test->loop) == GW_E_FORKED, &failed, 4);
     check_child(gw_close(test->bus, 0, NULL, NULL) == GW_E_FORKED, &failed, 5);
     check_child(!gw_open(test->loop, ":memory:", NULL), &failed, 6);
+    check_child(gw_loop_post(test->loop, never, NULL) == GW_E_FORKED, &failed, 10);
+    gw_loop_stop(test->loop);
     gw_loop_free(test->loop);
     /* A loop of its own works, and the parent has the directory. */
     gw_loop *own = gw_loop_new();

@@ -5,6 +5,7 @@
 #include "lib/handler.h"
 #include "lib/loop.h"
 #include "protocol/amqp/properties.h"
+#include "protocol/amqp/wire.h"
 #include "sources/civil.h"
 
 #include <inttypes.h>
@@ -18,6 +19,16 @@
 
 /* ---- what is possible ---------------------------------------------------------------------------------------------------------- */
 
+/* What options say by a field of their own, and what is no attribute at all. Twice, an event would be two. */
+static bool is_taken(const char *name)
+{
+    static const char *const taken[] = {"id", "source", "type", "specversion", "subject", "time", "datacontenttype", "partitionkey", "data"};
+    for (unsigned i = 0; i < sizeof(taken) / sizeof(taken[0]); i++)
+        if (strcmp(name, taken[i]) == 0)
+            return true;
+    return false;
+}
+
 static bool is_attribute(const char *name)
 {
     size_t size = name ? strlen(name) : 0;
@@ -29,7 +40,32 @@ static bool is_attribute(const char *name)
 
 static int judge_text(struct gw_bus *bus, const char *what, const char *text)
 {
-    return !text || strlen(text) <= UINT8_MAX ? GW_DONE : loop_fail(bus->loop, GW_E_LIMIT, "the %s of an event has at most 255 bytes, this one has %zu", what, strlen(text));
+    if (!text)
+        return GW_DONE;
+    struct bytes bytes = bytes_of_text(text);
+    if (bytes.size > UINT8_MAX)
+        return loop_fail(bus->loop, GW_E_LIMIT, "the %s of an event has at most 255 bytes, this one has %zu", what, bytes.size);
+    /* A broker elsewhere closes the connection for such a text, and would for each repetition. */
+    return amqp_utf8_valid(bytes) ? GW_DONE : loop_fail(bus->loop, GW_E_INVALID, "the %s of an event is a text in UTF-8, this one is none", what);
+}
+
+static int judge_headers(struct gw_bus *bus, const gw_publish_options *options)
+{
+    if (options->header_count > OUTGOING_HEADERS_MAX)
+        return loop_fail(bus->loop, GW_E_LIMIT, "an event has at most %u headers, this one has %zu", OUTGOING_HEADERS_MAX, options->header_count);
+    if (options->header_count && !options->headers)
+        return loop_fail(bus->loop, GW_E_INVALID, "an event's headers are NULL, and said to be %zu", options->header_count);
+    for (size_t i = 0; i < options->header_count; i++) {
+        const char *name = options->headers[i].name, *value = options->headers[i].value;
+        if (!is_attribute(name) || !value || !amqp_utf8_valid(bytes_of_text(value)))
+            return loop_fail(bus->loop, GW_E_INVALID, "'%.100s' is no header: a name of up to %u small letters and digits, and a value in UTF-8", name ? name : "", ATTRIBUTE_MAX);
+        if (is_taken(name))
+            return loop_fail(bus->loop, GW_E_INVALID, "'%s' is no header of the program's: it has a place of its own in the event", name);
+        for (size_t other = 0; other < i; other++)
+            if (strcmp(name, options->headers[other].name) == 0)
+                return loop_fail(bus->loop, GW_E_INVALID, "the header '%s' is there twice", name);
+    }
+    return GW_DONE;
 }
 
 static int judge(struct gw_bus *bus, const struct outgoing *outgoing)
@@ -37,24 +73,26 @@ static int judge(struct gw_bus *bus, const struct outgoing *outgoing)
     const gw_publish_options *options = outgoing->options;
     if (outgoing->type.size == 0 || outgoing->type.size > UINT8_MAX)
         return loop_fail(bus->loop, GW_E_LIMIT, "the type of an event has 1 to 255 bytes, this one has %zu", outgoing->type.size);
+    if (!amqp_utf8_valid(outgoing->type))
+        return loop_fail(bus->loop, GW_E_INVALID, "the type of an event is a text in UTF-8, this one is none");
+    if (outgoing->body.size > OUTGOING_BODY_MAX)
+        return loop_fail(bus->loop, GW_E_LIMIT, "an event has at most 1 GiB of data, this one has %zu bytes", outgoing->body.size);
     if (outgoing->body.size && !outgoing->body.data)
         return loop_fail(bus->loop, GW_E_INVALID, "the event's data is NULL, and said to have %zu bytes", outgoing->body.size);
     if (!options)
         return GW_DONE;
     const struct { const char *what, *text; } texts[] = {
         {"id", options->id}, {"source", options->source}, {"subject", options->subject}, {"content type", options->content_type}, {"key", options->key}};
-    for (unsigned i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
-        if (judge_text(bus, texts[i].what, texts[i].text) != GW_DONE)
-            return GW_E_LIMIT;
-    if (options->header_count > OUTGOING_HEADERS_MAX || (options->header_count && !options->headers))
-        return loop_fail(bus->loop, GW_E_LIMIT, "an event has at most %u headers, this one has %zu", OUTGOING_HEADERS_MAX, options->header_count);
+    for (unsigned i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+        int result = judge_text(bus, texts[i].what, texts[i].text);
+        if (result != GW_DONE)
+            return result;
+    }
     if (options->delay_ms > DELAY_MAX_MS)
         return loop_fail(bus->loop, GW_E_LIMIT, "an event waits for at most a hundred years");
-    for (size_t i = 0; i < options->header_count; i++)
-        if (!is_attribute(options->headers[i].name) || !options->headers[i].value)
-            return loop_fail(bus->loop, GW_E_INVALID, "'%s' is no header: a name of up to %u small letters and digits, and a value", options->headers[i].name ? options->headers[i].name : "",
-                             ATTRIBUTE_MAX);
-    return GW_DONE;
+    if (options->time_ms / 1000 > TIME_MAX_S)
+        return loop_fail(bus->loop, GW_E_LIMIT, "an event happens before the year 10000");
+    return judge_headers(bus, options);
 }
 
 /* ---- writing it ------------------------------------------------------------------------------------------------------------------ */
@@ -71,7 +109,7 @@ static void put(struct amqp_table_writer *writer, const char *name, const char *
 static void put_time(struct amqp_table_writer *writer, uint64_t time_ms)
 {
     char text[48];
-    if (!time_ms || time_ms / 1000 > TIME_MAX_S)
+    if (!time_ms)
         return;
     const struct civil utc = civil_of((int64_t)(time_ms / 1000));
     snprintf(text, sizeof(text), "%04" PRId64 "-%02u-%02uT%02u:%02u:%02u.%03uZ", utc.year, utc.month, utc.day, utc.hour, utc.minute, utc.second, (unsigned)(time_ms % 1000));

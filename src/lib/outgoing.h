@@ -7,6 +7,7 @@
 #include "lib/event.h"
 
 #define OUTGOING_HEADERS_MAX 48u
+#define OUTGOING_BODY_MAX (UINT64_C(1) << 30)
 #define ATTEMPT_HEADER "x-attempt"       /* of a copy that comes again: how often it was tried */
 
 struct outgoing {

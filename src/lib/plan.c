@@ -4,6 +4,7 @@
 #include "lib/bus.h"
 #include "lib/loop.h"
 #include "protocol/amqp/table.h"
+#include "protocol/amqp/wire.h"
 
 #include <stdio.h>
 
@@ -13,15 +14,24 @@
 
 static const uint64_t default_delays_ms[] = {1000, 5000, 30000, 120000, 600000};
 
+/* What is no UTF-8 would have a broker elsewhere close the connection, again and again. */
+static bool is_text(const char *text)
+{
+    return text && text[0] && strlen(text) < HANDLER_NAME_MAX && amqp_utf8_valid(bytes_of_text(text));
+}
+
+bool handler_name_is_possible(const char *name) { return is_text(name); }
+
 static int judge_pattern(struct gw_bus *bus, const char *pattern)
 {
-    size_t size = pattern ? strlen(pattern) : 0;
-    return size > 0 && size < HANDLER_NAME_MAX ? GW_DONE : loop_fail(bus->loop, GW_E_INVALID, "a pattern has 1 to 255 bytes: words between dots, * for one word, # for any number of them");
+    return is_text(pattern) ? GW_DONE : loop_fail(bus->loop, GW_E_INVALID, "a pattern has 1 to 255 bytes of UTF-8: words between dots, * for one word, # for any number of them");
 }
 
 static int judge(struct gw_bus *bus, const gw_handler_options *options)
 {
-    if (options->retry_delay_count > DELAYS_MAX || (options->retry_delay_count && !options->retry_delays_ms))
+    if (options->retry_delay_count && !options->retry_delays_ms)
+        return loop_fail(bus->loop, GW_E_INVALID, "a handler's retry delays are NULL, and said to be %zu", options->retry_delay_count);
+    if (options->retry_delay_count > DELAYS_MAX)
         return loop_fail(bus->loop, GW_E_LIMIT, "a handler has at most %u retry delays", DELAYS_MAX);
     for (size_t i = 0; i < options->retry_delay_count; i++)
         if (options->retry_delays_ms[i] > DELAY_MAX_MS)
@@ -32,8 +42,8 @@ static int judge(struct gw_bus *bus, const gw_handler_options *options)
         return loop_fail(bus->loop, GW_E_INVALID, "%d is no number of retries", options->retries);
     if (options->order_by_key && options->priorities)
         return loop_fail(bus->loop, GW_E_INVALID, "a handler cannot both order by key and have priorities");
-    if (options->dead_letter && (!options->dead_letter[0] || strlen(options->dead_letter) >= HANDLER_NAME_MAX))
-        return loop_fail(bus->loop, GW_E_LIMIT, "the type of dead letters has 1 to 255 bytes");
+    if (options->dead_letter && !is_text(options->dead_letter))
+        return loop_fail(bus->loop, GW_E_LIMIT, "the type of dead letters has 1 to 255 bytes of UTF-8");
     return GW_DONE;
 }
 
@@ -47,8 +57,10 @@ static int name_queues(struct gw_handler *handler, const char *pattern, const gw
         bus_new_id(bus, own);
     int size = snprintf(plan->queue, sizeof(plan->queue), "%s%s%s%s", options->name ? "" : "on.", name, own[0] ? "." : "", own);
     /* ".dead" has to fit in, too. */
-    if (!name[0] || size < 0 || (size_t)size + 5 >= sizeof(plan->queue))
-        return loop_fail(bus->loop, GW_E_LIMIT, "a handler's name has 1 to 250 bytes; give a handler of a long pattern one of its own");
+    if (!is_text(name) || size < 0 || (size_t)size + 5 >= sizeof(plan->queue))
+        return loop_fail(bus->loop, GW_E_LIMIT, "a handler's name has 1 to 250 bytes of UTF-8; give a handler of a long pattern one of its own");
+    if (strncmp(plan->queue, "amq.", 4) == 0)
+        return loop_fail(bus->loop, GW_E_INVALID, "a handler's name does not begin with 'amq.': such queues are the broker's own");
     if (!options->dead_letter && !options->transient)
         snprintf(plan->dead_queue, sizeof(plan->dead_queue), "%.250s.dead", plan->queue);
     snprintf(handler->dead_letter, sizeof(handler->dead_letter), "%s", options->dead_letter ? options->dead_letter : "");

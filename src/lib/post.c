@@ -7,6 +7,9 @@ int gw_loop_post(gw_loop *loop, void (*call)(void *context), void *context)
 {
     if (!loop || !call)
         return GW_E_INVALID;
+    /* The loop is the parent's, and so is the descriptor that would wake it. */
+    if (loop_check(loop) == GW_E_FORKED)
+        return GW_E_FORKED;
     struct uvloop *u = uvloop_of(loop);
     struct post *post = malloc(sizeof(*post));
     if (!post)

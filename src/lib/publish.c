@@ -19,10 +19,11 @@ int gw_publish(gw_bus *bus, const char *type, const void *data, size_t size, con
 int gw_publish_wait(gw_bus *bus, const char *type, const void *data, size_t size, const gw_publish_options *options, int timeout_ms)
 {
     unsigned rounds = 0;
-    uint64_t ticket, until_us = timeout_ms < 0 ? LOOP_NEVER : loop_clock(bus->loop) + (uint64_t)timeout_ms * 1000;
+    uint64_t ticket;
     int result = bus_check(bus);
     if (result != GW_DONE)
         return result;
+    uint64_t until_us = timeout_ms < 0 ? LOOP_NEVER : loop_clock(bus->loop) + (uint64_t)timeout_ms * 1000;
     if (!type)
         return loop_fail(bus->loop, GW_E_INVALID, "an event needs a type");
     struct outgoing outgoing = {.exchange = bytes_of(EVENTS_EXCHANGE, sizeof(EVENTS_EXCHANGE) - 1), .type = bytes_of_text(type), .body = bytes_of(data, size), .options = options};

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <strings.h>
 
 #define HEARTBEAT_S 20u
 #define HEARTBEAT_MAX_S 65535u
@@ -264,7 +265,7 @@ static int remote_forget(struct gw_bus *bus, const char *queue)
         return loop_fail(bus->loop, GW_E_TIMEOUT, "the broker did not say whether the queue %s was deleted", queue);
     int result = !forgetting->done          ? loop_fail(bus->loop, GW_E_UNREACHABLE, "the queue %s was not deleted: %s", queue, line_error(remote->line))
                  : forgetting->err == GW_OK ? GW_DONE
-                                            : loop_fail(bus->loop, GW_E_REFUSED, "it is not deleted: %s", forgetting->sentence);
+                                            : loop_fail(bus->loop, forgetting->err == GW_ERR_CLOSED ? GW_E_UNREACHABLE : GW_E_REFUSED, "it is not deleted: %s", forgetting->sentence);
     free(forgetting);
     return result;
 }
@@ -357,6 +358,9 @@ static int parse_uris(struct gw_loop *loop, const char *text, const gw_connect_o
         memcpy(one, text, size);
         one[size] = 0;
         struct uri *uri = &uris[(*count)++];
+        /* A host alone would do, but here it is more likely a directory that was meant for gw_open. */
+        if (strncasecmp(one, "amqp://", 7) != 0 && strncasecmp(one, "amqps://", 8) != 0)
+            return loop_fail(loop, GW_E_INVALID, "the broker's URI: it does not begin with amqp:// or amqps://");
         if (uri_parse(uri, one, &complaint) != GW_OK)
             return loop_fail(loop, GW_E_INVALID, "the broker's URI: %s", complaint);   /* Without the URI, which may have a password in it. */
         if (options->heartbeat_s)

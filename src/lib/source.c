@@ -323,45 +323,51 @@ static void name_of(const char *kind, const json_t *root, const gw_source_option
     free(text);
 }
 
-static void put_text(json_t *root, const char *name, const char *text)
+/* False: it is no text in UTF-8. What could not be said must not be left out. */
+static bool put_text(json_t *root, const char *name, const char *text)
 {
-    if (text)
-        json_object_set_new(root, name, json_string(text));
+    return !text || json_object_set_new(root, name, json_string(text)) == 0;
 }
 
-static void put_ms(json_t *root, const char *name, uint64_t ms)
+static bool put_ms(json_t *root, const char *name, uint64_t ms)
 {
     char text[40];
     snprintf(text, sizeof(text), "%llums", (unsigned long long)ms);
-    if (ms)
-        put_text(root, name, text);
+    return !ms || put_text(root, name, text);
 }
 
-static void put_options(json_t *root, const char *kind, const gw_source_options *options)
+static bool put_headers(json_t *root, const gw_source_options *options)
+{
+    json_t *headers = options->header_count ? json_object() : NULL;
+    bool good = !options->header_count || (headers && options->headers);
+    for (size_t i = 0; good && i < options->header_count; i++)
+        good = options->headers[i].name && options->headers[i].value && put_text(headers, options->headers[i].name, options->headers[i].value);
+    if (good && headers)
+        return json_object_set_new(root, "headers", headers) == 0;
+    json_decref(headers);
+    return good;
+}
+
+/* NULL, or which option says nothing that could be. */
+static const char *put_options(json_t *root, const char *kind, const gw_source_options *options)
 {
     static const char *const missed[] = {"once", "skip", "all"};
     bool is_timed = strcmp(kind, "timer") == 0 || strcmp(kind, "cron") == 0;
-    put_text(root, "type", options->type);
-    put_text(root, "source", options->event_source);
-    put_text(root, "subject", options->subject);
-    put_text(root, "key", options->key);
-    put_text(root, "data", options->data);
-    put_text(root, "content_type", options->content_type);
-    put_text(root, "zone", options->zone);
-    if (is_timed && options->missed <= GW_MISSED_ALL)
-        put_text(root, "missed", missed[options->missed]);
-    put_ms(root, strcmp(kind, "poll") == 0 ? "interval" : "retry", options->interval_ms);
-    if (options->line_max)
-        json_object_set_new(root, "line_max", json_integer((json_int_t)options->line_max));
-    if (options->from_start)
-        put_text(root, "from", "start");
-    if (options->header_count) {
-        json_t *headers = json_object();
-        for (size_t i = 0; i < options->header_count; i++)
-            if (options->headers[i].name && options->headers[i].value)
-                put_text(headers, options->headers[i].name, options->headers[i].value);
-        json_object_set_new(root, "headers", headers);
-    }
+    const struct { const char *option, *name, *text; } texts[] = {
+        {"type", "type", options->type}, {"event_source", "source", options->event_source}, {"subject", "subject", options->subject}, {"key", "key", options->key},
+        {"data", "data", options->data}, {"content_type", "content_type", options->content_type}, {"zone", "zone", options->zone}};
+    for (unsigned i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+        if (!put_text(root, texts[i].name, texts[i].text))
+            return texts[i].option;
+    if ((unsigned)options->missed > GW_MISSED_ALL || (is_timed && !put_text(root, "missed", missed[options->missed])))
+        return "missed";
+    if (!put_ms(root, strcmp(kind, "poll") == 0 ? "interval" : "retry", options->interval_ms))
+        return "interval_ms";
+    if (options->line_max && (options->line_max > INT64_MAX || json_object_set_new(root, "line_max", json_integer((json_int_t)options->line_max)) != 0))
+        return "line_max";
+    if (options->from_start && !put_text(root, "from", "start"))
+        return "from_start";
+    return put_headers(root, options) ? NULL : "headers";
 }
 
 /* Takes the root: what is special about its kind. */
@@ -386,8 +392,10 @@ static gw_source *declare(gw_bus *bus, const char *kind, json_t *root, const gw_
     name_of(kind, root, options, id);
     put_text(root, "kind", kind);
     put_text(root, "id", id);
-    put_options(root, kind, options);
-    if (!declaration_read(&declaration, root, system_zones_io(sources->zones), why))
+    const char *wrong = put_options(root, kind, options);
+    if (wrong)
+        loop_fail(bus->loop, GW_E_INVALID, "the option %s of a source has no value that it may have, or no text in UTF-8", wrong);
+    else if (!declaration_read(&declaration, root, system_zones_io(sources->zones), why))
         loop_fail(bus->loop, GW_E_INVALID, "%s", why);
     else if (!(gw = handle_new(bus, id)))
         declaration_deinit(&declaration);
@@ -442,7 +450,10 @@ gw_source *gw_source_process(gw_bus *bus, const char *const *argv, const gw_sour
     if (bus_check(bus) != GW_DONE)
         return NULL;
     json_t *command = json_array();
-    for (size_t i = 0; argv && argv[i] && i <= SOURCE_ARGUMENTS_MAX; i++)
-        json_array_append_new(command, json_string(argv[i]));
-    return declare(bus, "process", json_pack("{s:o}", "command", command), options);
+    bool good = command;
+    for (size_t i = 0; good && argv && argv[i] && i <= SOURCE_ARGUMENTS_MAX; i++)
+        good = json_array_append_new(command, json_string(argv[i])) == 0;
+    if (!good)
+        json_decref(command);
+    return declare(bus, "process", good ? json_pack("{s:o}", "command", command) : NULL, options);
 }

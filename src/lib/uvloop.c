@@ -151,7 +151,7 @@ int gw_loop_run(gw_loop *loop)
 void gw_loop_stop(gw_loop *loop)
 {
     struct uvloop *u = uvloop_of(loop);
-    if (!loop)
+    if (!loop || loop_check(loop) == GW_E_FORKED)
         return;
     atomic_store(&u->stopping, true);
     wake_send(&u->wake);

@@ -57,7 +57,7 @@ static enum gw_err refuse_busy(const char *path, int lock, char *why, size_t why
     char who[48] = "another process";
     if (holder > 0)
         snprintf(who, sizeof(who), "process %ld", holder);
-    snprintf(why, why_size, "data directory %s is in use by %s; stop it, or choose another directory with --data-dir", path, who);
+    snprintf(why, why_size, "data directory %s is in use by %s; stop it, or choose another directory", path, who);
     return GW_ERR_BUSY;
 }
 

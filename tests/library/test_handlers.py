@@ -50,3 +50,8 @@ def test_events_of_a_broker_come_home_whoever_dies(build, start, broker, tmp_pat
     last = start(handle, home, "order.*")
     last.wait_for(lambda lines: len(lines) >= 20000 and len({line.split()[1] for line in lines}) == 20000, missing=len)
     assert last.stop() == 0
+
+
+def test_what_makes_no_sense_is_refused_at_once(build, run, bus):
+    """At a broker such a text would have the connection closed, and once more for each repetition: nothing else would get through."""
+    assert run(build("tests/library/refusals.c"), bus) == ["fine"]
