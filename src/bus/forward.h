@@ -1,5 +1,6 @@
-/* An event as it is published at another broker: the message as it came, with all its properties and headers, but for two.
+/* An event as it is published at another broker: the message as it came, with all its properties and headers, but for a few.
  *
+ *   headers      that brokers wrote, or that say where else and when it goes (sources/event_message.h), are left out
  *   user-id      is left out: it is a user of this broker, and the other one would refuse the message
  *   message-id   is put in where there is none: the event's id, or one that it keeps over all attempts, so that whoever gets it twice can know it */
 #ifndef BUS_FORWARD_H

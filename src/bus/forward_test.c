@@ -98,6 +98,30 @@ static void users_stay_here_and_ids_are_made(void **state)
     }
 }
 
+static void what_brokers_wrote_stays_here(void **state)
+{
+    uint8_t table[256], room[512];
+    struct amqp_table_writer writer;
+    struct sink_uri sink = sink_of("amqp://there/");
+    struct amqp_properties properties = {.flags = AMQP_HEADERS | AMQP_MESSAGE_ID, .message_id = bytes_of_text("7")}, after;
+    struct amqp_field field;
+    struct forward forward;
+    (void)state;
+    amqp_table_begin(&writer, table, sizeof(table));
+    amqp_table_put_int(&writer, "x-delay", 5000);
+    amqp_table_put_text(&writer, "tenant", bytes_of_text("a"));
+    amqp_table_put_long(&writer, "x-deliver-at", 1);
+    amqp_table_put_bool(&writer, "x-mine", true);
+    assert_true(amqp_table_finish(&writer, &properties.headers));
+    struct message message = message_of("events", "order.made", &properties, room);
+    assert_true(forward_init(&forward, &message, &sink, "1-1"));
+    assert_true(amqp_properties_decode(forward.message.properties, &after));
+    assert_false(amqp_table_find(after.headers, "x-delay", &field) || amqp_table_find(after.headers, "x-deliver-at", &field));
+    assert_true(amqp_table_find(after.headers, "tenant", &field) && amqp_table_find(after.headers, "x-mine", &field));
+    assert_text(after.message_id, "7");
+    forward_deinit(&forward);
+}
+
 /* A test's event, or one that is played back, has the queue's name as the key. */
 static void what_was_sent_to_the_queue_has_its_type_as_the_key(void **state)
 {
@@ -144,7 +168,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_message_that_has_an_id_goes_as_it_is), cmocka_unit_test(users_stay_here_and_ids_are_made),
-        cmocka_unit_test(what_was_sent_to_the_queue_has_its_type_as_the_key), cmocka_unit_test(an_id_may_be_longer_than_a_message_s),
+        cmocka_unit_test(what_was_sent_to_the_queue_has_its_type_as_the_key), cmocka_unit_test(what_brokers_wrote_stays_here), cmocka_unit_test(an_id_may_be_longer_than_a_message_s),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

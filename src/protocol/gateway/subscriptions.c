@@ -617,6 +617,9 @@ static void change(struct task *task, const json_t *found, const json_t *patch)
             json_object_del(root, "local");
         else if (json_object_get(patch, "sink"))
             json_object_set_new(root, "local", json_true());
+        const char *sink = json_string_value(json_object_get(patch, "sink"));
+        if (sink && json_object_get(root, "protocol"))
+            json_object_set_new(root, "protocol", json_string(sink_uri_is(sink) ? "AMQP" : "HTTP"));
         if (json_object_get(patch, "sink") || json_is_false(json_object_get(patch, "paused")))
             json_object_del(root, "ended");
         if (names_terms(json_object_get(patch, "config")))
