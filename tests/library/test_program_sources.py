@@ -90,8 +90,10 @@ def test_all_kinds(build, start, bus, events, tmp_path):
 
 def test_what_cannot_be_is_said(build, start, bus):
     program = start(build("tests/library/sources.c"), bus, "sse", "nowhere", "--", "cron", "* * *", "--", "cron", "* * * * *", "zone=Europe/Nowhere", "--", "timer", "0", "--",
-                    "signal", "9", "--", "process", "--", "timer", "1000", "name=a b", "--", "timer", "1000", "name=a", "--", "timer", "2000", "name=a", "--", "file", "/x", "type={{nothing}}")
-    wanted = ("The URL", "five fields", "no time zone", "\"every\" must be a time", "\"signal\" must be", "\"command\" must be", "no name of a source", "running already", "nothing called {{nothing}}")
+                    "signal", "9", "--", "process", "--", "timer", "1000", "name=a b", "--", "timer", "1000", "name=a", "--", "timer", "2000", "name=a", "--", "file", "/x", "type={{nothing}}", "--",
+                    "tcp", "nowhere")
+    wanted = ("The URL", "five fields", "no time zone", "\"every\" must be a time", "\"signal\" must be", "\"command\" must be", "no name of a source", "running already", "nothing called {{nothing}}",
+              "\"address\" must be")
     program.wait_for(lambda lines: len([line for line in lines if line.startswith("error")]) == len(wanted))
     errors = [line for line in program.said() if line.startswith("error")]
     assert all(part in line for part, line in zip(wanted, errors)), errors
@@ -100,8 +102,8 @@ def test_what_cannot_be_is_said(build, start, bus):
 
 def test_what_fails_is_told(build, start, bus, events):
     events.status = 503
-    program = start(build("tests/library/sources.c"), bus, "sse", events.url, "name=prices", "--", "file", "/nowhere/x", "name=log", "--", "tcp", "nowhere", "name=lines")
-    wanted = ("source 'prices': The server answered 503.", "source 'log': /nowhere/x cannot be opened", "source 'lines': nowhere cannot be listened at")
+    program = start(build("tests/library/sources.c"), bus, "sse", events.url, "name=prices", "--", "file", "/nowhere/x", "name=log", "--", "unix", "/nowhere/x", "name=lines")
+    wanted = ("source 'prices': The server answered 503.", "source 'log': /nowhere/x cannot be opened", "source 'lines': /nowhere/x cannot be listened at")
     program.wait_for(lambda lines: all(any(part in line for line in lines) for part in wanted), missing=lambda lines: wanted)
     assert program.stop() == 0
 
