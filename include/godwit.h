@@ -190,11 +190,12 @@ typedef void (*gw_published_fn)(void *context, int result);
 
 /* Publishes an event of a type: words between dots, such as "order.created", of at most 255 bytes. Every handler whose pattern matches gets it, in this process and in others; without any it is gone
  * (unless history is kept). At most 1 GiB of data; a broker elsewhere may take less. `published` (may be NULL) is told when it is durable. When nothing was published (< 0), it is not told.
- * GW_E_AGAIN (a remote bus with window_bytes unconfirmed; transient events in memory that handlers are too far behind with; otherwise an embedded bus waits for the disk),
+ * GW_E_AGAIN (a remote bus with window_bytes unconfirmed; transient events in memory that handlers are too far behind with; otherwise an embedded bus waits for the disk, five seconds at most),
  * GW_E_CLOSED, GW_E_FULL, GW_E_STORAGE, GW_E_LIMIT, GW_E_REFUSED. */
 GW_API int gw_publish(gw_bus *bus, const char *type, const void *data, size_t size, const gw_publish_options *options, gw_published_fn published, void *context);
 
-/* The same, and returns when it is durable. Handlers and timers are not called meanwhile. timeout_ms < 0: for ever. GW_E_TIMEOUT: it is not known whether it is or will be. */
+/* The same, and returns when it is durable. Handlers and timers are not called meanwhile. timeout_ms < 0: for ever. GW_E_TIMEOUT: it is not known whether it is or will be.
+ * GW_E_AGAIN: it was not published. */
 GW_API int gw_publish_wait(gw_bus *bus, const char *type, const void *data, size_t size, const gw_publish_options *options, int timeout_ms);
 
 /* ---- handlers ------------------------------------------------------------------------------------------------------------- */

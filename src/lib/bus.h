@@ -50,6 +50,7 @@ struct gw_bus {
     gw_notice_fn notice;
     void *notice_context;
     struct bus_note *notes, **notes_last;     /* not yet told */
+    uint64_t until_us;               /* until when gw_publish_wait waits, while it does; 0: nobody does */
     uint64_t grace_us;               /* BUS_CLOSING: until then */
     gw_closed_fn closed;
     void *closed_context;

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #define CANCEL_TAG 0x40000000u       /* of requests for consumers that are cancelled: with their numbers */
+#define LEAVING_ROUNDS 10000u        /* turns with more to do, after which it is closed all the same */
 #define ROUNDS 64u                   /* turns without a look at the disk */
 
 /* ---- turns --------------------------------------------------------------------------------------------------------------------------- */
@@ -20,18 +21,20 @@ bool embedded_turn(struct embedded *e, uint64_t now_us)
     return e->more = worker_turn(e->house->worker, now_us);
 }
 
-void embedded_wait(struct embedded *e) { e->house->ops->wait(e->house); }
-
-void embedded_advance(struct embedded *e)
+void embedded_advance(struct embedded *e, int timeout_ms)
 {
     if (!e->more || ++e->rounds % ROUNDS == 0)
-        embedded_wait(e);
+        e->house->ops->wait(e->house, timeout_ms);
     embedded_turn(e, loop_clock(e->bus->loop));
 }
+
+static bool go_on_closing(struct embedded *e, uint64_t now_us, uint64_t *due_us);
 
 static bool turn(struct gw_bus *bus, uint64_t now_us, uint64_t *due_us)
 {
     struct embedded *e = bus->engine;
+    if (UNLIKELY(e->end != EMBEDDED_OPEN))
+        return go_on_closing(e, now_us, due_us);
     if (UNLIKELY(e->starved))
         embedded_resume(e);
     bool more = embedded_turn(e, now_us);
@@ -43,8 +46,8 @@ static bool turn(struct gw_bus *bus, uint64_t now_us, uint64_t *due_us)
 
 static void wait(struct gw_bus *bus, int timeout_ms)
 {
-    (void)timeout_ms;
-    embedded_wait(bus->engine);
+    struct house *house = embedded_of(bus)->house;
+    house->ops->wait(house, timeout_ms);
 }
 
 /* ---- what the broker says ------------------------------------------------------------------------------------------------------------- */
@@ -105,7 +108,7 @@ int embedded_ask(struct embedded *e, struct request *request)
     /* Most answers come within a turn; the others wait for the disk. */
     embedded_turn(e, loop_clock(e->bus->loop));
     while (!e->answer.known && !e->failed)
-        embedded_advance(e);
+        embedded_advance(e, -1);
     if (e->failed)
         return loop_fail(loop, GW_E_REFUSED, "%s", e->why);
     if (!e->answer.code)
@@ -153,22 +156,6 @@ static int declare_events(struct embedded *e, uint64_t history_bytes)
 
 /* ---- closing --------------------------------------------------------------------------------------------------------------------------- */
 
-/* Waits until it is known of everything that was published what became of it. */
-static void settle_tickets(struct embedded *e)
-{
-    embedded_turn(e, loop_clock(e->bus->loop));
-    while (tickets_are_unknown(&e->bus->tickets) && !e->failed && worker_storage(e->house->worker) != GW_ERR_FAILED)
-        embedded_advance(e);
-}
-
-/* The house is gone with it. */
-static int leave(struct embedded *e)
-{
-    if (e->client.worker)
-        client_detach(&e->client);
-    return e->house->ops->close(e->house, loop_clock(e->bus->loop));
-}
-
 static void free_engine(struct embedded *e)
 {
     free(e->ring);
@@ -176,15 +163,71 @@ static void free_engine(struct embedded *e)
     free(e);
 }
 
+/* The house is gone. */
+static void on_house_closed(void *owner, int result)
+{
+    struct embedded *e = owner;
+    struct gw_bus *bus = e->bus;
+    if (result != GW_DONE)
+        loop_fail(bus->loop, result, "the data directory could not be closed cleanly: %s; it is recovered when it is opened the next time", gw_result_text(result));
+    free_engine(e);
+    bus_closed(bus, result);
+}
+
+/* Becomes of everything that was published something that is known? */
+static bool is_all_told(const struct embedded *e)
+{
+    return !tickets_are_unknown(&e->bus->tickets) || e->failed || worker_storage(e->house->worker) == GW_ERR_FAILED;
+}
+
+/* Each turn does what can be done without waiting for the disk: other things on the loop go on. True: there is more to do at once. */
+static bool go_on_closing(struct embedded *e, uint64_t now_us, uint64_t *due_us)
+{
+    const struct house_ops *ops = e->house->ops;
+    if (e->end == EMBEDDED_AWAY)
+        return false;
+    bool more = embedded_turn(e, now_us);
+    uint64_t deadline_us = worker_deadline(e->house->worker);
+    *due_us = deadline_us < *due_us ? deadline_us : *due_us;
+    if (e->end == EMBEDDED_TELLING) {
+        if (!is_all_told(e))
+            return more;
+        client_detach(&e->client);
+        e->end = EMBEDDED_LEAVING;
+        e->rounds = 0;
+        return true;
+    }
+    /* Messages that go round from queue to queue may do so for ever. */
+    e->rounds += more;
+    if (e->rounds < LEAVING_ROUNDS && (more || !ops->is_idle(e->house)))
+        return more;
+    e->end = EMBEDDED_AWAY;
+    if (ops->is_idle(e->house))
+        ops->close_aside(e->house, now_us, on_house_closed, e);
+    else
+        on_house_closed(e, ops->close(e->house, now_us));
+    return false;
+}
+
+/* Where nobody can be waited for elsewhere: all of it now. */
+static void close_here(struct embedded *e)
+{
+    embedded_turn(e, loop_clock(e->bus->loop));
+    while (!is_all_told(e))
+        embedded_advance(e, -1);
+    client_detach(&e->client);
+    on_house_closed(e, e->house->ops->close(e->house, loop_clock(e->bus->loop)));
+}
+
 static void close_engine(struct gw_bus *bus)
 {
     struct embedded *e = bus->engine;
-    settle_tickets(e);
-    int result = leave(e);
-    if (result != GW_DONE)
-        result = loop_fail(bus->loop, result, "the data directory could not be closed cleanly: %s; it is recovered when it is opened the next time", gw_result_text(result));
-    free_engine(e);
-    bus_closed(bus, result);
+    if (!e->house->ops->close_aside) {
+        close_here(e);
+        return;
+    }
+    e->end = EMBEDDED_TELLING;
+    loop_again_now(bus->loop);
 }
 
 static void forked(struct gw_bus *bus)
@@ -195,7 +238,7 @@ static void forked(struct gw_bus *bus)
 
 static bool routes(struct gw_bus *bus, struct bytes type, const uint64_t **queues, uint32_t *count)
 {
-    return client_route(&embedded_of(bus)->client, bytes_of_text(EVENTS_EXCHANGE), type, queues, count);
+    return embedded_of(bus)->end == EMBEDDED_OPEN && client_route(&embedded_of(bus)->client, bytes_of_text(EVENTS_EXCHANGE), type, queues, count);
 }
 
 static uint64_t routes_version(struct gw_bus *bus) { return client_routes_version(&embedded_of(bus)->client); }
@@ -224,7 +267,9 @@ int embedded_open(struct gw_bus *bus, struct house *house, const gw_open_options
         result = declare_events(e, options->history_bytes);
     if (result == GW_DONE)
         return GW_DONE;
-    leave(e);
+    if (e->client.worker)
+        client_detach(&e->client);
+    house->ops->close(house, loop_clock(bus->loop));
     bus->engine = NULL;
     free_engine(e);
     return result;

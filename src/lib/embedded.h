@@ -41,12 +41,21 @@ struct answer {
     struct delivery found;
 };
 
+/* How far its closing is. */
+enum embedded_end {
+    EMBEDDED_OPEN,
+    EMBEDDED_TELLING,                /* it is waited for what becomes of what was published */
+    EMBEDDED_LEAVING,                /* the client is detached; what it left behind is carried out, until the disk is idle */
+    EMBEDDED_AWAY,                   /* the house is being closed, and nobody here may touch it */
+};
+
 struct embedded {
     struct client client;            /* first */
     struct gw_bus *bus;
     struct house *house;
     const char *blocked;             /* why nothing is published; NULL: it is */
     bool failed;                     /* the broker wants no more of this client */
+    enum embedded_end end;
     char why[400];
     struct answer answer;
     uint32_t asked;                  /* the tag of the request that is waited for */
@@ -67,10 +76,9 @@ int embedded_open(struct gw_bus *bus, struct house *house, const gw_open_options
 
 /* One turn of the broker. True: there is more to do. */
 bool embedded_turn(struct embedded *e, uint64_t now_us);
-/* Waits for the disk, or, when it has nothing to do, for a moment. */
-void embedded_wait(struct embedded *e);
-/* After a turn that did not bring what is waited for: waits, if there was no more to do, and has the next turn. A broker that never runs out of work needs the disk's answers, too. */
-void embedded_advance(struct embedded *e);
+/* After a turn that did not bring what is waited for: waits, if there was no more to do, and has the next turn. A broker that never runs out of work needs the disk's answers, too. It
+ * waits for at most that many milliseconds; < 0: for ever. */
+void embedded_advance(struct embedded *e, int timeout_ms);
 /* Asks and waits for the answer, in e->answer. < 0: it was refused; a sentence was left. */
 int embedded_ask(struct embedded *e, struct request *request);
 

@@ -4,11 +4,13 @@
 #include "lib/loop.h"
 #include "protocol/amqp/properties.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 
 #define UNCONFIRMED_MAX (16u << 20)  /* bytes */
 #define STAGED_MAX (256u << 10)      /* bytes that the broker has not looked at, while they are in the processor's cache */
-#define SHORT_OF_MEMORY_US 1000000u  /* how long a publish waits for the broker to find some */
+#define SHORT_OF_MEMORY_US 1000000u  /* how long a publish waits for the broker to find some … */
+#define PATIENCE_US 5000000u         /* … and for the disk to take any of what is out */
 
 /* ---- what is out ----------------------------------------------------------------------------------------------------------------------- */
 
@@ -81,7 +83,11 @@ static __attribute__((noinline)) int wait_for_room(struct embedded *e)
             return fail(e, GW_E_STORAGE);
         if (e->blocked && now_us - begin_us > SHORT_OF_MEMORY_US)
             return loop_fail(e->bus->loop, GW_E_AGAIN, "the broker is %s; go on when handlers have caught up", e->blocked);
-        embedded_advance(e);
+        uint64_t until_us = e->bus->until_us && e->bus->until_us < begin_us + PATIENCE_US ? e->bus->until_us : begin_us + PATIENCE_US;
+        if (now_us >= until_us)
+            return loop_fail(e->bus->loop, GW_E_AGAIN, "%" PRIu64 " bytes wait for the disk, as they did %" PRIu64 " ms ago: publish again when it has taken some", e->unconfirmed,
+                             (now_us - begin_us) / 1000);
+        embedded_advance(e, (int)((until_us - now_us) / 1000) + 1);
     }
 }
 
@@ -126,6 +132,8 @@ static int refused(struct embedded *e, enum publish_result result)
 int embedded_publish(struct gw_bus *bus, const struct engine_message *message, uint64_t ticket)
 {
     struct embedded *e = bus->engine;
+    if (UNLIKELY(e->end != EMBEDDED_OPEN))
+        return loop_fail(bus->loop, GW_E_CLOSED, "the bus is being closed");
     if (UNLIKELY(!has_room(e))) {
         int result = wait_for_room(e);
         if (result != GW_DONE)

@@ -29,7 +29,9 @@ int gw_publish_wait(gw_bus *bus, const char *type, const void *data, size_t size
     struct outgoing outgoing = {.exchange = bytes_of(EVENTS_EXCHANGE, sizeof(EVENTS_EXCHANGE) - 1), .type = bytes_of_text(type), .body = bytes_of(data, size), .options = options};
     if (options && options->transient && direct_publish(bus, &outgoing, NULL, NULL, &result))
         return result;
+    bus->until_us = until_us == LOOP_NEVER ? 0 : until_us;
     result = outgoing_publish(bus, &outgoing, NULL, NULL, &ticket);
+    bus->until_us = 0;
     if (result != GW_DONE)
         return result;
     for (uint64_t now_us = loop_clock(bus->loop);; now_us = loop_clock(bus->loop)) {

@@ -4,6 +4,7 @@
 #include "base/bytes.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -12,10 +13,14 @@
 #include <cmocka.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 static atomic_int failure;           /* an errno that writes and syncs answer with; 0: none. The disk has threads of its own */
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t let_go = PTHREAD_COND_INITIALIZER;
+static bool hangs;                   /* writes and syncs do not return; guarded by the mutex */
 
 ssize_t __real_pwritev64v2(int file, const struct iovec *iov, int count, off_t offset, int flags);
 ssize_t __real_pwritev64(int file, const struct iovec *iov, int count, off_t offset);
@@ -24,8 +29,20 @@ ssize_t __wrap_pwritev64v2(int file, const struct iovec *iov, int count, off_t o
 ssize_t __wrap_pwritev64(int file, const struct iovec *iov, int count, off_t offset);
 int __wrap_fdatasync(int file);
 
+static void hang(bool begins)
+{
+    pthread_mutex_lock(&mutex);
+    hangs = begins;
+    pthread_cond_broadcast(&let_go);
+    pthread_mutex_unlock(&mutex);
+}
+
 static bool fails(void)
 {
+    pthread_mutex_lock(&mutex);
+    while (hangs)
+        pthread_cond_wait(&let_go, &mutex);
+    pthread_mutex_unlock(&mutex);
     errno = atomic_load(&failure);
     return errno != 0;
 }
@@ -133,9 +150,120 @@ static void a_full_disk_is_told(void **state)
     test_end(&test);
 }
 
+/* ---- a disk that does not answer -------------------------------------------------------------------------------------------------------------- */
+
+static uint64_t now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static void one_that_is_waited_for_is_waited_for_no_longer_than_was_said(void **state)
+{
+    struct test_loop test = {0};
+    struct told told = {0};
+    static char large[4 << 20];
+    char seen[8] = "";
+    (void)state;
+    begin(&test);
+    hang(true);
+    uint64_t began_ms = now_ms();
+    assert_int_equal(gw_publish_wait(test.bus, "a", "2", 1, NULL, 200), GW_E_TIMEOUT);
+    assert_in_range(now_ms() - began_ms, 200, 2000);
+    assert_string_equal(gw_error(test.loop), "the event was not confirmed within 200 ms");
+    assert_int_equal(gw_publish_wait(test.bus, "a", "", 0, NULL, 0), GW_E_TIMEOUT);
+    /* Where there is no room left to wait in, it is not published at all, whether it is waited for or not. */
+    for (unsigned i = 0; i < 4; i++)
+        assert_int_equal(gw_publish(test.bus, "b", large, sizeof(large), &(gw_publish_options){.id = "b"}, on_published, &told), 0);
+    began_ms = now_ms();
+    assert_int_equal(gw_publish_wait(test.bus, "a", "no", 2, NULL, 200), GW_E_AGAIN);
+    assert_in_range(now_ms() - began_ms, 200, 2000);
+    assert_non_null(strstr(gw_error(test.loop), "wait for the disk, as they did 2"));
+    began_ms = now_ms();
+    assert_int_equal(gw_publish(test.bus, "a", "no", 2, NULL, NULL, NULL), GW_E_AGAIN);
+    assert_in_range(now_ms() - began_ms, 5000, 9000);
+    hang(false);
+    test_until(&test, was_told, &told);
+    assert_int_equal(told.result, 0);
+    gw_on(test.bus, "#", on_event, seen, &(gw_handler_options){.name = "q"});
+    test_until(&test, saw_both, seen);
+    assert_string_equal(seen, "12");
+    test_end(&test);
+}
+
+struct closing {
+    unsigned ticks, closed;
+    int result;
+    uint64_t ticked_ms, longest_ms;   /* between two ticks */
+};
+
+static void on_tick(gw_timer *timer, void *context)
+{
+    struct closing *closing = context;
+    uint64_t ms = now_ms();
+    (void)timer;
+    closing->ticks++;
+    if (closing->ticked_ms && ms - closing->ticked_ms > closing->longest_ms)
+        closing->longest_ms = ms - closing->ticked_ms;
+    closing->ticked_ms = ms;
+}
+
+static void on_closed(void *context, int result)
+{
+    struct closing *closing = context;
+    closing->closed++;
+    closing->result = result;
+}
+
+static bool ticked(void *context) { return ((struct closing *)context)->ticks >= 30; }
+static bool closed_and_ticked(void *context) { return ((struct closing *)context)->closed && ((struct closing *)context)->ticks >= 10; }
+
+/* What was published is waited for, and then what the end writes: the loop goes on with everything else. */
+static void closing_leaves_the_loop_to_others(void **state)
+{
+    (void)state;
+    for (unsigned way = 0; way < 2; way++) {
+        struct test_loop test = {0};
+        struct closing closing = {0};
+        struct told told = {0};
+        begin(&test);
+        gw_timer *timer = gw_timer_start(test.loop, 10, 10, on_tick, &closing);
+        if (way == 0) {
+            hang(true);
+            assert_int_equal(gw_publish(test.bus, "a", "2", 1, NULL, on_published, &told), 0);
+        }
+        assert_int_equal(gw_close(test.bus, 1000, on_closed, &closing), 0);
+        test.bus = NULL;
+        if (way == 1)
+            hang(true);
+        test_until(&test, ticked, &closing);
+        assert_int_equal(closing.closed, 0);
+        assert_int_equal(told.count, 0);
+        hang(false);
+        closing.ticks = 0;
+        test_until(&test, closed_and_ticked, &closing);
+        assert_int_equal(closing.result, 0);
+        assert_int_equal(told.count, way == 0);
+        assert_in_range(closing.longest_ms, 1, 500);
+        gw_timer_stop(timer);
+        char seen[8] = "";
+        test_close(&test);
+        test_open_with(&test, &threads);
+        gw_on(test.bus, "#", on_event, seen, &(gw_handler_options){.name = "q"});
+        if (way)
+            assert_int_equal(gw_publish_wait(test.bus, "a", "2", 1, NULL, 5000), 0);
+        test_until(&test, saw_both, seen);
+        assert_string_equal(seen, "12");
+        test_end(&test);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(one_that_is_waited_for_is_waited_for_no_longer_than_was_said),
+        cmocka_unit_test(closing_leaves_the_loop_to_others),
         cmocka_unit_test(a_sync_that_failed_is_never_taken_for_done),
         cmocka_unit_test(one_that_is_waited_for_is_told_too),
         cmocka_unit_test(a_full_disk_is_told),

@@ -6,9 +6,11 @@
 
 #include <errno.h>
 #include <liburing.h>
+#include <poll.h>
 #include <stddef.h>
 #include <stdlib.h>
 
+#define TURNS_NS 2000000u   /* how long the ring is waited for before the workers are looked at */
 #define RING_SIZE 256u   /* operations that one loop turn may submit without a system call of its own */
 
 /* Reads, writes and syncs go through the ring, or through `data` where there is none; the rest, which nobody waits for in
@@ -19,6 +21,7 @@ struct real_disk {
     int directory;
     bool uses_ring;
     bool closing;
+    bool left;                             /* the loop: disk_leave_loop. Written once, under the mutex */
 
     struct io_uring ring;
     unsigned in_ring;                      /* submitted or prepared */
@@ -55,7 +58,7 @@ static bool is_transfer(const struct disk_op *op)
 
 static void give_to_worker(struct real_disk *d, struct disk_op *op)
 {
-    if (d->with_workers++ == 0)
+    if (d->with_workers++ == 0 && !d->left)
         wake_ref(&d->wake);
     bool is_data = is_transfer(op) || op->kind == DISK_SYNC;
     disk_worker_put(is_data && !d->uses_ring ? &d->data : &d->helper, op);
@@ -70,15 +73,20 @@ static void on_performed(void *owner, struct disk_op *op)
     *d->completed_last = op;
     d->completed_last = &op->next;
     uv_cond_signal(&d->performed);
+    bool left = d->left;
     uv_mutex_unlock(&d->mutex);
-    wake_send(&d->wake);
+    if (!left)
+        wake_send(&d->wake);
 }
 
-static struct disk_op *take_completed(struct real_disk *d, bool wait)
+/* Waits for one for at most that many nanoseconds; NULL: there is none. */
+static struct disk_op *take_completed(struct real_disk *d, uint64_t wait_ns)
 {
     uv_mutex_lock(&d->mutex);
-    while (wait && !d->completed)
+    while (wait_ns == UINT64_MAX && !d->completed)
         uv_cond_wait(&d->performed, &d->mutex);
+    while (wait_ns && !d->completed && uv_cond_timedwait(&d->performed, &d->mutex, wait_ns) == 0)
+        continue;
     struct disk_op *op = d->completed;
     if (op) {
         d->completed = op->next;
@@ -91,7 +99,7 @@ static struct disk_op *take_completed(struct real_disk *d, bool wait)
 
 static void finish_completed(struct real_disk *d, struct disk_op *op)
 {
-    if (--d->with_workers == 0)
+    if (--d->with_workers == 0 && !d->left)
         wake_unref(&d->wake);
     disk_tell_names(op);
     d->finished++;
@@ -102,7 +110,7 @@ static void on_wake(struct wake *wake)
 {
     struct real_disk *d = of_wake(wake);
     struct disk_op *op;
-    while (!d->closing && (op = take_completed(d, false)))
+    while (!d->closing && !d->left && (op = take_completed(d, 0)))
         finish_completed(d, op);
 }
 
@@ -158,7 +166,7 @@ static void give_to_ring(struct real_disk *d, struct disk_op *op)
     }
     prepare_entry(entry, op);
     d->prepared++;
-    if (d->in_ring++ == 0)
+    if (d->in_ring++ == 0 && !d->left)
         uv_ref((uv_handle_t *)&d->ring_poll);
 }
 
@@ -182,7 +190,7 @@ static bool is_for_worker(int answer)
 
 static void ring_answer(struct real_disk *d, struct disk_op *op, int answer)
 {
-    if (--d->in_ring == 0)
+    if (--d->in_ring == 0 && !d->left)
         uv_unref((uv_handle_t *)&d->ring_poll);
     if (is_for_worker(answer)) {
         give_to_worker(d, op);
@@ -254,12 +262,53 @@ static bool wait_for_some(struct disk *disk)
         }
         /* Everything is waited for in the end, so it does not matter that a worker may be ready before the ring is. */
         bool block = d->in_ring == 0 && d->finished == before;
-        while (d->with_workers > 0 && (op = take_completed(d, block))) {
+        while (d->with_workers > 0 && (op = take_completed(d, block ? UINT64_MAX : 0))) {
             block = false;
             finish_completed(d, op);
         }
     }
     return true;
+}
+
+bool disk_is_idle(const struct disk *disk)
+{
+    const struct real_disk *d = (const struct real_disk *)disk;
+    return d->in_ring == 0 && !d->waiting && d->with_workers == 0;
+}
+
+/* Where both are at work neither tells of the other: they are looked at in turn. */
+static void wait_a_little(struct real_disk *d, uint64_t left_ns)
+{
+    if (d->in_ring == 0) {
+        struct disk_op *op = take_completed(d, left_ns);
+        if (op)
+            finish_completed(d, op);
+        return;
+    }
+    uint64_t most_ns = d->with_workers ? TURNS_NS : left_ns;
+    struct pollfd ring = {.fd = d->ring.ring_fd, .events = POLLIN};
+    (void)poll(&ring, 1, (int)((left_ns < most_ns ? left_ns : most_ns) / 1000000 + 1));
+}
+
+bool disk_wait_for(struct disk *disk, int timeout_ms)
+{
+    struct real_disk *d = real(disk);
+    struct disk_op *op;
+    if (timeout_ms < 0 || disk_is_idle(disk))
+        return wait_for_some(disk);
+    uint64_t before = d->finished, until_ns = uv_hrtime() + (uint64_t)timeout_ms * 1000000;
+    for (uint64_t now_ns = 0; d->finished == before && now_ns < until_ns;) {
+        if (d->in_ring > 0) {
+            ring_submit(d);
+            ring_reap(d);
+        }
+        while (d->with_workers > 0 && (op = take_completed(d, 0)))
+            finish_completed(d, op);
+        now_ns = uv_hrtime();
+        if (d->finished == before && now_ns < until_ns)
+            wait_a_little(d, until_ns - now_ns);
+    }
+    return d->finished != before;
 }
 
 static int call(struct disk *disk, struct disk_op *op)
@@ -368,6 +417,19 @@ err_after_alloc:
 bool disk_uses_uring(const struct disk *disk)
 {
     return ((const struct real_disk *)disk)->uses_ring;
+}
+
+void disk_leave_loop(struct disk *disk)
+{
+    struct real_disk *d = real(disk);
+    CHECK(disk_is_idle(disk));
+    uv_mutex_lock(&d->mutex);
+    d->left = true;
+    uv_mutex_unlock(&d->mutex);
+    if (!d->uses_ring)
+        return;
+    uv_poll_stop(&d->ring_poll);
+    uv_prepare_stop(&d->prepare);
 }
 
 void disk_close(struct disk *disk)

@@ -21,6 +21,14 @@ enum gw_err disk_open(uv_loop_t *loop, const struct directory *directory, enum d
 /* For the log line that says how this broker writes. */
 bool disk_uses_uring(const struct disk *disk);
 
+/* disk->wait for at most that many milliseconds; < 0: for ever. False: nothing is in flight, or nothing has completed in time. */
+bool disk_wait_for(struct disk *disk, int timeout_ms);
+
+bool disk_is_idle(const struct disk *disk);
+
+/* The loop has no part in it any more: one other thread may use it, with disk->wait, until it is ended and disk_close follows on the loop's. While disk_is_idle. */
+void disk_leave_loop(struct disk *disk);
+
 /* Waits for everything that is in flight, then closes. The memory goes when the loop, run once more, has closed the handles. */
 void disk_close(struct disk *disk);
 

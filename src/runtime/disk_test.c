@@ -2,6 +2,7 @@
 #include "runtime/disk.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -285,6 +286,73 @@ static void wait_runs_what_is_under_way(void **state)
     assert_int_equal(f->disk->call(f->disk, &close_op.op), 0);
 }
 
+static void waiting_may_be_for_a_time(void **state)
+{
+    struct fixture *f = *state;
+    uint8_t out[100];
+    memset(out, 9, sizeof(out));
+    struct iovec iov = {out, sizeof(out)};
+    assert_true(disk_is_idle(f->disk));
+    assert_false(disk_wait_for(f->disk, 1000));
+    int file = open_file(f, "file", DISK_CREATE);
+    for (unsigned i = 0; i < 20; i++) {
+        struct waiter write = {.op = {.kind = DISK_WRITE_SYNC, .file = file, .iov = &iov, .iov_count = 1}};
+        struct waiter allocate = {.op = {.kind = DISK_ALLOCATE, .file = file, .offset = 100, .size = 100}};
+        start(f, &write);
+        if (i % 2)
+            start(f, &allocate);
+        assert_false(disk_is_idle(f->disk));
+        for (unsigned round = 0; !(write.done && (allocate.done || i % 2 == 0)); round++) {
+            assert_true(round < 10000);
+            if (!disk_wait_for(f->disk, i % 3 ? 100 : 0))
+                usleep(100);
+        }
+        assert_true(disk_is_idle(f->disk));
+    }
+    assert_int_equal(run_at(f, DISK_CLOSE, file, 0, 0), 0);
+}
+
+static void *write_elsewhere(void *argument)
+{
+    struct fixture *f = argument;
+    static uint8_t out[100];
+    struct iovec iov = {out, sizeof(out)};
+    struct waiter size = {.op = {.kind = DISK_SIZE}};
+    struct waiter opened = {.op = {.kind = DISK_OPEN, .name = "file", .flags = DISK_CREATE}};
+    f->disk->call(f->disk, &opened.op);
+    size.op.file = (int)opened.op.result;
+    for (unsigned i = 0; i < 50; i++) {
+        struct waiter write = {.op = {.kind = DISK_WRITE_SYNC, .file = size.op.file, .iov = &iov, .iov_count = 1, .offset = i * 100}};
+        struct waiter truncate = {.op = {.kind = DISK_TRUNCATE, .file = size.op.file, .size = (i + 1) * 100}};
+        start(f, &write);
+        while (f->disk->wait(f->disk))
+            continue;
+        start(f, &truncate);
+        while (f->disk->wait(f->disk))
+            continue;
+    }
+    f->disk->call(f->disk, &size.op);
+    struct waiter closed = {.op = {.kind = DISK_CLOSE, .file = size.op.file}};
+    f->disk->call(f->disk, &closed.op);
+    return (void *)(intptr_t)size.op.result;
+}
+
+/* Meanwhile the loop runs, and hears nothing of it. */
+static void another_thread_may_have_it_in_the_end(void **state)
+{
+    struct fixture *f = *state;
+    pthread_t thread;
+    void *size;
+    int file = open_file(f, "before", DISK_CREATE);
+    assert_int_equal(run_at(f, DISK_CLOSE, file, 0, 0), 0);
+    disk_leave_loop(f->disk);
+    assert_int_equal(pthread_create(&thread, NULL, write_elsewhere, f), 0);
+    for (unsigned i = 0; i < 100; i++)
+        uv_run(&f->loop, UV_RUN_NOWAIT);
+    assert_int_equal(pthread_join(thread, &size), 0);
+    assert_int_equal((intptr_t)size, 5000);
+}
+
 static void full_file_system(void **state)
 {
     struct fixture *outer = *state;
@@ -344,6 +412,8 @@ static int run_all(const char *parent, enum disk_mode mode)
         cmocka_unit_test_prestate_setup_teardown(allocated_is_zero, set_up, tear_down, &f),
         cmocka_unit_test_prestate_setup_teardown(errors_are_told, set_up, tear_down, &f),
         cmocka_unit_test_prestate_setup_teardown(wait_runs_what_is_under_way, set_up, tear_down, &f),
+        cmocka_unit_test_prestate_setup_teardown(waiting_may_be_for_a_time, set_up, tear_down, &f),
+        cmocka_unit_test_prestate_setup_teardown(another_thread_may_have_it_in_the_end, set_up, tear_down, &f),
         cmocka_unit_test_prestate_setup_teardown(full_file_system, set_up, tear_down, &f),
         cmocka_unit_test_prestate_setup_teardown(directory_is_locked, set_up, tear_down, &f),
     };
