@@ -1,5 +1,6 @@
 #include "server/config.h"
 
+#include "base/err.h"
 #include "server/config_sources.h"
 #include "server/nearest.h"
 
@@ -16,7 +17,9 @@
 #define NAME_SIZE 64u
 #define VARIABLE "GODWIT_"
 #define VARIABLE_SIZE (sizeof(VARIABLE) - 1)
-#define LINE_SIZE 190u   /* bytes of a line in a file, less than what inih takes at a time */
+#define LINE_SIZE 8192u  /* bytes of a line in a file */
+#define INIH_SIZE 190u   /* … and what inih takes at a time, at least */
+#define SECTION_SIZE 100u
 
 enum key_kind { KEY_TEXT, KEY_CHOICE, KEY_NUMBER, KEY_PORT /* a number, or off */ };
 
@@ -205,32 +208,88 @@ struct reading {
     const char *path;
     FILE *file;
     int line;
+    char text[LINE_SIZE + 2];        /* the line, whole */
+    char section[SECTION_SIZE];      /* inih would cut its name off */
+    const char *value;               /* in `text`, of a line that is too long for inih; NULL: what inih says */
     bool seen[KEY_COUNT];
     enum gw_err err;
 };
 
+/* "[section]": begins with its name, not with its first setting, of which there may be none. */
+static enum gw_err begin_section(struct reading *r, const char *text)
+{
+    char why[300];
+    size_t size = strcspn(text + 1, "]\r\n");
+    if (size >= sizeof(r->section))
+        return complain(r->complaint, "%s:%d: the name of a section has at most %u bytes", r->path, r->line, SECTION_SIZE - 1);
+    memcpy(r->section, text + 1, size);
+    r->section[size] = '\0';
+    if (strncmp(r->section, "source ", 7) != 0)
+        return complain(r->complaint, "%s:%d: there are no sections but [source NAME]; remove [%.50s]", r->path, r->line, r->section);
+    enum gw_err err = config_source_begin(r->config, r->section + 7, r->line, why, sizeof(why));
+    return err == GW_OK ? GW_OK : err == GW_ERR_NOMEM ? err : complain(r->complaint, "%s:%d: %s", r->path, r->line, why);
+}
+
+/* A line that is too long for inih, which gets its name with another value. False: it has no name. */
+static bool shorten(struct reading *r, char *line)
+{
+    char *equals = strpbrk(r->text, "=:");
+    if (r->text[0] == '#' || r->text[0] == ';') {
+        strcpy(line, "\n");
+        return true;
+    }
+    if (!equals || (size_t)(equals - r->text) > INIH_SIZE / 2)
+        return false;
+    snprintf(line, INIH_SIZE, "%.*s= x\n", (int)(equals - r->text), r->text);
+    char *value = equals + 1 + strspn(equals + 1, " \t"), *end = value + strlen(value);
+    /* As inih has it, a comment begins with a semicolon behind a space. */
+    for (char *at = value; *at; at++)
+        if (*at == ';' && isspace((unsigned char)at[-1])) {
+            end = at;
+            break;
+        }
+    while (end > value && isspace((unsigned char)end[-1]))
+        end--;
+    *end = '\0';
+    r->value = value;
+    return true;
+}
+
 /* Hands inih a line at a time. It would cut a longer one than it has room for into two, of which the second could pass for another setting. */
 static char *read_line(char *line, int room, void *stream)
 {
+    static const char mark[] = "\xef\xbb\xbf";
     struct reading *r = stream;
-    if (r->err != GW_OK || !fgets(line, room, r->file))
+    CHECK(room > (int)INIH_SIZE);
+    if (r->err != GW_OK || !fgets(r->text, sizeof(r->text), r->file))
         return NULL;
     r->line++;
-    size_t size = strlen(line);
-    if (size > LINE_SIZE || (size > 0 && line[size - 1] != '\n' && !feof(r->file)))
+    size_t size = strlen(r->text);
+    const char *begin = r->line == 1 && strncmp(r->text, mark, 3) == 0 ? r->text + 3 : r->text;
+    bool fits = size <= LINE_SIZE && (size == 0 || r->text[size - 1] == '\n' || feof(r->file));
+    if (!fits)
         r->err = complain(r->complaint, "%s:%d: the line is longer than %u bytes, or has a zero byte in it", r->path, r->line, LINE_SIZE);
-    else if (isspace((unsigned char)line[0]) && line[strspn(line, " \t\r\n")] != '\0')
+    else if (isspace((unsigned char)r->text[0]) && r->text[strspn(r->text, " \t\r\n")] != '\0')
         r->err = complain(r->complaint, "%s:%d: a setting begins at the start of its line", r->path, r->line);
+    else if (size >= INIH_SIZE && !shorten(r, line))
+        r->err = complain(r->complaint, "%s:%d: not of the form key = value", r->path, r->line);
+    else if (begin[0] == '[')
+        r->err = begin_section(r, begin);
+    if (size < INIH_SIZE)
+        memcpy(line, r->text, size + 1);
     return r->err == GW_OK ? line : NULL;
 }
 
-static int on_setting(void *user, const char *section, const char *name, const char *value)
+static int on_setting(void *user, const char *cut_section, const char *name, const char *inih_value)
 {
     struct reading *r = user;
+    const char *section = r->section, *value = r->value ? r->value : inih_value;
+    (void)cut_section;
+    r->value = NULL;
     char where[NAME_SIZE * 2 + 300];
     if (r->err != GW_OK)
         return 0;
-    if (strncmp(section, "source ", 7) == 0) {
+    if (section[0] != '\0') {
         char why[300];
         r->err = config_source_set(r->config, section + 7, r->line, name, value, why, sizeof(why));
         if (r->err != GW_OK)
@@ -239,9 +298,7 @@ static int on_setting(void *user, const char *section, const char *name, const c
     }
     const struct key *key = find_key(name);
     snprintf(where, sizeof(where), "%.200s:%d: %.100s", r->path, r->line, name);
-    if (section[0] != '\0')
-        r->err = complain(r->complaint, "%s:%d: there are no sections but [source NAME]; remove [%.50s]", r->path, r->line, section);
-    else if (!key)
+    if (!key)
         r->err = complain(r->complaint, "%s:%d: unknown key '%.60s'; the nearest is '%s'", r->path, r->line, name, nearest_key(name)->name);
     else if (key->offset == PLACE(file))
         r->err = complain(r->complaint, "%s:%d: a file cannot name another one", r->path, r->line);

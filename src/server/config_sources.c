@@ -1,5 +1,6 @@
 #include "server/config_sources.h"
 
+#include "runtime/zone.h"
 #include "sources/declaration.h"
 
 #include <jansson.h>
@@ -82,10 +83,15 @@ static json_t *value_of(const char *name, const char *value)
     return json_string(value);
 }
 
-enum gw_err config_source_set(struct config *config, const char *id, int line, const char *name, const char *value, char *why, unsigned room)
+enum gw_err config_source_begin(struct config *config, const char *id, int line, char *why, unsigned room)
 {
     if (!source_id_is_possible(id))
         return wrong_value(why, room, id, "is no name of a source: up to 64 letters, digits, dots, dashes and underscores");
+    return find(config, id, line) ? GW_OK : no_memory(why, room);
+}
+
+enum gw_err config_source_set(struct config *config, const char *id, int line, const char *name, const char *value, char *why, unsigned room)
+{
     struct config_source *source = find(config, id, line);
     if (!source)
         return no_memory(why, room);
@@ -113,8 +119,13 @@ enum gw_err config_sources_check(struct config *config, unsigned *wrong, char *w
         struct config_source *source = &config->sources[*wrong];
         struct declaration declaration;
         char sentence[SOURCE_WHY_MAX];
-        if (!declaration_read(&declaration, source->root, NULL, sentence)) {
-            snprintf(why, room, "[source %.60s]: %.200s", source->id, sentence);
+        struct system_zones *zones = system_zones_new();
+        bool good = zones && declaration_read(&declaration, source->root, system_zones_io(zones), sentence);
+        system_zones_free(zones);
+        if (!zones)
+            return no_memory(why, room);
+        if (!good) {
+            snprintf(why, room, "[source %.64s]: %.200s", source->id, sentence);
             return GW_ERR_INVALID;
         }
         declaration_deinit(&declaration);

@@ -11,6 +11,9 @@
 
 #include "server/config.h"
 
+/* A section begins. As below. */
+enum gw_err config_source_begin(struct config *config, const char *id, int line, char *why, unsigned room);
+
 /* One line. GW_ERR_INVALID, GW_ERR_NOMEM: `why` says so in a sentence part. */
 enum gw_err config_source_set(struct config *config, const char *id, int line, const char *name, const char *value, char *why, unsigned room);
 

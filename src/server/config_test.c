@@ -104,17 +104,63 @@ static void mistakes_are_named(void **state)
     assert_refused(read_all("nonsense\nshard = 5\n", NULL, NULL, NULL, NULL), ":1:", "key = value");
     assert_refused(read_all("shards = 5\nshards = 6\n", NULL, NULL, NULL, NULL), ":2:", "twice");
     assert_refused(read_all("shards = 5\n  6\n", NULL, NULL, NULL, NULL), ":2:", "start of its line");
-    assert_refused(read_all("[main]\nshards = 5\n", NULL, NULL, NULL, NULL), ":2:", "[main]");
+    assert_refused(read_all("[main]\nshards = 5\n", NULL, NULL, NULL, NULL), ":1:", "[main]");
+    assert_refused(read_all("[source a]\n", NULL, NULL, NULL, NULL), ":1:", "\"kind\" must be");
     assert_refused(read_all("config = x\n", NULL, NULL, NULL, NULL), ":1:", "another one");
-    char line[400];
+    static char line[9000];
     memset(line, 'x', sizeof(line));
     memcpy(line, "data_dir = ", 11);
-    line[398] = '\n';
-    line[399] = '\0';
+    line[8998] = '\n';
+    line[8999] = '\0';
     assert_refused(read_all(line, NULL, NULL, NULL, NULL), ":1:", "longer than");
     struct outcome o = read_all(NULL, NULL, "--config", "/no/such/file", NULL);
     assert_int_equal(o.err, GW_ERR_NOT_FOUND);
     assert_non_null(strstr(o.complaint.text, "/no/such/file"));
+}
+
+/* Longer than what inih takes at a time. */
+static void long_lines_are_lines(void **state)
+{
+    (void)state;
+    char file[1200], value[301];
+    memset(value, 'v', 300);
+    value[300] = '\0';
+    for (unsigned size = 165; size < 200; size++) {
+        snprintf(file, sizeof(file), "# %s = 1\n; x\ndata_dir =  %.*s  ; a comment\nshards = 3\n# %s", value, (int)size, value, value);
+        struct outcome o = read_all(file, NULL, NULL, NULL, NULL);
+        assert_int_equal(o.err, GW_OK);
+        assert_int_equal(strlen(o.config.data_dir), size);
+        assert_int_equal(o.config.shards, 3);
+        config_deinit(&o.config);
+    }
+    snprintf(file, sizeof(file), "data_dir = x%sy;z", value);
+    struct outcome o = read_all(file, NULL, NULL, NULL, NULL);
+    assert_int_equal(strlen(o.config.data_dir), 304);
+    config_deinit(&o.config);
+    snprintf(file, sizeof(file), "shards = 3\n%s = 1\n", value);
+    assert_refused(read_all(file, NULL, NULL, NULL, NULL), ":2:", "key = value");
+    snprintf(file, sizeof(file), "shards = 3\n%s\n", value);
+    assert_refused(read_all(file, NULL, NULL, NULL, NULL), ":2:", "key = value");
+}
+
+static void sections_have_long_names(void **state)
+{
+    (void)state;
+    char file[400], name[65];
+    memset(name, 'n', 64);
+    name[64] = '\0';
+    snprintf(file, sizeof(file), "[source %s]\nkind = timer\nevery = 30\n[source %.63s]\nkind = cron\nexpression = @daily\nzone = Europe/Berlin\n", name, name);
+    struct outcome o = read_all(file, NULL, NULL, NULL, NULL);
+    assert_int_equal(o.err, GW_OK);
+    assert_int_equal(o.config.source_count, 2);
+    assert_string_equal(o.config.sources[0].id, name);
+    assert_non_null(strstr(o.config.sources[0].text, "\"30\""));
+    config_deinit(&o.config);
+    snprintf(file, sizeof(file), "[source %sn]\nkind = timer\nevery = 30\n", name);
+    assert_refused(read_all(file, NULL, NULL, NULL, NULL), ":1:", "no name of a source");
+    snprintf(file, sizeof(file), "[source %s%s]\n", name, name);
+    assert_refused(read_all(file, NULL, NULL, NULL, NULL), ":1:", "name of a section");
+    assert_refused(read_all("[source a]\nkind = cron\nexpression = @daily\nzone = Mars/X\n", NULL, NULL, NULL, NULL), ":1:", "no time zone");
 }
 
 static void help_and_strange_variables(void **state)
@@ -154,6 +200,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_stronger_one_wins),
         cmocka_unit_test(mistakes_are_named),
+        cmocka_unit_test(long_lines_are_lines),
+        cmocka_unit_test(sections_have_long_names),
         cmocka_unit_test(help_and_strange_variables),
         cmocka_unit_test(addresses),
     };

@@ -81,8 +81,9 @@ static bool time_of(const json_t *value, uint64_t *ms)
     size_t digits = text ? strspn(text, "0123456789") : 0;
     if (!digits || digits > 12)
         return false;
+    /* Without a unit, as it comes from a configuration, it is a number of seconds all the same. */
     for (unsigned i = 0; i < sizeof(units) / sizeof(units[0]); i++)
-        if (strcmp(text + digits, units[i].name) == 0) {
+        if (strcmp(text[digits] ? text + digits : "s", units[i].name) == 0) {
             *ms = strtoull(text, NULL, 10) * units[i].ms;
             return true;
         }

@@ -9,7 +9,7 @@
  *   path, from, line_max                                     file; path: directory, unix; address: tcp; command, restart: process; signal: signal
  *   uri, queue, prefetch                                     amqp
  *
- * A time is a number of seconds or a text: "250ms", "10s", "5m", "2h", "1d". */
+ * A time is a number of seconds or a text: "250ms", "10s", "10", "5m", "2h", "1d". */
 #ifndef SOURCES_DECLARATION_H
 #define SOURCES_DECLARATION_H
 

@@ -229,7 +229,7 @@ data = x
 
 def test_a_section_that_makes_no_sense_keeps_the_broker_from_starting(tmp_path):
     config = tmp_path / "godwit.conf"
-    for text, complaint in (("[source x]\nkind = sse\n", ":2: [source x]: A source of the kind \"sse\" needs \"url\"."), ("[source a b]\nkind = timer\n", "is no name of a source"),
+    for text, complaint in (("[source x]\nkind = sse\n", ":1: [source x]: A source of the kind \"sse\" needs \"url\"."), ("[source a b]\nkind = timer\n", "is no name of a source"),
                             ("[source x]\nkind = timer\nevery = 1s\nevery = 2s\n", "given twice"), ("[else]\nx = y\n", "no sections but")):
         config.write_text(text)
         done = subprocess.run([godwit_binary(), "serve", "--config", str(config), "--data-dir", str(tmp_path / "data")], capture_output=True, text=True, timeout=20)
