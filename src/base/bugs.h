@@ -80,7 +80,8 @@
     BUG(HOOK_REMOVED_FIRST, "hook-removed-first", "a subscription is removed before its queue") \
     BUG(HOOK_REPLAY_SHORT, "hook-replay-short", "a replay leaves the last event of its range out") \
     BUG(HOOK_REPLAY_ALL, "hook-replay-all", "a replay takes no notice of the subscription's filters") \
-    BUG(HOOK_REPLAY_AGAIN, "hook-replay-again", "a replay that was interrupted begins again by itself") \
+    BUG(HOOK_REPLAY_AGAIN, "hook-replay-again", "a replay that goes on after a restart reads all of its range again") \
+    BUG(HOOK_REPLAY_SKIPS, "hook-replay-skips", "a replay that goes on after a restart leaves out what it had not come to") \
     BUG(EVENTS_HALF_MADE, "events-half-made", "events go to an exchange whose stream is not bound yet") \
     BUG(LEASE_SHORT, "lease-short", "a lease lasts half as long as was asked for") \
     BUG(LEASE_ACK_EARLY, "lease-ack-early", "an acknowledgement by token is answered before it is on disk") \

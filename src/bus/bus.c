@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #define RERUNS_AT_ONCE 8u            /* replays; others wait for them */
+#define CLOSED_AGAIN_US 1000000u
 
 struct bus {
     struct worker *worker;
@@ -199,6 +200,10 @@ static void tick_reruns(struct bus *bus, uint64_t now_us)
             continue;
         }
         *at = rerun->next;
+        if (!rerun->is_final) {   /* it was closed: it goes on at what is written down */
+            bus->version = UINT64_MAX;
+            bus->due_us = now_us + CLOSED_AGAIN_US < bus->due_us ? now_us + CLOSED_AGAIN_US : bus->due_us;
+        }
         rerun_free(rerun);
         for (rerun = bus->reruns; rerun; rerun = rerun->next)
             if (rerun->stage == RERUN_WAITING)
@@ -243,6 +248,7 @@ void bus_stop(struct bus *bus)
     }
     for (struct rerun *rerun; (rerun = bus->reruns);) {
         bus->reruns = rerun->next;
+        rerun_stop(rerun);
         rerun_free(rerun);
     }
     bus->due_us = DRAIN_NEVER;

@@ -59,12 +59,40 @@ static bool read_ids(struct rerun *rerun)
     return true;
 }
 
+/* Where it was when the broker ended: it goes on as one that begins there. */
+static bool read_progress(struct rerun *rerun)
+{
+    const json_t *record = rerun->record;
+    const char *id;
+    json_t *source;
+    uint64_t next = NONE, end = NONE;
+    json_object_foreach(json_object_get(record, "found"), id, source) {
+        struct rerun_id *wanted = name_map_get(&rerun->by_id, bytes_of_text(id));
+        if (!wanted || !json_is_integer(source))
+            return false;
+        wanted->found = true;
+        wanted->source = (uint64_t)json_integer_value(source);
+    }
+    if (!number_of(record, "next", &next) || !number_of(record, "end", &end) || !number_of(record, "read", &rerun->read) || !number_of(record, "replayed", &rerun->replayed) ||
+        !number_of(record, "lost", &rerun->lost) || rerun->replayed > rerun->read)
+        return false;
+    if (bug_enabled(BUG_HOOK_REPLAY_SKIPS) && end != NONE)
+        next = end;
+    if (next != NONE && !bug_enabled(BUG_HOOK_REPLAY_AGAIN))
+        rerun->from = next;
+    if (end < rerun->to)
+        rerun->to = end;
+    return rerun->is_resumed = true;
+}
+
 static bool read_record(struct rerun *rerun)
 {
     const char *state = json_string_value(json_object_get(rerun->record, "state"));
+    bool begins = state && strcmp(state, "asked") == 0, goes_on = state && strcmp(state, "running") == 0;
     rerun->from = rerun->to = NONE;
-    return state && (strcmp(state, "asked") == 0 || bug_enabled(BUG_HOOK_REPLAY_AGAIN)) && json_is_string(json_object_get(rerun->record, "id")) && number_of(rerun->record, "from", &rerun->from) &&
-           number_of(rerun->record, "from_ms", &rerun->from_ms) && number_of(rerun->record, "to", &rerun->to) && number_of(rerun->record, "to_ms", &rerun->to_ms) && read_ids(rerun);
+    return (begins || goes_on) && json_is_string(json_object_get(rerun->record, "id")) && number_of(rerun->record, "from", &rerun->from) &&
+           number_of(rerun->record, "from_ms", &rerun->from_ms) && number_of(rerun->record, "to", &rerun->to) && number_of(rerun->record, "to_ms", &rerun->to_ms) && read_ids(rerun) &&
+           (begins || read_progress(rerun));
 }
 
 bool rerun_is(const struct rerun *rerun, struct bytes value)
@@ -93,27 +121,45 @@ static json_t *missing_ids(const struct rerun *rerun)
     return list;
 }
 
+/* What was found before the position: the rest is looked for again by who goes on there. */
+static json_t *found_ids(const struct rerun *rerun)
+{
+    json_t *found = json_object();
+    for (unsigned i = 0; i < rerun->id_count; i++) {
+        const struct rerun_id *id = &rerun->ids[i];
+        if (id->found && (!id->offset || id->offset < position(rerun)))
+            json_object_set_new(found, (const char *)id->id.data, json_integer((json_int_t)id->source));
+    }
+    return found;
+}
+
 static json_t *record_now(const struct rerun *rerun)
 {
     json_t *made = json_copy(rerun->record);
-    const char *state = rerun->outcome ? rerun->outcome : rerun->stage >= RERUN_MARKING ? "running" : "asked";
+    const struct rerun_event *held = rerun->count ? &rerun->events[rerun->first] : NULL;
+    uint64_t read = held ? held->read_before : rerun->read, lost = held ? held->lost_before : rerun->lost;
+    const char *state = rerun->outcome ? rerun->outcome : rerun->is_resumed || rerun->stage >= RERUN_MARKING ? "running" : "asked";
     if (!made)
         return NULL;
     json_object_set_new(made, "state", json_string(state));
-    json_object_set_new(made, "read", json_integer((json_int_t)rerun->read));
+    json_object_set_new(made, "read", json_integer((json_int_t)read));
     json_object_set_new(made, "replayed", json_integer((json_int_t)rerun->replayed));
-    json_object_set_new(made, "passed_over", json_integer((json_int_t)rerun->passed_over));
-    if (rerun->lost)
-        json_object_set_new(made, "lost", json_integer((json_int_t)rerun->lost));
+    json_object_set_new(made, "passed_over", json_integer((json_int_t)(read - rerun->replayed)));
+    if (lost)
+        json_object_set_new(made, "lost", json_integer((json_int_t)lost));
     if (position(rerun) != NONE)
         json_object_set_new(made, "next", json_integer((json_int_t)position(rerun)));
     if (rerun->end != NONE)
         json_object_set_new(made, "end", json_integer((json_int_t)rerun->end));
     if (rerun->why[0])
         json_object_set_new(made, "why", json_string(rerun->why));
-    if (rerun->outcome)
-        json_object_set_new(made, "ended_ms", json_integer((json_int_t)(worker_wall_us(bus_worker(rerun->bus)) / 1000)));
-    if (rerun->outcome && rerun->id_count)
+    if (rerun->id_count && !rerun->outcome)
+        json_object_set_new(made, "found", found_ids(rerun));
+    if (!rerun->outcome)
+        return made;
+    json_object_set_new(made, "ended_ms", json_integer((json_int_t)(worker_wall_us(bus_worker(rerun->bus)) / 1000)));
+    json_object_del(made, "found");
+    if (rerun->id_count)
         json_object_set_new(made, "missing", missing_ids(rerun));
     return made;
 }
@@ -195,6 +241,7 @@ static bool is_asked_for(struct rerun *rerun, const struct message *message, uin
     if (!wanted || (wanted->found && wanted->source == source))   /* a publisher that has published it twice has said it once */
         return false;
     wanted->source = source;
+    wanted->offset = offset;
     return wanted->found = true;
 }
 
@@ -321,19 +368,19 @@ static void read_one(struct rerun *rerun, const struct delivery *delivery)
         pop_done(rerun);
         return;
     }
+    uint64_t read_before = rerun->read, lost_before = rerun->lost;
     if (rerun->expected != NONE && offset > rerun->expected)
         rerun->lost += offset - rerun->expected;
     rerun->expected = offset + 1;
     rerun->read++;
     if (!is_wanted(rerun, delivery)) {
-        rerun->passed_over++;
         settle(rerun, delivery->seq, delivery->content.size);
         pop_done(rerun);
         return;
     }
     CHECK(rerun->count < RERUN_WINDOW);
     *event_at(rerun, rerun->count++) = (struct rerun_event){.chunk = chunk_retain(delivery->chunk), .content = delivery->content, .seq = delivery->seq, .offset = offset,
-                                                            .is_record = delivery->is_record};
+                                                            .read_before = read_before, .lost_before = lost_before, .is_record = delivery->is_record};
     pump(rerun, bus_now(rerun->bus));
 }
 
@@ -452,7 +499,7 @@ static void on_cancelled(struct client *client, uint16_t channel, uint32_t consu
     fail(rerun, "The stream of the events was deleted.");
 }
 
-/* Nothing can be said of it any more: what is written down says that it was interrupted. */
+/* It goes on at what is written down, as after a restart. */
 static void on_closed(struct client *client, uint16_t code, struct bytes text)
 {
     (void)code, (void)text;
@@ -467,8 +514,7 @@ struct rerun *rerun_new(struct bus *bus, struct bytes vhost, struct bytes id, st
 {
     struct bytes of_subscription;
     char why[SUBSCRIPTION_WHY_MAX];
-    bool begins = memmem(value.data, value.size, "\"asked\"", 7) || (bug_enabled(BUG_HOOK_REPLAY_AGAIN) && memmem(value.data, value.size, "\"running\"", 9));
-    if (!begins ||
+    if ((!memmem(value.data, value.size, "\"asked\"", 7) && !memmem(value.data, value.size, "\"running\"", 9)) ||
         !worker_parameter(bus_worker(bus), vhost, bytes_of_text(SUBSCRIPTION_COMPONENT), id, &of_subscription))
         return NULL;
     struct rerun *rerun = calloc(1, sizeof(*rerun));
@@ -511,6 +557,12 @@ void rerun_free(struct rerun *rerun)
     free(rerun->ids);
     free(rerun->texts);
     free(rerun);
+}
+
+void rerun_stop(struct rerun *rerun)
+{
+    if (rerun->stage == RERUN_READING && rerun->saved != rerun->read)
+        put(rerun);
 }
 
 static void open_rerun(struct rerun *rerun, uint64_t now_us)

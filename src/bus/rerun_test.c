@@ -205,9 +205,64 @@ static void whoever_takes_the_record_away_stops_it(void **state)
     pass(w, 2 * SECOND);
     assert_record(w, "s1", "state", "\"done\"");
     assert_record(w, "s1", "read", "2");
-    /* What says that it runs, and was not begun here, is left alone. */
-    assert_int_equal(put(w, "subscription-replay", "s1", "{\"id\":\"r\",\"state\":\"running\"}"), 0);
-    assert_null(bus_describe_replay(w->bus, bytes_of_text("/"), bytes_of_text("s1")));
+}
+
+/* As a broker that was killed left it: it goes on where that had come, to what was the end then. */
+static void one_that_was_running_goes_on(void **state)
+{
+    struct world *w = *state;
+    publish(w, "order.a", 90);
+    publish(w, "parcel.a", 10);
+    subscribe(w, "s1", 0);
+    assert_int_equal(put(w, "subscription-replay", "s1", "{\"id\":\"r\",\"state\":\"running\",\"from\":0,\"next\":80,\"end\":94,\"read\":80,\"replayed\":70,\"lost\":3}"), 0);
+    pass(w, 2 * SECOND);
+    assert_record(w, "s1", "state", "\"done\"");
+    assert_record(w, "s1", "replayed", "80");
+    assert_record(w, "s1", "passed_over", "15");
+    assert_record(w, "s1", "read", "95");
+    assert_record(w, "s1", "lost", "3");
+    assert_int_equal(purge(w, "subscription.s1") + 1, 10);   /* one is in the drain's hand */
+    /* What the stream had at the end was not on disk everywhere, and is gone with the crash. */
+    assert_int_equal(put(w, "subscription-replay", "s1", "{\"id\":\"r2\",\"state\":\"running\",\"from\":0,\"next\":99,\"end\":500,\"read\":99,\"replayed\":0}"), 0);
+    pass(w, 2 * SECOND);
+    assert_record(w, "s1", "state", "\"done\"");
+    assert_record(w, "s1", "end", "99");
+    /* Ids that were found before are not missing, nor looked for again; one that was found behind `next` is. */
+    assert_int_equal(put(w, "subscription-replay", "s1", "{\"id\":\"r3\",\"state\":\"running\",\"from\":0,\"ids\":[\"7\",\"70\",\"500\"],\"next\":60,\"end\":99,"
+                                                         "\"read\":60,\"replayed\":1,\"found\":{\"7\":1}}"), 0);
+    pass(w, 2 * SECOND);
+    assert_record(w, "s1", "state", "\"done\"");
+    assert_record(w, "s1", "replayed", "2");
+    assert_record(w, "s1", "missing", "[\"500\"]");
+    assert_int_equal(purge(w, "subscription.s1"), 1);
+}
+
+static void a_stop_in_good_order_loses_and_repeats_nothing(void **state)
+{
+    struct world *w = *state;
+    unsigned purged = 0;
+    publish(w, "order.a", 100);
+    subscribe(w, "s1", 10);
+    ask(w, "s1", "\"from\":0");
+    for (unsigned stops = 0; stops < 3; stops++) {
+        purged += purge(w, "subscription.s1");
+        pass(w, SECOND + 1);
+        bus_stop(w->bus);
+        test_settle_down(&w->test);
+        bus_free(w->bus);
+        w->bus = bus_new(w->test.workers[0], 1, &(struct bus_senders){{&w->sender, &w->sender}, {&w->sender, &w->sender}});
+        assert_non_null(w->bus);
+        pass(w, SECOND);
+        assert_record(w, "s1", "state", "\"running\"");
+    }
+    for (unsigned i = 0; i < 12; i++) {
+        purged += purge(w, "subscription.s1");
+        pass(w, SECOND + 1);
+    }
+    assert_record(w, "s1", "state", "\"done\"");
+    assert_record(w, "s1", "replayed", "100");
+    assert_record(w, "s1", "read", "100");
+    assert_int_equal(purged + purge(w, "subscription.s1") + 1, 100);
 }
 
 static void how_far_it_is_is_written_down(void **state)
@@ -283,7 +338,10 @@ static void what_is_no_record_and_memory_that_runs_out(void **state)
     struct world *w = *state;
     static const char *const bad[] = {"{\"id\":\"r\",\"state\":\"asked\",\"from\":-1}", "{\"id\":\"r\",\"state\":\"asked\",\"ids\":[7]}", "{\"id\":\"r\",\"state\":\"asked\",\"ids\":[]}",
                                       "{\"id\":7,\"state\":\"asked\"}", "{\"state\":\"asked\"}", "[\"asked\"]", "{\"id\":\"r\",\"state\":\"done\"}", "\"asked\"",
-                                      "{\"id\":\"r\",\"state\":\"asked\",\"to_ms\":\"x\"}", "{\"id\":\"r\",\"state\":\"asked\",\"ids\":[\"\"]}"};
+                                      "{\"id\":\"r\",\"state\":\"asked\",\"to_ms\":\"x\"}", "{\"id\":\"r\",\"state\":\"asked\",\"ids\":[\"\"]}",
+                                      "{\"id\":\"r\",\"state\":\"running\",\"next\":-1}", "{\"id\":\"r\",\"state\":\"running\",\"read\":1,\"replayed\":2}",
+                                      "{\"id\":\"r\",\"state\":\"running\",\"ids\":[\"a\"],\"found\":{\"b\":1}}",
+                                      "{\"id\":\"r\",\"state\":\"running\",\"ids\":[\"a\"],\"found\":{\"a\":\"x\"}}"};
     const struct bytes vhost = bytes_of_text("/"), id = bytes_of_text("s1"), good = bytes_of_text("{\"id\":\"r\",\"state\":\"asked\",\"ids\":[\"a\",\"b\",\"a\"]}");
     subscribe(w, "s1", 0);
     for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
@@ -309,7 +367,8 @@ static void what_is_no_record_and_memory_that_runs_out(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        WORLD(it_reads_to_the_end_and_no_further), WORLD(what_is_refused_is_published_again), WORLD(whoever_takes_the_record_away_stops_it),
+        WORLD(it_reads_to_the_end_and_no_further), WORLD(what_is_refused_is_published_again), WORLD(whoever_takes_the_record_away_stops_it), WORLD(one_that_was_running_goes_on),
+        WORLD(a_stop_in_good_order_loses_and_repeats_nothing),
         WORLD(how_far_it_is_is_written_down), WORLD(others_wait_for_those_that_began_before), WORLD(a_stream_that_goes_away_ends_it),
         WORLD(what_is_no_record_and_memory_that_runs_out),
     };

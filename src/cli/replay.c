@@ -25,7 +25,7 @@ static int print(struct web *web, const json_t *record, bool json)
         return EXIT_FAILED;
     }
     const char *state = json_string_value(json_object_get(record, "state"));
-    return state && (strcmp(state, "failed") == 0 || strcmp(state, "interrupted") == 0) ? EXIT_FAILED : EXIT_DONE;
+    return state && strcmp(state, "failed") == 0 ? EXIT_FAILED : EXIT_DONE;
 }
 
 /* An offset is a number, anything else a text. */

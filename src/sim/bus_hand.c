@@ -296,7 +296,7 @@ static void answered(void *owner, struct bus_door *door, unsigned status, const 
     case HAND_REPLAYS:
         bus_replay_answered(hands->model, hand->life, true);
         if (status == 409)
-            bus_replay_looked(hands->model, hand->life, NULL);
+            bus_replay_refused(hand->life);
         break;
     case HAND_LOOKS_AT_REPLAY: look_at_replay(hand, status, body); break;
     default:

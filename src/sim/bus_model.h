@@ -142,6 +142,8 @@ void bus_check_log(struct bus_model *model, struct bus_life *life, const json_t 
 void bus_replay(struct bus_model *model, struct bus_life *life, const struct bus_replay *replay);
 /* The broker's answer to that has come; or, not is_known, never will. */
 void bus_replay_answered(struct bus_model *model, struct bus_life *life, bool is_known);
+/* It was not begun: the subscription has ended. */
+void bus_replay_refused(struct bus_life *life);
 /* The subscription will want something else. */
 void bus_replay_changes(struct bus_life *life, const struct bus_wish *wish);
 /* What the broker says of it; NULL: there is none. */

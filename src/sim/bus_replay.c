@@ -56,6 +56,8 @@ void bus_replay_answered(struct bus_model *model, struct bus_life *life, bool is
     life->replay.is_unsure = !is_known;
 }
 
+void bus_replay_refused(struct bus_life *life) { life->replay.is_asked = false; }
+
 void bus_replay_changes(struct bus_life *life, const struct bus_wish *wish)
 {
     struct bus_replay *replay = &life->replay;
@@ -69,6 +71,9 @@ void bus_replay_changes(struct bus_life *life, const struct bus_wish *wish)
     }
 }
 
+/* How many of each event it adds: one, and for each restart one more at most, since how far it had come is written down now and then only. */
+static unsigned most_of(const struct bus_model *model, const struct bus_replay *replay) { return 1u + (unsigned)(model->epoch - replay->epoch); }
+
 bool bus_may_be_replayed(struct bus_model *model, struct bus_life *life, uint64_t event)
 {
     const struct bus_errand *errand = bus_errand(life, event);
@@ -78,7 +83,7 @@ bool bus_may_be_replayed(struct bus_model *model, struct bus_life *life, uint64_
 void bus_check_copies(struct bus_model *model, struct bus_life *life, uint64_t event)
 {
     const struct bus_errand *errand = bus_errand_for(life, event);
-    unsigned most = 1u + errand->most + errand->forgotten + (life->replay.is_asked && covers(model, &life->replay, event));
+    unsigned most = 1u + errand->most + errand->forgotten + (life->replay.is_asked && covers(model, &life->replay, event) ? most_of(model, &life->replay) : 0);
     if (most > 1 && (unsigned)errand->done + errand->given_up > most)
         trace_fail(model->trace, "a replay adds each event once", "event %" PRIu64 " was done %u times and given up %u times in subscription s%u (life %u), and there were %u of it at the most", event,
                    errand->done, errand->given_up, life->slot, life->number, most);
@@ -95,7 +100,7 @@ static void be_over(struct bus_model *model, struct bus_life *life, const json_t
         if (!how)
             continue;
         most++;
-        bus_errand_for(life, number)->most++;
+        bus_errand_for(life, number)->most = (uint16_t)(bus_errand_for(life, number)->most + most_of(model, replay));
         if (how == COVERS && done) {
             bus_errand_for(life, number)->least++;
             least++;
@@ -114,9 +119,9 @@ void bus_replay_looked(struct bus_model *model, struct bus_life *life, const jso
         return;
     /* One that a crash kept from being asked for leaves that of the one before it. */
     bool is_another = said && (uint64_t)json_integer_value(json_object_get(said, "asked_ms")) < life->replay.asked_us / 1000;
-    if (!said || is_another || strcmp(state, "interrupted") == 0) {
+    if (!said || is_another) {
         if (life->replay.epoch == model->epoch && !life->replay.is_unsure)
-            trace_fail(model->trace, "replays are whole", "the replay of subscription s%u (life %u) is %s", life->slot, life->number, said && !is_another ? "interrupted" : "not known any more");
+            trace_fail(model->trace, "replays are whole", "the replay of subscription s%u (life %u) is not known any more", life->slot, life->number);
         be_over(model, life, said, false);
     } else if (strcmp(state, "done") == 0) {
         be_over(model, life, said, true);

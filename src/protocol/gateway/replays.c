@@ -23,13 +23,8 @@ static bool kept(struct task *task, struct bytes *value)
 static json_t *shown(json_t *record)
 {
     json_object_del(record, "made");
+    json_object_del(record, "found");
     return record;
-}
-
-static bool state_is(const json_t *record, const char *state)
-{
-    const char *text = json_string_value(json_object_get(record, "state"));
-    return text && strcmp(text, state) == 0;
 }
 
 static bool has_memory(struct task *task, bool has)
@@ -163,14 +158,7 @@ void replays_begin(struct task *task)
 
 void replays_get(struct task *task) { subscription_ask(task, ASKED_REPLAY); }
 
-/* One that says that it runs, and that the bus knows nothing of, ended with the broker. */
-static json_t *record_of(struct bytes value)
-{
-    json_t *record = json_loadb((const char *)value.data, value.size, 0, NULL);
-    if (state_is(record, "running"))
-        json_object_set_new(record, "state", json_string("interrupted"));
-    return shown(record);
-}
+static json_t *record_of(struct bytes value) { return shown(json_loadb((const char *)value.data, value.size, 0, NULL)); }
 
 /* Was this replay begun by this very request? */
 static bool is_repeated(struct task *task, struct bytes *value)
