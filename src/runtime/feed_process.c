@@ -1,25 +1,27 @@
 /* What a process writes to its standard output. It has no input, and the parent's standard error. One that is not wanted any more gets SIGTERM, and SIGKILL when it is still there a little
  * later, with all that belong to its group. When it has ended by itself, what it had written is read, however long that is held; those of its group that have its output open still are ended
  * a little later, so that they do not become more each time that it is started again. */
+#include "base/err.h"
+#include "runtime/child.h"
 #include "runtime/feeder_state.h"
 
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <unistd.h>
 
 #define KILL_MS 2000u                /* from SIGTERM to SIGKILL */
 #define REST_MS 1000u                /* for what is still in the pipe when it has ended: somebody else may hold it open */
 
 struct process_feeding {
     struct feeding feeding;          /* first */
-    uv_process_t process;
+    struct child child;
     uv_pipe_t output;
     uv_timer_t timer;
     char **argv;
-    bool is_spawned, has_exited, is_at_end, is_late;
+    bool is_at_end, is_late;
     size_t left;                     /* bytes that were still to be read when it ended: what comes behind them is somebody else's */
-    int status, signal;
 };
 
 static struct process_feeding *process_of(struct feeding *feeding) { return (struct process_feeding *)feeding; }
@@ -27,8 +29,8 @@ static struct process_feeding *process_of(struct feeding *feeding) { return (str
 static void tell_end(struct process_feeding *p)
 {
     if (!p->is_at_end)
-        kill(-p->process.pid, SIGTERM);
-    feeding_end(&p->feeding, &(struct feed_end){.outcome = FEED_OVER, .status = p->status, .signal = p->signal});
+        child_signal(&p->child, SIGTERM);
+    feeding_end(&p->feeding, &(struct feed_end){.outcome = FEED_OVER, .status = p->child.status, .signal = p->child.signal});
 }
 
 static void on_late(uv_timer_t *timer)
@@ -46,14 +48,13 @@ static size_t bytes_to_read(struct process_feeding *p)
     return uv_fileno((uv_handle_t *)&p->output, &output) == 0 && ioctl(output, FIONREAD, &count) == 0 && count > 0 ? (size_t)count : 0;
 }
 
-static void on_exit_(uv_process_t *process, int64_t status, int signal)
+static bool has_ended(const struct process_feeding *p) { return p->child.pid && !p->child.is_running; }
+
+static void on_ended(struct child *child)
 {
-    struct process_feeding *p = process->data;
-    p->has_exited = true;
-    p->status = (int)status;
-    p->signal = signal;
+    struct process_feeding *p = (struct process_feeding *)(void *)((char *)child - offsetof(struct process_feeding, child));
     if (p->feeding.is_closed) {
-        feeding_close_handle(&p->feeding, (uv_handle_t *)&p->process);
+        feeding_close_handle(&p->feeding, (uv_handle_t *)&p->child.watcher);
         feeding_close_handle(&p->feeding, (uv_handle_t *)&p->timer);
     } else if (p->is_at_end) {
         tell_end(p);
@@ -82,7 +83,7 @@ static void on_read(uv_stream_t *stream, ssize_t count, const uv_buf_t *buffer)
     } else if (count < 0) {
         p->is_at_end = true;
         uv_read_stop(stream);
-        if (p->has_exited)
+        if (has_ended(p))
             tell_end(p);
     }
 }
@@ -90,15 +91,14 @@ static void on_read(uv_stream_t *stream, ssize_t count, const uv_buf_t *buffer)
 static void start(struct feeding *feeding)
 {
     struct process_feeding *p = process_of(feeding);
-    uv_stdio_container_t stdio[] = {{.flags = UV_IGNORE}, {.flags = UV_CREATE_PIPE | UV_WRITABLE_PIPE, .data.stream = (uv_stream_t *)&p->output}, {.flags = UV_INHERIT_FD, .data.fd = 2}};
-    uv_process_options_t options = {.exit_cb = on_exit_, .file = p->argv[0], .args = p->argv, .stdio_count = 3, .stdio = stdio, .flags = UV_PROCESS_DETACHED};
-    int error = uv_spawn(feeding->set->config.loop, &p->process, &options);
-    p->process.data = p;
-    p->is_spawned = error == 0;
-    feeding->handles++;
+    int output, error = child_start(&p->child, p->argv, on_ended, &output);
     if (error) {
-        p->has_exited = true;
         feeding_fail(feeding, FEED_UNREACHABLE, "%.100s cannot be started: %s.", p->argv[0], uv_strerror(error));
+        return;
+    }
+    if ((error = uv_pipe_open(&p->output, output)) != 0) {
+        close(output);
+        feeding_fail(feeding, FEED_UNREACHABLE, "%.100s cannot be read from: %s.", p->argv[0], uv_strerror(error));
         return;
     }
     feeding_opened(feeding, &(struct feed_opening){0});
@@ -127,20 +127,21 @@ static struct feeding *begin(struct feeder_set *set, const struct feed_request *
     bool good = (p->argv = calloc(count + 1, sizeof(*p->argv))) != NULL;
     for (size_t i = 0; i < count && good; i++)
         good = (p->argv[i] = strdup(request->argv[i])) != NULL;
-    if (!good || uv_pipe_init(set->config.loop, &p->output, 0) != 0) {
+    if (!good || child_init(&p->child, set->config.loop) != 0) {
         free_process(&p->feeding);
         return NULL;
     }
+    CHECK(uv_pipe_init(set->config.loop, &p->output, 0) == 0);      /* which asks the system for nothing */
     uv_timer_init(set->config.loop, &p->timer);
     p->output.data = p->timer.data = p;
-    p->feeding.handles = 2;
+    p->feeding.handles = 3;
     return &p->feeding;
 }
 
 static void pause_process(struct feeding *feeding, bool paused)
 {
     struct process_feeding *p = process_of(feeding);
-    if (!p->is_spawned || p->is_at_end)
+    if (!p->child.pid || p->is_at_end)
         return;
     if (paused)
         uv_read_stop((uv_stream_t *)&p->output);
@@ -151,23 +152,22 @@ static void pause_process(struct feeding *feeding, bool paused)
 static void on_kill(uv_timer_t *timer)
 {
     struct process_feeding *p = timer->data;
-    if (!p->has_exited)
-        kill(-p->process.pid, SIGKILL);
+    if (p->child.is_running)
+        child_signal(&p->child, SIGKILL);
 }
 
 static void close_process(struct feeding *feeding)
 {
     struct process_feeding *p = process_of(feeding);
     feeding_close_handle(feeding, (uv_handle_t *)&p->output);
-    if (p->is_spawned && !p->has_exited) {
+    if (p->child.is_running) {
         /* Its handle is closed when it has ended. */
-        kill(-p->process.pid, SIGTERM);
+        child_signal(&p->child, SIGTERM);
         uv_timer_start(&p->timer, on_kill, KILL_MS, 0);
         return;
     }
     uv_timer_stop(&p->timer);
-    if (p->is_spawned || p->has_exited)
-        feeding_close_handle(feeding, (uv_handle_t *)&p->process);
+    feeding_close_handle(feeding, (uv_handle_t *)&p->child.watcher);
     feeding_close_handle(feeding, (uv_handle_t *)&p->timer);
 }
 

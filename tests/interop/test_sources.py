@@ -269,6 +269,7 @@ def test_the_command(broker, events, eventually, name):
     assert "nothing that can be done" in run("make", code=2) and "NAME=VALUE" in run("create", "sse", "url", code=2) and "its kind" in run("create", code=2)
 
 
+@pytest.mark.limit(150)
 def test_messages_of_a_queue_at_another_broker_are_events(own_broker, eventually, name):
     here, there, jobs = own_broker(), own_broker(), name()
     sources, queue = Sources(here), Queue(here, jobs, name())

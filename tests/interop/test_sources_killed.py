@@ -75,6 +75,14 @@ def again(events):
     return len(events) - len(bodies)
 
 
+def is_running(process):
+    try:
+        with open(f"/proc/{process}/stat") as stat:
+            return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 def in_order(numbers):
     """At least once and in order: every first time is in its place."""
     return list(dict.fromkeys(numbers)) == list(range(len(set(numbers))))
@@ -188,11 +196,11 @@ def test_messages_of_a_queue_elsewhere(own_broker, eventually, name, chance, tmp
     put(there, jobs, range(count))
     assert left(there, jobs) == count
     config = tmp_path / "godwit.conf"
-    config.write_text(f"[source shovel]\nkind = amqp\nuri = amqp://guest:guest@127.0.0.1:{there.port}\nqueue = {jobs}\nprefetch = {prefetch}\nretry = 20ms\npaused = true\n")
+    config.write_text("")
     here = own_broker(godwit=["--config", str(config)])
     queue = Queue(here, jobs, name())
     here.stop()
-    config.write_text(config.read_text().replace("paused = true", ""))
+    config.write_text(f"[source shovel]\nkind = amqp\nuri = amqp://guest:guest@127.0.0.1:{there.port}\nqueue = {jobs}\nprefetch = {prefetch}\nretry = 20ms\n")
     here.start()
     sources, dead = Sources(here), []
     for round_ in range(KILLS):
@@ -209,3 +217,49 @@ def test_messages_of_a_queue_elsewhere(own_broker, eventually, name, chance, tmp
     assert in_order([int(body) for _, _, body in queue.got])
     # What was held by this one when it died comes again; what the other had not yet written down as acknowledged does, too.
     assert len(queue.got) - count <= KILLS // 2 * prefetch + KILLS // 2 * 200, len(queue.got)
+
+
+def test_what_cannot_be_asked_for_again(own_broker, eventually, name, chance, tmp_path):
+    """Lines and processes: what was published stays, whoever comes again is heard again, and a process ends with the broker that started it."""
+    config, path, port = tmp_path / "godwit.conf", str(tmp_path / "socket"), free_port()
+    config.write_text("")
+    broker = own_broker(godwit=["--config", str(config)])
+    sources, queue, rounds = Sources(broker), Queue(broker, "#", name()), 4
+    broker.stop()
+    config.write_text(f"""
+[source tcp]
+kind = tcp
+address = 127.0.0.1:{port}
+[source unix]
+kind = unix
+path = {path}
+[source process]
+kind = process
+command = ["sh", "-c", "echo $$; exec sleep 300"]
+[source usr]
+kind = signal
+signal = USR1
+""")
+    broker.start()
+
+    def published(id_):
+        return sources.status(id_).get("published", 0)
+
+    for round_ in range(rounds):
+        eventually(lambda: all(sources.status(id_).get("state") == "running" for id_ in ("tcp", "unix", "usr")) and published("process") == 1)
+        with socket.create_connection(("127.0.0.1", port)) as tcp, socket.socket(socket.AF_UNIX) as local:
+            local.connect(path)
+            for peer in (tcp, local):
+                peer.sendall(f"{round_}\nand half a".encode())
+            os.kill(broker.broker_pid(), signal.SIGUSR1)
+            eventually(lambda: all(published(id_) == 1 for id_ in ("tcp", "unix", "usr")))
+            killed_and_started(broker, chance)
+    lines = [str(round_) for round_ in range(rounds)]
+    eventually(lambda: len([body for key, _, body in queue.take() if key == "process.line"]) > rounds and published("process") == 1)
+    assert [body for key, _, body in queue.got if key == "tcp.line"] == [body for key, _, body in queue.got if key == "unix.line"] == lines
+    assert len([key for key, _, _ in queue.got if key == "signal.USR1"]) == rounds
+    *ended, lives = [int(body) for key, _, body in queue.got if key == "process.line"]
+    assert is_running(lives)
+    eventually(lambda: not any(is_running(process) for process in ended), missing=lambda: [process for process in ended if is_running(process)])
+    assert broker.stop() == 0
+    eventually(lambda: not is_running(lives))
