@@ -94,7 +94,10 @@
     BUG(SOURCE_HALF_LINE, "source-half-line", "the position in a file is behind what was read, not behind the last line") \
     BUG(SOURCE_ROTATED_LEFT, "source-rotated-left", "what is left of a file that was renamed is not read after a restart") \
     BUG(SOURCE_MISSED_FORGOTTEN, "source-missed-forgotten", "a restart forgets when a clock's last time was") \
-    BUG(SOURCE_HELD_LOST, "source-held-lost", "what comes while there is no room for it is lost")
+    BUG(SOURCE_HELD_LOST, "source-held-lost", "what comes while there is no room for it is lost") \
+    BUG(SOURCE_OLD_SETTLES, "source-old-settles", "what is said of a message that an earlier connection brought is taken for one of the next connection's") \
+    BUG(SOURCE_ID_SHARED, "source-id-shared", "messages without an id get one that others get, too") \
+    BUG(SOURCE_NEVER_SETTLED, "source-never-settled", "one message in a hundred is never acknowledged")
 
 #define BUGS_OF_FEATURES BUG_PRIORITY_UPSIDE_DOWN   /* this one and those after it, up to … */
 #define BUGS_OF_BUS BUG_HOOK_UNCOUNTED              /* … this one, and those after it, up to … */

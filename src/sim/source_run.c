@@ -12,7 +12,7 @@
 #define DAY_US (86400 * SECOND_US)
 #define IDLE_STEPS 64u
 #define REST_STEPS_MAX 3000000u
-#define REST_JUMPS 70u               /* in a row: everything that waits for time, a backoff too, is over */
+#define REST_US (300 * SECOND_US)    /* everything that waits for time, a backoff too, is over */
 #define ROUND_STEPS 20000u
 
 struct source_run {
@@ -194,20 +194,23 @@ static void work(struct source_run *run, uint64_t until)
         }
         if (random_chance(&run->random, 1, 150))
             jump(run);
+        /* The machine is busy: what waits for a moment alone is due, and the disk has not answered yet. */
+        else if (random_chance(&run->random, 1, 30))
+            run->trace->now_us += random_below(&run->random, 30000);
     }
 }
 
 /* Without faults everything that there is comes to the handler. */
 static void rest(struct source_run *run)
 {
-    uint64_t steps = 0;
+    uint64_t steps = 0, begun_us = run->trace->now_us;
     unsigned jumps = 0;
     trouble(run, false);
     run->idle = 0;
     while (!run->trace->failed) {
         step(run);
         if (run->idle >= IDLE_STEPS && sim_broker_at_rest(&run->broker)) {
-            if (!source_world_is_owed(&run->world) ? ++jumps > 5 : ++jumps > REST_JUMPS)
+            if (!source_world_is_owed(&run->world) ? ++jumps > 5 : run->trace->now_us - begun_us > REST_US)
                 break;
             sim_broker_jump(&run->broker);
             run->idle = 0;

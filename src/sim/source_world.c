@@ -46,6 +46,10 @@ static void declare(struct outside *outside, struct random *random)
     switch (outside->kind) {
     case OUTSIDE_STREAM: snprintf(more, sizeof(more), "\"kind\":\"sse\",\"url\":\"http://sim.example/%u\"", outside->index); break;
     case OUTSIDE_FILE: snprintf(more, sizeof(more), "\"kind\":\"file\",\"path\":\"/sim/%u\",\"from\":\"start\"", outside->index); break;
+    case OUTSIDE_QUEUE:
+        snprintf(more, sizeof(more), "\"kind\":\"amqp\",\"uri\":\"amqp://sim.example/%u\",\"queue\":\"jobs\",\"prefetch\":%u,\"retry\":\"%ums\"", outside->index,
+                 (unsigned)random_between(random, 1, random_chance(random, 1, 2) ? 5 : OTHER_PREFETCH_MAX), (unsigned)random_between(random, 10, random_chance(random, 1, 2) ? 12 : 1000));
+        break;
     case OUTSIDE_TIMER: snprintf(more, sizeof(more), "\"kind\":\"timer\",\"every\":\"%" PRIu64 "ms\",\"missed\":\"%s\"", outside->every_us / 1000, policies[outside->missed]); break;
     default:
         CHECK(cron_read(bytes_of_text(expression), &outside->cron, why));
@@ -60,11 +64,26 @@ static bool begin(struct feeder *feeder, struct feed *feed, const struct feed_re
 static void pause_feed(struct feeder *feeder, struct feed *feed, bool paused) { (void)feeder, ((struct outside *)feed->transport)->is_paused = paused; }
 static void look_again(struct feeder *feeder, struct feed *feed) { (void)feeder, (void)feed; }
 
-static void cancel(struct feeder *feeder, struct feed *feed)
+static void settle(struct feeder *feeder, struct feed *feed, uint64_t number)
 {
     struct outside *outside = feed->transport;
     (void)feeder;
+    CHECK(outside->kind == OUTSIDE_QUEUE);
+    other_queue_settle(&outside->queue, number);
+}
+
+/* The source has it no more. */
+static void let_go(struct outside *outside)
+{
+    if (outside->kind == OUTSIDE_QUEUE)
+        other_queue_end(&outside->queue, outside->world->random);
     outside->feed = NULL;
+}
+
+static void cancel(struct feeder *feeder, struct feed *feed)
+{
+    (void)feeder;
+    let_go(feed->transport);
     feed->transport = NULL;
 }
 
@@ -72,7 +91,8 @@ void source_world_init(struct source_world *world, struct random *random, struct
 {
     struct random chance;
     random_init(&chance, seed ^ 0x736f7572636573);
-    *world = (struct source_world){.feeder = {.begin = begin, .pause = pause_feed, .look_again = look_again, .cancel = cancel}, .zones = {.find = find_zone}, .random = random, .trace = trace};
+    *world = (struct source_world){.feeder = {.begin = begin, .pause = pause_feed, .look_again = look_again, .settle = settle, .cancel = cancel},
+                                    .zones = {.find = find_zone}, .random = random, .trace = trace};
     world->count = (unsigned)random_between(&chance, 1, OUTSIDES_MAX);
     for (unsigned i = 0; i < world->count; i++) {
         struct outside *outside = &world->list[i];
@@ -84,21 +104,24 @@ void source_world_init(struct source_world *world, struct random *random, struct
         outside->generation_count = 1;
         outside->ids = calloc(NUMBERS_MAX + 1, sizeof(*outside->ids));
         CHECK(outside->ids);
+        other_queue_init(&outside->queue, NUMBERS_MAX);
         declare(outside, &chance);
     }
 }
 
 void source_world_deinit(struct source_world *world)
 {
-    for (unsigned i = 0; i < world->count; i++)
+    for (unsigned i = 0; i < world->count; i++) {
         free(world->list[i].ids);
+        other_queue_deinit(&world->list[i].queue);
+    }
 }
 
 void source_world_make(struct source_world *world)
 {
     struct outside *outside = &world->list[random_below(world->random, world->count)];
     uint64_t more = random_size(world->random, 30);
-    if (outside->kind > OUTSIDE_FILE)
+    if (outside->kind >= OUTSIDE_TIMER)
         return;
     outside->made = outside->made + more < NUMBERS_MAX ? outside->made + more : NUMBERS_MAX;
 }
@@ -125,13 +148,15 @@ static bool begin(struct feeder *feeder, struct feed *feed, const struct feed_re
     for (unsigned i = 0; i < outside->generation_count; i++)
         if (request->kind == FEED_FILE && outside->generations[i].inode == request->inode)
             outside->generation = i;   /* the last that has it: the others are gone */
+    if (outside->kind == OUTSIDE_QUEUE)
+        other_queue_begin(&outside->queue, request->prefetch);
     return true;
 }
 
 static void end(struct outside *outside, enum feed_outcome outcome)
 {
     struct feed *feed = outside->feed;
-    outside->feed = NULL;
+    let_go(outside);
     feed->transport = NULL;
     feed->events->ended(feed, &(struct feed_end){.outcome = outcome});
 }
@@ -240,16 +265,19 @@ static bool bring_file(struct outside *outside)
 bool source_world_step(struct source_world *world)
 {
     struct outside *outside = &world->list[random_below(world->random, world->count)];
-    if (!outside->feed || outside->is_paused)
+    /* What comes of a queue is bounded by its prefetch. */
+    if (!outside->feed || (outside->is_paused && outside->kind != OUTSIDE_QUEUE))
         return false;
     if (!outside->is_opened) {
         open_outside(outside);
         return true;
     }
-    if (!world->calm && random_chance(world->random, 1, 60)) {
+    if (!world->calm && random_chance(world->random, 1, outside->kind == OUTSIDE_QUEUE ? 15 : 60)) {
         end(outside, random_chance(world->random, 1, 2) ? FEED_OVER : FEED_BROKEN);
         return true;
     }
+    if (outside->kind == OUTSIDE_QUEUE)
+        return other_queue_step(&outside->queue, outside->made, outside->id, outside->feed, world->random, !world->calm);
     return outside->kind == OUTSIDE_FILE ? bring_file(outside) : bring_stream(outside);
 }
 
@@ -257,10 +285,15 @@ bool source_world_is_idle(const struct source_world *world)
 {
     for (unsigned i = 0; i < world->count; i++) {
         const struct outside *outside = &world->list[i];
-        if (!outside->feed || outside->is_paused)
+        if (!outside->feed || (outside->is_paused && outside->kind != OUTSIDE_QUEUE))
             continue;
         if (!outside->is_opened || outside->out_size)
             return false;
+        if (outside->kind == OUTSIDE_QUEUE) {
+            if (!other_queue_is_idle(&outside->queue, outside->made))
+                return false;
+            continue;
+        }
         if (outside->kind == OUTSIDE_STREAM ? outside->at <= outside->made
                                             : outside->generation + 1 < outside->generation_count || outside->offset < file_size(outside, outside->generation))
             return false;
@@ -295,7 +328,7 @@ static void take_number(struct outside *outside, uint64_t number, uint64_t id)
     if (number == 0 || number > outside->made) {
         trace_fail(trace, "nothing else", "source %s tells of %" PRIu64 ", of %" PRIu64 " that there are", outside->id, number, outside->made);
     } else if (number <= outside->seen) {
-        if (outside->ids[number] != id)
+        if (outside->kind != OUTSIDE_QUEUE && outside->ids[number] != id)
             trace_fail(trace, "ids", "source %s: %" PRIu64 " comes again, under another id", outside->id, number);
     } else if (number != outside->seen + 1) {
         trace_fail(trace, "nothing lost", "source %s: %" PRIu64 " comes after %" PRIu64, outside->id, number, outside->seen);
@@ -360,7 +393,9 @@ void source_world_handled(struct source_world *world, struct bytes id, struct by
     char *rest;
     uint64_t number = strtoull(text, &rest, 10);
     world->handled++;
-    if (outside->kind <= OUTSIDE_FILE)
+    if (outside->kind == OUTSIDE_QUEUE && number <= outside->made)
+        other_queue_handled(&outside->queue, outside->id, number, id, world->trace);
+    if (outside->kind < OUTSIDE_TIMER)
         take_number(outside, number, source_hash(id));
     else
         take_time(outside, number, strtoull(rest, NULL, 10));
@@ -368,9 +403,11 @@ void source_world_handled(struct source_world *world, struct bytes id, struct by
 
 bool source_world_is_owed(const struct source_world *world)
 {
-    for (unsigned i = 0; i < world->count; i++)
-        if (world->list[i].kind <= OUTSIDE_FILE && world->list[i].seen < world->list[i].made)
+    for (unsigned i = 0; i < world->count; i++) {
+        const struct outside *outside = &world->list[i];
+        if (outside->kind < OUTSIDE_TIMER && (outside->seen < outside->made || (outside->kind == OUTSIDE_QUEUE && outside->queue.gone < outside->made)))
             return true;
+    }
     return false;
 }
 
@@ -379,9 +416,11 @@ void source_world_check_end(struct source_world *world)
     uint64_t now_us = world->trace->now_us;
     for (unsigned i = 0; i < world->count; i++) {
         const struct outside *outside = &world->list[i];
-        if (outside->kind <= OUTSIDE_FILE && outside->seen < outside->made)
+        if (outside->kind == OUTSIDE_QUEUE && outside->seen == outside->made && outside->queue.gone < outside->made)
+            trace_fail(world->trace, "acknowledged", "source %s: of %" PRIu64 " messages that were handled only %" PRIu64 " were acknowledged", outside->id, outside->made, outside->queue.gone);
+        if (outside->kind < OUTSIDE_TIMER && outside->seen < outside->made)
             trace_fail(world->trace, "nothing lost", "source %s: of %" PRIu64 " the last that was handled is %" PRIu64, outside->id, outside->made, outside->seen);
-        else if (outside->kind > OUTSIDE_FILE && outside->last_us && outside->missed != OUTSIDE_SKIP && next_time(outside, outside->last_us) + 90 * SECOND_US < now_us)
+        else if (outside->kind >= OUTSIDE_TIMER && outside->last_us && outside->missed != OUTSIDE_SKIP && next_time(outside, outside->last_us) + 90 * SECOND_US < now_us)
             trace_fail(world->trace, "times", "source %s: nothing came since %" PRIu64 " ms", outside->id, outside->last_us / 1000);
     }
 }

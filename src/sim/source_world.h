@@ -1,11 +1,13 @@
-/* What sources read in a simulation, and what is known of it: servers of event streams, files that are written to and replaced, and clocks. It stands where curl and inotify would be.
+/* What sources read in a simulation, and what is known of it: servers of event streams, files that are written to and replaced, queues at other brokers, and clocks. It stands where curl, inotify
+ * and connections would be.
  *
- * Streams and files consist of numbers, 1, 2, 3, … So of each source it is known what must be handled, in which order, and under which id it came before. */
+ * Streams, files and queues consist of numbers, 1, 2, 3, … So of each source it is known what must be handled, in which order, and under which id it came before. */
 #ifndef SIM_SOURCE_WORLD_H
 #define SIM_SOURCE_WORLD_H
 
 #include "io/feed.h"
 #include "io/zone.h"
+#include "sim/other_queue.h"
 #include "sim/random.h"
 #include "sim/trace.h"
 #include "sources/cron.h"
@@ -17,7 +19,7 @@
 #define GENERATIONS_MAX 64u
 #define OUT_ROOM 4096u
 
-enum outside_kind { OUTSIDE_STREAM, OUTSIDE_FILE, OUTSIDE_TIMER, OUTSIDE_CRON, OUTSIDE_KINDS };
+enum outside_kind { OUTSIDE_STREAM, OUTSIDE_FILE, OUTSIDE_QUEUE, OUTSIDE_TIMER, OUTSIDE_CRON, OUTSIDE_KINDS };
 enum outside_missed { OUTSIDE_ONCE, OUTSIDE_SKIP, OUTSIDE_ALL };
 
 /* A file under the path: the numbers from `first` on, up to `last` (0: the one that is written to now). */
@@ -41,6 +43,7 @@ struct outside {
     uint64_t born_us;                /* when its source ran for the first time, at the latest */
     struct generation generations[GENERATIONS_MAX];
     unsigned generation_count;
+    struct other_queue queue;        /* QUEUE */
 
     /* A feed of it: */
     struct feed *feed;               /* NULL: none */

@@ -1,4 +1,5 @@
 /* Messages of a queue at another broker. There is no position: a message stays there until its event is on disk here, and what was not acknowledged comes again. */
+#include "base/bugs.h"
 #include "protocol/amqp/properties.h"
 #include "sources/event_message.h"
 #include "sources/source_state.h"
@@ -72,7 +73,7 @@ static struct bytes made_id(const struct amqp_source *own, const struct feed_mes
     struct amqp_field offset;
     int size = amqp_table_find(own->properties.headers, "x-stream-offset", &offset) && amqp_field_is_integer(&offset)
                    ? snprintf(made, 48, "%lld", (long long)offset.integer)
-                   : snprintf(made, 48, "%llx-%llu", (unsigned long long)own->epoch_us, (unsigned long long)message->number);
+                   : snprintf(made, 48, "%llx-%llu", bug_enabled(BUG_SOURCE_ID_SHARED) ? 0ull : (unsigned long long)own->epoch_us, (unsigned long long)message->number);
     return bytes_of(made, (size_t)size);
 }
 
@@ -107,6 +108,10 @@ static void settled(struct source *source, struct bytes mark)
     struct amqp_source *own = source_own(source);
     struct amqp_mark of;
     memcpy(&of, mark.data, sizeof(of));
+    if (bug_enabled(BUG_SOURCE_OLD_SETTLES))
+        of.epoch = own->epoch;
+    if (bug_enabled(BUG_SOURCE_NEVER_SETTLED) && of.number % 100 == 99)
+        return;
     if (of.epoch == own->epoch && source->feed.transport)
         source->feeder->settle(source->feeder, &source->feed, of.number);
 }
