@@ -86,8 +86,8 @@ GW_API gw_loop *gw_loop_adopt(struct uv_loop_s *uv);
 /* Ends everything on it: buses that are open are closed first, gracefully, for at most five seconds. Not from a callback. NULL is fine. */
 GW_API void gw_loop_free(gw_loop *loop);
 
-/* Runs until gw_loop_stop, or until there is nothing left to wait for: no bus, no timer, nothing posted. Answers 0; or, when there is nothing to run because gw_open or gw_connect failed, what
- * they failed with. May be called again afterwards. GW_E_INVALID in an adopted loop, which uv_run runs. */
+/* Runs until gw_loop_stop, or until there is nothing left to wait for: no bus, no timer, nothing posted. Answers 0; or, when there is nothing to run because gw_open or gw_connect failed, or a
+ * bus gave up, what they failed with. May be called again afterwards. GW_E_INVALID in an adopted loop, which uv_run runs. */
 GW_API int gw_loop_run(gw_loop *loop);
 
 /* Has gw_loop_run return once the callback that is running has. Any thread, and from a signal handler. */
@@ -145,18 +145,21 @@ typedef struct gw_connect_options {
     gw_notice_fn notice;         /* NULL: nobody is told */
     void *notice_context;
     const char *ca_file;         /* amqps: whom to trust, instead of the system's authorities */
-    uint64_t reserved[8];
+    uint32_t refused_max;        /* log-ins that the broker may refuse in a row (a wrong password, a virtual host that is not there or not for this user) before the bus gives up; 0: never */
+    uint32_t padding;
+    uint64_t reserved[7];
 } gw_connect_options;
 
 /* A bus at a broker: "amqp://user:password@host:5672/vhost", "amqps://…". Returns at once; connecting, and connecting again whenever the connection is lost, happens in the loop. Handlers
- * are restored, and what was not confirmed is sent again. Freed by gw_close. NULL: see gw_error (the URI is none). */
+ * are restored, and what was not confirmed is sent again. Freed by gw_close. NULL: see gw_error (the URI is none).
+ * One that gave up (refused_max) answers everything with GW_E_PERMISSION, what was published and not confirmed too, until it is closed; it is nothing to wait for, and gw_loop_run answers the same. */
 GW_API gw_bus *gw_connect(gw_loop *loop, const char *uri, const gw_connect_options *options);
 
 typedef void (*gw_closed_fn)(void *context, int result);
 
 /* Takes no more: gw_publish is answered with GW_E_CLOSED, handlers get no more events, sources stop. Events in hand may be answered for up to grace_ms, then they go back to their queues; what was
  * published is waited for; then files and connections are closed, `done` (may be NULL) is told, and the bus with its handlers, sources and events is gone. The result is 0, or GW_E_STORAGE
- * when the last of it could not be written (what was confirmed is safe all the same), or GW_E_TIMEOUT (remote: something was not confirmed in time).
+ * when the last of it could not be written (what was confirmed is safe all the same), or GW_E_TIMEOUT (remote: something was not confirmed in time), or GW_E_PERMISSION (it had given up).
  * Happens in the loop; gw_loop_free waits for it. */
 GW_API int gw_close(gw_bus *bus, uint64_t grace_ms, gw_closed_fn done, void *context);
 

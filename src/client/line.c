@@ -30,6 +30,7 @@ struct line *line_new(const struct line_settings *settings, const struct line_ev
     line->seed = settings->seed | 1;
     line->bare = settings->bare;
     line->once = settings->once;
+    line->refused_max = settings->refused_max;
     line->retry_ms = line->now_ms = settings->now_ms;
     outbox_init(&line->outbox);
     line->name = settings->name ? strdup(settings->name) : NULL;
@@ -123,6 +124,12 @@ static void rest(struct line *line, enum line_cause cause, const char *why)
     const struct uri *uri = &line->uris[line->uri];
     uint64_t hash = bytes_hash(bytes_of_text(why), 1) | 1, *told = &line->told[line->uri];
     line->cause = cause;
+    if (line->refused_max && line->refusals >= line->refused_max) {
+        line->state = LINE_CLOSED;
+        line_abandon(line);
+        line_say(line, LINE_ERROR, "%s:%u: %s; giving up", uri->host, uri->port, why);
+        return;
+    }
     if (line->once && (line->was_up || line->attempts + 1 == line->uri_count)) {
         line->state = LINE_CLOSED;
         line_say(line, LINE_WARNING, "%s", why);
@@ -149,12 +156,18 @@ static void rest(struct line *line, enum line_cause cause, const char *why)
     line_say(line, LINE_WARNING, "%s:%u: %s; trying again", uri->host, uri->port, why);
 }
 
+/* The password is wrong, or the virtual host is not there or not for this user. A broker that has no room, or has been asked too often, may say something else the next time. */
+static bool is_refusal(const struct talk *talk)
+{
+    return talk_end(talk) == TALK_END_REFUSED && (talk_reply_code(talk) == 403 || talk_reply_code(talk) == 530);
+}
+
 /* The talk has ended: everything that it knew is forgotten. */
 static void hung_up(struct line *line)
 {
     char why[LINE_ERROR_MAX / 2];
     enum talk_end end = talk_end(line->talk);
-    bool was_closing = line->state == LINE_CLOSING, wants_end = line->wants_end;
+    bool was_closing = line->state == LINE_CLOSING, wants_end = line->wants_end, is_final = wants_end || is_refusal(line->talk);
     snprintf(why, sizeof why, "%s", talk_error(line->talk));
     line->events.hang_up(line->events.owner);
     if (end == TALK_END_CLOSED && talk_reply_code(line->talk) >= 500)
@@ -168,6 +181,7 @@ static void hung_up(struct line *line)
     line->declaring = NULL;
     bool not_let_in = end == TALK_END_REFUSED || wants_end;
     line->refused |= not_let_in;
+    line->refusals += is_final;
     line->state = LINE_CLOSED;
     line->cause = LINE_LEFT;
     if (!was_closing)
@@ -179,6 +193,7 @@ static void hung_up(struct line *line)
 static void come_up(struct line *line)
 {
     line->is_up = true;
+    line->refusals = 0;
     if (line->was_up)
         return;
     line->was_up = true;

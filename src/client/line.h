@@ -62,6 +62,7 @@ struct line_settings {
     uint64_t retry_min_ms, retry_max_ms;   /* between two rounds of attempts, twice as long each time; 0: 100 and 30,000. A log-in that is refused is tried again after the longest */
     uint64_t window_bytes;             /* of publishes that wait to be confirmed; 0: 16 MiB */
     bool bare;                         /* LINE_EXCHANGE is not asked for: stations have no pattern, and what is published names what is there */
+    unsigned refused_max;              /* log-ins that the broker may refuse in a row (403, 530) before it is closed: LINE_NOT_LET_IN; 0: never */
     bool once;                         /* with the end of its first connection, or the first round of attempts in vain, it is closed: line_cause */
     uint64_t seed;                     /* of the jitter */
     uint64_t now_ms;
@@ -171,6 +172,9 @@ bool station_is_ready(const struct station *station);
 
 /* ---- queues ---- */
 
+/* What was asked of queues and is not answered will not be: that is told. */
+void line_abandon(struct line *line);
+
 /* Inside a later call of this file; on an error with a sentence. */
 typedef void (*line_forgotten_fn)(void *context, enum gw_err err, const char *sentence);
 /* Deletes a queue that nobody consumes. Only while line_is_up: GW_ERR_CLOSED. */
@@ -178,8 +182,8 @@ enum gw_err line_forget(struct line *line, const char *queue, line_forgotten_fn 
 
 /* `body` is borrowed; empty: the queue is. On an error with a sentence instead. */
 typedef void (*line_recalled_fn)(void *context, enum gw_err err, const char *sentence, struct bytes body);
-/* Makes a durable queue with these arguments (borrowed until this returns) unless it is there, and looks at its first message, which stays in it. Waits for a connection, if there is none.
- * Not called when the line is freed before. */
+/* Makes a durable queue with these arguments (borrowed until this returns) unless it is there, and looks at its first message, which stays in it. Waits for a connection, if there is none,
+ * and is told when the line gives up. Not called when the line is freed before. */
 enum gw_err line_recall(struct line *line, const char *queue, struct bytes arguments, line_recalled_fn recalled, void *context);
 
 #endif

@@ -64,6 +64,12 @@ void errands_lost(struct line *line)
     }
 }
 
+void line_abandon(struct line *line)
+{
+    while (line->errands)
+        errand_end(line->errands, GW_ERR_CLOSED, "there was no answer of the broker", (struct bytes){0});
+}
+
 /* The broker's answers. */
 
 static void on_refused(void *owner, unsigned code, struct bytes text)

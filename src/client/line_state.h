@@ -82,6 +82,7 @@ struct line {
     enum line_cause cause;
     bool wants_end;                    /* the connection is of no use as it is */
     bool refused;                      /* a log-in of this round was */
+    unsigned refused_max, refusals;    /* refusals: in a row, of those that would be the same again */
     unsigned rounds;                   /* in vain */
     uint64_t retry_ms, dialed_ms, now_ms;
     struct line_outbox outbox;

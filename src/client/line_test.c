@@ -31,6 +31,7 @@ static void on_notice(void *owner, enum line_level level, const char *sentence) 
 
 /* What the next line is to be besides. */
 static bool is_bare, is_once;
+static unsigned refused_max;
 
 static void open_line(const char *first, const char *second)
 {
@@ -39,7 +40,7 @@ static void open_line(const char *first, const char *second)
     assert_int_equal(uri_parse(&uris[0], first, &complaint), GW_OK);
     assert_int_equal(uri_parse(&uris[1], second ? second : first, &complaint), GW_OK);
     struct line_settings settings = {.uris = uris, .uri_count = second ? 2 : 1, .retry_min_ms = 1000, .retry_max_ms = 8000, .window_bytes = 1000, .bare = is_bare, .once = is_once,
-                                     .seed = 7, .now_ms = story.now_ms};
+                                     .refused_max = refused_max, .seed = 7, .now_ms = story.now_ms};
     struct line_events events = {&story, on_dial, on_hang_up, on_told, on_came, on_lost, on_notice};
     line = line_new(&settings, &events);
     assert_non_null(line);
@@ -51,6 +52,7 @@ static int begin(void **state)
     memset(&story, 0, sizeof story);
     story.now_ms = 100000;
     is_bare = is_once = false;
+    refused_max = 0;
     open_line("amqp://one", NULL);
     return 0;
 }
@@ -191,6 +193,48 @@ static void a_wrong_password_is_tried_seldom(void **state)
     is_told("dial one\nhang up\n1: one:5672: the broker does not let us in: 403 ACCESS_REFUSED; trying again\n");
     assert_string_equal(line_error(line), "one:5672: the broker does not let us in: 403 ACCESS_REFUSED; trying again");
     assert_in_range(line_deadline_ms(line) - story.now_ms, 6400, 9600);
+}
+
+static void refuse(unsigned code, const char *text)
+{
+    story.now_ms = line_deadline_ms(line) > story.now_ms && line_deadline_ms(line) != UINT64_MAX ? line_deadline_ms(line) : story.now_ms;
+    turn();
+    line_connected(line, story.now_ms);
+    say_start(&story);
+    say_close(&story, 0, AMQP_CONNECTION_CLOSE, code, text);
+    turn();
+    story.said_size = 0;
+}
+
+/* Only what would be the same again counts, and only in a row. */
+static void it_gives_up_where_it_is_told_to(void **state)
+{
+    (void)state;
+    end(NULL);
+    refused_max = 2;
+    open_line("amqp://one", NULL);
+    line_publish(line, &(struct line_message){.exchange = bytes_of_text("events"), .routing_key = bytes_of_text("a"), .properties = bytes_of("\0\0", 2)}, 1);
+    refuse(403, "ACCESS_REFUSED");
+    refuse(320, "CONNECTION_FORCED - too many passwords");
+    assert_false(line_is_closed(line));
+    story.now_ms = line_deadline_ms(line);
+    turn();
+    log_in();
+    say(&story, 1, AMQP_EXCHANGE_DECLARE_OK, NULL);
+    turn();
+    assert_true(line_is_up(line));
+    line_lost(line, NULL, story.now_ms);
+    turn();
+    forget_told();
+    refuse(530, "NOT_ALLOWED - vhost v not found");
+    assert_false(line_is_closed(line));
+    is_told("dial one\nhang up\n1: one:5672: the broker does not let us in: 530 NOT_ALLOWED - vhost v not found; trying again\n");
+    refuse(403, "ACCESS_REFUSED");
+    assert_true(line_is_closed(line));
+    is_told("dial one\nhang up\n2: one:5672: the broker does not let us in: 403 ACCESS_REFUSED; giving up\n");
+    assert_int_equal(line_cause(line), LINE_NOT_LET_IN);
+    assert_int_equal(line_deadline_ms(line), UINT64_MAX);
+    assert_int_equal(line_waiting(line) > 0, true);
 }
 
 static void who_may_not_declare_the_exchange_may_find_it(void **state)
@@ -590,6 +634,7 @@ int main(void)
         STORY(uris_are_tried_in_turn),
         STORY(a_connection_that_takes_too_long_is_given_up),
         STORY(a_wrong_password_is_tried_seldom),
+        STORY(it_gives_up_where_it_is_told_to),
         STORY(who_may_not_declare_the_exchange_may_find_it),
         STORY(a_bare_line_declares_nothing),
         STORY(a_line_for_once_is_closed_when_it_ends),

@@ -3,6 +3,7 @@
 #include "lib/direct.h"
 #include "lib/handler.h"
 #include "lib/loop.h"
+#include "lib/request.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -99,7 +100,11 @@ int bus_check(struct gw_bus *bus)
     int result = bus ? loop_check(bus->loop) : GW_E_INVALID;
     if (LIKELY(result == GW_DONE && bus->state == BUS_OPEN))
         return GW_DONE;
-    return result == GW_DONE ? loop_fail(bus->loop, GW_E_CLOSED, "the bus is being closed") : result;
+    if (result != GW_DONE)
+        return result;
+    if (bus->state == BUS_GIVEN_UP)
+        return loop_fail(bus->loop, bus->result, "%s", bus->why);
+    return loop_fail(bus->loop, GW_E_CLOSED, "the bus is being closed");
 }
 
 gw_loop *gw_bus_loop(const gw_bus *bus) { return bus ? bus->loop : NULL; }
@@ -194,7 +199,7 @@ static void begin_close(struct gw_bus *bus, uint64_t grace_ms)
 
 int gw_close(gw_bus *bus, uint64_t grace_ms, gw_closed_fn done, void *context)
 {
-    int result = bus_check(bus);
+    int result = bus && bus->state == BUS_GIVEN_UP ? loop_check(bus->loop) : bus_check(bus);
     if (result != GW_DONE)
         return result;
     bus->closed = done;
@@ -206,7 +211,7 @@ int gw_close(gw_bus *bus, uint64_t grace_ms, gw_closed_fn done, void *context)
 void buses_close(struct gw_loop *loop, uint64_t grace_ms)
 {
     for (struct gw_bus *bus = loop->buses; bus; bus = bus->next)
-        if (bus->state == BUS_OPEN)
+        if (bus->state == BUS_OPEN || bus->state == BUS_GIVEN_UP)
             begin_close(bus, grace_ms);
 }
 
@@ -215,6 +220,19 @@ void buses_forked(struct gw_loop *loop)
     for (struct gw_bus *bus = loop->buses; bus; bus = bus->next)
         if (bus->engine)
             bus->ops->forked(bus);
+}
+
+void bus_give_up(struct gw_bus *bus, int result)
+{
+    snprintf(bus->why, sizeof(bus->why), "%s", bus->loop->error);
+    if (bus->state == BUS_OPEN) {
+        bus->state = BUS_GIVEN_UP;
+        bus->result = result;
+        bus->loop->failed = bus->loop->failed ? bus->loop->failed : result;
+    }
+    tickets_give_up(&bus->tickets, result);
+    requests_give_up(bus, result);
+    loop_again_now(bus->loop);
 }
 
 void bus_closed(struct gw_bus *bus, int result)
@@ -232,6 +250,8 @@ static void go_on_closing(struct gw_bus *bus, uint64_t now_us, uint64_t *due_us)
     if (bus->parts || (!over && (bus->in_hand || tickets_are_out(&bus->tickets)))) {
         if (!over && bus->grace_us < *due_us)
             *due_us = bus->grace_us;
+        if (over && bus->ops->abandon)
+            bus->ops->abandon(bus);   /* what parts wait for, and what nobody may be there to answer */
         return;
     }
     bus->state = BUS_ENDING;
@@ -293,6 +313,14 @@ static void call_ready(struct gw_bus *bus, unsigned *budget, uint64_t turn)
 static bool has_work(const struct gw_bus *bus)
 {
     return bus->ready || bus->notes || bus->reap || direct_has_work(bus) || tickets_can_tell(&bus->tickets) || bus->state == BUS_CLOSED;
+}
+
+bool buses_are_alive(const struct gw_loop *loop)
+{
+    for (const struct gw_bus *bus = loop->buses; bus; bus = bus->next)
+        if (bus->state != BUS_GIVEN_UP || has_work(bus))
+            return true;
+    return false;
 }
 
 static void bus_turn(struct gw_bus *bus, uint64_t now_us, uint64_t *due_us)

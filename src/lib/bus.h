@@ -4,6 +4,7 @@
 
 #include "lib/engine.h"
 #include "lib/event.h"
+#include "lib/loop.h"
 #include "lib/ticket.h"
 
 struct direct;
@@ -19,6 +20,7 @@ struct bus_part {
 
 enum bus_state {
     BUS_OPEN,
+    BUS_GIVEN_UP,                    /* its engine will not come up any more; everything is there until the program closes it */
     BUS_CLOSING,                     /* events in hand may be answered, publishes are waited for, parts end */
     BUS_ENDING,                      /* the engine closes */
     BUS_CLOSED,                      /* to be freed */
@@ -54,7 +56,8 @@ struct gw_bus {
     uint64_t grace_us;               /* BUS_CLOSING: until then */
     gw_closed_fn closed;
     void *closed_context;
-    int result;                      /* of closing */
+    int result;                      /* of closing; BUS_GIVEN_UP: what every call is answered with */
+    char why[LOOP_ERROR_MAX];        /* BUS_GIVEN_UP: the sentence with it */
 };
 
 /* A bus on the loop, for an engine to fill in. NULL: a sentence was left. */
@@ -73,6 +76,9 @@ unsigned bus_new_id(struct gw_bus *bus, char id[BUS_ID_MAX]);
 __attribute__((format(printf, 3, 4)))
 void bus_notice(struct gw_bus *bus, enum gw_notice_level level, const char *format, ...);
 
+/* The engine gives up, for a reason that loop_fail has left. What was published and is not known of is told, and a loop with nothing else to do ends. */
+void bus_give_up(struct gw_bus *bus, int result);
+
 /* The engine is closed; called once, by it. */
 void bus_closed(struct gw_bus *bus, int result);
 
@@ -80,6 +86,8 @@ void bus_part_add(struct gw_bus *bus, struct bus_part *part);
 void bus_part_remove(struct gw_bus *bus, struct bus_part *part);
 
 /* ---- for the loop ---- */
+/* Is there something to wait for? */
+bool buses_are_alive(const struct gw_loop *loop);
 /* Each bus's share of a turn; answers when there is something again. */
 uint64_t buses_turn(struct gw_loop *loop, uint64_t now_us);
 /* Begins to close those that are open. */

@@ -76,6 +76,9 @@ struct engine_ops {
      * left, and `recalled` is not called. */
     int (*recall)(struct gw_bus *bus, const char *queue, void (*recalled)(void *owner, int result, struct bytes body), void *owner);
 
+    /* May be NULL: recalls that are not answered will not be, and are told so. */
+    void (*abandon)(struct gw_bus *bus);
+
     /* Once a turn of the loop: does what there is to do. True: there is more, at once. `due_us` is lowered to when it wants another turn though nothing comes. */
     bool (*turn)(struct gw_bus *bus, uint64_t now_us, uint64_t *due_us);
 

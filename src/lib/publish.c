@@ -38,7 +38,7 @@ int gw_publish_wait(gw_bus *bus, const char *type, const void *data, size_t size
         uint64_t due_us = LOOP_NEVER;
         bool more = bus->ops->turn(bus, now_us, &due_us);
         result = ticket_result(&bus->tickets, ticket);
-        if (result == GW_E_REFUSED || result == GW_E_STORAGE || result == GW_E_FULL)
+        if (result == GW_E_REFUSED || result == GW_E_STORAGE || result == GW_E_FULL || result == GW_E_PERMISSION)
             return loop_fail(bus->loop, result, "the event was not taken: %s", gw_result_text(result));
         if (result != GW_E_AGAIN)
             return result;

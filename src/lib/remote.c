@@ -210,6 +210,8 @@ static int remote_recall(struct gw_bus *bus, const char *queue, void (*recalled)
         return GW_DONE;
     }
     free(recalling);
+    if (remote->gave_up)
+        return loop_fail(bus->loop, GW_E_PERMISSION, "%s", bus->why);
     return err == GW_ERR_INVALID ? loop_fail(bus->loop, GW_E_LIMIT, "the name of a queue has at most 255 bytes") : loop_fail(bus->loop, loop_result(err), "out of memory, or closed");
 }
 
@@ -230,6 +232,8 @@ static void on_forgotten(void *context, enum gw_err err, const char *sentence)
     forgetting->err = err;
     snprintf(forgetting->sentence, sizeof(forgetting->sentence), "%s", sentence);
 }
+
+static void remote_abandon(struct gw_bus *bus) { line_abandon(remote_of(bus)->line); }
 
 static bool remote_turn(struct gw_bus *bus, uint64_t now_us, uint64_t *due_us);
 static void remote_wait(struct gw_bus *bus, int timeout_ms);
@@ -255,7 +259,7 @@ static int remote_forget(struct gw_bus *bus, const char *queue)
             }
             continue;
         }
-        if (now_us >= until_us)
+        if (now_us >= until_us || remote->gave_up)
             break;
         if (!more && !forgetting->done)
             remote_wait(bus, due_us > now_us ? (int)((due_us - now_us) / 1000) + 1 : 0);
@@ -275,13 +279,13 @@ static int remote_forget(struct gw_bus *bus, const char *queue)
 static void finish(struct remote_bus *remote)
 {
     struct gw_bus *bus = remote->bus;
-    bool is_complete = line_waiting(remote->line) == 0;
-    if (!is_complete)
-        loop_fail(bus->loop, GW_E_TIMEOUT, "the broker had not confirmed all that was published when the bus was closed");
+    int result = remote->gave_up ? GW_E_PERMISSION : line_waiting(remote->line) ? GW_E_TIMEOUT : GW_DONE;
+    if (result != GW_DONE)
+        loop_fail(bus->loop, result, "%s", remote->gave_up ? bus->why : "the broker had not confirmed all that was published when the bus was closed");
     remote_rest_end(remote);
     circuit_close(remote->circuit);
     free(remote);
-    bus_closed(bus, is_complete ? GW_DONE : GW_E_TIMEOUT);
+    bus_closed(bus, result);
 }
 
 /* What was published is waited for, up to the end of the grace. */
@@ -290,7 +294,7 @@ static void go_on_closing(struct remote_bus *remote, uint64_t now_us, uint64_t *
     struct gw_bus *bus = remote->bus;
     if (remote->said_goodbye)
         return;
-    if (line_waiting(remote->line) && now_us < bus->grace_us) {
+    if (line_waiting(remote->line) && !remote->gave_up && now_us < bus->grace_us) {
         *due_us = bus->grace_us < *due_us ? bus->grace_us : *due_us;
         return;
     }
@@ -305,9 +309,15 @@ static bool remote_turn(struct gw_bus *bus, uint64_t now_us, uint64_t *due_us)
     if (remote->closing)
         go_on_closing(remote, now_us, due_us);
     bool all = circuit_turn(remote->circuit);
-    if (line_is_closed(remote->line)) {
+    if (line_is_closed(remote->line) && remote->closing) {
         finish(remote);
         return true;
+    }
+    if (line_is_closed(remote->line)) {
+        if (!remote->gave_up)
+            bus_give_up(bus, GW_E_PERMISSION);
+        remote->gave_up = true;
+        return false;
     }
     uint64_t deadline_ms = line_deadline_ms(remote->line), deadline_us = deadline_ms > UINT64_MAX / 1000 ? LOOP_NEVER : deadline_ms * 1000;
     if (rested_us < deadline_us)
@@ -336,7 +346,8 @@ static void remote_forked(struct gw_bus *bus)
 static const struct engine_ops remote_ops = {
     .comes_back = true,
     .publish = remote_publish, .subscribe = remote_subscribe, .unsubscribe = remote_unsubscribe, .settle = remote_settle, .settle_after = remote_settle_after,
-    .release = remote_release, .replace = remote_replace, .forget = remote_forget, .recall = remote_recall, .turn = remote_turn, .wait = remote_wait, .close = remote_close, .forked = remote_forked,
+    .release = remote_release, .replace = remote_replace, .forget = remote_forget, .recall = remote_recall, .abandon = remote_abandon,
+    .turn = remote_turn, .wait = remote_wait, .close = remote_close, .forked = remote_forked,
 };
 
 /* ---- gw_connect ----------------------------------------------------------------------------------------------------------------------- */
@@ -387,8 +398,8 @@ static int check_tls(struct gw_loop *loop, const struct uri *uris, unsigned coun
 
 static struct circuit *open_circuit(struct remote_bus *remote, const struct uri *uris, unsigned count, const gw_connect_options *options)
 {
-    const struct line_settings line = {.uris = uris, .uri_count = count, .name = options->name ? options->name : program_invocation_short_name, .retry_min_ms = options->retry_min_ms,
-                                       .retry_max_ms = options->retry_max_ms, .window_bytes = options->window_bytes};
+    const struct line_settings line = {.uris = uris, .uri_count = count, .name = options->name ? options->name : program_invocation_short_name,
+                                       .refused_max = options->refused_max, .retry_min_ms = options->retry_min_ms, .retry_max_ms = options->retry_max_ms, .window_bytes = options->window_bytes};
     const struct circuit_settings settings = {.loop = uvloop_of(remote->bus->loop)->uv, .line = &line, .ca_file = options->ca_file};
     const struct circuit_events events = {.owner = remote, .wanted = on_wanted, .told = on_told, .delivered = on_delivered, .lost = on_lost, .notice = on_notice};
     return circuit_open(&settings, &events);

@@ -13,6 +13,7 @@ struct remote_bus {
     struct circuit *circuit;
     struct line *line;                   /* the circuit's */
     bool closing, said_goodbye;
+    bool gave_up;                        /* as often as the program lets it, the broker did not let us in */
     struct resting *resting;             /* the soonest first */
 };
 

@@ -144,15 +144,20 @@ static void on_reply(gw_event *event, void *context)
 
 /* ---- a bus's --------------------------------------------------------------------------------------------------------------------- */
 
+void requests_give_up(struct gw_bus *bus, int result)
+{
+    struct request *request;
+    uint32_t cursor = 0;
+    while (bus->requests && (request = map_next(&bus->requests->pending, &cursor)))
+        tell_soon(request, result);
+}
+
 static void on_close(struct bus_part *part)
 {
     struct requests *requests = (struct requests *)(void *)((char *)part - offsetof(struct requests, part));
-    struct request *request;
-    uint32_t cursor = 0;
+    requests_give_up(requests->bus, GW_E_CLOSED);
     requests->closing = true;
     requests->bus->requests = NULL;
-    while ((request = map_next(&requests->pending, &cursor)))
-        tell_soon(request, GW_E_CLOSED);
     requests_end_when_over(requests);
 }
 

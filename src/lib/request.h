@@ -9,4 +9,7 @@ struct requests;
 /* How long a queue for replies outlives its connection. */
 #define REPLIES_LAST_MS 300000u
 
+/* There will be no replies any more: those who wait for one are told so, soon. */
+void requests_give_up(struct gw_bus *bus, int result);
+
 #endif

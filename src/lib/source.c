@@ -161,7 +161,7 @@ static void on_time(uv_timer_t *timer)
     struct gw_bus *bus = gw->sources->bus;
     if (!gw->source)
         return;
-    if (bus->state != BUS_OPEN && (!gw->is_started || source_is_idle(gw->source) || loop_clock(bus->loop) >= bus->grace_us)) {
+    if (bus->state >= BUS_CLOSING && (!gw->is_started || source_is_idle(gw->source) || loop_clock(bus->loop) >= bus->grace_us)) {
         source_end(gw);
         return;
     }
@@ -177,7 +177,7 @@ static void on_time(uv_timer_t *timer)
     if (error_us != gw->told_us)
         bus_notice(bus, GW_NOTICE_WARNING, "source '%s': %s", gw->id, error);
     gw->told_us = error_us;
-    if (bus->state != BUS_OPEN) {
+    if (bus->state >= BUS_CLOSING) {
         if (source_is_idle(gw->source))
             due_us = 0;
         else if (bus->grace_us < due_us)

@@ -85,7 +85,7 @@ static void set_timer(struct uvloop *u, uint64_t due_us)
 
 static bool is_alive(struct uvloop *u)
 {
-    return u->loop.buses || u->loop.timers.count || u->posted || posts_wait(u);
+    return buses_are_alive(&u->loop) || u->loop.timers.count || u->posted || posts_wait(u);
 }
 
 /* An adopted loop ends by itself when the library has nothing to wait for. */

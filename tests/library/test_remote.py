@@ -105,6 +105,15 @@ def test_a_wrong_password_is_told_and_tried_seldom(build, start, broker):
     assert handler.stop() == 0
 
 
+@pytest.mark.parametrize("user, password, vhost", [("guest", "wrong", ""), ("guest", "guest", "nowhere")])
+def test_one_that_may_give_up_does(build, run, broker, user, password, vhost, valgrind):
+    said = run(*valgrind, build("tests/library/refused.c"), uri(broker, user, password, vhost), 2, timeout_s=60)
+    assert said == [
+        "notice 1: trying again", "notice 2: giving up", "published: permission denied", "requested: permission denied", "run: permission denied", "it says why: yes",
+        "publish: permission denied", "wait: permission denied", "on: refused", "forget: permission denied", "run: permission denied",
+        "close: done", "closed: permission denied", "run: permission denied", "wait: permission denied"]
+
+
 def test_what_does_not_speak_amqp_is_told(build, start):
     listener = Listener(b"HTTP/1.1 400 Bad Request\r\n\r\n")
     handler = start(build("tests/library/handle.c"), f"amqp://127.0.0.1:{listener.port}", "order.*")
