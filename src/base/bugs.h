@@ -82,6 +82,9 @@
     BUG(HOOK_REPLAY_ALL, "hook-replay-all", "a replay takes no notice of the subscription's filters") \
     BUG(HOOK_REPLAY_AGAIN, "hook-replay-again", "a replay that goes on after a restart reads all of its range again") \
     BUG(HOOK_REPLAY_SKIPS, "hook-replay-skips", "a replay that goes on after a restart leaves out what it had not come to") \
+    BUG(HOOK_RETURNED_DONE, "hook-returned-done", "an event that no queue of the other broker takes is done") \
+    BUG(HOOK_BUSY_COUNTS, "hook-busy-counts", "a broker that takes nothing for now costs an event an attempt") \
+    BUG(HOOK_KEY_OF_QUEUE, "hook-key-of-queue", "an event that is replayed is published at the other broker with the queue's name as its routing key") \
     BUG(EVENTS_HALF_MADE, "events-half-made", "events go to an exchange whose stream is not bound yet") \
     BUG(LEASE_SHORT, "lease-short", "a lease lasts half as long as was asked for") \
     BUG(LEASE_ACK_EARLY, "lease-ack-early", "an acknowledgement by token is answered before it is on disk") \

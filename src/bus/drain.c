@@ -170,7 +170,7 @@ static bool hook_post(struct hook *hook, const struct message *message, const ch
         return false;
     memcpy(hook->id, request.id, sizeof(hook->id));
     bool good = hook_begin(hook, &(struct outgoing_request){.url = drain->subscription.sink, .headers = request.headers, .header_count = request.count, .body = request.body,
-                                                            .timeout_ms = drain->subscription.timeout_ms});
+                                                            .timeout_ms = drain->subscription.timeout_ms, .attempt = hook->attempt});
     free(hook->event);
     hook->event = request.event;     /* the sender borrows it until it is done */
     request.event = NULL;
@@ -187,7 +187,7 @@ static bool hook_forward(struct hook *hook, const struct message *message, const
     memcpy(hook->id, forward.id, sizeof(hook->id));
     forward.message.name = drain->name;
     bool good = hook_begin(hook, &(struct outgoing_request){.url = drain->subscription.sink, .message = &forward.message, .body = message->body,
-                                                            .timeout_ms = drain->subscription.timeout_ms});
+                                                            .timeout_ms = drain->subscription.timeout_ms, .attempt = hook->attempt});
     forward_deinit(&forward);
     return good;
 }
@@ -408,6 +408,19 @@ static void end(struct drain *drain)
     free(text);
 }
 
+/* The sink has the event. */
+static bool is_taken(const struct outgoing_result *result)
+{
+    return (result->status >= 200 && result->status < (bug_enabled(BUG_HOOK_RETURNED_DONE) ? 313 : 300)) || (bug_enabled(BUG_HOOK_HANG_DONE) && result->outcome == OUTGOING_TIMED_OUT);
+}
+
+/* The sink says that it is not to be blamed: it has had enough for now, or for good. */
+static bool is_put_off(const struct outgoing_result *result)
+{
+    return result->status == 429 || result->status == 410 || (result->outcome == OUTGOING_BUSY && !bug_enabled(BUG_HOOK_BUSY_COUNTS)) ||
+           (result->status == 503 && result->retry_after_s != OUTGOING_NO_TIME);
+}
+
 static void hook_done(struct outgoing *outgoing, const struct outgoing_result *result)
 {
     struct hook *hook = (struct hook *)outgoing;
@@ -415,13 +428,13 @@ static void hook_done(struct outgoing *outgoing, const struct outgoing_result *r
     uint64_t now_us = bug_enabled(BUG_HOOK_TIME_OF_LOOK) ? bus_now(drain->bus) : result->now_us;
     note(drain, hook, result);
     endpoint_learn(hook->endpoint, result, now_us);
-    if ((result->status >= 200 && result->status < 300) || (bug_enabled(BUG_HOOK_HANG_DONE) && result->outcome == OUTGOING_TIMED_OUT)) {
+    if (is_taken(result)) {
         if (hook->sink_version == drain->sink_version)
             went_well(drain);
         else
             drain->delivered++;
         hook_over(hook, SETTLE_ACK);
-    } else if (result->status == 429 || result->status == 410 || result->outcome == OUTGOING_BUSY || (result->status == 503 && result->retry_after_s != OUTGOING_NO_TIME)) {
+    } else if (is_put_off(result)) {
         hook_landed(hook);
         drain->waiting++;
         if (hook->sink_version != drain->sink_version)

@@ -1,5 +1,6 @@
 #include "bus/forward.h"
 
+#include "base/bugs.h"
 #include "protocol/amqp/properties.h"
 #include "sources/event_message.h"
 
@@ -35,7 +36,7 @@ static struct bytes text_of(struct bytes headers, const char *name)
 /* What came by the exchange of events has its type as the key; what was sent to the queue itself has the queue's name there. */
 static struct bytes key_of(const struct message *message, const struct sink_uri *sink, struct bytes headers)
 {
-    struct bytes type = message->exchange.size ? (struct bytes){0} : text_of(headers, PREFIX "type");
+    struct bytes type = message->exchange.size || bug_enabled(BUG_HOOK_KEY_OF_QUEUE) ? (struct bytes){0} : text_of(headers, PREFIX "type");
     if (sink->has_routing_key)
         return bytes_of_text(sink->routing_key);
     return type.size && type.size <= UINT8_MAX ? type : message->routing_key;

@@ -56,6 +56,7 @@ struct outgoing_request {
     unsigned header_count;
     struct bytes body;
     uint64_t timeout_ms;
+    uint64_t attempt;                /* from 1; 0: it is a question. For the simulator: no broker is told */
 };
 
 struct outgoing_sender {

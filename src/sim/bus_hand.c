@@ -77,6 +77,7 @@ static void create(struct bus_hand *hand)
     struct bus_terms terms;
     struct bus_wish wish;
     bus_terms_draw(&terms, hands->random);
+    terms.origin = terms.origin && !hands->plan->brokers;   /* which are not asked */
     bus_wish_draw(&wish, hands->plan, hands->random);
     hand->life = bus_create(hands->model, hand->number, &terms, &wish);
     ask_json(hand, HAND_CREATES, "POST /subscriptions HTTP/1.1\r\n", bus_subscription_json(&terms, &wish, hand->number, hand->life->number));
@@ -104,7 +105,10 @@ static void change_something(struct bus_hand *hand)
     switch (random_below(hands->random, 6)) {
     case 0: wish.patterns = drawn.patterns; break;
     case 1: wish.filter = drawn.filter; break;
-    case 2: wish.sink = drawn.sink; break;
+    case 2:
+        wish.sink = drawn.sink;
+        wish.is_broker = drawn.is_broker;
+        break;
     case 3: wish = drawn; break;
     default: wish.paused = !wish.paused; break;
     }

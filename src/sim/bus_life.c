@@ -131,7 +131,7 @@ void bus_unblur(struct bus_model *model)
 
 void bus_check_log(struct bus_model *model, struct bus_life *life, const json_t *log)
 {
-    static const char *const outcomes[OUTGOING_OUTCOMES] = {"answered", "forbidden", "unresolved", "unreachable", "timed out", "broken", "untrusted"};
+    static const char *const outcomes[OUTGOING_OUTCOMES] = {"answered", "forbidden", "unresolved", "unreachable", "timed out", "broken", "untrusted", "refused", "busy"};
     uint64_t kept = life->attempt_count < BUS_ATTEMPTS_KEPT ? life->attempt_count : BUS_ATTEMPTS_KEPT;
     if (!kept && json_is_object(log))
         return;   /* it says how it goes, as there is nothing else to say */

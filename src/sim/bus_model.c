@@ -308,7 +308,7 @@ void bus_answered(struct bus_model *model, struct bus_post *post, const struct o
         life->failures = life->opened = 0;
     } else if (result->status == 410) {
         end(model, post);
-    } else if (result->status == 429 || (result->status == 503 && result->retry_after_s != OUTGOING_NO_TIME)) {
+    } else if (result->outcome == OUTGOING_BUSY || result->status == 429 || (result->status == 503 && result->retry_after_s != OUTGOING_NO_TIME)) {
         slow_down(model, post, result->retry_after_s);
     } else {
         fail(model, post, errand);

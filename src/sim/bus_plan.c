@@ -89,6 +89,7 @@ void bus_terms_draw(struct bus_terms *terms, struct random *random)
 void bus_wish_draw(struct bus_wish *wish, const struct bus_plan *plan, struct random *random)
 {
     *wish = (struct bus_wish){.patterns = (uint8_t)random_between(random, 1, (1u << BUS_PATTERNS) - 1), .sink = (uint8_t)random_below(random, plan->sinks)};
+    wish->is_broker = plan->brokers >> wish->sink & 1;
     if (random_chance(random, 1, 2))
         wish->patterns = (uint8_t)(1u << random_below(random, BUS_PATTERNS));
     wish->filter = (uint8_t)(random_chance(random, 1, 2) ? random_below(random, BUS_FILTERS) : 0);
@@ -106,7 +107,14 @@ static json_t *types_json(const struct bus_wish *wish)
     return list;
 }
 
-static json_t *sink_json(const struct bus_wish *wish, unsigned life) { return json_sprintf("http://sink%u.example/%u", wish->sink, life); }
+/* As it is said, or shown: without the password. */
+static json_t *sink_json(const struct bus_wish *wish, unsigned life, const char *password)
+{
+    if (wish->is_broker)
+        return json_sprintf("amqp://ann:%s@sink%u.example/?exchange=%u", password, wish->sink, life);
+    return json_sprintf("http://sink%u.example/%u", wish->sink, life);
+}
+
 static json_t *filter_json(const struct bus_wish *wish) { return filters[wish->filter].json ? json_loads(filters[wish->filter].json, 0, NULL) : NULL; }
 
 json_t *bus_wish_json(const struct bus_wish *wish, const struct bus_wish *before, unsigned life)
@@ -115,7 +123,7 @@ json_t *bus_wish_json(const struct bus_wish *wish, const struct bus_wish *before
     if (!before || wish->patterns != before->patterns)
         json_object_set_new(root, "types", types_json(wish));
     if (!before || wish->sink != before->sink)
-        json_object_set_new(root, "sink", sink_json(wish, life));
+        json_object_set_new(root, "sink", sink_json(wish, life, BUS_PASSWORD));
     if (!before ? wish->paused : wish->paused != before->paused)
         json_object_set_new(root, "paused", json_boolean(wish->paused));
     if (!before ? wish->filter != 0 : wish->filter != before->filter)
@@ -143,7 +151,7 @@ json_t *bus_subscription_json(const struct bus_terms *terms, const struct bus_wi
 
 bool bus_wish_is(const struct bus_wish *wish, const json_t *shown, unsigned life)
 {
-    json_t *types = types_json(wish), *sink = sink_json(wish, life), *filter = filter_json(wish);
+    json_t *types = types_json(wish), *sink = sink_json(wish, life, "(hidden)"), *filter = filter_json(wish);
     json_t *has = json_object_get(shown, "filters");
     bool same = json_equal(types, json_object_get(shown, "types")) && json_equal(sink, json_object_get(shown, "sink")) && (filter ? json_equal(filter, has) : !has) &&
                 json_is_true(json_object_get(shown, "paused")) == wish->paused;
@@ -179,5 +187,9 @@ void bus_plan_make(struct bus_plan *plan, const struct sim_options *options, uin
     plan->change = random_chance(&random, 3, 4) ? (unsigned)random_between(&random, 1, 60) : 1;
     plan->workers = random_chance(&random, 1, 2) ? (unsigned)random_between(&random, 1, 3) : 0;
     plan->listeners = random_chance(&random, 1, 2) ? (unsigned)random_between(&random, 1, 2) : 0;
+    if (seed % 5 == 3) {
+        plan->brokers = (unsigned)random_between(&random, 1, (1u << BUS_SINKS_MAX) - 1);
+        plan->moods |= 1u << MOOD_REFUSES;
+    }
     plan->body_size = random_chance(&random, 1, 4) ? BUS_BODY_MAX : 300;
 }

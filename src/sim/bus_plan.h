@@ -22,6 +22,7 @@
 #define BUS_RETRIES 5u
 #define BUS_BODY_MAX 20000u
 #define BUS_SECRET "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+#define BUS_PASSWORD "sesame"
 #define BUS_ORIGIN "shop.example"
 
 enum bus_mood {
@@ -41,12 +42,14 @@ struct bus_terms {
 /* What of it changes. */
 struct bus_wish {
     uint8_t patterns, filter, sink;  /* patterns: a bit each */
+    bool is_broker;                  /* the sink is one */
     bool paused;
 };
 
 struct bus_plan {
     struct plan base;
     unsigned sinks, slots, publishers, workers, listeners;
+    unsigned brokers;                /* which of the sinks are brokers, a bit each */
     unsigned moods;                  /* those that sinks have, a bit each */
     uint64_t mood_us, jump_us;       /* how long a mood lasts, and by how much time jumps, at the most */
     unsigned jump, change;           /* chances in 4096 of a step to be one in which time jumps, somebody changes subscriptions */

@@ -1,6 +1,8 @@
 #include "sim/bus_sink.h"
 
 #include "base/err.h"
+#include "protocol/amqp/properties.h"
+#include "protocol/amqp/sink_uri.h"
 #include "sim/grown.h"
 
 #include <inttypes.h>
@@ -44,14 +46,43 @@ static bool is_signed_well(struct bus_sinks *sinks, const struct outgoing_reques
            strcmp(signature, header(request, "webhook-signature")) == 0;
 }
 
+static bool is_header(struct bytes headers, const char *name, const char *text)
+{
+    struct amqp_field field;
+    return amqp_table_find(headers, name, &field) && field.type == 'S' && bytes_equal(field.bytes, bytes_of_text(text));
+}
+
+/* The event as a message: is it that one, with its own key, whatever way it came to the queue? */
+static bool is_message_of(const struct bus_event *event, const struct outgoing_message *message, struct bytes id, const char *source, const char *subject, const char *grade)
+{
+    struct amqp_properties properties;
+    return amqp_properties_decode(message->properties, &properties) && bytes_equal(properties.message_id, id) && is_header(properties.headers, "cloudEvents_source", source) &&
+           is_header(properties.headers, "cloudEvents_subject", subject) && is_header(properties.headers, "cloudEvents_grade", grade) &&
+           is_header(properties.headers, "cloudEvents_type", bus_types[event->type]) && bytes_equal(message->routing_key, bytes_of_text(bus_types[event->type])) &&
+           bytes_equal(properties.content_type, bytes_of_text("application/json")) && !(properties.flags & AMQP_USER_ID) && message->is_mandatory;
+}
+
+/* The id of what is published; empty: it has none. */
+static struct bytes message_id(const struct outgoing_message *message)
+{
+    struct amqp_properties properties;
+    return amqp_properties_decode(message->properties, &properties) && (properties.flags & AMQP_MESSAGE_ID) ? properties.message_id : (struct bytes){0};
+}
+
 /* Is it the event, and the whole of it? */
 static void look_at_event(struct bus_sinks *sinks, struct bus_post *post, const struct outgoing_request *request)
 {
     char body[BUS_BODY_MAX + 64], source[16], subject[32], grade[8];
     struct bus_model *model = sinks->model;
+    char said[32];
+    struct bytes published = request->message ? message_id(request->message) : (struct bytes){0};
     const char *id = header(request, "ce-id");
+    if (request->message) {
+        snprintf(said, sizeof(said), "%.*s", (int)(published.size < sizeof(said) ? published.size : sizeof(said) - 1), (const char *)published.data);
+        id = said;
+    }
     post->event = id[0] == 'e' ? strtoull(id + 1, NULL, 10) : 0;
-    post->attempt = (unsigned)strtoul(header(request, "webhook-attempt"), NULL, 10);
+    post->attempt = request->message ? (unsigned)request->attempt : (unsigned)strtoul(header(request, "webhook-attempt"), NULL, 10);
     if (!post->event || post->event > model->event_count) {
         trace_fail(sinks->trace, "nothing appears", "an event '%s' was posted", id);
         return;
@@ -61,6 +92,11 @@ static void look_at_event(struct bus_sinks *sinks, struct bus_post *post, const 
     snprintf(source, sizeof(source), "/p%u", event->publisher);
     snprintf(subject, sizeof(subject), "p%u.k%u", event->publisher, event->key);
     snprintf(grade, sizeof(grade), "g%u", event->grade);
+    if (request->message) {
+        if (!bytes_equal(request->body, bytes_of(body, size)) || !is_message_of(event, request->message, published, source, subject, grade))
+            trace_fail(sinks->trace, "same bytes", "event %" PRIu64 " was published as another one, or elsewhere", post->event);
+        return;
+    }
     if (!bytes_equal(request->body, bytes_of(body, size)) || strcmp(header(request, "ce-source"), source) != 0 || strcmp(header(request, "ce-subject"), subject) != 0 ||
         strcmp(header(request, "ce-grade"), grade) != 0 || strcmp(header(request, "ce-type"), bus_types[event->type]) != 0 || strcmp(header(request, "webhook-id"), id) != 0 ||
         strcmp(header(request, "content-type"), "application/json") != 0)
@@ -72,18 +108,36 @@ static void look_at_event(struct bus_sinks *sinks, struct bus_post *post, const 
         trace_fail(sinks->trace, "signatures", "event %" PRIu64 " has the signature '%s'", post->event, header(request, "webhook-signature"));
 }
 
+/* Where it goes: the number of a sink, BUS_SINKS_MAX: to none; and the life's that has it posted there, or publishes it to an exchange of that name. */
+static unsigned sink_of(const struct bus_plan *plan, const struct outgoing_request *request, unsigned long *life)
+{
+    struct sink_uri uri;
+    char why[SINK_URI_WHY_MAX], *rest = NULL;
+    *life = 0;
+    if (request->message) {
+        if (!sink_uri_read(request->url, &uri, why) || strcmp(uri.uri.password, BUS_PASSWORD) != 0 || strncmp(uri.uri.host, "sink", 4) != 0 ||
+            !bytes_equal(request->message->exchange, bytes_of_text(uri.exchange)))
+            return BUS_SINKS_MAX;
+        *life = strtoul(uri.exchange, NULL, 10);
+        unsigned long sink = strtoul(uri.uri.host + 4, NULL, 10);
+        return sink < plan->sinks && plan->brokers >> sink & 1 ? (unsigned)sink : BUS_SINKS_MAX;
+    }
+    unsigned long sink = strncmp(request->url, "http://sink", 11) == 0 ? strtoul(request->url + 11, &rest, 10) : BUS_SINKS_MAX;
+    if (sink >= plan->sinks || plan->brokers >> sink & 1 || strncmp(rest, ".example/", 9) != 0)
+        return BUS_SINKS_MAX;
+    *life = strtoul(rest + 9, NULL, 10);
+    return (unsigned)sink;
+}
+
 static bool look_at(struct bus_sinks *sinks, struct bus_post *post, const struct outgoing_request *request)
 {
-    char *rest;
-    const char *url = request->url;
-    *post = (struct bus_post){.is_question = request->method};
-    unsigned long sink = strncmp(url, "http://sink", 11) == 0 ? strtoul(url + 11, &rest, 10) : BUS_SINKS_MAX;
-    unsigned long life = sink < sinks->plan->sinks && strncmp(rest, ".example/", 9) == 0 ? strtoul(rest + 9, NULL, 10) : 0;
-    if (!life || life > sinks->model->life_count) {
-        trace_fail(sinks->trace, "the sink is the subscription's", "something was posted to %s", url);
+    unsigned long life;
+    unsigned sink = sink_of(sinks->plan, request, &life);
+    *post = (struct bus_post){.is_question = request->method, .sink = sink};
+    if (sink == BUS_SINKS_MAX || !life || life > sinks->model->life_count) {
+        trace_fail(sinks->trace, "the sink is the subscription's", "something was posted to %s", request->url);
         return false;
     }
-    post->sink = (unsigned)sink;
     post->life = bus_life(sinks->model, (unsigned)life);
     if (!post->is_question)
         look_at_event(sinks, post, request);
@@ -148,6 +202,22 @@ static void decide(struct bus_sinks *sinks, struct bus_request *request, enum bu
     request->due_us = request->begun_us + wait_us;
 }
 
+/* What a broker says instead of what a program would. */
+static void decide_reply(struct bus_sinks *sinks, struct bus_request *request, enum bus_mood mood)
+{
+    static const unsigned closings[] = {403, 404, 406, 311};
+    struct random *random = sinks->random;
+    if (request->outcome != OUTGOING_ANSWERED)
+        return;
+    bool takes = mood == MOOD_FLAKY ? random_chance(random, 1, 2) : mood == MOOD_GOOD || mood == MOOD_SLOW || mood == MOOD_GONE;
+    answer(request, takes ? 200 : mood == MOOD_REFUSES ? 312 : closings[random_below(random, 4)]);
+    request->retry_after_s = OUTGOING_NO_TIME;
+    if (mood == MOOD_THROTTLES || mood == MOOD_ERRORS) {
+        request->outcome = mood == MOOD_THROTTLES ? OUTGOING_BUSY : OUTGOING_REFUSED;
+        request->status = 0;
+    }
+}
+
 static void decide_question(struct bus_sinks *sinks, struct bus_request *request)
 {
     bool grants = sinks->calm || random_chance(sinks->random, 2, 3);
@@ -171,7 +241,10 @@ static bool begin(struct outgoing_sender *sender, struct outgoing *outgoing, con
         return false;
     }
     *request = (struct bus_request){.outgoing = outgoing, .begun_us = sinks->trace->now_us};
-    decide(sinks, request, mood_of(sinks, post.sink), asked->timeout_ms * 1000u);
+    enum bus_mood mood = mood_of(sinks, post.sink);
+    decide(sinks, request, mood, asked->timeout_ms * 1000u);
+    if (asked->message)
+        decide_reply(sinks, request, mood);
     if (post.is_question)
         decide_question(sinks, request);
     else if (asked->timeout_ms != post.life->terms.timeout_s * 1000u)
