@@ -273,11 +273,46 @@ static enum gw_err make_settings(const struct queue_entry *queue, struct queue_s
     return settings_make(queue->arguments, user ? user->definition : (struct bytes){0}, operator ? operator->definition : (struct bytes){0}, settings);
 }
 
+/* What can be changed while it is there is what policies may change, too; what kind of queue it is cannot. */
+static enum gw_err change_arguments(struct vhost *vhost, const struct topology_change *change)
+{
+    struct queue_entry *queue = topology_queue(vhost, change->name);
+    if (!queue || settings_queue_type(queue->arguments) != settings_queue_type(change->arguments))
+        return queue ? GW_ERR_INVALID : GW_OK;
+    struct queue_settings *settings;
+    struct bytes before = queue->arguments;
+    uint8_t *copy = malloc(change->arguments.size + 1);
+    if (!copy)
+        return GW_ERR_NOMEM;
+    if (change->arguments.size)
+        memcpy(copy, change->arguments.data, change->arguments.size);
+    queue->arguments = bytes_of(copy, change->arguments.size);
+    if (make_settings(queue, &settings)) {
+        queue->arguments = before;
+        free(copy);
+        return GW_ERR_NOMEM;
+    }
+    free(queue->changed_arguments);
+    queue->changed_arguments = copy;
+    settings_free(queue->settings);
+    queue->settings = settings;
+    return GW_OK;
+}
+
+/* It is there already: the log is read again from before the snapshot that knows it. What the log has said of its name so far was said of another queue, which was deleted since; all that was
+ * ever said of this one follows. */
+static enum gw_err begin_anew(struct vhost *vhost, struct queue_entry *queue, const struct topology_change *change)
+{
+    while (queue->incoming)
+        remove_binding(queue->incoming);
+    return bytes_equal(queue->arguments, change->arguments) ? GW_OK : change_arguments(vhost, change);
+}
+
 static enum gw_err declare_queue(struct topology *topology, struct vhost *vhost, const struct topology_change *change)
 {
     struct queue_entry *queue = topology_queue(vhost, change->name);
     if (queue)
-        return queue->id == change->id ? GW_OK : GW_ERR_INVALID;
+        return queue->id == change->id ? begin_anew(vhost, queue, change) : GW_ERR_INVALID;
     queue = calloc(1, sizeof(*queue) + change->name.size + change->arguments.size);
     if (!queue)
         return GW_ERR_NOMEM;
@@ -310,32 +345,6 @@ static enum gw_err declare_queue(struct topology *topology, struct vhost *vhost,
     uint64_t number = (queue->id & ~QUEUE_ID_TRANSIENT) >> 8;
     if (!(queue->id & QUEUE_ID_TRANSIENT) && number >= topology->next_queue)
         topology->next_queue = number + 1;
-    return GW_OK;
-}
-
-/* What can be changed while it is there is what policies may change, too; what kind of queue it is cannot. */
-static enum gw_err change_arguments(struct vhost *vhost, const struct topology_change *change)
-{
-    struct queue_entry *queue = topology_queue(vhost, change->name);
-    if (!queue || settings_queue_type(queue->arguments) != settings_queue_type(change->arguments))
-        return queue ? GW_ERR_INVALID : GW_OK;
-    struct queue_settings *settings;
-    struct bytes before = queue->arguments;
-    uint8_t *copy = malloc(change->arguments.size + 1);
-    if (!copy)
-        return GW_ERR_NOMEM;
-    if (change->arguments.size)
-        memcpy(copy, change->arguments.data, change->arguments.size);
-    queue->arguments = bytes_of(copy, change->arguments.size);
-    if (make_settings(queue, &settings)) {
-        queue->arguments = before;
-        free(copy);
-        return GW_ERR_NOMEM;
-    }
-    free(queue->changed_arguments);
-    queue->changed_arguments = copy;
-    settings_free(queue->settings);
-    queue->settings = settings;
     return GW_OK;
 }
 
