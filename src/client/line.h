@@ -161,6 +161,7 @@ struct station_plan {
     bool as_found;                     /* a queue that is there already is taken as it is, whatever its arguments are */
     unsigned consumers;
     uint16_t prefetch;                 /* of each */
+    struct bytes consumer_arguments;   /* a table without its size; empty: none */
 };
 
 /* NULL: out of memory, or a name is too long. */

@@ -44,8 +44,8 @@ struct station {
     struct station *next;
     void *context;
     char *queue, *pattern, *dead_queue;
-    uint8_t *arguments, *plain_arguments;
-    size_t arguments_size, plain_arguments_size;
+    uint8_t *arguments, *plain_arguments, *consumer_arguments;
+    size_t arguments_size, plain_arguments_size, consumer_arguments_size;
     bool durable, gone;                /* gone: unsubscribed, and freed when its queue has been made once and all that it delivered was settled */
     bool as_found;                     /* it is looked for first; and made when there is none */
     bool passively;                    /* it is only looked for this time */

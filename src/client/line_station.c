@@ -14,6 +14,7 @@ static void station_free(struct station *station)
     free(station->dead_queue);
     free(station->arguments);
     free(station->plain_arguments);
+    free(station->consumer_arguments);
     free(station);
 }
 
@@ -25,13 +26,15 @@ struct station *line_subscribe(struct line *line, const struct station_plan *pla
     if (!station)
         return NULL;
     *station = (struct station){.line = line, .context = context, .durable = plan->durable, .as_found = plan->as_found, .passively = plan->as_found, .consumers = plan->consumers,
-                                .prefetch = plan->prefetch, .pending = true, .arguments_size = plan->arguments.size, .plain_arguments_size = plan->plain_arguments.size};
+                                .prefetch = plan->prefetch, .pending = true, .arguments_size = plan->arguments.size, .plain_arguments_size = plan->plain_arguments.size,
+                                .consumer_arguments_size = plan->consumer_arguments.size};
     station->queue = strdup(plan->queue);
     station->pattern = strdup(plan->pattern);
     station->dead_queue = strdup(plan->dead_queue);
     station->arguments = (uint8_t *)bytes_to_text(plan->arguments);
     station->plain_arguments = (uint8_t *)bytes_to_text(plan->plain_arguments);
-    if (!station->queue || !station->pattern || !station->dead_queue || !station->arguments || !station->plain_arguments) {
+    station->consumer_arguments = (uint8_t *)bytes_to_text(plan->consumer_arguments);
+    if (!station->queue || !station->pattern || !station->dead_queue || !station->arguments || !station->plain_arguments || !station->consumer_arguments) {
         station_free(station);
         return NULL;
     }
@@ -222,7 +225,7 @@ static enum gw_err ask_for_all(struct talk_channel *channel, struct station *sta
         char tag[24];
         bool is_last = i + 1 == station->consumers;
         consumer_tag(tag, i);
-        err = talk_consume(channel, station->queue, tag, false, false, (struct bytes){0}, is_last ? on_consuming : NULL, station);
+        err = talk_consume(channel, station->queue, tag, false, false, bytes_of(station->consumer_arguments, station->consumer_arguments_size), is_last ? on_consuming : NULL, station);
     }
     return err;
 }

@@ -2,6 +2,7 @@
 
 #include "base/map.h"
 #include "host/circuit.h"
+#include "protocol/amqp/table.h"
 #include "runtime/feeder_state.h"
 
 #include <stdio.h>
@@ -19,6 +20,7 @@ struct amqp_feeding {
     struct map deliveries;           /* by their number; those that are not settled */
     uint64_t number;
     bool is_open, is_refused;
+    bool is_lost;                    /* what had come cannot be settled any more */
     bool is_leaving;                 /* it is closed here, and says goodbye there */
     uint64_t leave_ms;               /* when there is no more waiting for the answer */
     enum feed_reach reach;
@@ -50,7 +52,7 @@ static bool on_delivered(void *owner, void *context, struct line_delivery *deliv
 {
     struct amqp_feeding *a = owner;
     (void)context;
-    if (a->is_refused || a->is_leaving || !feeding_is_heard(&a->feeding) || map_put(&a->deliveries, ++a->number, delivery) != GW_OK)
+    if (a->is_refused || a->is_lost || a->is_leaving || !feeding_is_heard(&a->feeding) || map_put(&a->deliveries, ++a->number, delivery) != GW_OK)
         return false;
     const struct feed_message message = {.number = a->number, .routing_key = delivery->routing_key, .properties = delivery->properties, .body = delivery->body};
     a->feeding.feed->events->delivered(a->feeding.feed, &message);
@@ -66,11 +68,13 @@ static void release_all(struct amqp_feeding *a)
     a->deliveries = (struct map){0};
 }
 
-/* The line makes the station again, over the same connection or not at all: what had come comes again, with other numbers. */
+/* The line would make the station again, over the same connection. But where to begin is for the feed's user to say. */
 static void on_lost(void *owner, void *context)
 {
+    struct amqp_feeding *a = owner;
     (void)context;
-    release_all(owner);
+    a->is_lost |= a->is_open;
+    release_all(a);
 }
 
 /* What the broker refuses it refuses the next time, too, which is for its user to come to. */
@@ -91,6 +95,8 @@ static void end(struct amqp_feeding *a)
     const char *why = line_error(a->line);
     if (a->is_refused) {
         memcpy(end.why, a->refused, sizeof(end.why));
+    } else if (!line_is_closed(a->line)) {
+        snprintf(end.why, sizeof(end.why), "The other broker: %s.", why);
     } else if (line_cause(a->line) == LINE_UNREACHABLE) {
         end.outcome = FEED_UNREACHABLE;
         snprintf(end.why, sizeof(end.why), "The other broker cannot be reached: %s.", why);
@@ -134,7 +140,7 @@ static void on_turn(uv_timer_t *timer)
     }
     if (!a->is_refused)
         circuit_turn(a->circuit);
-    if (a->is_refused || line_is_closed(a->line)) {
+    if (a->is_refused || a->is_lost || line_is_closed(a->line)) {
         end(a);
         return;
     }
@@ -162,7 +168,17 @@ static struct feeding *begin(struct feeder_set *set, const struct feed_request *
     const struct line_settings line = {.uris = &uri, .uri_count = 1, .name = request->name, .bare = true, .once = true};
     const struct circuit_settings settings = {.loop = set->config.loop, .line = &line};
     const struct circuit_events events = {.owner = a, .wanted = on_wanted, .refusal = refusal, .delivered = on_delivered, .lost = on_lost, .notice = on_notice};
-    const struct station_plan plan = {.queue = request->queue, .pattern = "", .dead_queue = "", .durable = true, .as_found = true, .consumers = 1, .prefetch = request->prefetch};
+    uint8_t room[64];
+    struct amqp_table_writer writer;
+    struct bytes arguments;
+    amqp_table_begin(&writer, room, sizeof(room));
+    if (request->offset)
+        amqp_table_put_long(&writer, "x-stream-offset", (int64_t)*request->offset);
+    else if (request->from_start)
+        amqp_table_put_text(&writer, "x-stream-offset", bytes_of_text("first"));
+    CHECK(amqp_table_finish(&writer, &arguments));
+    const struct station_plan plan = {.queue = request->queue, .pattern = "", .dead_queue = "", .durable = true, .as_found = true, .consumers = 1, .prefetch = request->prefetch,
+                                      .consumer_arguments = arguments};
     a->circuit = circuit_open(&settings, &events);
     a->line = a->circuit ? circuit_line(a->circuit) : NULL;
     a->station = a->line ? line_subscribe(a->line, &plan, a) : NULL;

@@ -38,6 +38,8 @@ struct feed_request {
     int number;
     const char *name, *queue;        /* AMQP; name: what the connection is called there */
     uint16_t prefetch;               /* AMQP: so many messages come that were not settled */
+    const uint64_t *offset;          /* AMQP: the first that comes, if the queue is a stream; NULL: it is not known */
+    bool from_start;                 /* AMQP: … then the first that there is, instead of the next one that is published */
     uint64_t idle_ms;                /* HTTP: nothing came for so long: it is broken; 0: never */
     uint64_t size_max;               /* HTTP: of the answer's body; 0: no limit */
     uint64_t inode;                  /* FILE: what was read last, which may have another name in the same directory by now: it is read first if it is there; 0: none */

@@ -7,7 +7,7 @@
  *   url, headers, idle, interval, retry                      sse, poll
  *   every, expression, zone, missed                          timer, cron
  *   path, from, line_max                                     file; path: directory, unix; address: tcp; command, restart: process; signal: signal
- *   uri, queue, prefetch                                     amqp
+ *   uri, queue, prefetch, from                               amqp
  *
  * A time is a number of seconds or a text: "250ms", "10s", "10", "5m", "2h", "1d". */
 #ifndef SOURCES_DECLARATION_H

@@ -18,7 +18,7 @@ struct source_kind {
     const struct template_name *names;
     bool has_json;                   /* {{json:…}} */
     bool is_local;                   /* files, programs, listening */
-    bool without_position;           /* what was read is gone: nothing is kept */
+    bool without_position;           /* what was read is gone: nothing is kept, unless source->keeps_position */
     bool comes_again;                /* what was not settled comes again over the next feed: nothing waits here behind one that is gone, and a pause waits for what is under way */
     const char *defaults[TEMPLATES]; /* NULL: the event has none; the source's is /sources/ID */
     uint64_t save_every_us;          /* a position that is long is not saved more often */

@@ -37,7 +37,7 @@ static void begin_shovel(struct world *w, const char *text)
     w->wall_us = BIRTH;
     w->source = source_new(&declaration, &w->sink, &w->feeder, NULL, 7);
     assert_non_null(w->source);
-    source_start(w->source, (struct bytes){0});
+    source_start(w->source, bytes_of_text(w->saved));
     turn(w);
     assert_non_null(w->feed);
     w->feed->events->opened(w->feed, &(struct feed_opening){0});
@@ -345,6 +345,71 @@ static void a_message_becomes_an_event(void **state)
     source_free(w.source);
 }
 
+/* ---- streams ---- */
+
+static void deliver_offset(struct world *w, uint64_t offset)
+{
+    struct amqp_table_writer writer;
+    struct amqp_properties sent = {.flags = AMQP_HEADERS};
+    uint8_t headers[64], room[128];
+    amqp_table_begin(&writer, headers, sizeof(headers));
+    amqp_table_put_long(&writer, "x-stream-offset", (int64_t)offset);
+    assert_true(amqp_table_finish(&writer, &sent.headers));
+    deliver(w, 1, bytes_of(room, amqp_properties_encode(&sent, room, sizeof(room))), "a", "");
+}
+
+#define STREAM "{\"id\": \"s\", \"kind\": \"amqp\", \"uri\": \"amqp://elsewhere\", \"queue\": \"jobs\", \"window\": 2, \"from\": \"start\"}"
+
+/* The request lies where the source's own memory is. */
+static void begins_at(const struct world *w, uint64_t offset)
+{
+    assert_non_null(w->request.offset);
+    assert_int_equal(*w->request.offset, offset);
+}
+
+static void a_stream_is_read_on_from_where_it_was(void **state)
+{
+    (void)state;
+    struct world w = {0};
+    begin_queue(1);
+    begin_shovel(&w, STREAM);
+    assert_true(w.request.from_start && !w.request.offset);
+    for (uint64_t offset = 5; offset < 9; offset++)
+        deliver_offset(&w, offset);
+    turn(&w);
+    heard(&w, "a s/5 \na s/6 \n");
+    source_confirmed(w.source, w.tickets[0], true);
+    turn(&w);
+    assert_string_equal(w.saving, "{\"offset\":6,\"kind\":\"amqp\"}");
+    heard(&w, "a s/7 \n");
+    /* The connection breaks: what waited comes again. */
+    end(&w, FEED_BROKEN, "");
+    live(&w, 2 * SECOND);
+    assert_int_equal(w.begun, 2);
+    begins_at(&w, 6);
+    source_confirmed(w.source, w.tickets[1], true);
+    source_confirmed(w.source, w.tickets[2], true);
+    deliver_offset(&w, 6);
+    turn(&w);
+    heard(&w, "a s/6 \n");
+    source_free(w.source);
+
+    /* After a restart, from the position. */
+    struct world again = {0};
+    snprintf(again.saved, sizeof(again.saved), "{\"offset\":6,\"kind\":\"amqp\"}");
+    begin_queue(1);
+    begin_shovel(&again, STREAM);
+    begins_at(&again, 6);
+    /* What does not go up is no stream's. */
+    deliver_offset(&again, 6);
+    deliver_offset(&again, 6);
+    again.confirms_at_once = true;
+    turn(&again);
+    assert_non_null(strstr(again.heard, "a s/6 \na s/"));
+    assert_null(strstr(again.heard, "a s/6 \na s/6 \n"));
+    source_free(again.source);
+}
+
 static void headers_that_would_not_fit_are_left_out(void **state)
 {
     (void)state;
@@ -402,7 +467,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_message_is_settled_when_its_event_is_on_disk), cmocka_unit_test(what_a_connection_takes_with_it_comes_again), cmocka_unit_test(a_pause_waits_for_what_is_under_way),
         cmocka_unit_test(one_that_finishes_takes_nothing_more), cmocka_unit_test(an_event_stays_what_it_is), cmocka_unit_test(a_message_becomes_an_event),
-        cmocka_unit_test(headers_that_would_not_fit_are_left_out), cmocka_unit_test(nothing_is_lost_when_memory_runs_out),
+        cmocka_unit_test(a_stream_is_read_on_from_where_it_was), cmocka_unit_test(headers_that_would_not_fit_are_left_out), cmocka_unit_test(nothing_is_lost_when_memory_runs_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -257,6 +257,7 @@ void source_start(struct source *source, struct bytes position)
         source_error(source, "The position that was kept makes no sense: it begins as one that is new.");
     json_decref(root);
     source->has_position = fits;
+    source->keeps_position = fits || !source->kind->without_position;
     source->state = SOURCE_WAITING;
     source->start_us = source->now_us;
     source->sink->due(source->sink);

@@ -54,6 +54,7 @@ struct source {
     uint64_t random;
     struct window window;
     bool is_dirty, is_saving;
+    bool keeps_position;             /* it has one at all */
     bool has_position;               /* on disk */
     bool must_save;                  /* where it begins has to be known before its first event is published: nobody could find that out again */
     uint64_t save_us;                /* no position is saved before */

@@ -252,7 +252,7 @@ static void settle_first_ones(struct source *source)
         window->bytes -= entry->size;
         if (source->kind->settled)
             source->kind->settled(source, entry->mark);
-        source->is_dirty |= !source->kind->without_position;
+        source->is_dirty |= source->keeps_position;
         free(entry);
     }
 }

@@ -9,7 +9,16 @@ from support.authority import Authority
 from support.broker import Godwit, RabbitMQ, free_port
 from support.sources import Queue, Sources
 
-pytestmark = pytest.mark.godwit_only("RabbitMQ has no sources")
+pytestmark = [pytest.mark.godwit_only("RabbitMQ has no sources"), pytest.mark.limit(180)]   # a busy machine takes its time to start RabbitMQ
+
+ALL, NOTHING = {"configure": ".*", "write": ".*", "read": ".*"}, {"configure": "^$", "write": "^$", "read": "^$"}
+DEFINITIONS = {
+    "users": [{"name": "guest", "password": "guest", "tags": "administrator"}, {"name": "reader", "password": "r", "tags": ""}, {"name": "a@b", "password": "p:/%", "tags": ""},
+              {"name": "stranger", "password": "s", "tags": ""}],
+    "vhosts": [{"name": "/"}, {"name": "a/b"}],
+    "permissions": [{"user": "guest", "vhost": "/", **ALL}, {"user": "a@b", "vhost": "a/b", **ALL}, {"user": "a@b", "vhost": "/", **ALL, "read": "^$"},
+                    {"user": "reader", "vhost": "/", **NOTHING, "read": ".*"}],
+}
 
 
 @pytest.fixture(scope="module")
@@ -28,20 +37,17 @@ def here():
 
 
 @pytest.fixture(scope="module", params=["godwit", "rabbitmq"])
-def there(request, authority):
+def there(request, authority, tmp_path_factory):
+    definitions = tmp_path_factory.mktemp("definitions") / "there.json"
+    definitions.write_text(json.dumps(DEFINITIONS))
     port, files = free_port(), [authority.file(name) for name in ("server.pem", "server.key", "ca.pem")]
     if request.param == "godwit":
-        made = Godwit(options=["--amqps-port", str(port), "--tls-certificate", files[0], "--tls-key", files[1]])
+        made = Godwit(options=["--amqps-port", str(port), "--tls-certificate", files[0], "--tls-key", files[1], "--load-definitions", str(definitions)])
     else:
         made = RabbitMQ(options=[f"listeners.ssl.default = {port}", f"ssl_options.certfile = {files[0]}", f"ssl_options.keyfile = {files[1]}", f"ssl_options.cacertfile = {files[2]}",
-                                 "ssl_options.verify = verify_none", "ssl_options.fail_if_no_peer_cert = false"])
+                                 "ssl_options.verify = verify_none", "ssl_options.fail_if_no_peer_cert = false", f"load_definitions = {definitions}"])
     with made as broker:
         broker.tls_port = port
-        for user, password in (("reader", "r"), ("a@b", "p:/%"), ("stranger", "s")):
-            broker.control("add_user", user, password)
-        broker.control("add_vhost", "a/b")
-        broker.control("set_permissions", "-p", "a/b", "a@b", ".*", ".*", ".*")
-        broker.control("set_permissions", "reader", "^$", "^$", ".*")
         yield broker
 
 
@@ -114,7 +120,6 @@ def test_what_is_wrong_with_another_broker_is_said_precisely(here, there, source
     channel, locked, jobs, nobody = channel_of(there), name(), name(), free_port()
     channel.queue_declare(locked, exclusive=True)
     channel.queue_declare(jobs)
-    there.control("set_permissions", "-p", "/", "a@b", ".*", ".*", "^$")
     wrong = {}
     for uri, queue, parts in (
             (f"amqp://guest:wrong@127.0.0.1:{there.port}", jobs, ("At the other broker: the broker does not let us in: 403 ACCESS_REFUSED",)),
@@ -191,3 +196,33 @@ def test_a_pause_has_nothing_come_twice(here, there, sources, eventually, name):
 
 def there_is_no_consumer(channel, queue):
     return channel.queue_declare(queue, passive=True).method.consumer_count == 0
+
+
+def test_a_stream_is_read_on_from_where_it_was(own_broker, there, eventually, name):
+    jobs, mine = name(), own_broker()
+    sources, heard = Sources(mine), Queue(mine, "#", name())
+    channel = channel_of(there)
+    channel.queue_declare(jobs, durable=True, arguments={"x-queue-type": "stream"})
+    channel.confirm_delivery()
+
+    def put(numbers):
+        for number in numbers:
+            channel.basic_publish("", jobs, str(number).encode())
+
+    put(range(1000))
+    sources.make(id="s", kind="amqp", uri=f"amqp://127.0.0.1:{there.port}", queue=jobs, retry="50ms", prefetch=20, window=10, **{"from": "start"})
+    eventually(lambda: sources.status("s").get("position", {}).get("offset", 0) > 100, every_s=0)
+    mine.kill()
+    put(range(1000, 1500))
+    mine.start()
+    eventually(lambda: sources.status("s").get("position", {}).get("offset") == 1500)
+    sources.patch("s", paused=True)
+    put(range(1500, 2000))
+    sources.patch("s", paused=False)
+    eventually(lambda: sources.status("s").get("position", {}).get("offset") == 2000)
+    # What comes again has its old id.
+    assert {(body, properties.message_id) for _, properties, body in heard.take()} == {(str(number), f"s/{number}") for number in range(2000)}
+    assert len(heard.got) < 2000 + 40
+    sources.delete("s")
+    channel.queue_delete(jobs)
+    channel.connection.close()
