@@ -101,6 +101,15 @@ def test_the_example_in_python(bus, tmp_path):
     assert said[-1] == "closed: 0" and complained.count("RuntimeError: out of stock\n") == 1
 
 
+@pytest.mark.limit(240)
+def test_the_example_in_python_under_valgrind(tmp_path, valgrind):
+    """Python's own allocator aside nothing is to be suppressed: the interpreter is clean, and so must be what it calls and what calls it back."""
+    environment = {**os.environ, **ENVIRONMENT, "PYTHONMALLOC": "malloc"}
+    done = subprocess.run([*valgrind, "--show-leak-kinds=definite", "--errors-for-leak-kinds=definite", sys.executable, "-B", os.path.join(EXAMPLES, "orders.py"), "orders.gw"],
+                          cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=200)
+    assert done.returncode == 0 and done.stdout.endswith("closed: 0\n") and "==" not in done.stderr, done.stdout + done.stderr
+
+
 def test_events_keep_all_that_they_had(godwit, bus):
     with godwit.Loop() as loop:
         there, came = loop.bus(bus), []

@@ -21,6 +21,16 @@ function orders(where) {
 stories.embedded = () => orders(path.join(place, 'orders.gw'))
 stories['at-a-broker'] = () => orders(process.env.AMQP_URL)
 
+// V8 and koffi (whose callbacks have stacks of their own) are not for valgrind to judge; what it says of the library is.
+stories['under-valgrind'] = () => {
+  if (spawnSync('valgrind', ['--version']).error) return
+  const done = spawnSync('valgrind', ['--quiet', '--leak-check=full', '--show-leak-kinds=definite', '--num-callers=30', process.execPath, '--jitless', '--single-threaded',
+    path.join(examples, 'orders.js'), path.join(place, 'valgrind.gw')], { cwd: place, encoding: 'utf8', timeout: 120000 })
+  assert.strictEqual(done.status, 0, done.stdout + done.stderr)
+  assert.ok(done.stdout.trim().endsWith('closed: 0'), done.stdout)
+  assert.ok(!/libgodwit/.test(done.stderr), done.stderr)
+}
+
 stories.layouts = () => {
   const { structures } = require(path.join(examples, 'godwit.js'))
   const lines = Object.entries(structures).flatMap(([name, type]) => [`printf("${name} %zu\\n", sizeof(${name}));`,
