@@ -54,6 +54,7 @@
     BUG(FILTER_RETURN_MISSED, "filter-return-missed", "what comes back below a filter's cursor is not found again") \
     BUG(FILTER_PASSES_WAITING, "filter-passes-waiting", "a filter goes on over a message that waits for the log") \
     BUG(RETRY_EARLY, "retry-early", "what came back waits half as long as it should") \
+    BUG(RETRY_OWN_WAIT_IGNORED, "retry-own-wait-ignored", "what a consumer says of how long a message is to wait is not listened to") \
     BUG(RETRY_UNLOGGED, "retry-unlogged", "a restart forgets how often messages came back, and when they are due") \
     BUG(RETRY_NOT_PARKED_AGAIN, "retry-not-parked-again", "after a restart what waits comes at once") \
     BUG(HALF_DECISION_LOST, "half-decision-lost", "what is decided of a transaction is confirmed and not kept") \

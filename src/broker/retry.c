@@ -18,6 +18,8 @@ static bool is_waiting(const struct shard *shard, const struct returned *returne
 bool retry_park(struct shard *shard, struct queue *queue, struct returned *returned, struct entry *entry, const uint64_t *own_ms)
 {
     struct queue_rules *rules = queue->rules;
+    if (bug_enabled(BUG_RETRY_OWN_WAIT_IGNORED))
+        own_ms = NULL;
     uint64_t delay_ms = !own_ms ? backoff_ms(&queue->settings->retry_backoff, returned->count, worker_random(shard->worker)) : *own_ms < DELAY_MAX_MS ? *own_ms : DELAY_MAX_MS;
     uint64_t now_ms = (shard->worker->wall_us + 999) / 1000;   /* the fraction that milliseconds do not say is counted as whole: never early */
     uint64_t due_ms = now_ms + (bug_enabled(BUG_RETRY_EARLY) ? delay_ms / 2 : delay_ms);

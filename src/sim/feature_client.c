@@ -370,6 +370,15 @@ static void settle(struct feature_client *client, uint64_t tag, enum amqp_method
     trace_event(client->world->trace, TRACE_SETTLE, client->index, CHANNEL, tag, (uint64_t)(id & 0xFFFF) << 8 | flags);
 }
 
+/* Given back, for so long. */
+static void settle_after(struct feature_client *client, uint64_t tag, uint32_t ms)
+{
+    struct amqp_value values[AMQP_BASIC_NACK_AFTER_COUNT] = {[AMQP_BASIC_NACK_AFTER_DELIVERY_TAG] = amqp_number(tag), [AMQP_BASIC_NACK_AFTER_DELAY] = amqp_number(ms)};
+    uint8_t frame[64];
+    stream_write(&client->link->to_session, frame, amqp_method_frame(frame, sizeof(frame), CHANNEL, AMQP_BASIC_NACK_AFTER, values));
+    trace_event(client->world->trace, TRACE_SETTLE, client->index, CHANNEL, tag, (uint64_t)(AMQP_BASIC_NACK_AFTER & 0xFFFF) << 8);
+}
+
 static void take_message(struct feature_client *client)
 {
     struct feature_world *world = client->world;
@@ -610,6 +619,7 @@ static void publish(struct feature_client *client)
 static void decide(struct feature_client *client)
 {
     struct feature_world *world = client->world;
+    const struct chain *chain = &world->plan->chains[client->part.chain];
     unsigned index = (unsigned)random_below(world->random, client->held_count);
     struct feature_held held = client->held[index];
     client->held[index] = client->held[--client->held_count];
@@ -620,6 +630,11 @@ static void decide(struct feature_client *client)
     } else if (draw < 7) {
         settle(client, held.tag, AMQP_BASIC_REJECT, 0);
         feature_end(world->model, held.number, END_REJECTED, client->index);
+    } else if (!client->from_dead && chain->own_wait_ms) {
+        uint32_t ms = (uint32_t)random_between(world->random, 1, chain->own_wait_ms);
+        settle_after(client, held.tag, ms);
+        feature_end(world->model, held.number, END_NONE, client->index);
+        retry_own_wait(world->model, held.number, ms);
     } else {
         settle(client, held.tag, AMQP_BASIC_REJECT, 1);
         if (!client->from_dead)

@@ -35,6 +35,7 @@ struct feature_message {
     uint64_t back_us;            /* CHAIN_RETRY: when it was given back last, … */
     uint32_t back_epoch;
     uint32_t seen_count, least_count;   /* … what it said then of how often it had come back, and what it says at the least after a restart */
+    uint32_t own_ms;             /* for how long it was to wait then, where its client said that; 0: as its queue says */
     uint8_t retrier;             /* who has read it, and may give it back */
     bool is_back, back_sure;     /* nobody has read it since; and that is on disk */
     uint8_t here, there;         /* copies found in source and dead queue while counting */
@@ -109,6 +110,8 @@ void feature_gone(struct feature_model *model, unsigned client);
 /* The same for queues with x-retry-backoff: of a message that is read, of what becomes of it, of a client that goes, of restarts and rests. */
 void retry_delivered(struct feature_model *model, unsigned client, const struct feature_arrival *arrival);
 void retry_let_go(struct feature_model *model, uint64_t number, bool returned);
+/* The client has given it back, and said for how long it is to wait. */
+void retry_own_wait(struct feature_model *model, uint64_t number, uint32_t ms);
 void retry_gone(struct feature_model *model, unsigned client);
 void retry_restart(struct feature_model *model);
 void retry_quiet(struct feature_model *model);

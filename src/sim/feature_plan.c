@@ -52,6 +52,8 @@ static void draw_retry(struct chain *chain, unsigned only, uint64_t seed)
         chain->retry_ms[i] = (uint32_t)random_between(&random, 1, longest_ms);
     if (chain->retry_ms[1] < chain->retry_ms[0])
         chain->retry_ms[1] = chain->retry_ms[0];
+    if (random_chance(&random, 1, 3))
+        chain->own_wait_ms = longest_ms;
 }
 
 static void make_chain(struct chain *chain, unsigned number, unsigned only, struct random *random)

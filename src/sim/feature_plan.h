@@ -50,6 +50,7 @@ struct chain {
     uint8_t retry_steps;         /* CHAIN_RETRY: so many of the times below, or 0: from the first to the second of them, with a multiplier and jitter */
     bool classic;                /* though it has a delivery limit */
     uint32_t retry_ms[RETRY_STEPS_MAX];
+    uint32_t own_wait_ms;        /* the longest that consumers ask for themselves (basic.nack-after); 0: they do not */
     bool keyed;                  /* x-dead-letter-routing-key; otherwise the dead queue is bound by the source's name */
 };
 

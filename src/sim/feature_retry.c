@@ -20,6 +20,16 @@ static uint64_t least_delay_us(const struct chain *chain, uint64_t count)
     return ms * 1000 * (100 - RETRY_JITTER_PERCENT) / 100 - 500;   /* it is whole milliseconds that wait */
 }
 
+/* The least time that one has waited which now comes. What its client said of that has not arrived where its connection broke before; then the queue's own time counted. */
+static uint64_t waited_us(const struct feature_message *message, const struct chain *chain, const struct feature_arrival *arrival)
+{
+    uint64_t queue_us = least_delay_us(chain, arrival->delivery_count), own_us = message->own_ms * 1000ull;
+    if (!message->own_ms)
+        return queue_us;
+    bool arrived = arrival->delivery_count == message->seen_count + 1ull && strcmp(arrival->retry_reason, "rejected") == 0;
+    return arrived || own_us < queue_us ? own_us : queue_us;
+}
+
 uint64_t retry_longest_us(const struct feature_plan *plan)
 {
     uint64_t longest_ms = 0;
@@ -27,6 +37,7 @@ uint64_t retry_longest_us(const struct feature_plan *plan)
         const struct chain *chain = &plan->chains[i];
         for (unsigned k = 0; k < RETRY_STEPS_MAX && (chain->features & CHAIN_RETRY); k++)
             longest_ms = chain->retry_ms[k] > longest_ms ? chain->retry_ms[k] : longest_ms;
+        longest_ms = chain->own_wait_ms > longest_ms ? chain->own_wait_ms : longest_ms;
     }
     return longest_ms * 1000 * (100 + RETRY_JITTER_PERCENT) / 100;
 }
@@ -49,9 +60,9 @@ void retry_delivered(struct feature_model *model, unsigned client, const struct 
     else if (count > message->returns + model->left[message->chain])
         trace_fail(model->trace, "retry counts", "message %" PRIu64 " of %s comes with x-delivery-count %" PRIu64 ", and came back %u times", arrival->number, chain->source,
                    count, message->returns);
-    else if (message->is_back && count > message->seen_count && now_us < message->back_us + least_delay_us(chain, count))   /* where a crash left the count, it left the time */
+    else if (message->is_back && count > message->seen_count && now_us < message->back_us + waited_us(message, chain, arrival))   /* where a crash left the count, it left the time */
         trace_fail(model->trace, "retry never early", "message %" PRIu64 " of %s comes %" PRIu64 " us after its return number %" PRIu64 ", which waits for %" PRIu64,
-                   arrival->number, chain->source, now_us - message->back_us, count, least_delay_us(chain, count));
+                   arrival->number, chain->source, now_us - message->back_us, count, waited_us(message, chain, arrival));
     if (count && !arrival->retry_reason[0])
         trace_fail(model->trace, "retry reasons", "message %" PRIu64 " of %s came back, and nobody says why", arrival->number, chain->source);
     message->seen_count = (uint32_t)count;
@@ -66,9 +77,12 @@ void retry_let_go(struct feature_model *model, uint64_t number, bool returned)
     if (!returned)
         return;
     message->is_back = true;
+    message->own_ms = 0;
     message->back_us = model->trace->now_us;
     message->back_epoch = model->epoch;
 }
+
+void retry_own_wait(struct feature_model *model, uint64_t number, uint32_t ms) { feature_message(model, number)->own_ms = ms; }
 
 void retry_gone(struct feature_model *model, unsigned client)
 {
