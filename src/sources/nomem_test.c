@@ -7,7 +7,7 @@ static long left = -1;               /* allocations until one fails; -1: none do
 
 static bool fails(void) { return left >= 0 && left-- == 0; }
 
-#define SSE "{\"id\": \"s\", \"kind\": \"sse\", \"url\": \"http://example.com/\", \"key\": \"{{json:/n}}\", \"headers\": {\"a\": \"b\"}}"
+#define SSE "{\"id\": \"s\", \"kind\": \"sse\", \"url\": \"http://example.com/\", \"key\": \"{{json:/n}}\", \"subject\": \"{{quote:event}}\", \"headers\": {\"a\": \"b\"}}"
 
 /* What a server would send to whoever has that last event id. */
 static void serve(struct world *w)

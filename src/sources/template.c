@@ -43,6 +43,10 @@ static bool read_place(struct template *template, struct bytes inside, const str
         name.size = (size_t)(bar - inside.data);
         part->otherwise = behind(inside, name.size + 1);
     }
+    if (begins(name, "quote:")) {
+        part->is_quoted = true;
+        name = behind(name, 6);
+    }
     const uint8_t *colon = name.size ? memchr(name.data, ':', name.size) : NULL;
     if (colon) {
         part->more = behind(name, (size_t)(colon - name.data) + 1);
@@ -158,6 +162,14 @@ const json_t *json_at(const json_t *root, struct bytes pointer)
     return root;
 }
 
+static bool add_as_json(const json_t *value, struct text *out)
+{
+    char *made = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
+    bool added = made && text_add(out, bytes_of_text(made));
+    free(made);
+    return added;
+}
+
 /* A text as it is, anything else as JSON; null is nothing. */
 static bool add_json(const json_t *value, struct text *out)
 {
@@ -165,10 +177,32 @@ static bool add_json(const json_t *value, struct text *out)
         return true;
     if (json_is_string(value))
         return text_add(out, bytes_of(json_string_value(value), json_string_length(value)));
-    char *made = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
+    return add_as_json(value, out);
+}
+
+/* A text with its quotes. What is no UTF-8 in it is replaced. */
+static bool add_quoted(struct bytes value, struct text *out)
+{
+    struct text clean = {0};
+    json_t *json = text_add_utf8(&clean, value) ? json_stringn_nocheck(clean.size ? (const char *)clean.data : "", clean.size) : NULL;
+    char *made = json ? json_dumps(json, JSON_ENCODE_ANY) : NULL;
     bool added = made && text_add(out, bytes_of_text(made));
     free(made);
+    json_decref(json);
+    text_deinit(&clean);
     return added;
+}
+
+/* As JSON, whatever there is. */
+static bool fill_quoted(const struct template_part *part, const struct template_values *values, struct text *out)
+{
+    struct bytes value = {0};
+    if (part->kind == PART_JSON) {
+        const json_t *found = json_at(values->json, part->text);
+        return found && !json_is_null(found) ? add_as_json(found, out) : text_add(out, part->otherwise.size ? part->otherwise : bytes_of_text("null"));
+    }
+    bool found = values->find(values->owner, part->text, part->more, &value) && value.size;
+    return !found && part->otherwise.size ? text_add(out, part->otherwise) : add_quoted(value, out);
 }
 
 bool template_fill(const struct template *template, const struct template_values *values, struct text *out)
@@ -178,6 +212,11 @@ bool template_fill(const struct template *template, const struct template_values
         size_t before = out->size;
         struct bytes value = {0};
         bool added = true;
+        if (part->is_quoted) {
+            if (!fill_quoted(part, values, out))
+                return false;
+            continue;
+        }
         if (part->kind == PART_TEXT) {
             added = text_add(out, part->text);
         } else if (part->kind == PART_JSON) {

@@ -3,6 +3,7 @@
  *   order.{{json:/status}}            {{name}}       a value that the kind of source has: line, data, path, …; the kind says which
  *                                     {{name:more}}  … where it needs more: json:/pointer (RFC 6901, into `data` or the line), header:etag
  *                                     {{name|text}}  `text` where there is no such value, or it is empty; otherwise nothing is put there
+ *                                     {{quote:name}} … as JSON: a text with its quotes and escapes, "" or (of json:/pointer) null where there is none; before any of those above
  *
  * `{{{{` is the text `{{`. All is found out when a template is read: one that is read fills in whatever comes. */
 #ifndef SOURCES_TEMPLATE_H
@@ -21,6 +22,7 @@ struct template_part {
     struct bytes text;               /* PART_TEXT: it; PART_VALUE: the name; PART_JSON: the pointer */
     struct bytes more;               /* PART_VALUE: behind its colon */
     struct bytes otherwise;
+    bool is_quoted;
 };
 
 struct template {

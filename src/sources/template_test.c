@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-static const struct template_name names[] = {{"line", false}, {"empty", false}, {"header", true}, {NULL, false}};
+static const struct template_name names[] = {{"line", false}, {"empty", false}, {"bytes", false}, {"header", true}, {NULL, false}};
 
 static bool find(const void *owner, struct bytes name, struct bytes more, struct bytes *value)
 {
@@ -18,6 +18,8 @@ static bool find(const void *owner, struct bytes name, struct bytes more, struct
         *value = bytes_of_text("a line");
     else if (bytes_equal(name, bytes_of_text("header")) && bytes_equal(more, bytes_of_text("etag")))
         *value = bytes_of_text("\"7\"");
+    else if (bytes_equal(name, bytes_of_text("bytes")))
+        *value = bytes_of_text("\\\x01\xff");
     else if (bytes_equal(name, bytes_of_text("empty")))
         *value = (struct bytes){0};
     else
@@ -47,6 +49,19 @@ static void refuse(const char *text, bool has_json, const char *expected)
     char why[TEMPLATE_WHY_MAX] = "";
     assert_false(template_read(&template, bytes_of_text(text), names, has_json, why));
     assert_string_equal(why, expected);
+}
+
+static void values_are_quoted_for_json(void **state)
+{
+    (void)state;
+    fill("{\"line\": {{quote:line}}, \"tag\": {{quote:header:etag}}, \"no\": {{quote:empty}}, \"or\": {{quote:empty|0}}}", NULL,
+         "{\"line\": \"a line\", \"tag\": \"\\\"7\\\"\", \"no\": \"\", \"or\": 0}");
+    fill("[{{quote:json:/a}},{{quote:json:/b}},{{quote:json:/c}},{{quote:json:/d}},{{quote:json:/e}},{{quote:json:/e|\"none\"}}]", "{\"a\": \"\\t\\\"\", \"b\": 1.5, \"c\": null, \"d\": {\"x\": [1]}}",
+         "[\"\\t\\\"\",1.5,null,{\"x\":[1]},null,\"none\"]");
+    fill("{{quote:bytes}}", NULL, "\"\\\\\\u0001\xef\xbf\xbd\"");
+    refuse("{{quote:}}", true, "There is nothing called {{quote:}} here.");
+    refuse("{{quote:quote:line}}", true, "There is nothing called {{quote:quote:line}} here.");
+    refuse("{{quote:nothing}}", true, "There is nothing called {{quote:nothing}} here.");
 }
 
 static void places_are_filled_in(void **state)
@@ -104,7 +119,7 @@ static void what_is_wrong_is_said_when_it_is_declared(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(places_are_filled_in), cmocka_unit_test(fields_of_json_are_found), cmocka_unit_test(what_is_wrong_is_said_when_it_is_declared),
+        cmocka_unit_test(values_are_quoted_for_json), cmocka_unit_test(places_are_filled_in), cmocka_unit_test(fields_of_json_are_found), cmocka_unit_test(what_is_wrong_is_said_when_it_is_declared),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
