@@ -12,6 +12,7 @@
 #define CHANNEL 1u
 #define EVENTS "events"
 #define STREAM_BYTES (1 << 30)       /* of the past that the stream of events keeps, where it is declared here */
+#define TELL_AGAIN_US (3600ull * 1000000u)   /* what stays the same is told again after that */
 #define REOPEN_US 1000000u
 #define AGAIN_US 1000000u            /* until what the broker did not take is tried again */
 #define OUT_POSITION 1u
@@ -461,6 +462,25 @@ void intake_stop(struct intake *intake)
         source_tick(intake->source);
     }
     forget_source(intake);
+}
+
+void intake_tell(struct intake *intake)
+{
+    uint64_t wall_us = 0;
+    const char *why = intake->source ? source_last_error(intake->source, &wall_us) : "";
+    if (intake->why[0] && intake->why_wall_us >= wall_us) {
+        why = intake->why;
+        wall_us = intake->why_wall_us;
+    }
+    if (!why[0] || wall_us <= intake->told_wall_us)
+        return;
+    uint64_t hash = source_hash(bytes_of_text(why));
+    if (hash == intake->told_hash && wall_us < intake->told_wall_us + TELL_AGAIN_US)
+        return;
+    intake->told_hash = hash;
+    intake->told_wall_us = wall_us;
+    alarm_raise(intakes_config(intake->intakes)->alarms, ALARM_WARNING, "source %.*s of %.*s: %s", (int)intake->id.size, (const char *)intake->id.data, (int)intake->vhost.size,
+                (const char *)intake->vhost.data, why);
 }
 
 char *intake_describe(const struct intake *intake)

@@ -37,6 +37,7 @@ struct intake {
     unsigned unrouted_count;
     char why[SOURCE_WHY_MAX];
     uint64_t why_wall_us;            /* when that was */
+    uint64_t told_wall_us, told_hash;   /* the operator was told of that: when, and what */
 };
 
 /* NULL: out of memory. The texts are copied. */
@@ -49,6 +50,8 @@ uint64_t intake_tick(struct intake *intake, uint64_t now_us);
 /* Publishes what can be published at once, and leaves. */
 void intake_stop(struct intake *intake);
 char *intake_describe(const struct intake *intake);
+/* Tells the operator what went wrong last, if that is news. */
+void intake_tell(struct intake *intake);
 
 /* ---- intakes.c ---- */
 const struct intakes_config *intakes_config(const struct intakes *intakes);

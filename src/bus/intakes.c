@@ -139,6 +139,7 @@ static void tick(struct intake *intake, uint64_t now_us)
 {
     intake->due_us = INTAKE_NEVER;
     intakes_due(intake, intake_tick(intake, now_us));
+    intake_tell(intake);
 }
 
 void intakes_tick(struct intakes *intakes, uint64_t now_us)

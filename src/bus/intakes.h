@@ -8,6 +8,7 @@
 #define BUS_INTAKES_H
 
 #include "broker/worker.h"
+#include "io/alarm.h"
 #include "io/feed.h"
 #include "io/zone.h"
 
@@ -29,6 +30,7 @@ struct intakes_config {
     uint64_t random;
     const struct intake_fixed *fixed;
     unsigned fixed_count;
+    struct alarm_sink *alarms;       /* what goes wrong with a source is told; NULL: nobody wants to know */
     bool allows_local;               /* what was declared over HTTP may read files, start programs and listen */
 };
 

@@ -323,6 +323,7 @@ static int make_reactor(struct server *server, unsigned index)
         return 1;
     }
     service->visitors = server->visitors;
+    service->alarms = &server->log.sink;
     server->count = index + 1;
     wheel_init(&service->deadlines, reactor_now(service->reactor));
     return 0;

@@ -33,6 +33,7 @@ struct service {
     struct worker *worker;                       /* … and its worker */
     unsigned index;
     struct shutdown *shutdown;
+    struct alarm_sink *alarms;                   /* thread-safe, borrowed */
 
     struct visitors *visitors;                   /* of all services; borrowed */
     struct wheel deadlines;

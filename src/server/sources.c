@@ -31,7 +31,7 @@ bool service_sources_init(struct service *s, const struct config *config, uint64
         s->fixed_sources[i] = (struct intake_fixed){.vhost = config->sources[i].vhost, .id = config->sources[i].id, .text = config->sources[i].text};
     s->intakes = intakes_new(&(struct intakes_config){
         .worker = s->worker, .workers = s->shutdown->count, .feeder = feeder_set_io(s->feeders), .zones = system_zones_io(s->zones), .now = now, .owner = s, .random = random,
-        .fixed = s->fixed_sources, .fixed_count = config->source_count, .allows_local = strcmp(config->sources_local, "on") == 0});
+        .fixed = s->fixed_sources, .fixed_count = config->source_count, .alarms = s->alarms, .allows_local = strcmp(config->sources_local, "on") == 0});
     s->http.hall.intakes = s->intakes;
     return s->intakes;
 }

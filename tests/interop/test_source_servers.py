@@ -117,3 +117,12 @@ def test_an_answer_that_leads_nowhere_is_none(broker, served, eventually, name):
     eventually(lambda: sources.status(id_).get("error") == "The server answered 302, and nothing that could be read.")
     assert queue.bodies() == ["one"]
     sources.delete(id_)
+
+
+def test_what_is_wrong_with_a_source_stands_in_the_log(own_broker, served, eventually, tmp_path):
+    server, config = served(lambda connection, request, number: connection.sendall(b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n")), tmp_path / "godwit.conf"
+    config.write_text(f"[source lost]\nkind = timer\nevery = 10\nvhost = nowhere\n[source away]\nkind = poll\nurl = {server.url}\ninterval = 100ms\n")
+    broker = own_broker(godwit=["--config", str(config)])
+    eventually(lambda: len(server.requests) > 3)
+    eventually(lambda: "source lost of nowhere: " in broker.log_text())
+    assert [line.split("warning: ")[1] for line in broker.log_text().splitlines() if "source away" in line] == ["source away of /: The server answered 503."]
