@@ -221,6 +221,10 @@ static bool set_up(struct http_feeding *http, const struct feed_request *request
     curl_easy_setopt(easy, CURLOPT_MAXREDIRS, REDIRECTS_MAX);
     curl_easy_setopt(easy, CURLOPT_PROXY, "");
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+    /* Who is given up while his name is being looked up is not waited for: the loop would stand still until the resolver answers. */
+    curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
+    if (http->feeding.set->config.authorities)   /* the system's, by their hashes, are looked at all the same */
+        curl_easy_setopt(easy, CURLOPT_CAINFO, http->feeding.set->config.authorities);
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_TIMEOUT_MS);
     curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
     curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 1L);

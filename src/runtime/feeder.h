@@ -17,6 +17,7 @@ struct feeder_config {
     /* Something was told: whoever heard of it may have something to do. */
     void (*told)(void *owner);
     void *owner;
+    const char *authorities;         /* a file of certificates that https servers' may come from, beside the system's; NULL: none. Borrowed */
     const struct feeding_kind *amqp; /* FEED_AMQP, which a layer above knows how to do; NULL: there is no such kind */
 };
 

@@ -52,7 +52,7 @@ static const struct key keys[] = {
     {"http", KEY_CHOICE, PLACE(http), 0, 0, "on|off", "on", "listen for HTTP"},
     {"webhook_networks", KEY_TEXT, PLACE(webhook_networks), 0, 0, "NETWORKS", NULL,
      "addresses and networks (10.0.0.0/8) that webhooks may be posted to beside the public internet, separated by commas"},
-    {"webhook_ca", KEY_TEXT, PLACE(webhook_ca), 0, 0, "FILE", NULL, "authorities (PEM) whose certificates https sinks of webhooks may have, beside the system's"},
+    {"webhook_ca", KEY_TEXT, PLACE(webhook_ca), 0, 0, "FILE", NULL, "authorities (PEM) whose certificates https sinks of webhooks, and servers of sources, may have, beside the system's"},
     {"sources_local", KEY_CHOICE, PLACE(sources_local), 0, 0, "on|off", "off", "sources that are declared by HTTP may read files, start programs and listen on this machine"},
     {"listen", KEY_TEXT, PLACE(listen), 0, 0, "ADDRESSES", "0.0.0.0,::", "IPv4 and IPv6 addresses to listen on, separated by commas"},
     {"reactors", KEY_NUMBER, PLACE(reactors), 0, 64, "N", "0", "threads; 0: one for each processor but one"},

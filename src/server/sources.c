@@ -23,7 +23,7 @@ static uint64_t now(void *owner) { return reactor_now(((struct service *)owner)-
 bool service_sources_init(struct service *s, const struct config *config, uint64_t random)
 {
     s->zones = system_zones_new();
-    s->feeders = feeder_set_new(&(struct feeder_config){.loop = reactor_loop(s->reactor), .refusal = refusal, .told = told, .owner = s, .amqp = &feeding_amqp});
+    s->feeders = feeder_set_new(&(struct feeder_config){.loop = reactor_loop(s->reactor), .refusal = refusal, .told = told, .owner = s, .authorities = config->webhook_ca, .amqp = &feeding_amqp});
     s->fixed_sources = calloc(config->source_count + 1, sizeof(*s->fixed_sources));
     if (!s->zones || !s->feeders || !s->fixed_sources)
         return false;

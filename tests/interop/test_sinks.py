@@ -13,6 +13,7 @@ import requests
 from support.authority import Authority
 from support.broker import ROOT, free_port, make_broker
 from support.webhooks import Bus, Receiver, receiver   # noqa: F401
+from support.world import world   # noqa: F401
 
 pytestmark = pytest.mark.godwit_only("RabbitMQ has no webhooks")
 
@@ -25,23 +26,6 @@ def authority(tmp_path_factory):
     made.certify("elsewhere", subject="elsewhere.example", names="subjectAltName=DNS:elsewhere.example")
     made.self_signed("alone")
     return made
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    """A clock and a resolver of a broker's own: world("clock 100", "host slow.example 2000 127.0.0.1")."""
-    place = tmp_path_factory.mktemp("world")
-    library, file = str(place / "world.so"), place / "world"
-    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, os.path.join(ROOT, "tests", "support", "world.c"), "-ldl"], check=True)
-
-    def tell(*lines):
-        other = place / "next"
-        other.write_text("".join(line + "\n" for line in lines))
-        os.replace(other, file)
-
-    tell()
-    tell.environment = {"LD_PRELOAD": library, "WORLD": str(file)}
-    return tell
 
 
 @pytest.fixture(scope="module")
