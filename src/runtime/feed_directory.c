@@ -26,8 +26,7 @@ struct listing {
 struct directory_feeding {
     struct feeding feeding;          /* first */
     char *path;
-    int inotify;
-    uv_poll_t poll;
+    struct notice of_folder;
     uv_timer_t timer;
     uv_work_t work;
     struct listing listing;
@@ -152,14 +151,10 @@ static void soon(struct directory_feeding *d)
         uv_timer_start(&d->timer, on_time, GATHER_MS, LOOK_MS);
 }
 
-static void on_notice(uv_poll_t *poll, int status, int events)
+static void on_notice(struct notice *notice, const char *name)
 {
-    struct directory_feeding *d = poll->data;
-    char room[4096] __attribute__((aligned(8)));
-    (void)status, (void)events;
-    while (read(d->inotify, room, sizeof(room)) > 0)
-        continue;
-    soon(d);
+    (void)name;
+    soon((struct directory_feeding *)(void *)((char *)notice - offsetof(struct directory_feeding, of_folder)));
 }
 
 static void free_directory(struct feeding *feeding)
@@ -176,18 +171,15 @@ static struct feeding *begin(struct feeder_set *set, const struct feed_request *
         return NULL;
     d->feeding.set = set;
     d->path = strdup(request->address);
-    d->inotify = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
-    if (!d->path || d->inotify < 0 || uv_poll_init(set->config.loop, &d->poll, d->inotify) != 0) {
-        if (d->inotify >= 0)
-            close(d->inotify);
+    d->of_folder = (struct notice){.heard = on_notice, .watch = -1};
+    if (!d->path) {
         free_directory(&d->feeding);
         return NULL;
     }
-    inotify_add_watch(d->inotify, d->path, IN_CREATE | IN_CLOSE_WRITE | IN_MODIFY | IN_ATTRIB | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE | IN_DELETE_SELF | IN_MOVE_SELF);
+    notices_watch(feeder_notices(set), &d->of_folder, d->path, IN_CREATE | IN_CLOSE_WRITE | IN_MODIFY | IN_ATTRIB | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE | IN_DELETE_SELF | IN_MOVE_SELF);
     uv_timer_init(set->config.loop, &d->timer);
-    d->feeding.handles = 2;
-    d->poll.data = d->timer.data = d;
-    uv_poll_start(&d->poll, UV_READABLE, on_notice);
+    d->feeding.handles = 1;
+    d->timer.data = d;
     uv_timer_start(&d->timer, on_time, 0, LOOK_MS);
     return &d->feeding;
 }
@@ -204,10 +196,8 @@ static void look_again(struct feeding *feeding) { soon(directory_of(feeding)); }
 static void close_directory(struct feeding *feeding)
 {
     struct directory_feeding *d = directory_of(feeding);
-    uv_poll_stop(&d->poll);
-    feeding_close_handle(feeding, (uv_handle_t *)&d->poll);
+    notices_forget(feeding->set->notices, &d->of_folder);
     feeding_close_handle(feeding, (uv_handle_t *)&d->timer);
-    close(d->inotify);
 }
 
 const struct feeding_kind feeding_directory = {.begin = begin, .pause = pause_directory, .look_again = look_again, .close = close_directory, .free = free_directory};

@@ -25,8 +25,8 @@
 struct file_feeding {
     struct feeding feeding;          /* first */
     char *path, *directory;
-    int inotify, file, watch;        /* -1: none */
-    uv_poll_t poll;
+    int file;                        /* -1: none */
+    struct notice of_file, of_folder;
     uv_timer_t timer;
     uv_fs_t request;
     uv_buf_t buffer;
@@ -47,11 +47,10 @@ static void look(struct file_feeding *file);
 
 static void close_file(struct file_feeding *file)
 {
-    if (file->watch >= 0)
-        inotify_rm_watch(file->inotify, file->watch);
+    notices_forget(file->feeding.set->notices, &file->of_file);
     if (file->file >= 0)
         close(file->file);
-    file->watch = file->file = -1;
+    file->file = -1;
 }
 
 /* Which of the directory's files has the inode; -1: none. */
@@ -137,7 +136,7 @@ static bool open_file(struct file_feeding *file)
     }
     char link[40];
     snprintf(link, sizeof(link), "/proc/self/fd/%d", file->file);
-    file->watch = inotify_add_watch(file->inotify, link, IN_MODIFY | IN_ATTRIB | IN_MOVE_SELF | IN_DELETE_SELF);
+    notices_watch(feeder_notices(file->feeding.set), &file->of_file, link, IN_MODIFY | IN_ATTRIB | IN_MOVE_SELF | IN_DELETE_SELF);
     file->inode = stat.st_ino;
     file->device = stat.st_dev;
     tell_opened(file, &stat);
@@ -223,6 +222,9 @@ static void look(struct file_feeding *file)
         file->is_again = true;
         return;
     }
+    /* A folder that is made anew is another one. */
+    if (file->of_folder.watch < 0)
+        notices_watch(feeder_notices(file->feeding.set), &file->of_folder, file->directory, IN_CREATE | IN_MOVED_TO | IN_DELETE_SELF | IN_MOVE_SELF);
     if (file->file < 0) {
         if (!open_file(file) || file->file < 0)
             return;
@@ -241,14 +243,20 @@ static void look(struct file_feeding *file)
         read_head(file, (uint64_t)stat.st_size);
 }
 
-static void on_notice(uv_poll_t *poll, int status, int events)
+static void on_file(struct notice *notice, const char *name)
 {
-    struct file_feeding *file = poll->data;
-    char room[4096] __attribute__((aligned(8)));
-    (void)status, (void)events;
-    while (read(file->inotify, room, sizeof(room)) > 0)
-        continue;
-    look(file);
+    struct file_feeding *file = (struct file_feeding *)(void *)((char *)notice - offsetof(struct file_feeding, of_file));
+    (void)name;
+    uv_timer_start(&file->timer, on_time, 0, LOOK_MS);
+}
+
+/* The path may lead to another file now. What else happens in its folder is others' business. */
+static void on_folder(struct notice *notice, const char *name)
+{
+    struct file_feeding *file = (struct file_feeding *)(void *)((char *)notice - offsetof(struct file_feeding, of_folder));
+    const char *slash = strrchr(file->path, '/');
+    if (!name || strcmp(name, slash ? slash + 1 : file->path) == 0)
+        uv_timer_start(&file->timer, on_time, 0, LOOK_MS);
 }
 
 /* ---- beginning and ending -------------------------------------------------------------------------------------------------- */
@@ -268,24 +276,21 @@ static struct feeding *begin(struct feeder_set *set, const struct feed_request *
     if (!file)
         return NULL;
     file->feeding.set = set;
-    file->file = file->watch = file->inotify = -1;
+    file->file = -1;
+    file->of_file = (struct notice){.heard = on_file, .watch = -1};
+    file->of_folder = (struct notice){.heard = on_folder, .watch = -1};
     file->wanted = request->inode;
     const char *slash = strrchr(request->address, '/');
     file->path = strdup(request->address);
     file->directory = slash ? strndup(request->address, slash == request->address ? 1 : (size_t)(slash - request->address)) : strdup(".");
     file->room = malloc(FEED_ROOM);
-    file->inotify = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
-    if (!file->path || !file->directory || !file->room || file->inotify < 0 || uv_poll_init(set->config.loop, &file->poll, file->inotify) != 0) {
-        if (file->inotify >= 0)
-            close(file->inotify);
+    if (!file->path || !file->directory || !file->room) {
         free_file(&file->feeding);
         return NULL;
     }
-    inotify_add_watch(file->inotify, file->directory, IN_CREATE | IN_MOVED_TO | IN_DELETE_SELF | IN_MOVE_SELF);
     uv_timer_init(set->config.loop, &file->timer);
-    file->feeding.handles = 2;
-    file->poll.data = file->timer.data = file;
-    uv_poll_start(&file->poll, UV_READABLE, on_notice);
+    file->feeding.handles = 1;
+    file->timer.data = file;
     uv_timer_start(&file->timer, on_time, 0, LOOK_MS);
     return &file->feeding;
 }
@@ -302,15 +307,12 @@ static void pause_file(struct feeding *feeding, bool paused)
 static void close_feeding(struct feeding *feeding)
 {
     struct file_feeding *file = file_of(feeding);
-    uv_poll_stop(&file->poll);
-    feeding_close_handle(feeding, (uv_handle_t *)&file->poll);
+    notices_forget(feeding->set->notices, &file->of_file);
+    notices_forget(feeding->set->notices, &file->of_folder);
     feeding_close_handle(feeding, (uv_handle_t *)&file->timer);
     /* What is being read is closed when that has come back. */
     if (!file->is_reading)
         close_file(file);
-    close(file->inotify);
-    file->inotify = -1;
-    file->watch = -1;
 }
 
 const struct feeding_kind feeding_file = {.begin = begin, .pause = pause_file, .close = close_feeding, .free = free_file};

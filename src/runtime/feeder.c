@@ -191,6 +191,13 @@ struct feeder_set *feeder_set_new(const struct feeder_config *config)
     return set;
 }
 
+struct notices *feeder_notices(struct feeder_set *set)
+{
+    if (!set->notices)
+        set->notices = notices_new(set->config.loop);
+    return set->notices;
+}
+
 struct feeder *feeder_set_io(struct feeder_set *set) { return &set->io; }
 
 void feeder_set_free(struct feeder_set *set)
@@ -204,6 +211,8 @@ void feeder_set_free(struct feeder_set *set)
     }
     multi_free(set->multi);
     set->multi = NULL;
+    notices_free(set->notices);
+    set->notices = NULL;
     set->is_freed = true;
     set_release(set);
 }

@@ -6,6 +6,7 @@
 #define RUNTIME_FEEDER_STATE_H
 
 #include "runtime/feeder.h"
+#include "runtime/notices.h"
 
 struct feeding;
 
@@ -39,6 +40,7 @@ struct feeder_set {
     struct feeder io;                /* first */
     struct feeder_config config;
     struct multi *multi;             /* feed_http.c; NULL: no request yet */
+    struct notices *notices;         /* NULL: nothing was to be watched yet, or nothing can be */
     unsigned feedings;               /* whose memory is still there */
     struct feeding *lingering;
     bool is_freed;
@@ -69,6 +71,9 @@ void feeding_lingers(struct feeding *feeding);
 void feeding_lingered(struct feeding *feeding);
 /* Has its memory freed, if nothing of it is open any more. */
 void feeding_release(struct feeding *feeding);
+
+/* Made when it is asked for; NULL: there are none. */
+struct notices *feeder_notices(struct feeder_set *set);
 
 /* feed_http.c: the set goes. */
 void multi_free(struct multi *multi);

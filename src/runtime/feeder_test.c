@@ -211,6 +211,45 @@ static void files_that_were_rotated_meanwhile_are_read_in_their_order(void **sta
     rmdir(folder);
 }
 
+#define CROWD 300u
+
+/* Files in the same folder, and that folder itself, each followed by somebody else: more than the system has instances of inotify. */
+static void a_crowd_of_files_is_followed(void **state)
+{
+    (void)state;
+    struct ear ear = {0};
+    static struct ear others[CROWD];
+    begin(&ear, (struct feed_request){.kind = FEED_FILE});
+    struct feeder *io = feeder_set_io(ear.set);
+    char path[160];
+    for (unsigned i = 0; i < CROWD; i++) {
+        others[i] = (struct ear){.feed = {.events = &events}};
+        snprintf(path, sizeof(path), "%s/%u", ear.folder, i / 2);
+        write_to(path, "a", "");
+        bool is_folder = i % 50 == 49;
+        assert_true(io->begin(io, &others[i].feed, &(struct feed_request){.kind = is_folder ? FEED_DIRECTORY : FEED_FILE, .address = is_folder ? ear.folder : path}));
+    }
+    write_to(ear.path, "a", "the last\n");
+    wait_for(&ear, "the last\n");
+    /* They are told of it, and do not have to look. */
+    for (unsigned i = 0; i < CROWD; i += 2) {
+        snprintf(path, sizeof(path), "%s/%u", ear.folder, i / 2);
+        write_to(path, "a", "x");
+    }
+    ear.is_late = false;
+    uv_timer_start(&ear.timer, on_late, 2500, 0);
+    for (unsigned left = 1; left && !ear.is_late;) {
+        uv_run(&ear.loop, UV_RUN_ONCE);
+        left = 0;
+        for (unsigned i = 0; i < CROWD; i++)
+            left += i % 50 == 49 ? !strstr(others[i].heard, " 149:1 ") : others[i].size != 1;
+    }
+    assert_false(ear.is_late);
+    for (unsigned i = 0; i < CROWD; i++)
+        io->cancel(io, &others[i].feed);
+    end(&ear);
+}
+
 static void a_file_that_is_held_is_read_later(void **state)
 {
     (void)state;
@@ -378,7 +417,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_file_is_waited_for_and_followed), cmocka_unit_test(a_file_is_known_by_its_inode),
-        cmocka_unit_test(files_that_were_rotated_meanwhile_are_read_in_their_order), cmocka_unit_test(a_file_that_is_held_is_read_later),
+        cmocka_unit_test(files_that_were_rotated_meanwhile_are_read_in_their_order), cmocka_unit_test(a_crowd_of_files_is_followed),
+        cmocka_unit_test(a_file_that_is_held_is_read_later),
         cmocka_unit_test(what_is_no_file_is_told), cmocka_unit_test(a_directory_is_listed_when_something_happens), cmocka_unit_test(callers_are_heard), cmocka_unit_test(an_address_in_use_is_told),
         cmocka_unit_test(a_process_is_heard_to_its_end), cmocka_unit_test(a_process_that_has_ended_is_heard_when_there_is_room),
         cmocka_unit_test(signals_are_told),

@@ -165,7 +165,7 @@ static void ended_input(struct source *source, const struct feed_end *end)
     if (end->outcome == FEED_OVER)
         source_over(source, NULL);
     else
-        source_ended(source, end, source->declaration.retry_ms);
+        source_ended(source, end, source->declaration.retry_ms, 0);
 }
 
 /* How it ended is an event, too. */
@@ -175,7 +175,7 @@ static void ended_process(struct source *source, const struct feed_end *end)
     bool failed = end->status != 0 || end->signal != 0 || end->outcome != FEED_OVER;
     close_all(source);
     if (end->outcome != FEED_OVER) {
-        source_ended(source, end, source->declaration.retry_ms);
+        source_ended(source, end, source->declaration.retry_ms, 0);
         return;
     }
     snprintf(status, sizeof(status), end->signal ? "signal %d" : "%d", end->signal ? end->signal : end->status);

@@ -143,7 +143,7 @@ static void ended(struct source *source, const struct feed_end *end)
     uint64_t every_ms = source->declaration.every_ms;
     char why[80];
     if (end->outcome != FEED_OVER) {
-        source_ended(source, end, every_ms);
+        source_ended(source, end, every_ms, 0);
     } else if (poll->status == 204 || poll->status == 304 || (poll->status == 200 && take(source))) {
         source_runs(source);
         source_again(source, poll->retry_after_ms > every_ms ? poll->retry_after_ms : every_ms);

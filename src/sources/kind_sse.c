@@ -207,7 +207,8 @@ static void ended(struct source *source, const struct feed_end *end)
     if (end->outcome == FEED_OVER && source->state == SOURCE_RUNNING)
         source_again(source, retry_ms(source));
     else
-        source_ended(source, end, retry_ms(source));
+        /* The standard has nobody come back sooner. */
+        source_ended(source, end, retry_ms(source), retry_ms(source));
 }
 
 static void settled(struct source *source, struct bytes mark)

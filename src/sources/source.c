@@ -92,11 +92,11 @@ void source_moved(struct source *source)
     source->sink->due(source->sink);
 }
 
-void source_ended(struct source *source, const struct feed_end *end, uint64_t base_ms)
+void source_ended(struct source *source, const struct feed_end *end, uint64_t base_ms, uint64_t least_ms)
 {
     static const char *const outcomes[] = {"It came to its end.", "It may not be connected to.", "It cannot be reached.", "It broke off.", "The answer is too long.", "Nothing came for too long.",
                                            "There is too little memory."};
-    source_failed(source, base_ms, end->why[0] ? end->why : outcomes[end->outcome]);
+    source_put_off(source, base_ms, least_ms, end->why[0] ? end->why : outcomes[end->outcome]);
 }
 
 /* ---- what the feed tells -------------------------------------------------------------------------------------------------- */
@@ -177,7 +177,7 @@ static void on_ended(struct feed *feed, const struct feed_end *end)
     if (source->kind->ended)
         source->kind->ended(source, end);
     else
-        source_ended(source, end, source->declaration.retry_ms);
+        source_ended(source, end, source->declaration.retry_ms, 0);
     source->sink->due(source->sink);
 }
 

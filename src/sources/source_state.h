@@ -99,8 +99,8 @@ void source_over(struct source *source, const char *why);
 void source_error(struct source *source, const char *why);
 /* The position has changed without an event. */
 void source_moved(struct source *source);
-/* A sentence for an end; the default for kinds without a function of their own. */
-void source_ended(struct source *source, const struct feed_end *end, uint64_t base_ms);
+/* A sentence for an end, and source_put_off; the default for kinds without a function of their own. */
+void source_ended(struct source *source, const struct feed_end *end, uint64_t base_ms, uint64_t least_ms);
 
 /* ---- window.c ---- */
 
