@@ -76,7 +76,7 @@ GW_API const char *gw_result_text(int result);
 
 /* ---- the loop ------------------------------------------------------------------------------------------------------------- */
 
-/* A loop of its own. NULL: out of memory or descriptors. */
+/* A loop of its own. NULL: out of memory or descriptors. Where the program was started without standard input, output or error, /dev/null is opened as that, so that nothing else is taken for it. */
 GW_API gw_loop *gw_loop_new(void);
 
 /* On a libuv loop of the caller's, which runs it with uv_run, on this thread. It must stay until gw_loop_free has returned and the loop has run once more (uv_run with UV_RUN_NOWAIT will

@@ -1,6 +1,7 @@
 #include "lib/uvloop.h"
 
 #include "lib/bus.h"
+#include "runtime/standard_files.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -217,6 +218,7 @@ static gw_loop *loop_new(uv_loop_t *uv)
     if (pthread_mutex_init(&u->mutex, NULL) != 0)
         goto err_after_alive;
     u->uv = uv ? uv : &u->own;
+    standard_files_keep();
     if (!uv && uv_loop_init(&u->own) != 0)
         goto err_after_mutex;
     if (wake_init(&u->wake, u->uv, on_heard) != GW_OK)

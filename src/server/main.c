@@ -1,5 +1,6 @@
 /* godwit: the one place that sees everything. */
 #include "cli/program.h"
+#include "runtime/standard_files.h"
 #include "server/receiver.h"
 #include "server/serve.h"
 #include "sim/sim.h"
@@ -11,5 +12,6 @@ int main(int argc, char **argv)
         {"sim", sim_main},
         {"sink", receiver_main},
     };
+    standard_files_keep();
     return program_main(argc, argv, entries, sizeof(entries) / sizeof(entries[0]));
 }

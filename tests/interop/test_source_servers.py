@@ -1,10 +1,15 @@
 """What servers do to the broker's sources: slowly, compressed, in other codings, against the rules."""
 import gzip
+import os
+import signal
+import subprocess
 import time
 from email.utils import formatdate
 
 import pytest
+import requests
 
+from support.broker import free_port, godwit_binary
 from support.scripted import Scripted
 from support.sources import Queue, Sources
 
@@ -126,3 +131,22 @@ def test_what_is_wrong_with_a_source_stands_in_the_log(own_broker, served, event
     eventually(lambda: len(server.requests) > 3)
     eventually(lambda: "source lost of nowhere: " in broker.log_text())
     assert [line.split("warning: ")[1] for line in broker.log_text().splitlines() if "source away" in line] == ["source away of /: The server answered 503."]
+
+
+def test_a_broker_without_standard_files(eventually, tmp_path):
+    """Whoever starts it may have closed them: nothing else is taken for them."""
+    config, port = tmp_path / "godwit.conf", free_port()
+    config.write_text("[source input]\nkind = stdin\n")
+    broker = subprocess.Popen(["sh", "-c", 'exec "$0" "$@" <&- >&- 2>&-', godwit_binary(), "serve", "--config", str(config), "--data-dir", str(tmp_path / "data"), "--amqp-port", "0",
+                               "--http-port", str(port)])
+
+    def answer():
+        try:
+            return requests.get(f"http://127.0.0.1:{port}/sources/input").json()["status"]["state"]
+        except requests.ConnectionError:
+            return None
+
+    eventually(lambda: answer() == "ended")
+    assert [os.readlink(f"/proc/{broker.pid}/fd/{number}") for number in range(3)] == ["/dev/null"] * 3
+    broker.send_signal(signal.SIGTERM)
+    assert broker.wait(20) == 0

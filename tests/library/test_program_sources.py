@@ -192,3 +192,10 @@ def test_events_go_elsewhere_whoever_dies(build, start, broker, tmp_path):
     assert set(got) == set(range(301, 701))
     connection.close()
     assert shovel.stop() == 0
+
+
+def test_a_program_without_standard_input(build, start, bus):
+    """Its lowest descriptor is not taken for something else, by the source or by libuv, which would end it."""
+    program = start("sh", "-c", 'exec "$0" "$@" <&-', build("tests/library/sources.c"), bus, "stdin", "--", "timer", "50", "name=pulse")
+    program.wait_for(lambda lines: len([line for line in lines if line.startswith("timer.due")]) > 1)
+    assert program.stop() == 0 and not [line for line in program.said() if "source 'stdin" in line]
