@@ -74,6 +74,7 @@ static const struct option sim_options[] = {
     ROW(0, OPTION_FLAG, "features", NULL, "queues with arguments: expiry, lengths, dead letters, priorities, limits, delays, streams"),
     ROW(0, OPTION_FLAG, "bus", NULL, "subscriptions: webhooks with retries, order, breakers, handshakes, pauses and ends, over virtual days"),
     ROW(0, OPTION_FLAG, "sources", NULL, "the broker's own sources: streams, files and clocks, over crashes at any step and virtual days"),
+    ROW(0, OPTION_FLAG, "handlers", NULL, "a program with libgodwit: its handlers, over crashes at any step and virtual days"),
     ROW(0, OPTION_TEXT, "only", "LIST", "of these features only, separated by commas"),
     ROW(0, OPTION_FLAG, "planted", NULL, "find every planted bug (needs a build with -Dplanted_bugs=true)"),
     ROW(0, OPTION_TEXT, "bug", "NAME", "plant one bug"),

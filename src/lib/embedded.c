@@ -209,24 +209,9 @@ static bool go_on_closing(struct embedded *e, uint64_t now_us, uint64_t *due_us)
     return false;
 }
 
-/* Where nobody can be waited for elsewhere: all of it now. */
-static void close_here(struct embedded *e)
-{
-    embedded_turn(e, loop_clock(e->bus->loop));
-    while (!is_all_told(e))
-        embedded_advance(e, -1);
-    client_detach(&e->client);
-    on_house_closed(e, e->house->ops->close(e->house, loop_clock(e->bus->loop)));
-}
-
 static void close_engine(struct gw_bus *bus)
 {
-    struct embedded *e = bus->engine;
-    if (!e->house->ops->close_aside) {
-        close_here(e);
-        return;
-    }
-    e->end = EMBEDDED_TELLING;
+    embedded_of(bus)->end = EMBEDDED_TELLING;
     loop_again_now(bus->loop);
 }
 

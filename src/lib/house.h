@@ -15,7 +15,7 @@ struct house_ops {
     void (*wait)(struct house *house, int timeout_ms);
     /* The bus's client is detached. Closes the broker and all that it stands on; the house is gone. The result is one of the program's, GW_DONE or GW_E_…. */
     int (*close)(struct house *house, uint64_t now_us);
-    /* The same in a thread of its own, and `closed` is told in the loop when the house is gone; once is_idle. Both are NULL where there is no such thread. */
+    /* The same in a thread of its own, and `closed` is told in the loop when the house is gone; once is_idle. */
     void (*close_aside)(struct house *house, uint64_t now_us, void (*closed)(void *owner, int result), void *owner);
     /* The disk has nothing to do. Until it is, the loop has a turn when something of it is done. */
     bool (*is_idle)(struct house *house);

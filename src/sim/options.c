@@ -24,6 +24,7 @@ void sim_options_usage(void)
            "  --features        queues with arguments: expiry, lengths, dead letters, priorities, limits, delays, streams, groups, ids, retries, transactions, filters\n"
            "  --bus             subscriptions: webhooks with retries, order, breakers, handshakes, pauses and ends, over virtual days\n"
            "  --sources         the broker's own sources: streams, files and clocks, over crashes at any step and virtual days\n"
+           "  --handlers        a program with libgodwit: its handlers, over crashes at any step and virtual days\n"
            "  --only LIST       of these only: ttl,expiration,drop-head,reject-publish,priority,delivery-limit,single-active,delay,stream,groups,group-fair,dedup,retry,half,filter,inside\n"
            "  --planted         find every planted bug (needs a build with -Dplanted_bugs=true)\n"
            "  --bug NAME        plant one bug\n"
@@ -87,12 +88,12 @@ static int write_only(unsigned features, char *text, unsigned room)
 
 bool sim_options_read(struct sim_options *options, int argc, char **argv)
 {
-    enum { SEED = 1, SEEDS, OPS, FAULTS, CRASH_AT, NOMEM_AT, LOG, FEATURES, BUS, SOURCES, ONLY, PLANTED, BUG, VERBOSE, HELP };
+    enum { SEED = 1, SEEDS, OPS, FAULTS, CRASH_AT, NOMEM_AT, LOG, FEATURES, BUS, SOURCES, HANDLERS, ONLY, PLANTED, BUG, VERBOSE, HELP };
     static const struct option names[] = {
         {"seed", required_argument, NULL, SEED}, {"seeds", required_argument, NULL, SEEDS}, {"ops", required_argument, NULL, OPS},
         {"faults", required_argument, NULL, FAULTS}, {"crash-at", required_argument, NULL, CRASH_AT},
         {"nomem-at", required_argument, NULL, NOMEM_AT}, {"log", no_argument, NULL, LOG}, {"features", no_argument, NULL, FEATURES}, {"bus", no_argument, NULL, BUS},
-        {"sources", no_argument, NULL, SOURCES},
+        {"sources", no_argument, NULL, SOURCES}, {"handlers", no_argument, NULL, HANDLERS},
         {"only", required_argument, NULL, ONLY}, {"planted", no_argument, NULL, PLANTED},
         {"bug", required_argument, NULL, BUG}, {"verbose", no_argument, NULL, VERBOSE}, {"help", no_argument, NULL, HELP}, {0},
     };
@@ -114,6 +115,7 @@ bool sim_options_read(struct sim_options *options, int argc, char **argv)
         case FEATURES: options->features = true; break;
         case BUS: options->bus = true; break;
         case SOURCES: options->sources = true; break;
+        case HANDLERS: options->handlers = true; break;
         case ONLY: good = read_only(optarg, &options->only); break;
         case PLANTED: options->planted = true; break;
         case BUG:
@@ -141,8 +143,8 @@ bool sim_options_read(struct sim_options *options, int argc, char **argv)
 
 void sim_options_command(const struct sim_options *options, uint64_t seed, char *text, unsigned room)
 {
-    int size = snprintf(text, room, "godwit sim --seed %" PRIu64 " --ops %" PRIu64 " --faults %s%s", seed, options->ops,
-                        fault_names[options->faults], options->log_only ? " --log" : options->features ? " --features" : options->bus ? " --bus" : options->sources ? " --sources" : "");
+    const char *what = options->log_only ? " --log" : options->features ? " --features" : options->bus ? " --bus" : options->sources ? " --sources" : options->handlers ? " --handlers" : "";
+    int size = snprintf(text, room, "godwit sim --seed %" PRIu64 " --ops %" PRIu64 " --faults %s%s", seed, options->ops, fault_names[options->faults], what);
     if (options->only && size > 0 && (unsigned)size < room)
         size += write_only(options->only, text + size, room - (unsigned)size);
     if (options->crash_at && size > 0 && (unsigned)size < room)

@@ -20,6 +20,7 @@ struct sim_options {
     bool features;                    /* queues with arguments, see feature_run.h */
     bool bus;                         /* subscriptions, see bus_run.h */
     bool sources;                     /* see source_run.h */
+    bool handlers;                    /* the library's, see handler_run.h */
     unsigned only;                    /* of them: enum chain_features; 0: all */
     bool planted;                     /* look for every planted bug */
     int bug;                          /* enum bug, or -1 */

@@ -3,6 +3,7 @@
 #include "base/bugs.h"
 #include "sim/bus_run.h"
 #include "sim/feature_run.h"
+#include "sim/handler_run.h"
 #include "sim/log_sim.h"
 #include "sim/planted.h"
 #include "sim/random.h"
@@ -31,6 +32,8 @@ static uint64_t run_seed(const struct sim_options *options, uint64_t seed, struc
         return bus_run(options, seed, trace);
     if (options->sources)
         return source_run(options, seed, trace);
+    if (options->handlers)
+        return handler_run(options, seed, trace);
     return options->features ? feature_run(options, seed, trace) : seed_run(options, seed, trace);
 }
 

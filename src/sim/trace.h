@@ -43,7 +43,17 @@
     EVENT(DOOR_ASKS, "request", "door kind subject") \
     EVENT(DOOR_ANSWERED, "answer", "door status size") \
     EVENT(HOOK, "posted", "subscription event attempt sink") \
-    EVENT(HOOK_DONE, "sink answers", "subscription event outcome status")
+    EVENT(HOOK_DONE, "sink answers", "subscription event outcome status") \
+    EVENT(HANDLER_ON, "handler on", "handler result") \
+    EVENT(HANDLER_OFF, "handler off", "handler") \
+    EVENT(HANDLED, "handler called", "handler event attempt redelivered") \
+    EVENT(HANDLED_DEAD, "dead letter", "handler event redelivered") \
+    EVENT(HANDLER_SAYS, "handler says", "handler event answer delay_ms") \
+    EVENT(HANDLER_LATE, "handler is late", "handler event attempt") \
+    EVENT(EVENT_PUBLISHED, "event published", "event type result key") \
+    EVENT(EVENT_TOLD, "publisher is told", "event result") \
+    EVENT(REQUESTED, "request", "request event result") \
+    EVENT(REPLIED, "reply told", "request result")
 
 enum trace_kind {
 #define EVENT(name, text, arguments) TRACE_##name,

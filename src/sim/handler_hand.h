@@ -1,0 +1,71 @@
+/* The program of the library's simulation: what anybody's would be, on the functions of godwit.h alone. It opens its bus, says gw_on for each of its handlers, publishes, and answers events at
+ * once, later, or never. */
+#ifndef SIM_HANDLER_HAND_H
+#define SIM_HANDLER_HAND_H
+
+#include "sim/handler_loop.h"
+#include "sim/handler_model.h"
+#include "sim/random.h"
+
+struct handler_program;
+
+struct hand {
+    struct handler_program *program;
+    unsigned index;
+    gw_handler *handler, *graves;    /* NULL: off; graves: of its queue of dead letters */
+};
+
+/* An event that is to be answered later, or never. */
+struct held_event {
+    gw_event *event;
+    unsigned handler, number;
+    bool is_late, is_never;
+};
+
+/* A publish whose publisher is to be told. */
+struct handler_ticket {
+    struct handler_program *program;
+    unsigned number;
+};
+
+struct handler_program {
+    const struct handler_plan *plan;
+    struct handler_model *model;
+    struct random *random;
+    struct trace *trace;
+    struct sim_loop loop;
+    gw_bus *bus;                     /* NULL: it has none, or is closing it */
+    bool is_running, is_closed;      /* is_closed: it was told so */
+    bool calm;                       /* everything is acknowledged at once, or soon */
+    struct hand hands[HANDLERS_MAX];
+    gw_handler *letters;             /* of those with a type */
+    struct held_event *held;
+    unsigned held_count, held_room;
+    unsigned next_told;              /* no publisher of an earlier event is to be told now */
+    uint64_t acts;                   /* anything that was called or said */
+};
+
+void handler_program_init(struct handler_program *program, const struct handler_plan *plan, struct handler_model *model, struct random *random, struct trace *trace);
+void handler_program_deinit(struct handler_program *program);
+
+/* A new process, on a broker that is open. False: it died before it was ready. */
+bool handler_program_start(struct handler_program *program, struct worker *worker, struct sim_disk *disk);
+
+/* One turn of its loop. True: something happened. */
+bool handler_program_turn(struct handler_program *program);
+/* It publishes something. */
+void handler_program_publish(struct handler_program *program);
+/* It takes one of its handlers off, or has one again. */
+void handler_program_change(struct handler_program *program);
+/* All handlers are there. */
+void handler_program_all_on(struct handler_program *program);
+/* It answers one of the events that it has kept. False: there is none. */
+bool handler_program_answer(struct handler_program *program);
+unsigned handler_program_held(const struct handler_program *program);
+
+/* It begins to close the bus; is_closed tells when that is done. */
+void handler_program_close(struct handler_program *program, uint64_t grace_ms);
+/* It has died. */
+void handler_program_die(struct handler_program *program);
+
+#endif
