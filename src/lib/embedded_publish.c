@@ -171,10 +171,12 @@ void embedded_replace(struct gw_bus *bus, struct gw_event *event, const struct e
     client_time(&e->client, loop_clock(bus->loop));
     struct publish publish = {.channel = EMBEDDED_CHANNEL, .persistent = message->persistent, .exchange = exchange_of(message), .routing_key = message->routing_key,
                               .properties = message->properties, .body_size = message->body.size, .transaction = transaction};
-    if (!transaction || client_publish_begin(&e->client, &publish) != PUBLISH_ROUTED) {
+    enum publish_result result = transaction ? client_publish_begin(&e->client, &publish) : PUBLISH_NO_MEMORY;
+    if (result != PUBLISH_ROUTED) {
         if (transaction)
             client_transaction_rollback(&e->client, transaction);
-        embedded_settle(bus, event, SETTLED_RETRY);
+        /* Whoever asked is gone, and a reply that comes too late is nobody's: that is no reason to handle the event once more. */
+        embedded_settle(bus, event, result == PUBLISH_UNROUTABLE ? SETTLED_ACK : SETTLED_RETRY);
         return;
     }
     if (message->body.size)

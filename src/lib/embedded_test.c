@@ -607,6 +607,38 @@ static void what_is_still_in_hand_after_the_grace_has_not_failed(void **state)
     test_end(&test);
 }
 
+static void on_answer(gw_event *event, void *context)
+{
+    note(context, event);
+    assert_int_equal(gw_event_reply(event, "so", 2), 0);
+}
+
+static void on_reply_of(void *context, int result, const void *data, size_t size)
+{
+    (void)data, (void)size;
+    *(int *)context = result;
+}
+
+static void a_reply_to_somebody_who_is_gone_is_one_all_the_same(void **state)
+{
+    struct test_loop test = {0};
+    struct seen seen = {0};
+    int result = 1;
+    (void)state;
+    test_open(&test);
+    gw_off(gw_on(test.bus, "ask", on_answer, &seen, &(gw_handler_options){.name = "asked", SOON}));
+    assert_int_equal(gw_request(test.bus, "ask", "1", 1, &(gw_request_options){.durable = 1}, on_reply_of, &result), 0);
+    test_for(&test, 20);
+    test_close(&test);
+    assert_int_equal(result, GW_E_CLOSED);
+    test_open(&test);
+    assert_non_null(gw_on(test.bus, "ask", on_answer, &seen, &(gw_handler_options){.name = "asked", SOON}));
+    until(&test, &seen, 1);
+    test_for(&test, 100);   /* the retry delay and more */
+    assert_string_equal(seen.order, "1 ");
+    test_end(&test);
+}
+
 static void a_bus_is_opened_and_closed_over_and_over(void **state)
 {
     struct seen seen = {0};
@@ -650,6 +682,7 @@ int main(void)
         cmocka_unit_test(words_that_make_no_sense_are_refused_with_a_sentence),
         cmocka_unit_test(closing_waits_for_what_is_in_hand),
         cmocka_unit_test(what_is_still_in_hand_after_the_grace_has_not_failed),
+        cmocka_unit_test(a_reply_to_somebody_who_is_gone_is_one_all_the_same),
         cmocka_unit_test(a_bus_is_opened_and_closed_over_and_over),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

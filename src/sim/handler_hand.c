@@ -20,7 +20,19 @@ void handler_program_init(struct handler_program *program, const struct handler_
         program->hands[i] = (struct hand){.program = program, .index = i};
 }
 
-void handler_program_deinit(struct handler_program *program) { free(program->held); }
+static void forget_requests(struct handler_program *program)
+{
+    for (struct handler_request *request; (request = program->requests);) {
+        program->requests = request->next;
+        free(request);
+    }
+}
+
+void handler_program_deinit(struct handler_program *program)
+{
+    forget_requests(program);
+    free(program->held);
+}
 
 /* ---- bodies ------------------------------------------------------------------------------------------------------------------------ */
 
@@ -53,7 +65,7 @@ static unsigned number_of(gw_event *event)
 
 static void look_for_late(struct handler_program *program)
 {
-    for (unsigned i = 0; i < program->held_count; i++) {
+    for (unsigned i = 0; i < program->held_count && !program->model->is_dead; i++) {
         struct held_event *held = &program->held[i];
         if (held->is_late || !sim_loop_is_back(held->event))
             continue;
@@ -65,22 +77,47 @@ static void look_for_late(struct handler_program *program)
     }
 }
 
+/* After a turn nothing is in hand whose time was over before it. */
+static void check_late(struct handler_program *program)
+{
+    for (unsigned i = 0; i < program->held_count && !program->model->is_dead; i++) {
+        const struct held_event *held = &program->held[i];
+        uint64_t timeout_ms = program->plan->list[held->handler].timeout_ms;
+        uint64_t given_us = program->model->sent[held->number].copies[held->handler].given_us;
+        if (!held->is_late && timeout_ms && given_us + timeout_ms * 1000 < program->loop.loop.now_us)
+            trace_fail(program->trace, "timeouts", "event %u is in the hands of handler %u %" PRIu64 " us after it got it", held->number, held->handler, program->trace->now_us - given_us);
+    }
+}
+
 /* ---- answers --------------------------------------------------------------------------------------------------------------------------- */
 
-enum answer { ANSWER_ACK, ANSWER_RETRY, ANSWER_RETRY_AFTER, ANSWER_REJECT, ANSWER_LATER, ANSWER_NEVER };
+enum answer { ANSWER_ACK, ANSWER_REPLY, ANSWER_RETRY, ANSWER_RETRY_AFTER, ANSWER_REJECT, ANSWER_LATER, ANSWER_NEVER };
 
-static enum answer think(struct handler_program *program, unsigned handler, bool again)
+static enum answer think(struct handler_program *program, unsigned handler, unsigned number, bool again)
 {
     const struct handler_terms *terms = &program->plan->list[handler];
     unsigned left = (unsigned)random_below(program->random, HANDLER_HABITS);
-    const unsigned habits[] = {[ANSWER_RETRY] = terms->retry, [ANSWER_RETRY_AFTER] = terms->retry_after, [ANSWER_REJECT] = terms->reject, [ANSWER_LATER] = again ? 0 : terms->later,
-                               [ANSWER_NEVER] = again ? 0 : terms->never};
-    for (unsigned answer = ANSWER_RETRY; answer <= ANSWER_NEVER && !program->calm; answer++) {
+    const unsigned habits[] = {
+        [ANSWER_REPLY] = program->model->sent[number].is_request ? terms->reply : 0, [ANSWER_RETRY] = terms->retry, [ANSWER_RETRY_AFTER] = terms->retry_after,
+        [ANSWER_REJECT] = terms->reject, [ANSWER_LATER] = again ? 0 : terms->later, [ANSWER_NEVER] = again ? 0 : terms->never};
+    for (unsigned answer = ANSWER_REPLY; answer <= ANSWER_NEVER && !program->calm; answer++) {
         if (left < habits[answer])
             return (enum answer)answer;
         left -= habits[answer];
     }
     return ANSWER_ACK;
+}
+
+/* The reply says whose it is, and by whom. */
+static void reply(struct handler_program *program, unsigned handler, unsigned number, gw_event *event)
+{
+    char text[32];
+    int size = snprintf(text, sizeof(text), "%u from %u", number, handler);
+    int result = gw_event_reply(event, text, (size_t)size);
+    CHECK(result == GW_DONE || result == GW_E_TIMEOUT);
+    for (struct handler_request *request = program->requests; request; request = request->next)
+        if (request->number == number)
+            request->is_replied = true;
 }
 
 /* The event is told what becomes of it, and so is the model unless the event is late: then it is of no effect. */
@@ -93,6 +130,7 @@ static void say(struct handler_program *program, unsigned handler, unsigned numb
     program->acts++;
     trace_event(program->trace, TRACE_HANDLER_SAYS, handler, number, answer, after_ms);
     switch (answer) {
+    case ANSWER_REPLY: reply(program, handler, number, event); break;
     case ANSWER_RETRY: gw_event_retry(event); break;
     case ANSWER_RETRY_AFTER: gw_event_retry_after(event, after_ms); break;
     case ANSWER_REJECT: gw_event_reject(event); break;
@@ -124,7 +162,7 @@ bool handler_program_answer(struct handler_program *program)
     if (held.is_never && !held.is_late && !program->calm)
         return false;
     program->held[at] = program->held[--program->held_count];
-    say(program, held.handler, held.number, held.event, think(program, held.handler, true));
+    say(program, held.handler, held.number, held.event, think(program, held.handler, held.number, true));
     return true;
 }
 
@@ -145,7 +183,7 @@ static void on_event(gw_event *event, void *context)
     const char *key = gw_event_key(event);
     if (strcmp(gw_event_type(event), handler_types[sent->type]) != 0 || (sent->key < HANDLER_KEYS ? !key || strcmp(key, keys[sent->key]) != 0 : key != NULL))
         trace_fail(program->trace, "same event", "event %u comes with the type %s and the key %s", number, gw_event_type(event), key ? key : "none");
-    enum answer answer = think(program, hand->index, program->held_count >= HELD_MAX);
+    enum answer answer = think(program, hand->index, number, program->held_count >= HELD_MAX);
     if (answer >= ANSWER_LATER)
         keep(program, hand->index, number, event, answer == ANSWER_NEVER);
     else
@@ -189,6 +227,8 @@ static void on_told(void *context, int result)
     if (!program->model->is_dead && ticket->number < program->next_told)
         trace_fail(program->trace, "told in order", "the publisher of event %u is told after that of event %u", ticket->number, program->next_told - 1);
     program->next_told = ticket->number + 1;
+    if (result != GW_DONE && !program->model->is_dead && !sim_disk_stopped(program->loop.disk))
+        trace_fail(program->trace, "no error unasked", "the publisher of event %u is told: %s", ticket->number, gw_result_text(result));
     handler_told(program->model, ticket->number, result == GW_DONE);
     free(ticket);
 }
@@ -232,6 +272,70 @@ void handler_program_publish(struct handler_program *program)
         handler_unpublished(program->model, number);
     if (result != GW_E_AGAIN && !sim_disk_stopped(program->loop.disk))
         trace_fail(program->trace, "no error unasked", "event %u is not published: %s", number, gw_error(&program->loop.loop));
+}
+
+static void on_reply(void *context, int result, const void *data, size_t size)
+{
+    struct handler_request *request = context;
+    struct handler_program *program = request->program;
+    char text[32];
+    int begin = snprintf(text, sizeof(text), "%u from ", request->number);
+    program->acts++;
+    trace_event(program->trace, TRACE_REPLIED, request->number, (uint64_t)-result, size, 0);
+    if (program->model->is_dead)
+        result = GW_E_CLOSED;
+    if (result == GW_DONE && (!request->is_replied || size <= (size_t)begin || memcmp(text, data, (size_t)begin) != 0))
+        trace_fail(program->trace, "replies", "request %u is told a reply that is none of its", request->number);
+    else if (result == GW_E_TIMEOUT && program->trace->now_us < request->due_us)
+        trace_fail(program->trace, "replies", "request %u times out too early", request->number);
+    else if (result == GW_E_REFUSED && request->was_wanted)
+        trace_fail(program->trace, "replies", "request %u is refused, though a handler's queue is there", request->number);
+    else if (result != GW_DONE && result != GW_E_TIMEOUT && result != GW_E_REFUSED && (result != GW_E_CLOSED || program->bus) && !program->model->is_dead)
+        trace_fail(program->trace, "replies", "request %u is told: %s", request->number, gw_result_text(result));
+    if (result == GW_E_REFUSED)
+        handler_unpublished(program->model, request->number);
+    if (request->next)
+        request->next->previous = request->previous;
+    if (request->previous)
+        request->previous->next = request->next;
+    else
+        program->requests = request->next;
+    free(request);
+}
+
+void handler_program_ask(struct handler_program *program)
+{
+    struct random *random = program->random;
+    char body[NUMBER_SIZE + BODY_MAX];
+    unsigned type = (unsigned)random_below(random, HANDLER_TYPES);
+    uint64_t timeout_ms = 1 + random_size(random, 100000);
+    const gw_request_options options = {.timeout_ms = timeout_ms, .durable = random_chance(random, 1, 2)};
+    struct handler_request *request = malloc(sizeof(*request));
+    CHECK(request);
+    unsigned number = handler_published(program->model, type, HANDLER_KEYS, options.durable, 0);
+    handler_asked(program->model, number);
+    *request = (struct handler_request){.program = program, .next = program->requests, .number = number, .due_us = program->trace->now_us + timeout_ms * 1000,
+                                        .was_wanted = handler_is_wanted(program->model, type)};
+    int result = gw_request(program->bus, handler_types[type], body, make_body(number, body), &options, on_reply, request);
+    trace_event(program->trace, TRACE_REQUESTED, number, type, (uint64_t)-result, 0);
+    program->acts++;
+    if (result == GW_DONE) {
+        if (program->requests)
+            program->requests->previous = request;
+        program->requests = request;
+        return;
+    }
+    free(request);
+    handler_unpublished(program->model, number);
+    if (result != GW_E_AGAIN && !sim_disk_stopped(program->loop.disk))
+        trace_fail(program->trace, "no error unasked", "gw_request: %s", gw_error(&program->loop.loop));
+}
+
+void handler_program_check_asked(struct handler_program *program)
+{
+    for (struct handler_request *request = program->requests; request; request = request->next)
+        if (request->due_us < program->trace->now_us)
+            trace_fail(program->trace, "replies", "request %u waits still, though its time is over", request->number);
 }
 
 static bool turn_on(struct handler_program *program, struct hand *hand)
@@ -310,6 +414,7 @@ bool handler_program_turn(struct handler_program *program)
     uint64_t acts = program->acts;
     bool more = sim_loop_turn(&program->loop);
     look_for_late(program);
+    check_late(program);
     return more || program->acts != acts;
 }
 
@@ -326,6 +431,8 @@ static void on_closed(void *context, int result)
 {
     struct handler_program *program = context;
     program->is_closed = true;
+    if (program->requests && !program->model->is_dead)
+        trace_fail(program->trace, "replies", "request %u is told nothing when its bus is closed", program->requests->number);
     forget_all(program);
     if (result != GW_DONE && !program->model->is_dead)
         trace_fail(program->trace, "no error unasked", "gw_close: %s", gw_result_text(result));
@@ -343,6 +450,7 @@ void handler_program_die(struct handler_program *program)
 {
     program->model->is_dead = true;
     sim_loop_die(&program->loop);
+    forget_requests(program);
     forget_all(program);
     program->is_running = false;
 }

@@ -28,6 +28,16 @@ struct handler_ticket {
     unsigned number;
 };
 
+/* A request that waits for its reply. */
+struct handler_request {
+    struct handler_program *program;
+    struct handler_request *next, *previous;
+    unsigned number;
+    uint64_t due_us;                 /* there is an answer by then */
+    bool was_wanted;                 /* there was a queue for it */
+    bool is_replied;                 /* a handler has said so */
+};
+
 struct handler_program {
     const struct handler_plan *plan;
     struct handler_model *model;
@@ -41,6 +51,7 @@ struct handler_program {
     gw_handler *letters;             /* of those with a type */
     struct held_event *held;
     unsigned held_count, held_room;
+    struct handler_request *requests;
     unsigned next_told;              /* no publisher of an earlier event is to be told now */
     uint64_t acts;                   /* anything that was called or said */
 };
@@ -55,6 +66,10 @@ bool handler_program_start(struct handler_program *program, struct worker *worke
 bool handler_program_turn(struct handler_program *program);
 /* It publishes something. */
 void handler_program_publish(struct handler_program *program);
+/* It asks for a reply. */
+void handler_program_ask(struct handler_program *program);
+/* Whoever waits for a reply has waited long enough: nobody may be left. */
+void handler_program_check_asked(struct handler_program *program);
 /* It takes one of its handlers off, or has one again. */
 void handler_program_change(struct handler_program *program);
 /* All handlers are there. */

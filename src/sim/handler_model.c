@@ -57,6 +57,22 @@ void handler_told(struct handler_model *model, unsigned number, bool accepted)
             sent->copies[i].must = true;
 }
 
+void handler_asked(struct handler_model *model, unsigned number)
+{
+    struct sent *sent = &model->sent[number];
+    sent->is_request = true;
+    model->untold -= !sent->is_told;
+    sent->is_told = true;
+}
+
+bool handler_is_wanted(const struct handler_model *model, unsigned type)
+{
+    for (unsigned i = 0; i < model->plan->count; i++)
+        if ((model->plan->list[i].types >> type & 1) && (model->plan->list[i].transient ? model->handlers[i].is_on : model->handlers[i].is_bound))
+            return true;
+    return false;
+}
+
 /* ---- handlers come and go ------------------------------------------------------------------------------------------------------------- */
 
 void handler_on_begins(struct handler_model *model, unsigned handler) { model->handlers[handler].may_be_bound = true; }
@@ -143,6 +159,8 @@ static bool check_first(struct handler_model *model, unsigned handler, unsigned 
         return true;
     /* What goes from memory to memory may overtake what the broker has a hand in, or be overtaken: whether it does depends on who else wants its type. */
     bool is_direct = !sent->persistent && model->plan->list[handler].transient;
+    if (is_direct && sent->is_request)
+        return true;
     uint64_t *last = is_direct ? &state->last_direct[sent->type] : &state->last_first;
     if (is_direct && *last && model->sent[*last - 1].changes != sent->changes)
         *last = 0;

@@ -73,6 +73,11 @@ unsigned handler_published(struct handler_model *model, unsigned type, unsigned 
 void handler_unpublished(struct handler_model *model, unsigned number);
 void handler_told(struct handler_model *model, unsigned number, bool accepted);
 
+/* A request, which is published as an event is: what becomes of it only its reply says. */
+void handler_asked(struct handler_model *model, unsigned number);
+/* Every queue that wants events of the type is there for good. */
+bool handler_is_wanted(const struct handler_model *model, unsigned type);
+
 /* gw_on is called; has answered. */
 void handler_on_begins(struct handler_model *model, unsigned handler);
 void handler_is_on(struct handler_model *model, unsigned handler);

@@ -108,6 +108,8 @@ static void act(struct handler_run *run)
         handler_program_publish(&run->program);
     else if (kind < run->plan.publish + run->plan.change)
         handler_program_change(&run->program);
+    else if (kind < run->plan.publish + run->plan.change + run->plan.ask)
+        handler_program_ask(&run->program);
 }
 
 static void work(struct handler_run *run, uint64_t until)
@@ -155,6 +157,7 @@ static void rest(struct handler_run *run)
             trace_fail(run->trace, "progress", "after %" PRIu64 " steps without faults there is no rest: %u events are held, %u operations of the disk under way", steps,
                        handler_program_held(&run->program), sim_disk_in_flight(run->disk));
     }
+    handler_program_check_asked(&run->program);
     if (!run->trace->failed)
         handler_at_rest(&run->model);
 }
