@@ -101,11 +101,35 @@
     BUG(SOURCE_HELD_LOST, "source-held-lost", "what comes while there is no room for it is lost") \
     BUG(SOURCE_OLD_SETTLES, "source-old-settles", "what is said of a message that an earlier connection brought is taken for one of the next connection's") \
     BUG(SOURCE_ID_SHARED, "source-id-shared", "messages without an id get one that others get, too") \
-    BUG(SOURCE_NEVER_SETTLED, "source-never-settled", "one message in a hundred is never acknowledged")
+    BUG(SOURCE_NEVER_SETTLED, "source-never-settled", "one message in a hundred is never acknowledged") \
+    /* of the library, found by --handlers */ \
+    BUG(HANDLER_ACK_UNTOLD, "handler-ack-untold", "one acknowledgement in eight stays in the library") \
+    BUG(HANDLER_ONE_MORE, "handler-one-more", "a handler has one event more in hand than its concurrency") \
+    BUG(HANDLER_LATE_NEVER, "handler-late-never", "nobody looks whether an answer is late while other events are in hand") \
+    BUG(HANDLER_LATE_UNCOUNTED, "handler-late-uncounted", "an event that nobody answered comes back as if it had not failed") \
+    BUG(HANDLER_LATE_COUNTS, "handler-late-counts", "an answer that comes too late costs the handler a place in its hands") \
+    BUG(HANDLER_OFF_KEEPS, "handler-off-keeps", "what waits for a handler that is taken off does not go back to its queue") \
+    BUG(HANDLER_OFF_ACKS, "handler-off-acks", "what waits for a handler that is taken off is acknowledged") \
+    BUG(HANDLER_CLOSE_ACKS, "handler-close-acks", "what is in hand when the grace is over is acknowledged") \
+    BUG(HANDLER_RETRY_OWN, "handler-retry-own", "gw_event_retry_after waits as long as any retry does") \
+    BUG(HANDLER_ATTEMPT_ONE, "handler-attempt-one", "each attempt is said to be the first") \
+    BUG(HANDLER_UNFLAGGED, "handler-unflagged", "a redelivered event is not said to be one") \
+    BUG(HANDLER_KEY_LEFT_OUT, "handler-key-left-out", "the queue of a handler that orders by key does not know it") \
+    BUG(HANDLER_KEY_AHEAD, "handler-key-ahead", "of a handler that orders by key several events of one wait in the process") \
+    BUG(HANDLER_LIMIT_SHORT, "handler-limit-short", "an event is given up one retry too early") \
+    BUG(HANDLER_LETTER_LOST, "handler-letter-lost", "what is given up leads to no dead letter") \
+    BUG(HANDLER_DELAY_LEFT_OUT, "handler-delay-left-out", "an event that waits for its time comes at once") \
+    BUG(HANDLER_TOLD_EARLY, "handler-told-early", "publishers are told before the event is on disk") \
+    BUG(HANDLER_TOLD_OUT_OF_TURN, "handler-told-out-of-turn", "publishers are told in the order of the broker's answers") \
+    BUG(HANDLER_CLOSE_HURRIED, "handler-close-hurried", "closing does not wait for what was published") \
+    BUG(HANDLER_DIRECT_SOON, "handler-direct-soon", "an event in memory that failed is tried again at once") \
+    BUG(HANDLER_REPLY_ALONE, "handler-reply-alone", "a reply does not acknowledge its request") \
+    BUG(HANDLER_REQUEST_FOREVER, "handler-request-forever", "a request that times out while another waits is never told so")
 
 #define BUGS_OF_FEATURES BUG_PRIORITY_UPSIDE_DOWN   /* this one and those after it, up to … */
 #define BUGS_OF_BUS BUG_HOOK_UNCOUNTED              /* … this one, and those after it, up to … */
-#define BUGS_OF_SOURCES BUG_SOURCE_POSITION_EARLY   /* … this one */
+#define BUGS_OF_SOURCES BUG_SOURCE_POSITION_EARLY   /* … this one, and those after it, up to … */
+#define BUGS_OF_HANDLERS BUG_HANDLER_ACK_UNTOLD     /* … this one */
 
 enum bug {
 #define BUG(NAME, text, what) BUG_##NAME,

@@ -1,5 +1,6 @@
 #include "lib/direct.h"
 
+#include "base/bugs.h"
 #include "base/map.h"
 #include "broker/delay.h"
 #include "lib/loop.h"
@@ -375,6 +376,8 @@ static void rest(struct gw_event *event, uint64_t delay_ms)
     again->state = EVENT_RESTING;
     delay_ms = delay_ms ? delay_ms : handler_delay_ms(handler, event->attempt);
     again->due_us = loop_clock(bus->loop) + 1000 * (delay_ms < DELAY_MAX_MS ? delay_ms : DELAY_MAX_MS);
+    if (bug_enabled(BUG_HANDLER_DIRECT_SOON))
+        again->due_us = loop_clock(bus->loop);
     ((struct block *)event->memory)->live++;
     event_list_append(&handler->resting, again);
     if (again->due_us < bus->due_us)

@@ -1,4 +1,5 @@
 /* Handlers as consumers of the broker of this process. */
+#include "base/bugs.h"
 #include "lib/embedded.h"
 #include "lib/handler.h"
 #include "lib/loop.h"
@@ -111,7 +112,7 @@ void embedded_deliver(struct client *client, const struct delivery *delivery)
         return;
     }
     const struct incoming incoming = {.exchange = message.exchange, .routing_key = message.routing_key, .properties = message.properties, .body = message.body, .memory = delivery->chunk,
-                                      .queue = delivery->queue, .tag = delivery->seq, .consumer = delivery->consumer, .attempt = returns_of(delivery) + 1,
+                                      .queue = delivery->queue, .tag = delivery->seq, .consumer = delivery->consumer, .attempt = bug_enabled(BUG_HANDLER_ATTEMPT_ONE) ? 1 : returns_of(delivery) + 1,
                                       .redelivered = delivery->redelivered, .size = size};
     if (!handler_deliver(consumer->handler, &incoming)) {
         consumer->starved = e->starved = true;

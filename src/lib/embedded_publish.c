@@ -1,4 +1,5 @@
 /* Publishing into the broker of this process. What is not confirmed is bounded: past that a publish does the broker's turns and waits for the disk itself. */
+#include "base/bugs.h"
 #include "lib/embedded.h"
 #include "lib/handler.h"
 #include "lib/loop.h"
@@ -159,6 +160,8 @@ int embedded_publish(struct gw_bus *bus, const struct engine_message *message, u
     e->unconfirmed += at(e, e->next)->size;
     e->next++;
     client_publish_end(&e->client, &publish);
+    if (bug_enabled(BUG_HANDLER_TOLD_EARLY))
+        told(e, ticket, GW_DONE);
     if (UNLIKELY(e->staged > STAGED_MAX))
         embedded_turn(e, loop_clock(bus->loop));
     return GW_DONE;
@@ -182,6 +185,7 @@ void embedded_replace(struct gw_bus *bus, struct gw_event *event, const struct e
     if (message->body.size)
         memcpy(publish.body, message->body.data, message->body.size);
     client_publish_end(&e->client, &publish);
-    client_settle(&e->client, event->queue, SETTLE_ACK, event->tag, 1, transaction);
+    if (!bug_enabled(BUG_HANDLER_REPLY_ALONE))
+        client_settle(&e->client, event->queue, SETTLE_ACK, event->tag, 1, transaction);
     client_transaction_commit(&e->client, transaction, EMBEDDED_CHANNEL);
 }

@@ -1,6 +1,7 @@
 /* An event's life after its handler has it, and the memory of events. */
 #include "lib/event.h"
 
+#include "base/bugs.h"
 #include "lib/bus.h"
 #include "lib/direct.h"
 #include "lib/handler.h"
@@ -116,6 +117,8 @@ static bool take_back(struct gw_event *event)
     if (event->state == EVENT_LATE) {
         event_list_remove(&handler->late, event);
         bus->reap |= handler->off;
+        if (bug_enabled(BUG_HANDLER_LATE_COUNTS))
+            handler->in_hand_count++;
         return false;
     }
     event_list_remove(&handler->in_hand, event);
@@ -134,7 +137,7 @@ void event_settle(struct gw_event *event, enum settlement settlement)
     if (take_back(event)) {
         if (event->is_direct)
             direct_settle(bus, event, settlement, 0);
-        else
+        else if (!bug_enabled(BUG_HANDLER_ACK_UNTOLD) || settlement != SETTLED_ACK || event->tag % 8)
             bus->ops->settle(bus, event, settlement);
     }
     forget(event);
@@ -190,6 +193,8 @@ void gw_event_retry_after(gw_event *event, uint64_t ms)
     if (take_back(event)) {
         if (event->is_direct)
             direct_settle(bus, event, SETTLED_RETRY, ms ? ms : 1);
+        else if (bug_enabled(BUG_HANDLER_RETRY_OWN))
+            bus->ops->settle(bus, event, SETTLED_RETRY);
         else
             bus->ops->settle_after(bus, event, ms);
     }

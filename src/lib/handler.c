@@ -162,7 +162,7 @@ bool handler_deliver(struct gw_handler *handler, const struct incoming *incoming
     /* What was published to the queue itself may be a copy that comes again (remote_rest.c). */
     if (UNLIKELY(!incoming->exchange.size))
         event->attempt += event_attempts_said(incoming->properties);
-    event->redelivered = incoming->redelivered || event->attempt > 1;
+    event->redelivered = (incoming->redelivered || event->attempt > 1) && !bug_enabled(BUG_HANDLER_UNFLAGGED);
     event->is_direct = false;
     event->state = EVENT_WAITING;
     event_list_append(&handler->waiting, event);
@@ -256,6 +256,8 @@ void handler_turn(struct gw_handler *handler, unsigned *budget)
 uint64_t handler_late(struct gw_handler *handler, uint64_t now_us)
 {
     struct gw_bus *bus = handler->bus;
+    if (bug_enabled(BUG_HANDLER_LATE_NEVER) && handler->in_hand_count > 1)
+        return LOOP_NEVER;
     for (struct gw_event *event; (event = handler->in_hand.first) && event->due_us <= now_us;) {
         event_list_remove(&handler->in_hand, event);
         event->state = EVENT_LATE;
@@ -265,7 +267,7 @@ uint64_t handler_late(struct gw_handler *handler, uint64_t now_us)
         if (event->is_direct)
             direct_settle(bus, event, SETTLED_TIMEOUT, 0);
         else
-            bus->ops->settle(bus, event, SETTLED_TIMEOUT);
+            bus->ops->settle(bus, event, bug_enabled(BUG_HANDLER_LATE_UNCOUNTED) ? SETTLED_BACK : SETTLED_TIMEOUT);
         if (handler->waiting.first)
             handler_is_ready(handler);
     }
@@ -276,8 +278,10 @@ uint64_t handler_late(struct gw_handler *handler, uint64_t now_us)
 
 static void settle_back(struct gw_handler *handler, struct gw_event *event)
 {
-    if (!event->is_direct)
-        handler->bus->ops->settle(handler->bus, event, SETTLED_BACK);
+    bool waits = event->state == EVENT_WAITING;
+    bool acks = bug_enabled(BUG_HANDLER_OFF_ACKS) ? waits : !waits && bug_enabled(BUG_HANDLER_CLOSE_ACKS);
+    if (!event->is_direct && !(waits && bug_enabled(BUG_HANDLER_OFF_KEEPS)))
+        handler->bus->ops->settle(handler->bus, event, acks ? SETTLED_ACK : SETTLED_BACK);
 }
 
 static void give_back_unseen(struct gw_handler *handler, struct event_list *list)

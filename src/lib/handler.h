@@ -2,6 +2,7 @@
 #ifndef LIB_HANDLER_H
 #define LIB_HANDLER_H
 
+#include "base/bugs.h"
 #include "lib/engine.h"
 #include "lib/event.h"
 
@@ -62,7 +63,7 @@ bool handler_deliver(struct gw_handler *handler, const struct incoming *incoming
 void handler_lost(struct gw_handler *handler);
 
 /* ---- for the bus ---- */
-static inline bool handler_has_room(const struct gw_handler *handler) { return handler->in_hand_count < handler->concurrency && !handler->off; }
+static inline bool handler_has_room(const struct gw_handler *handler) { return handler->in_hand_count < handler->concurrency + bug_enabled(BUG_HANDLER_ONE_MORE) && !handler->off; }
 static inline bool handler_has_work(const struct gw_handler *handler) { return handler->waiting.first && handler_has_room(handler); }
 /* Calls it with an event that is in no list. Afterwards the event may be gone. */
 void handler_call(struct gw_handler *handler, struct gw_event *event);

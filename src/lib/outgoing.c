@@ -1,5 +1,6 @@
 #include "lib/outgoing.h"
 
+#include "base/bugs.h"
 #include "broker/delay.h"
 #include "lib/bus.h"
 #include "lib/handler.h"
@@ -212,7 +213,7 @@ static int make_whole(struct gw_bus *bus, struct outgoing *outgoing, struct byte
         amqp_table_begin(&writer, room, half);
         if (has_attributes(options))
             put_attributes(&writer, outgoing, id);
-        if (options->delay_ms)
+        if (options->delay_ms && !bug_enabled(BUG_HANDLER_DELAY_LEFT_OUT))
             amqp_table_put_long(&writer, "x-delay", (int64_t)options->delay_ms);
         CHECK(amqp_table_finish(&writer, &properties.headers));
         properties.flags |= AMQP_HEADERS;

@@ -1,6 +1,7 @@
 /* What a handler's options mean for its queue. */
 #include "lib/handler.h"
 
+#include "base/bugs.h"
 #include "lib/bus.h"
 #include "lib/loop.h"
 #include "protocol/amqp/table.h"
@@ -88,12 +89,12 @@ static void make_arguments(struct gw_handler *handler, const gw_handler_options 
     amqp_table_begin(&writer, room, sizeof(room));
     put_delays(&writer, handler);
     if (handler->retries != GW_RETRY_FOREVER)
-        amqp_table_put_long(&writer, "x-delivery-limit", handler->retries);
-    if (handler->plan.dead_queue[0] || handler->dead_letter[0]) {
+        amqp_table_put_long(&writer, "x-delivery-limit", handler->retries - (handler->retries > 0 && bug_enabled(BUG_HANDLER_LIMIT_SHORT)));
+    if ((handler->plan.dead_queue[0] || handler->dead_letter[0]) && !bug_enabled(BUG_HANDLER_LETTER_LOST)) {
         amqp_table_put_text(&writer, "x-dead-letter-exchange", bytes_of_text(handler->dead_letter[0] ? EVENTS_EXCHANGE : ""));
         amqp_table_put_text(&writer, "x-dead-letter-routing-key", bytes_of_text(handler->dead_letter[0] ? handler->dead_letter : handler->plan.dead_queue));
     }
-    if (options->order_by_key)
+    if (options->order_by_key && !bug_enabled(BUG_HANDLER_KEY_LEFT_OUT))
         amqp_table_put_text(&writer, "x-group-key", bytes_of_text("cloudEvents_partitionkey"));
     if (options->priorities)
         amqp_table_put_long(&writer, "x-max-priority", options->priorities);
@@ -121,7 +122,7 @@ int handler_plan(struct gw_handler *handler, const char *pattern, const gw_handl
     plan->durable = !options->transient;
     /* With one message at a time for each of several consumers the queue itself keeps the order of each key. */
     plan->consumers = options->order_by_key ? handler->concurrency : 1;
-    plan->prefetch = options->order_by_key ? 1 : options->prefetch > handler->concurrency ? options->prefetch : 0;
+    plan->prefetch = options->order_by_key ? bug_enabled(BUG_HANDLER_KEY_AHEAD) ? 8 : 1 : options->prefetch > handler->concurrency ? options->prefetch : 0;
     make_arguments(handler, options);
     return GW_DONE;
 }

@@ -1,5 +1,6 @@
 #include "lib/request.h"
 
+#include "base/bugs.h"
 #include "base/map.h"
 #include "lib/handler.h"
 #include "lib/loop.h"
@@ -11,6 +12,7 @@
 #include <stdlib.h>
 
 #define TIMEOUT_MS 30000u
+#define FOREVER_MS (1000ull * 86400 * 365000)   /* of a planted bug */
 
 struct requests {
     struct bus_part part;
@@ -230,7 +232,8 @@ int gw_request(gw_bus *bus, const char *type, const void *data, size_t size, con
     if (!request)
         return requests ? loop_fail(bus->loop, GW_E_MEMORY, "out of memory") : GW_E_MEMORY;
     *request = (struct request){.requests = requests, .number = ++requests->next, .reply = reply, .context = context, .result = GW_E_TIMEOUT};
-    request->timer = gw_timer_start(bus->loop, options->timeout_ms ? options->timeout_ms : TIMEOUT_MS, 0, on_timeout, request);
+    uint64_t timeout_ms = bug_enabled(BUG_HANDLER_REQUEST_FOREVER) && requests->pending.count ? FOREVER_MS : options->timeout_ms ? options->timeout_ms : TIMEOUT_MS;
+    request->timer = gw_timer_start(bus->loop, timeout_ms, 0, on_timeout, request);
     if (!request->timer) {
         free(request);
         return GW_E_MEMORY;

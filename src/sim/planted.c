@@ -43,14 +43,16 @@ static bool seed_is_good(planted_run *run, const struct sim_options *options, ui
     return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
-/* Seeds with less and with more trouble in turn; every fourth is the log alone, others are the features of queues, the bus, or sources. */
+/* Seeds with less and with more trouble in turn; every fourth is the log alone, others are the features of queues, the bus, sources, or the library's handlers. */
 static struct sim_options options_for(uint64_t seed, int bug)
 {
-    bool sources = bug >= 0 ? bug >= (int)BUGS_OF_SOURCES : seed % 11 == 0;
-    bool bus = !sources && (bug >= 0 ? bug >= (int)BUGS_OF_BUS : seed % 7 == 0);
-    bool features = !bus && !sources && (bug >= 0 ? bug >= (int)BUGS_OF_FEATURES : seed % 5 == 0);
+    bool handlers = bug >= 0 ? bug >= (int)BUGS_OF_HANDLERS : seed % 6 == 0;
+    bool sources = !handlers && (bug >= 0 ? bug >= (int)BUGS_OF_SOURCES : seed % 11 == 0);
+    bool bus = !handlers && !sources && (bug >= 0 ? bug >= (int)BUGS_OF_BUS : seed % 7 == 0);
+    bool features = !handlers && !bus && !sources && (bug >= 0 ? bug >= (int)BUGS_OF_FEATURES : seed % 5 == 0);
     return (struct sim_options){.first_seed = seed, .last_seed = seed, .ops = OPS, .faults = seed % 3 ? SIM_FAULTS_CRASH : SIM_FAULTS_ALL,
-                                .log_only = seed % 4 == 0 && !features && !bus && !sources, .features = features, .bus = bus, .sources = sources, .bug = bug};
+                                .log_only = seed % 4 == 0 && !features && !bus && !sources && !handlers, .features = features, .bus = bus, .sources = sources,
+                                .handlers = handlers, .bug = bug};
 }
 
 static bool clean_runs_are_good(planted_run *run)
