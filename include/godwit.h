@@ -291,7 +291,8 @@ typedef void (*gw_reply_fn)(void *context, int result, const void *data, size_t 
 /* Publishes an event and waits, in the loop, for the first reply of a handler. < 0: `reply` is not called. */
 GW_API int gw_request(gw_bus *bus, const char *type, const void *data, size_t size, const gw_request_options *options, gw_reply_fn reply, void *context);
 
-/* Replies to a request and acknowledges it: the event is gone then. GW_E_INVALID: nobody waits for a reply; it is not answered, say what becomes of it. */
+/* Replies to a request and acknowledges it: the event is gone then. GW_E_INVALID: nobody waits for a reply; it is not answered, say what becomes of it.
+ * GW_E_TIMEOUT: the answer comes too late, as any other would have; the event is gone. */
 GW_API int gw_event_reply(gw_event *event, const void *data, size_t size);
 
 /* ---- sources -------------------------------------------------------------------------------------------------------------- */

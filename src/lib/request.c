@@ -269,6 +269,8 @@ int gw_event_reply(gw_event *event, const void *data, size_t size)
         return result;
     if (size && !data)
         return loop_fail(bus->loop, GW_E_INVALID, "the reply's data is NULL, and said to have %zu bytes", size);
+    if (event->state == EVENT_LATE && !event->memory)
+        return event_replace(event, NULL);   /* given back when the bus closed: what it asked is not known any more */
     if (!event->properties.size || !amqp_properties_decode(event->properties, &asked) || !(asked.flags & AMQP_REPLY_TO) || !asked.reply_to.size)
         return loop_fail(bus->loop, GW_E_INVALID, "nobody waits for a reply to this event");
     /* It is as durable as the request. */

@@ -34,6 +34,13 @@ void handler_program_deinit(struct handler_program *program)
     free(program->held);
 }
 
+/* May something be refused? */
+static bool is_excused(struct handler_program *program, int result)
+{
+    program->has_failed |= program->is_short && result == GW_E_STORAGE;
+    return program->has_failed || program->model->is_dead || sim_disk_stopped(program->loop.disk) || result == GW_E_AGAIN || (result == GW_E_FULL && program->is_short);
+}
+
 /* ---- bodies ------------------------------------------------------------------------------------------------------------------------ */
 
 static size_t body_size(unsigned number) { return NUMBER_SIZE + (size_t)(random_mix(number) % (number % 16 ? 40 : BODY_MAX)); }
@@ -227,7 +234,7 @@ static void on_told(void *context, int result)
     if (!program->model->is_dead && ticket->number < program->next_told)
         trace_fail(program->trace, "told in order", "the publisher of event %u is told after that of event %u", ticket->number, program->next_told - 1);
     program->next_told = ticket->number + 1;
-    if (result != GW_DONE && !program->model->is_dead && !sim_disk_stopped(program->loop.disk))
+    if (result != GW_DONE && !is_excused(program, result))
         trace_fail(program->trace, "no error unasked", "the publisher of event %u is told: %s", ticket->number, gw_result_text(result));
     handler_told(program->model, ticket->number, result == GW_DONE);
     free(ticket);
@@ -270,7 +277,7 @@ void handler_program_publish(struct handler_program *program)
         handler_told(program->model, number, false);
     else
         handler_unpublished(program->model, number);
-    if (result != GW_E_AGAIN && !sim_disk_stopped(program->loop.disk))
+    if (!is_excused(program, result))
         trace_fail(program->trace, "no error unasked", "event %u is not published: %s", number, gw_error(&program->loop.loop));
 }
 
@@ -290,7 +297,7 @@ static void on_reply(void *context, int result, const void *data, size_t size)
         trace_fail(program->trace, "replies", "request %u times out too early", request->number);
     else if (result == GW_E_REFUSED && request->was_wanted)
         trace_fail(program->trace, "replies", "request %u is refused, though a handler's queue is there", request->number);
-    else if (result != GW_DONE && result != GW_E_TIMEOUT && result != GW_E_REFUSED && (result != GW_E_CLOSED || program->bus) && !program->model->is_dead)
+    else if (result != GW_DONE && result != GW_E_TIMEOUT && result != GW_E_REFUSED && (result != GW_E_CLOSED || program->bus) && !is_excused(program, result))
         trace_fail(program->trace, "replies", "request %u is told: %s", request->number, gw_result_text(result));
     if (result == GW_E_REFUSED)
         handler_unpublished(program->model, request->number);
@@ -327,7 +334,7 @@ void handler_program_ask(struct handler_program *program)
     }
     free(request);
     handler_unpublished(program->model, number);
-    if (result != GW_E_AGAIN && !sim_disk_stopped(program->loop.disk))
+    if (!is_excused(program, result))
         trace_fail(program->trace, "no error unasked", "gw_request: %s", gw_error(&program->loop.loop));
 }
 
@@ -351,7 +358,7 @@ static bool turn_on(struct handler_program *program, struct hand *hand)
     program->acts++;
     if (hand->handler)
         handler_is_on(program->model, hand->index);
-    else if (!sim_disk_stopped(program->loop.disk))
+    else if (!is_excused(program, GW_E_FULL))
         trace_fail(program->trace, "no error unasked", "gw_on: %s", gw_error(&program->loop.loop));
     return hand->handler != NULL;
 }
@@ -399,6 +406,7 @@ bool handler_program_start(struct handler_program *program, struct worker *worke
     const gw_open_options options = {.notice = on_notice, .notice_context = program};
     sim_loop_begin(&program->loop, program->random, program->trace, disk);
     program->is_running = true;
+    program->has_failed = false;
     program->is_closed = false;
     program->bus = sim_loop_open(&program->loop, worker, &options);
     bool good = program->bus && (program->letters = gw_on(program->bus, "dead.*", on_letter, program, &(gw_handler_options){.name = GRAVES, .concurrency = 4, .retries = GW_RETRY_FOREVER}));

@@ -8,6 +8,7 @@
 #define TICK_US 4000u                /* of the clock that costs next to nothing */
 #define MOMENT_US 1000u
 #define FRUITLESS_MAX 1000000u       /* of a thousand seconds: what is waited for does not come */
+#define CLEARED_UP 3000u              /* … of three: the disk is no longer full */
 #define TURNS_MAX 1000000u
 
 static struct sim_loop *of(const struct gw_loop *loop) { return (struct sim_loop *)(uintptr_t)loop; }
@@ -70,6 +71,8 @@ static void on_wait(struct house *house, int timeout_ms)
     }
     loop->trace->now_us += timeout_ms < 0 ? MOMENT_US : (uint64_t)timeout_ms * 1000 < MOMENT_US ? (uint64_t)timeout_ms * 1000 : MOMENT_US;
     CHECK(++loop->fruitless < FRUITLESS_MAX);
+    if (loop->fruitless % CLEARED_UP == 0)
+        sim_disk_set_capacity(loop->disk, UINT64_MAX);
 }
 
 /* The broker that lives in the house is ended by whoever began it. */

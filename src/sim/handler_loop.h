@@ -16,7 +16,7 @@ struct sim_loop {
     struct trace *trace;
     struct sim_disk *disk;
     uint64_t due_us;                 /* the last turn has nothing to do before */
-    unsigned fruitless;              /* waits in a row in which nothing happened */
+    unsigned fruitless;              /* waits in a row in which nothing happened: after some somebody clears the disk up */
     void (*closed)(void *owner, int result);   /* the house is being closed: whom to tell soon; NULL: it is not */
     void *closed_owner;
 };

@@ -185,13 +185,14 @@ bool handler_called(struct handler_model *model, unsigned handler, unsigned numb
         return false;
     }
     struct copy *copy = &model->sent[number].copies[handler];
+    bool was_restarted = copy->was_restarted;
     if (!state->is_on) {
         trace_fail(model->trace, "off is off", "handler %u gets event %u, and is off", handler, number);
         return false;
     }
     if (!check_state(model, handler, number) || !check_attempt(model, handler, number, attempt) || !check_key(model, handler, number) || !check_first(model, handler, number, redelivered))
         return false;
-    if (copy->was_seen && !redelivered)
+    if (copy->was_seen && !redelivered && !(was_restarted && model->was_short))
         trace_fail(model->trace, "redeliveries are flagged", "handler %u gets event %u once more, and is not told", handler, number);
     if (++state->in_hand > terms->concurrency)
         trace_fail(model->trace, "concurrency", "handler %u has %" PRIu32 " events in hand", handler, state->in_hand);
@@ -274,7 +275,8 @@ void handler_buried(struct handler_model *model, unsigned handler, unsigned numb
         return;
     trace_event(model->trace, TRACE_HANDLED_DEAD, handler, number, redelivered, 0);
     struct copy *copy = number < model->count ? &model->sent[number].copies[handler] : NULL;
-    bool again = copy && copy->state == COPY_BURIED && redelivered;
+    /* A letter that was on its way when the process died may be written once more. */
+    bool again = copy && copy->state == COPY_BURIED && (redelivered || (copy->was_restarted && !copy->is_final));
     if (!copy || (copy->state != COPY_DEAD && !again && !(copy->state == COPY_QUEUED && copy->may_be_dead)))
         trace_fail(model->trace, "dead letters", "event %u is a dead letter of handler %u, which has not given it up", number, handler);
     else

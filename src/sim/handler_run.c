@@ -15,6 +15,7 @@
 #define ROUND_STEPS 30000u
 #define END_JUMPS_MAX 3000u          /* until everything must have been handled */
 #define CLOSE_STEPS_MAX 200000u
+#define LEFT_MAX (6u << 20)          /* bytes of a disk that will be full */
 
 struct handler_run {
     const struct sim_options *options;
@@ -34,9 +35,25 @@ struct handler_run {
 /* At which operation of the disk the process is to die for the first time; 0: nobody says. */
 static uint64_t crash_at(const struct handler_run *run) { return run->epoch == 0 ? run->options->crash_at : 0; }
 
+static void clear_up(struct handler_run *run)
+{
+    sim_disk_set_capacity(run->disk, UINT64_MAX);
+    run->program.is_short = false;
+}
+
+static void fill_up(struct handler_run *run)
+{
+    if (!run->plan.base.full_disk)
+        return;
+    sim_disk_set_capacity(run->disk, sim_disk_used(run->disk) + random_size(&run->random, LEFT_MAX));
+    run->program.is_short = run->model.was_short = true;
+}
+
 static void trouble(struct handler_run *run, bool on)
 {
     run->program.calm = !on;
+    if (!on)
+        clear_up(run);
     sim_fate_trouble(&run->broker, on, crash_at(run));
 }
 
@@ -58,6 +75,7 @@ static void start(struct handler_run *run, bool with_trouble)
 static void crash(struct handler_run *run)
 {
     bool power = random_chance(&run->random, 1, 2);
+    clear_up(run);
     sim_disk_stop(run->disk);
     trace_event(run->trace, TRACE_BROKER_CRASH, power, 0, 0, 0);
     handler_program_die(&run->program);
@@ -70,6 +88,9 @@ static void crash(struct handler_run *run)
         run->trace->now_us += random_size(&run->random, run->plan.jump_us);
     start(run, true);
 }
+
+/* The process has died, or is to. */
+static bool is_over(const struct handler_run *run) { return sim_disk_stopped(run->disk) || run->program.has_failed; }
 
 /* ---- steps -------------------------------------------------------------------------------------------------------------------------- */
 
@@ -116,10 +137,11 @@ static void work(struct handler_run *run, uint64_t until)
 {
     trace_event(run->trace, TRACE_PHASE, 1, until, 0, 0);
     trouble(run, true);
+    fill_up(run);
     for (unsigned steps = 0; run->model.handled < until && !run->trace->failed && steps < ROUND_STEPS; steps++) {
         act(run);
         step(run);
-        if (sim_disk_stopped(run->disk)) {
+        if (is_over(run)) {
             crash(run);
             if (!run->trace->failed)
                 trouble(run, true);
@@ -145,6 +167,10 @@ static void rest(struct handler_run *run)
     run->idle = 0;
     for (uint64_t steps = 0; !run->trace->failed; steps++) {
         step(run);
+        if (is_over(run)) {
+            crash(run);
+            trouble(run, false);
+        }
         if (is_quiet(run)) {
             jumps = run->program.acts == acts ? jumps + 1 : 0;
             acts = run->program.acts;
@@ -166,8 +192,9 @@ static void rest(struct handler_run *run)
 static void close_cleanly(struct handler_run *run)
 {
     bool hurried = random_chance(&run->random, 1, 2);
+    clear_up(run);
     handler_program_close(&run->program, hurried ? 0 : random_below(&run->random, 5000));
-    for (unsigned steps = 0; !run->program.is_closed && !run->trace->failed && !sim_disk_stopped(run->disk); steps++) {
+    for (unsigned steps = 0; !run->program.is_closed && !run->trace->failed && !is_over(run); steps++) {
         step(run);
         if (run->idle >= IDLE_STEPS)
             jump_to_deadline(run, SECOND_US);
@@ -176,7 +203,7 @@ static void close_cleanly(struct handler_run *run)
     }
     if (run->trace->failed)
         return;
-    if (sim_disk_stopped(run->disk)) {
+    if (is_over(run)) {
         crash(run);
         return;
     }
