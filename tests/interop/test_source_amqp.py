@@ -198,6 +198,27 @@ def there_is_no_consumer(channel, queue):
     return channel.queue_declare(queue, passive=True).method.consumer_count == 0
 
 
+def test_what_its_owner_may_not_publish_stays_there(here, there, eventually, name):
+    jobs, owner, heard, sources = name(), name(), Queue(here, "#", name()), Sources(here)
+    here.control("add_user", owner, "x")
+    here.control("set_user_tags", owner, "administrator")
+    here.control("set_permissions", owner, ".*", "^source", ".*")
+    channel = channel_of(there)
+    channel.queue_declare(jobs, durable=True)
+    for number in range(20):
+        channel.basic_publish("", jobs, f"{jobs} {number}".encode())
+    sources.make(id="owned", kind="amqp", uri=f"amqp://127.0.0.1:{there.port}", queue=jobs, retry="50ms", auth=(owner, "x"))
+    eventually(lambda: "may not publish to the exchange events" in sources.status("owned").get("error", ""), missing=lambda: sources.status("owned"))
+    sources.patch("owned", paused=True)
+    eventually(lambda: channel.queue_declare(jobs, passive=True).method.message_count == 20)
+    sources.patch("owned", paused=False)
+    here.control("set_permissions", owner, ".*", "^(source|events)", ".*")
+    eventually(lambda: [body for body in heard.bodies() if body.startswith(f"{jobs} ")] == [f"{jobs} {number}" for number in range(20)])
+    eventually(lambda: channel.queue_declare(jobs, passive=True).method.message_count == 0)
+    sources.delete("owned")
+    channel.connection.close()
+
+
 def test_a_stream_is_read_on_from_where_it_was(own_broker, there, eventually, name):
     jobs, mine = name(), own_broker()
     sources, heard = Sources(mine), Queue(mine, "#", name())
