@@ -19,6 +19,7 @@ struct circuit {
     char *ca_file;                       /* NULL: none */
     bool connected;
     char dial_failed[300];               /* why there is not even an attempt; empty: there is */
+    bool is_paused;
 };
 
 uint64_t circuit_now_ms(void)
@@ -97,8 +98,10 @@ static void on_dial(void *owner, const struct uri *uri)
     const struct outbound_settings settings = {.loop = circuit->loop, .host = uri->host, .port = uri->port, .tls = circuit->tls, .refusal = on_address};
     const struct outbound_events events = {circuit, on_connected, on_failed, on_came, on_room};
     circuit->outbound = outbound_new(&settings, &events);
-    if (circuit->outbound)
+    if (circuit->outbound) {
+        outbound_pause(circuit->outbound, circuit->is_paused);
         return;
+    }
     snprintf(circuit->dial_failed, sizeof(circuit->dial_failed), "out of memory or descriptors");
     hang_up(circuit);
 }
@@ -185,6 +188,13 @@ bool circuit_turn(struct circuit *circuit)
         circuit->dial_failed[0] = 0;
     }
     return write_output(circuit, now_ms);
+}
+
+void circuit_pause(struct circuit *circuit, bool paused)
+{
+    circuit->is_paused = paused;
+    if (circuit->outbound)
+        outbound_pause(circuit->outbound, paused);
 }
 
 void circuit_wait(struct circuit *circuit, int timeout_ms)

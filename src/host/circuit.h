@@ -43,6 +43,9 @@ uint64_t circuit_now_ms(void);
 /* Has the line do what there is to do, and writes what it has to say. True: all of it. Calls no `wanted`. */
 bool circuit_turn(struct circuit *circuit);
 
+/* While it is paused nothing comes but what was read already: the broker has to wait with the rest. Not for longer than its heartbeats allow: the line takes it for dead then. */
+void circuit_pause(struct circuit *circuit, bool paused);
+
 /* Waits for what the loop would wait for, at most that long, and does it: where the loop does not run. */
 void circuit_wait(struct circuit *circuit, int timeout_ms);
 

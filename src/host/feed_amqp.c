@@ -194,8 +194,8 @@ static struct feeding *begin(struct feeder_set *set, const struct feed_request *
     return &a->feeding;
 }
 
-/* What comes is bounded by the prefetch, as nothing is settled that was not published. */
-static void pause_amqp(struct feeding *feeding, bool paused) { (void)feeding, (void)paused; }
+/* How many messages come is bounded by the prefetch, but not how large they are. */
+static void pause_amqp(struct feeding *feeding, bool paused) { circuit_pause(amqp_of(feeding)->circuit, paused); }
 
 static void settle(struct feeding *feeding, uint64_t number)
 {
@@ -215,6 +215,7 @@ static void close_amqp(struct feeding *feeding)
     release_all(a);
     uv_timer_stop(&a->turner);
     a->is_leaving = true;
+    circuit_pause(a->circuit, false);
     if (line_is_up(a->line)) {
         (void)circuit_turn(a->circuit);
         line_close(a->line, circuit_now_ms());

@@ -269,6 +269,7 @@ static int end(void **state)
 }
 
 static bool all_came(void) { return ear.came == MESSAGES; }
+static bool has_more(void) { return ear.came > MESSAGES; }
 static bool has_ended(void) { return ear.is_ended; }
 static bool second_is_acked(void) { return other.is_acked[2]; }
 static bool was_hung_up(void) { return other.was_hung_up; }
@@ -294,6 +295,26 @@ static void messages_come_and_are_settled(void **state)
     WAIT(second_is_acked);
     assert_false(other.is_acked[1] || other.is_acked[3]);
     settle(2);                       /* it is not known any more */
+}
+
+/* What is large has to wait at the other broker. */
+static void a_pause_reads_nothing_more(void **state)
+{
+    (void)state;
+    assert_true(begin_feed());
+    WAIT(all_came);
+    feeder_set_io(ear.set)->pause(feeder_set_io(ear.set), &ear.feed, true);
+    deliver(other.channel, 1);
+    say_all();
+    assert_false(lasts(has_more, 100));
+    settle(2);                       /* what is to be written is written all the same */
+    WAIT(second_is_acked);
+    feeder_set_io(ear.set)->pause(feeder_set_io(ear.set), &ear.feed, false);
+    WAIT(has_more);
+    /* One that is paused hears the goodbye. */
+    feeder_set_io(ear.set)->pause(feeder_set_io(ear.set), &ear.feed, true);
+    cancel();
+    assert_true(lasts(was_hung_up, 1000));
 }
 
 /* What was settled right before is heard; the other broker's goodbye is waited for. */
@@ -411,7 +432,8 @@ static void each_allocation_fails_once(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(messages_come_and_are_settled, begin, end), cmocka_unit_test_setup_teardown(it_says_goodbye, begin, end),
+        cmocka_unit_test_setup_teardown(messages_come_and_are_settled, begin, end), cmocka_unit_test_setup_teardown(a_pause_reads_nothing_more, begin, end),
+        cmocka_unit_test_setup_teardown(it_says_goodbye, begin, end),
         cmocka_unit_test_setup_teardown(a_broker_that_says_no_goodbye_is_hung_up_on, begin, end), cmocka_unit_test_setup_teardown(what_goes_wrong_is_said, begin, end),
         cmocka_unit_test_setup_teardown(it_can_be_cancelled_at_any_time, begin, end), cmocka_unit_test(each_allocation_fails_once),
     };

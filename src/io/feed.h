@@ -115,7 +115,7 @@ struct feed {
 struct feeder {
     /* False: there is too little memory, or the feeder has no such kind; nothing is told. */
     bool (*begin)(struct feeder *feeder, struct feed *feed, const struct feed_request *request);
-    /* While it is paused nothing comes (one more piece at most; of AMQP, what prefetch lets come), and what comes then was not lost. */
+    /* While it is paused nothing comes (one more piece at most; of AMQP, what was read already), and what comes then was not lost. */
     void (*pause)(struct feeder *feeder, struct feed *feed, bool paused);
     /* DIRECTORY: `listed` comes again, soon, as if something had changed. */
     void (*look_again)(struct feeder *feeder, struct feed *feed);

@@ -36,7 +36,7 @@ struct outbound {
     struct watch *watch;
     int fd;                          /* the socket; -1: none yet */
     int interest;                    /* UV_READABLE, UV_WRITABLE */
-    bool wants_room;
+    bool wants_room, is_paused;
     bool busy, freed;                /* inside an event; outbound_free was called there */
     struct ssl_ctx_st *tls_context;
     struct tls *tls;
@@ -205,7 +205,15 @@ static bool flush_sealed(struct outbound *outbound)
 static int interest_of(const struct outbound *outbound)
 {
     bool sealed = outbound->tls && tls_sealed(outbound->tls).size;
-    return UV_READABLE | (outbound->wants_room || sealed ? UV_WRITABLE : 0);
+    bool reads = !outbound->is_paused || outbound->stage != CONNECTED;
+    return (reads ? UV_READABLE : 0) | (outbound->wants_room || sealed ? UV_WRITABLE : 0);
+}
+
+void outbound_pause(struct outbound *outbound, bool paused)
+{
+    outbound->is_paused = paused;
+    if (outbound->stage == CONNECTED)
+        want(outbound, interest_of(outbound));
 }
 
 size_t outbound_write(struct outbound *outbound, struct bytes bytes)
@@ -359,7 +367,7 @@ static bool go_on(struct outbound *outbound)
             TELL(outbound, outbound->events.room(outbound->events.owner));
         }
     }
-    if (outbound->stage == SHAKING_HANDS || outbound->stage == CONNECTED)
+    if (outbound->stage == SHAKING_HANDS || (outbound->stage == CONNECTED && !outbound->is_paused))
         return read_some(outbound);
     return true;
 }

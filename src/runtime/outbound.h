@@ -41,6 +41,9 @@ void outbound_free(struct outbound *outbound);
 /* Bytes that were taken; less than all: `room` will tell. */
 size_t outbound_write(struct outbound *outbound, struct bytes bytes);
 
+/* Once it is connected: nothing is read while it is paused, so that the peer has to wait with what it writes; that it has hung up is not noticed then, either. */
+void outbound_pause(struct outbound *outbound, bool paused);
+
 /* Waits for what the loop would wait for, at most that long, and does it. */
 void outbound_wait(struct outbound *outbound, int timeout_ms);
 

@@ -219,6 +219,27 @@ def test_what_its_owner_may_not_publish_stays_there(here, there, eventually, nam
     channel.connection.close()
 
 
+def test_large_messages_wait_where_they_are(own_broker, there, eventually, name):
+    mine, jobs, owner = own_broker(), name(), name()
+    sources, before = Sources(mine), None
+    mine.control("add_user", owner, "x")
+    mine.control("set_user_tags", owner, "administrator")
+    mine.control("set_permissions", owner, ".*", "^source", ".*")
+    channel = channel_of(there)
+    channel.queue_declare(jobs, durable=True)
+    for _ in range(120):
+        channel.basic_publish("", jobs, bytes(1 << 20))
+    before = mine.memory_kib()["RssAnon"]
+    sources.make(id="large", kind="amqp", uri=f"amqp://127.0.0.1:{there.port}", queue=jobs, auth=(owner, "x"))
+    eventually(lambda: sources.status("large").get("state") == "held" or sources.status("large").get("read", 0) >= 4, missing=lambda: sources.status("large"))
+    time.sleep(1)
+    assert sources.status("large")["read"] < 10 and mine.memory_kib()["RssAnon"] - before < 30 << 10
+    mine.control("set_permissions", owner, ".*", ".*", ".*")
+    eventually(lambda: channel.queue_declare(jobs, passive=True).method.message_count == 0 and sources.status("large")["published"] >= 120, 60, missing=lambda: sources.status("large"))
+    sources.delete("large")
+    channel.connection.close()
+
+
 def test_a_stream_is_read_on_from_where_it_was(own_broker, there, eventually, name):
     jobs, mine = name(), own_broker()
     sources, heard = Sources(mine), Queue(mine, "#", name())
