@@ -313,7 +313,7 @@ typedef struct gw_source_options {
     const gw_header *headers;    /* of requests by HTTP */
     size_t header_count;
     uint64_t line_max;           /* bytes of a line, longer ones come in pieces, or of an event, longer ones are passed over; 0: 1 MiB, which is the most */
-    uint8_t from_start;          /* file, directory: what is there already, too */
+    uint8_t from_start;          /* file, directory, a stream elsewhere: what is there already, too */
     uint8_t transient;           /* 1: its events are not for the disk */
     uint8_t padding2[6];
     uint64_t reserved[8];

@@ -317,6 +317,12 @@ void line_sent(struct line *line, size_t size, uint64_t now_ms)
         talk_sent(line->talk, size, now_ms);
 }
 
+void line_unheard(struct line *line, uint64_t now_ms)
+{
+    if (line->talk)
+        talk_unheard(line->talk, now_ms);
+}
+
 static void give_up_dialing(struct line *line)
 {
     char why[64];

@@ -87,6 +87,9 @@ void line_lost(struct line *line, const char *why, uint64_t now_ms);
 struct bytes line_output(struct line *line);
 void line_sent(struct line *line, size_t size, uint64_t now_ms);
 
+/* Nothing is read for now, on purpose: before each line_turn until it is again. */
+void line_unheard(struct line *line, uint64_t now_ms);
+
 void line_turn(struct line *line, uint64_t now_ms);
 uint64_t line_deadline_ms(const struct line *line);
 

@@ -182,6 +182,22 @@ static void a_connection_that_takes_too_long_is_given_up(void **state)
     is_told("dial one\nhang up\n1: one:5672: no connection within 10000 ms; trying again\n");
 }
 
+/* 10 s are agreed on: nothing from there for 20 s is the end, unless nobody listens. */
+static void who_is_not_listened_to_is_not_dead(void **state)
+{
+    (void)state;
+    come_up();
+    for (unsigned i = 0; i < 5; i++) {
+        story.now_ms += 19000;
+        line_unheard(line, story.now_ms);
+        line_turn(line, story.now_ms);
+    }
+    assert_true(line_is_up(line));
+    story.now_ms += 20000;
+    line_turn(line, story.now_ms);
+    is_told("hang up\n1: one:5672: the broker gave no sign of life for 20 s; trying again\n");
+}
+
 static void a_wrong_password_is_tried_seldom(void **state)
 {
     (void)state;
@@ -633,6 +649,7 @@ int main(void)
         STORY(it_connects_and_declares_the_exchange),
         STORY(uris_are_tried_in_turn),
         STORY(a_connection_that_takes_too_long_is_given_up),
+        STORY(who_is_not_listened_to_is_not_dead),
         STORY(a_wrong_password_is_tried_seldom),
         STORY(it_gives_up_where_it_is_told_to),
         STORY(who_may_not_declare_the_exchange_may_find_it),

@@ -172,6 +172,12 @@ uint64_t talk_deadline_ms(const struct talk *talk)
     return deadline;
 }
 
+void talk_unheard(struct talk *talk, uint64_t now_ms)
+{
+    if (talk->state == TALK_OPEN)
+        talk->received_ms = now_ms;
+}
+
 void talk_tick(struct talk *talk, uint64_t now_ms)
 {
     if (talk->state == TALK_STARTING && now_ms - talk->began_ms >= talk->uri.connection_timeout_ms)

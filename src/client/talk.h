@@ -90,6 +90,9 @@ void talk_sent(struct talk *talk, size_t size, uint64_t now_ms);
 /* Bytes that wait to be sent, acknowledgements that are not written yet aside. */
 size_t talk_output_size(const struct talk *talk);
 
+/* Nothing is read for now: that nothing comes is no sign that the broker is dead. */
+void talk_unheard(struct talk *talk, uint64_t now_ms);
+
 /* Heartbeats and timeouts. */
 void talk_tick(struct talk *talk, uint64_t now_ms);
 uint64_t talk_deadline_ms(const struct talk *talk);

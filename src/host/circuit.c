@@ -182,6 +182,8 @@ static bool write_output(struct circuit *circuit, uint64_t now_ms)
 bool circuit_turn(struct circuit *circuit)
 {
     uint64_t now_ms = circuit_now_ms();
+    if (circuit->is_paused)
+        line_unheard(circuit->line, now_ms);
     line_turn(circuit->line, now_ms);
     if (circuit->dial_failed[0]) {
         line_unreachable(circuit->line, circuit->dial_failed, now_ms);

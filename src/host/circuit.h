@@ -43,7 +43,7 @@ uint64_t circuit_now_ms(void);
 /* Has the line do what there is to do, and writes what it has to say. True: all of it. Calls no `wanted`. */
 bool circuit_turn(struct circuit *circuit);
 
-/* While it is paused nothing comes but what was read already: the broker has to wait with the rest. Not for longer than its heartbeats allow: the line takes it for dead then. */
+/* While it is paused nothing comes but what was read already: the broker has to wait with the rest. It is not taken for dead because of that. */
 void circuit_pause(struct circuit *circuit, bool paused);
 
 /* Waits for what the loop would wait for, at most that long, and does it: where the loop does not run. */
