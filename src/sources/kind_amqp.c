@@ -134,11 +134,13 @@ static void settled(struct source *source, struct bytes mark)
         source->feeder->settle(source->feeder, &source->feed, of.number);
 }
 
+/* That of another queue, as the source had before it was changed, says nothing of this one. */
 static bool restore(struct source *source, const json_t *position)
 {
     struct amqp_source *own = source_own(source);
     const json_t *next = json_object_get(position, "offset");
-    if (!json_is_integer(next) || json_integer_value(next) <= 0)
+    const char *queue = json_string_value(json_object_get(position, "queue"));
+    if (!json_is_integer(next) || json_integer_value(next) <= 0 || !queue || strcmp(queue, source->declaration.queue) != 0)
         return false;
     own->next = (uint64_t)json_integer_value(next);
     return true;
@@ -147,7 +149,7 @@ static bool restore(struct source *source, const json_t *position)
 static json_t *position(const struct source *source)
 {
     const struct amqp_source *own = source_own(source);
-    return own->next ? json_pack("{s:I}", "offset", (json_int_t)own->next) : NULL;
+    return own->next ? json_pack("{s:I, s:s}", "offset", (json_int_t)own->next, "queue", source->declaration.queue) : NULL;
 }
 
 const struct source_kind kind_amqp = {

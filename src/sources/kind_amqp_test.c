@@ -380,7 +380,7 @@ static void a_stream_is_read_on_from_where_it_was(void **state)
     heard(&w, "a s/5 \na s/6 \n");
     source_confirmed(w.source, w.tickets[0], true);
     turn(&w);
-    assert_string_equal(w.saving, "{\"offset\":6,\"kind\":\"amqp\"}");
+    assert_string_equal(w.saving, "{\"offset\":6,\"queue\":\"jobs\",\"kind\":\"amqp\"}");
     heard(&w, "a s/7 \n");
     /* The connection breaks: what waited comes again. */
     end(&w, FEED_BROKEN, "");
@@ -396,7 +396,7 @@ static void a_stream_is_read_on_from_where_it_was(void **state)
 
     /* After a restart, from the position. */
     struct world again = {0};
-    snprintf(again.saved, sizeof(again.saved), "{\"offset\":6,\"kind\":\"amqp\"}");
+    snprintf(again.saved, sizeof(again.saved), "{\"offset\":6,\"queue\":\"jobs\",\"kind\":\"amqp\"}");
     begin_queue(1);
     begin_shovel(&again, STREAM);
     begins_at(&again, 6);
@@ -408,6 +408,12 @@ static void a_stream_is_read_on_from_where_it_was(void **state)
     assert_non_null(strstr(again.heard, "a s/6 \na s/"));
     assert_null(strstr(again.heard, "a s/6 \na s/6 \n"));
     source_free(again.source);
+
+    struct world other = {0};
+    snprintf(other.saved, sizeof(other.saved), "{\"offset\":6,\"queue\":\"others\",\"kind\":\"amqp\"}");
+    begin_shovel(&other, STREAM);
+    assert_true(other.request.from_start && !other.request.offset);
+    source_free(other.source);
 }
 
 static void headers_that_would_not_fit_are_left_out(void **state)
