@@ -239,8 +239,9 @@ static void carrier_close(struct carrier *carrier)
 }
 
 /* Nobody waits for anything. True: it is gone. */
-static bool rest(struct carrier *carrier, uint64_t time_us)
+static bool rest(struct carrier *carrier)
 {
+    uint64_t time_us = now_us();     /* which is not before any that was noted meanwhile */
     bool is_tired = carrier->is_over || time_us - carrier->idle_us >= IDLE_US;
     if (line_is_closed(line_of(carrier)) || (carrier->leaving_us && time_us - carrier->leaving_us >= GOODBYE_US)) {
         carrier_close(carrier);
@@ -267,16 +268,15 @@ static void on_turn(uv_timer_t *timer)
     struct carrier *carrier = timer->data;
     const struct amqp_sender_config config = carrier->sender->config;
     bool wrote_all = circuit_turn(carrier->circuit);
-    uint64_t time_us = now_us();
     if (line_is_closed(line_of(carrier)))
         be_over(carrier);
-    bool any = look_at_the_time(carrier, time_us);
+    bool any = look_at_the_time(carrier, now_us());
     any |= tell(carrier);
-    bool is_gone = !carrier->waiting && rest(carrier, time_us);
+    bool is_gone = !carrier->waiting && rest(carrier);
     if (!is_gone && !uv_is_active((uv_handle_t *)timer)) {
         /* What became possible by what was told, and what waits for room in the output, goes at once. */
         uint64_t deadline_us = wrote_all && line_has_more(line_of(carrier)) ? 0 : deadline_of(carrier);
-        time_us = now_us();
+        uint64_t time_us = now_us();
         if (deadline_us != NEVER)
             uv_timer_start(timer, on_turn, deadline_us > time_us ? (deadline_us - time_us + 999) / 1000 : 0, 0);
     }
@@ -297,7 +297,7 @@ static struct carrier *carrier_new(struct amqp_sender *sender, const struct outg
     if (carrier->url && carrier->name && sink_uri_read(carrier->url, &sink, why)) {
         /* The exchange of events is made, as libgodwit does it; any other is somebody else's. */
         const struct line_settings line = {.uris = &sink.uri, .uri_count = 1, .name = carrier->name, .window_bytes = WINDOW, .bare = strcmp(sink.exchange, LINE_EXCHANGE) != 0, .once = true};
-        const struct circuit_settings settings = {.loop = sender->config.loop, .line = &line, .ca_file = sender->config.authorities};
+        const struct circuit_settings settings = {.loop = sender->config.loop, .line = &line, .ca_file = sender->config.authorities, .ca_beside = true};
         const struct circuit_events events = {.owner = carrier, .wanted = turn_soon, .refusal = refusal, .told = on_told, .notice = on_notice};
         carrier->circuit = circuit_open(&settings, &events);
     }

@@ -25,7 +25,7 @@ struct amqp_sender_config {
     /* Something is done: whoever was told may have said something to the broker, which wants a turn. */
     void (*told)(void *owner);
     void *owner;
-    const char *authorities;         /* a file of certificates that peers' must come from; NULL: the system's. Borrowed */
+    const char *authorities;         /* a file of certificates that peers' may come from, beside the system's; NULL: none. Borrowed */
 };
 
 /* NULL: out of memory. */

@@ -17,6 +17,7 @@ struct circuit {
     struct outbound *outbound;           /* NULL: no connection is there or wanted */
     struct ssl_ctx_st *tls;              /* of the connection; NULL: it is in the open */
     char *ca_file;                       /* NULL: none */
+    bool ca_beside;
     bool connected;
     char dial_failed[300];               /* why there is not even an attempt; empty: there is */
     bool is_paused;
@@ -84,16 +85,21 @@ static const char *on_address(void *owner, const struct sockaddr *address)
 
 /* ---- what the line wants ------------------------------------------------------------------------------------------------------ */
 
-static struct ssl_ctx_st *open_tls(const struct uri *uri, const char *ca_file, char *why, size_t size)
+static struct ssl_ctx_st *open_tls(const struct uri *uri, const char *ca_file, bool ca_beside, char *why, size_t size)
 {
-    return tls_client_open(uri->ca[0] ? uri->ca : ca_file, uri->trusts_anybody, why, size);
+    bool is_more = ca_file && ca_beside && !uri->ca[0];
+    struct ssl_ctx_st *tls = tls_client_open(uri->ca[0] ? uri->ca : is_more ? NULL : ca_file, uri->trusts_anybody, why, size);
+    if (!tls || !is_more || tls_client_trust(tls, ca_file, why, size))
+        return tls;
+    tls_client_free(tls);
+    return NULL;
 }
 
 /* The authorities are read for each connection: they may have been renewed. The line is told in circuit_turn of what failed here, as it may not be told in the middle of what it asks. */
 static void on_dial(void *owner, const struct uri *uri)
 {
     struct circuit *circuit = owner;
-    if (uri->tls && !(circuit->tls = open_tls(uri, circuit->ca_file, circuit->dial_failed, sizeof(circuit->dial_failed))))
+    if (uri->tls && !(circuit->tls = open_tls(uri, circuit->ca_file, circuit->ca_beside, circuit->dial_failed, sizeof(circuit->dial_failed))))
         return;
     const struct outbound_settings settings = {.loop = circuit->loop, .host = uri->host, .port = uri->port, .tls = circuit->tls, .refusal = on_address};
     const struct outbound_events events = {circuit, on_connected, on_failed, on_came, on_room};
@@ -154,6 +160,7 @@ struct circuit *circuit_open(const struct circuit_settings *settings, const stru
     line.now_ms = circuit_now_ms();
     if (getrandom(&line.seed, sizeof(line.seed), 0) != (ssize_t)sizeof(line.seed))
         line.seed = line.now_ms;
+    circuit->ca_beside = settings->ca_beside;
     if (settings->ca_file && !(circuit->ca_file = strdup(settings->ca_file))) {
         free(circuit);
         return NULL;
@@ -225,7 +232,7 @@ void circuit_forked(struct circuit *circuit)
 
 const char *circuit_complaint(const struct uri *uri, const char *ca_file, char *why, size_t size)
 {
-    struct ssl_ctx_st *tls = uri->tls ? open_tls(uri, ca_file, why, size) : NULL;
+    struct ssl_ctx_st *tls = uri->tls ? open_tls(uri, ca_file, false, why, size) : NULL;
     const char *complaint = uri->tls && !tls ? why : NULL;
     tls_client_free(tls);
     return complaint;

@@ -30,6 +30,7 @@ struct circuit_settings {
     struct uv_loop_s *loop;
     const struct line_settings *line;    /* seed and now_ms are filled in; borrowed until circuit_open returns */
     const char *ca_file;                 /* the authorities where a URI names none; copied. NULL: the system's */
+    bool ca_beside;                      /* the system's are trusted beside those of the file */
 };
 
 /* NULL: out of memory. It dials in its first turn. */

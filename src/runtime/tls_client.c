@@ -34,6 +34,15 @@ struct ssl_ctx_st *tls_client_open(const char *ca_file, bool trusts_anybody, cha
     return context;
 }
 
+bool tls_client_trust(struct ssl_ctx_st *context, const char *ca_file, char *why, size_t size)
+{
+    bool good = SSL_CTX_load_verify_file(context, ca_file);
+    if (!good)
+        snprintf(why, size, "the authorities in %s cannot be read: %s", ca_file, cause());
+    ERR_clear_error();
+    return good;
+}
+
 void tls_client_free(struct ssl_ctx_st *context)
 {
     SSL_CTX_free(context);

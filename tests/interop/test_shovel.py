@@ -10,6 +10,7 @@ import pika
 import pytest
 import requests
 
+from support.authority import Authority
 from support.broker import godwit_binary, make_broker
 from support.webhooks import Bus, bus  # noqa: F401
 
@@ -89,7 +90,7 @@ def test_nothing_is_lost_whoever_is_killed(own_broker, kind, connect_to, eventua
             return messages + (bus.status(id_) or {}).get("waiting", 0) + (bus.status(id_) or {}).get("under_way", 0)
 
         bus.change(id_, paused=False)
-        for turn, much in enumerate((11, 9.5, 8, 6.5)):
+        for turn, much in enumerate((11, 9.5, 8, 6.5) if kind == "godwit" else (11, 8)):   # which starts in seconds
             eventually(lambda: left() < count * much / 12, every_s=0.001, timeout_s=60, missing=lambda: bus.get(id_))
             if turn % 2:
                 here.kill()
@@ -176,8 +177,9 @@ def test_a_broker_that_hangs_or_is_not_there(bus, own_broker, connect_to, eventu
     assert "not found" in last(bus, id_)["why"]
 
 
-@pytest.mark.parametrize("there", ["rabbitmq"], indirect=True)
 def test_a_broker_that_takes_nothing_for_now_costs_no_attempt(bus, there, far, eventually, name):
+    if there.kind == "godwit":
+        pytest.skip("it blocks its publishers when the disk is nearly full, which is everybody's")
     queue = name()
     far.queue_declare(queue, durable=True)
     there.control("set_vm_memory_high_watermark", "0.000001")
@@ -268,3 +270,26 @@ def test_one_broker_s_events_become_another_s(bus, own_broker, connect_to, event
     assert (event["id"], event["source"], event["type"], event["subject"], event["data"]) == ("1", "/test", f"{bus.name}.made", "s", {"n": 1})
     shown = subprocess.run([godwit_binary(), "subscriptions", *here, "show", bus.name], stdout=subprocess.PIPE, check=True, text=True).stdout
     assert "guest:(hidden)@" in shown and re.search(r"status.state +active", shown)
+
+
+def test_with_tls(own_broker, tmp_path, connect_to, eventually, name):
+    authority = Authority(tmp_path)
+    authority.certify("server", "localhost")
+    ca, queue = authority.file("ca.pem"), name()
+    here = own_broker(godwit=["--webhook-ca", ca])
+    there = own_broker(godwit=["--amqps-port", "0", "--tls-certificate", authority.file("server.pem"), "--tls-key", authority.file("server.key")])
+    port = re.search(r"amqps://127\.0\.0\.1:(\d+)", there.log_text())[1]
+    connect_to(there).channel().queue_declare(queue, durable=True)
+    bus = Bus(here, name())
+    good, other, trusting = (bus.subscribe(f"amqps://guest:guest@{host}:{port}/?exchange=&routing_key={queue}{more}", config=QUICK)["id"]
+                             for host, more in (("localhost", ""), ("localhost.localdomain", ""), ("127.0.0.1", "&verify=verify_none")))
+    bus.publish("1")
+    eventually(lambda: bus.status(good)["delivered"] == 1 and bus.status(trusting)["delivered"] == 1, missing=lambda: bus.attempts(good) + bus.attempts(trusting))
+    assert bus.status(good)["endpoint"]["url"] == f"amqps://localhost:{port}"
+    eventually(lambda: last(bus, other).get("outcome") == "unreachable")
+    # The broker of the system's authorities alone does not trust that one.
+    stranger = Bus(own_broker(), name())
+    id_ = stranger.subscribe(f"amqps://guest:guest@localhost:{port}/?exchange=&routing_key={queue}", config=QUICK)["id"]
+    stranger.publish("2")
+    eventually(lambda: "certificate" in last(stranger, id_).get("why", ""), missing=lambda: stranger.get(id_))
+    assert [properties.message_id for _, properties, _ in take(connect_to(there).channel(), queue)] == ["1", "1"]
