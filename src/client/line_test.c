@@ -297,6 +297,7 @@ static void a_bare_line_declares_nothing(void **state)
     say_close(&story, 2, AMQP_CHANNEL_CLOSE, 404, "NOT_FOUND - no exchange");
     turn();
     is_told("1: the broker refused a publish: 404 NOT_FOUND - no exchange\n1 refused\n< 2 channel.close-ok\n< 3 channel.open\n< 3 confirm.select\n< 3 basic.publish\n< 3 header of 15\n");
+    assert_int_equal(line_refusal_code(line), 404);
     say_publishing(3);
     say_confirm(&story, 3, AMQP_BASIC_ACK, 1, false);
     turn();

@@ -113,6 +113,8 @@ static void know(struct letter *letter, enum outgoing_outcome outcome, unsigned 
     va_end(arguments);
 }
 
+static void know_busy(struct letter *letter) { know(letter, OUTGOING_BUSY, 0, "The other broker takes no publishes for now."); }
+
 /* In the line's words. */
 static void know_refusal(struct letter *letter)
 {
@@ -143,8 +145,10 @@ static void on_told(void *owner, uint64_t ticket, enum line_verdict verdict)
 /* Calls whoever asked, who may ask for more, or for less, meanwhile. */
 static bool tell(struct carrier *carrier)
 {
+    const struct letter *last = carrier->told.last;   /* of those that are known by now; what comes behind it has a turn of its own */
     bool any = false;
-    for (struct letter *letter; (letter = carrier->told.first);) {
+    for (struct letter *letter = last ? carrier->told.first : NULL, *next; letter; letter = next) {
+        next = letter == last ? NULL : letter->next;
         struct outgoing *outgoing = letter->outgoing;
         take_out(&carrier->told, letter);
         if (outgoing) {
@@ -157,7 +161,8 @@ static bool tell(struct carrier *carrier)
     return any;
 }
 
-/* Those that were not confirmed in time. The broker may hang: it gets no more over this connection, but may still confirm the others. True: there were some. */
+/* Those that were not confirmed in time. The broker may hang: it gets no more over this connection, but may still confirm the others. One that only takes nothing for now keeps the connection,
+ * so that what has been sent is not sent over and over. True: there were some. */
 static bool look_at_the_time(struct carrier *carrier, uint64_t time_us)
 {
     bool is_blocked = line_is_blocked(line_of(carrier)), any = false;
@@ -175,10 +180,11 @@ static bool look_at_the_time(struct carrier *carrier, uint64_t time_us)
         /* It stays in the list, since the line still has it. */
         struct outgoing *outgoing = letter->outgoing;
         if (is_blocked)
-            know(letter, OUTGOING_BUSY, 0, "The other broker takes no publishes for now.");
+            know_busy(letter);
         else
             know(letter, OUTGOING_TIMED_OUT, 0, "The other broker has not confirmed it in time.");
-        carrier->is_over = any = true;
+        carrier->is_over |= !is_blocked;
+        any = true;
         forget(letter);
         outgoing->done(outgoing, &letter->result);
         next = letter->next;
@@ -328,19 +334,25 @@ static bool begin(struct outgoing_sender *outgoing_sender, struct outgoing *outg
     struct letter *letter = calloc(1, sizeof(*letter));
     struct carrier *carrier = letter ? carrier_for(sender, request) : NULL;
     const struct line_message message = {.exchange = asked->exchange, .routing_key = asked->routing_key, .properties = asked->properties, .body = request->body, .mandatory = asked->is_mandatory};
+    bool is_blocked = carrier && line_is_blocked(line_of(carrier));
     if (carrier)
         turn_soon(carrier);
-    if (!carrier || line_publish(line_of(carrier), &message, (uint64_t)(uintptr_t)letter)) {
+    if (!carrier || (!is_blocked && line_publish(line_of(carrier), &message, (uint64_t)(uintptr_t)letter))) {
         free(letter);
         return false;
     }
     uint64_t time_us = now_us();
     *letter = (struct letter){.carrier = carrier, .outgoing = outgoing, .begun_us = time_us, .due_us = time_us + request->timeout_ms * 1000};
-    carrier->due_us = letter->due_us < carrier->due_us ? letter->due_us : carrier->due_us;
     carrier->waiting++;
     carrier->idle_us = 0;
-    put_last(&carrier->sent, letter);
     outgoing->transport = letter;
+    if (is_blocked) {
+        know_busy(letter);
+        put_last(&carrier->told, letter);
+        return true;
+    }
+    carrier->due_us = letter->due_us < carrier->due_us ? letter->due_us : carrier->due_us;
+    put_last(&carrier->sent, letter);
     return true;
 }
 

@@ -6,7 +6,8 @@
  *   the channel is closed for it       OUTGOING_ANSWERED, the reply code: 403, 404, 406, 311 …; those that were sent with it are sent again one by one, so that no other suffers for it
  *   basic.nack                         OUTGOING_REFUSED
  *   not let in                         OUTGOING_REFUSED
- *   nothing within the timeout         OUTGOING_TIMED_OUT, or OUTGOING_BUSY, when the broker has said that it takes no publishes (connection.blocked)
+ *   nothing within the timeout         OUTGOING_TIMED_OUT, or OUTGOING_BUSY, when the broker has said that it takes no publishes (connection.blocked); what follows is OUTGOING_BUSY at once, until
+ *                                      it says that it takes them again
  *
  * Every address is judged right before it is connected to. */
 #ifndef HOST_AMQP_SENDER_H

@@ -335,6 +335,24 @@ static void a_broker_that_takes_nothing_for_now(void **state)
     world.mood = IS_BLOCKED;
     assert_true(ask_of(&asker, world.port, "shovel s1", "x", 200));
     expect(&asker, OUTGOING_BUSY, 0, "takes no publishes");
+    unsigned published = world.published;
+    for (unsigned i = 0; i < 3; i++) {       /* which are not even sent */
+        assert_true(ask_of(&asker, world.port, "shovel s1", "x", 20000));
+        expect(&asker, OUTGOING_BUSY, 0, "takes no publishes");
+    }
+    assert_int_equal(world.published, published);
+    world.mood = CONFIRMS;
+    say(&world.story, 0, AMQP_CONNECTION_UNBLOCKED, NULL);
+    uv_buf_t said = uv_buf_init((char *)world.story.said, (unsigned)world.story.said_size);
+    assert_true(uv_try_write((uv_stream_t *)&world.peers->tcp, &said, 1) > 0);
+    world.story.said_size = 0;
+    do {
+        assert_true(ask_of(&asker, world.port, "shovel s1", "x", 20000));
+        run_until(&asker);
+    } while (asker.result.outcome == OUTGOING_BUSY);
+    expect(&asker, OUTGOING_ANSWERED, 200, "");
+    assert_int_equal(world.published, published + 1);
+    assert_int_equal(world.connections, 1);
 }
 
 static void names_have_connections_of_their_own(void **state)

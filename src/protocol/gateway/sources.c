@@ -60,9 +60,7 @@ static json_t *shown(json_t *root, bool is_fixed)
     void *next;
     json_object_foreach_safe(headers, next, name, value)
         json_object_set_new(headers, name, json_string("(hidden)"));
-    json_t *uri = uri_shown(json_string_value(json_object_get(made, "uri")));
-    if (uri)
-        json_object_set_new(made, "uri", uri);
+    uri_hide(made, "uri");
     json_object_del(made, "made");
     if (made && is_fixed)
         json_object_set_new(made, "configured", json_true());

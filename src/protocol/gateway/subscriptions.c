@@ -84,19 +84,11 @@ json_t *subscription_find(struct task *task)
     return NULL;
 }
 
-/* The password of another broker is not shown again, to whoever said it either: what is made and what is looked at look alike. */
-static void hide_password(json_t *root)
-{
-    json_t *sink = uri_shown(json_string_value(json_object_get(root, "sink")));
-    if (sink)
-        json_object_set_new(root, "sink", sink);
-}
-
 /* As it is shown: without its secrets. Takes the root. */
 static json_t *shown(json_t *root)
 {
     json_t *made = json_deep_copy(root);
-    hide_password(made);
+    uri_hide(made, "sink");
     json_object_del(json_object_get(made, "config"), "secrets");
     json_object_del(made, "made");
     json_object_del(made, "governs");
@@ -447,7 +439,7 @@ static void make(struct task *task, json_t *root, bool is_plain, void (*done)(st
 static void made(struct task *task)
 {
     json_t *answer = json_copy(task->subscribing->subscription.root);
-    hide_password(answer);
+    uri_hide(answer, "sink");   /* as it is shown ever after, so that what is made and what is looked at look alike */
     json_object_del(answer, "made");
     subscription_answer(task, 201, answer);
 }

@@ -7,4 +7,7 @@
 /* Without its password: a new text. NULL: it has none, or `uri` is NULL, or out of memory. */
 json_t *uri_shown(const char *uri);
 
+/* The member of that name, if it has a password, is without it from now on; or it is gone, when memory is short. */
+void uri_hide(json_t *object, const char *name);
+
 #endif
