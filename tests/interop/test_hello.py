@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from support.broker import port_is_free
+from support.broker import StartFailure, port_is_free
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # When something else listens on 5672 the programs still run as they are, but pika's default port is another one; and where nobody
@@ -31,9 +31,11 @@ def localhost_is_known():
 @pytest.fixture
 def programs(own_broker):
     """run(program) starts one of the two programs against a broker of its own, on the standard port if that is free."""
-    port = 5672 if port_is_free(5672) else None
-    broker = own_broker(port=port)
-    started = []
+    port, started = 5672 if port_is_free(5672) else None, []
+    try:
+        broker = own_broker(port=port)
+    except StartFailure:             # somebody was faster
+        port, broker = None, own_broker()
 
     def run(program):
         path = os.path.join(HERE, program)

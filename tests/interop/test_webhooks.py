@@ -160,7 +160,8 @@ def test_too_many_requests_slow_it_down(bus, receiver, eventually):
     assert eventually(lambda: len(there.received) == 1)
     assert eventually(lambda: bus.status(subscription)["state"] == "slowed")
     bus.publish("2")
-    assert eventually(lambda: sorted(there.ids()[1:]) == ["1", "1", "2"])
+    assert eventually(lambda: len(there.ids()) == 4)
+    assert sorted(there.ids()[1:]) in (["1", "1", "2"], ["1", "2", "2"])   # one of the two was told to come again
     assert there.times[1] - there.times[0] > 0.9 and there.times[3] - there.times[1] > 0.9
 
 

@@ -43,8 +43,8 @@ def test_a_program_that_is_killed_loses_nothing_that_was_confirmed(build, start,
         first = max(numbers(lines, "safe")) + 100000
     done += numbers(run(program, directory, 0, 0), "done")
     assert safe and safe <= set(done), f"seed {SEED}: {sorted(safe - set(done))[:10]} were safe, and never came"
-    # At least once: what was done and not acknowledged comes again, and nothing else.
-    assert len(done) - len(set(done)) <= 8 * 10 + 8 * 50
+    # At least once: what was done and not acknowledged on disk comes again, and nothing else: ten in hand, and what was done while one write to a busy disk took its time.
+    assert len(done) - len(set(done)) <= min(8 * 10 + 8 * 250, len(set(done)) // 2)
     assert numbers(run(program, directory, 0, 0), "done") == []
 
 
