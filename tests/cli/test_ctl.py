@@ -249,5 +249,6 @@ def test_a_blocked_broker_takes_requests(bare):
             time.sleep(0.05)
         result = bare("ctl", "check_local_alarms", uri=uri)
         assert result.code == 69 and "low on disk" in result.err
-        assert bare("ctl", "add_vhost", "made", uri=uri).code == 0
+        made = bare("ctl", "add_vhost", "made", uri=uri)
+        assert made.code == 0, made.err
         assert b"made" in bare("ctl", "list_vhosts", uri=uri).out

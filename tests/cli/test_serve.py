@@ -181,12 +181,12 @@ def test_full_disk_at_the_start(serve, small_disk):
 def test_disk_that_fills_up(make, small_disk):
     """What was confirmed is kept; what does not fit is refused or waits; what is there can be consumed."""
     broker = make(data_dir=os.path.join(small_disk, "data"), options=["--disk-free-limit", "0", "--log-file-size", "1Mi"]).start()
-    parameters = pika.ConnectionParameters("127.0.0.1", broker.port, blocked_connection_timeout=2, heartbeat=0)
+    parameters = pika.ConnectionParameters("127.0.0.1", broker.port, blocked_connection_timeout=5, heartbeat=0)   # a busy disk blocks for a moment, too
     channel = pika.BlockingConnection(parameters).channel()
     channel.queue_declare("q", durable=True)
     channel.confirm_delivery()
     confirmed, refused = 0, False
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 40
     while not refused and confirmed < 200 and time.monotonic() < deadline:
         try:
             channel.basic_publish("", "q", b"%06d" % confirmed + b"x" * 100_000, pika.BasicProperties(delivery_mode=2))
