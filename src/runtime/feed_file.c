@@ -2,6 +2,7 @@
  *
  *   path leads to another file    (rotated) the old one is read to its end, and left when nothing was written to it for a second; then those that were rotated after it, as their names
  *                                 (path.1, path-20260329) and times of change say, each to its end; then the new one
+ *                                 Names change while files are rotated: which one is next is asked while nothing changes in the directory
  *   shorter, or begins otherwise  (cut off) it is opened again
  *   no such file                  it is waited for, as long as its directory is there
  *
@@ -17,10 +18,14 @@
 #include <string.h>
 #include <sys/inotify.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define LOOK_MS 5000u                /* without being told */
 #define LEAVE_MS 1000u               /* nothing was written to a file that was replaced */
+#define LONG_AGO_MS 10000u           /* … nor for so long by the clock on the wall, which may jump: it is not waited for */
+#define SETTLED_MS 50u               /* nothing changed in the directory; more than the grain of the times of files */
+#define SETTLE_MS 2000u              /* in a directory where something always changes, it is not waited for any longer */
 
 struct file_feeding {
     struct feeding feeding;          /* first */
@@ -35,6 +40,7 @@ struct file_feeding {
     uint64_t wanted;                 /* the inode to begin with; 0: none */
     uint64_t inode, device, offset;
     uint64_t left_ns;                /* when the one that was left was written to last; 0: none was */
+    uint64_t unsettled_ms;           /* since when it is waited for the directory; 0: it is not */
     uint64_t still_ms;               /* since when nothing came, and it is not what the path leads to; 0: it is */
     uint8_t head[FEED_HEAD_MAX];
     size_t head_size;
@@ -42,6 +48,7 @@ struct file_feeding {
 
 static struct file_feeding *file_of(struct feeding *feeding) { return (struct file_feeding *)feeding; }
 static void look(struct file_feeding *file);
+static void on_time(uv_timer_t *timer) { look(timer->data); }
 
 /* ---- opening --------------------------------------------------------------------------------------------------------------- */
 
@@ -51,6 +58,24 @@ static void close_file(struct file_feeding *file)
     if (file->file >= 0)
         close(file->file);
     file->file = -1;
+}
+
+static uint64_t changed_ns(const struct stat *stat) { return (uint64_t)stat->st_mtim.tv_sec * 1000000000u + (uint64_t)stat->st_mtim.tv_nsec; }
+
+static uint64_t wall_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* When something changed in the directory last; false: it has only just. */
+static bool is_settled(const struct file_feeding *file, uint64_t *changed)
+{
+    struct stat stat_;
+    uint64_t now = wall_ns();
+    *changed = stat(file->directory, &stat_) == 0 ? changed_ns(&stat_) : 0;
+    return *changed > now || now - *changed >= SETTLED_MS * 1000000u;
 }
 
 /* Which of the directory's files has the inode; -1: none. */
@@ -67,8 +92,6 @@ static int open_by_inode(struct file_feeding *file)
         closedir(directory);
     return found;
 }
-
-static uint64_t changed_ns(const struct stat *stat) { return (uint64_t)stat->st_mtim.tv_sec * 1000000000u + (uint64_t)stat->st_mtim.tv_nsec; }
 
 /* "NAME.1", "NAME-20260329", "NAME.2026-03-29.1" */
 static bool is_rotated_name(const char *name, const char *base)
@@ -116,16 +139,39 @@ static void tell_opened(struct file_feeding *file, const struct stat *stat)
     feeding_told(&file->feeding);
 }
 
+/* The one that is next: of those that were rotated, or what the path leads to. False: files were renamed meanwhile, so that it may be another one; it is asked again soon. */
+static bool find_next(struct file_feeding *file)
+{
+    uint64_t before_ns, after_ns, now_ms = uv_now(file->feeding.set->config.loop);
+    bool settled = is_settled(file, &before_ns), chooses = file->wanted || file->left_ns;
+    if (settled || !chooses || (file->unsettled_ms && now_ms - file->unsettled_ms >= SETTLE_MS)) {
+        file->file = file->wanted ? open_by_inode(file) : file->left_ns ? open_next_rotated(file) : -1;
+        if (file->file < 0)
+            file->file = open(file->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+        int error = errno;
+        is_settled(file, &after_ns);
+        errno = error;
+        if (!settled || !chooses || before_ns == after_ns) {
+            file->unsettled_ms = 0;
+            return true;
+        }
+        close_file(file);
+    }
+    if (!file->unsettled_ms)
+        file->unsettled_ms = now_ms;
+    uv_timer_start(&file->timer, on_time, SETTLED_MS, LOOK_MS);
+    return false;
+}
+
 /* False: the feed is over. */
 static bool open_file(struct file_feeding *file)
 {
     struct stat stat;
-    file->file = file->wanted ? open_by_inode(file) : file->left_ns ? open_next_rotated(file) : -1;
-    file->wanted = file->left_ns = 0;
-    if (file->file < 0)
-        file->file = open(file->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (!find_next(file))
+        return true;
     if (file->file < 0 && errno == ENOENT && access(file->directory, F_OK) == 0)
         return true;
+    file->wanted = file->left_ns = 0;
     if (file->file < 0 || fstat(file->file, &stat) != 0) {
         feeding_fail(&file->feeding, FEED_UNREACHABLE, "%.100s cannot be opened: %s.", file->path, strerror(errno));
         return false;
@@ -190,8 +236,6 @@ static bool read_more(struct file_feeding *file)
     return true;
 }
 
-static void on_time(uv_timer_t *timer) { look(timer->data); }
-
 /* It is at its end. Is it still what the path leads to? */
 static void look_at_path(struct file_feeding *file)
 {
@@ -204,11 +248,13 @@ static void look_at_path(struct file_feeding *file)
     }
     if (!file->still_ms)
         file->still_ms = now_ms;
-    if (now_ms - file->still_ms < LEAVE_MS) {
+    uint64_t now_ns = wall_ns(), written_ns = fstat(file->file, &stat_) == 0 ? changed_ns(&stat_) : now_ns;
+    bool is_long_ago = written_ns < now_ns && now_ns - written_ns >= LONG_AGO_MS * 1000000u;
+    if (now_ms - file->still_ms < LEAVE_MS && !is_long_ago) {
         uv_timer_start(&file->timer, on_time, LEAVE_MS - (now_ms - file->still_ms), LOOK_MS);
         return;
     }
-    file->left_ns = fstat(file->file, &stat_) == 0 ? changed_ns(&stat_) : 0;
+    file->left_ns = written_ns;
     close_file(file);
     feeding_closed(&file->feeding, 0);
     feeding_told(&file->feeding);

@@ -13,6 +13,7 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -250,6 +251,74 @@ static void a_crowd_of_files_is_followed(void **state)
     end(&ear);
 }
 
+struct rotation {
+    char folder[40];
+    _Atomic bool is_over;
+    unsigned shifted;                /* by how much the names' numbers have grown */
+};
+
+#define ROTATED 6u
+#define OTHERS 3000u                 /* files of other names, so that looking through the directory takes its time */
+
+/* What logrotate does once a day, again and again for 60 ms, and not for 140 ms: log.6 becomes log.7, then log.5 log.6, … */
+static void *rotate(void *context)
+{
+    struct rotation *rotation = context;
+    char from[80], to[80];
+    for (uint64_t begun_ns = uv_hrtime(); !rotation->is_over; rotation->shifted++) {
+        if ((uv_hrtime() - begun_ns) / 1000000 % 200 >= 60)
+            usleep(140000);
+        for (unsigned i = ROTATED; i > 0; i--) {
+            snprintf(from, sizeof(from), "%s/log.%u", rotation->folder, rotation->shifted + i);
+            snprintf(to, sizeof(to), "%s/log.%u", rotation->folder, rotation->shifted + i + 1);
+            rename(from, to);
+        }
+    }
+    return NULL;
+}
+
+/* Which file has which name changes while they are looked for. */
+static void files_that_are_being_rotated_are_read_in_their_order(void **state)
+{
+    (void)state;
+    struct ear ear = {.begin_at = 0};
+    struct rotation rotation = {.folder = "/tmp/godwit-feeder-XXXXXX"};
+    struct stat stat_;
+    char path[80], other[80], text[20];
+    pthread_t thread;
+    assert_non_null(mkdtemp(rotation.folder));
+    for (unsigned i = ROTATED + 1; i-- > 0;) {
+        snprintf(path, sizeof(path), i ? "%s/log.%u" : "%s/log", rotation.folder, i);
+        snprintf(text, sizeof(text), "%u\n", i);
+        write_to(path, "w", text);
+        const struct timespec times[2] = {{2000 - i, 0}, {2000 - i, 0}};
+        assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+        if (i == ROTATED)
+            assert_int_equal(stat(path, &stat_), 0);
+    }
+    for (unsigned i = 0; i < OTHERS; i++) {
+        snprintf(other, sizeof(other), "%s/other%u", rotation.folder, i);
+        write_to(other, "w", "");
+    }
+    assert_int_equal(pthread_create(&thread, NULL, rotate, &rotation), 0);
+    begin(&ear, (struct feed_request){.kind = FEED_FILE, .address = path, .inode = stat_.st_ino});
+    wait_for(&ear, "<opened 2>6\n<closed><opened 2>5\n<closed><opened 2>4\n<closed><opened 2>3\n<closed><opened 2>2\n<closed><opened 2>1\n<closed><opened 2>0\n");
+    end(&ear);
+    rotation.is_over = true;
+    pthread_join(thread, NULL);
+    for (unsigned i = 0; i < OTHERS; i++) {
+        snprintf(other, sizeof(other), "%s/other%u", rotation.folder, i);
+        unlink(other);
+    }
+    for (unsigned i = 1; i <= ROTATED; i++) {
+        snprintf(path, sizeof(path), "%s/log.%u", rotation.folder, rotation.shifted + i);
+        assert_int_equal(unlink(path), 0);
+    }
+    snprintf(path, sizeof(path), "%s/log", rotation.folder);
+    unlink(path);
+    rmdir(rotation.folder);
+}
+
 static void a_file_that_is_held_is_read_later(void **state)
 {
     (void)state;
@@ -417,8 +486,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_file_is_waited_for_and_followed), cmocka_unit_test(a_file_is_known_by_its_inode),
-        cmocka_unit_test(files_that_were_rotated_meanwhile_are_read_in_their_order), cmocka_unit_test(a_crowd_of_files_is_followed),
-        cmocka_unit_test(a_file_that_is_held_is_read_later),
+        cmocka_unit_test(files_that_were_rotated_meanwhile_are_read_in_their_order), cmocka_unit_test(files_that_are_being_rotated_are_read_in_their_order),
+        cmocka_unit_test(a_crowd_of_files_is_followed), cmocka_unit_test(a_file_that_is_held_is_read_later),
         cmocka_unit_test(what_is_no_file_is_told), cmocka_unit_test(a_directory_is_listed_when_something_happens), cmocka_unit_test(callers_are_heard), cmocka_unit_test(an_address_in_use_is_told),
         cmocka_unit_test(a_process_is_heard_to_its_end), cmocka_unit_test(a_process_that_has_ended_is_heard_when_there_is_room),
         cmocka_unit_test(signals_are_told),
