@@ -155,9 +155,10 @@ data = {{{{time_ms}}}}
     eventually(lambda: queue.take() and len(dict(told(queue, "sse"))) == events.count, 60, missing=lambda: f"{len(dict(told(queue, 'sse')))} of {events.count}")
     eventually(lambda: queue.take() and len({body for _, body in told(queue, "file")}) == lines.count, 60,   # a file that was rotated is left when it was still for 1 s
                missing=lambda: f"lines {sorted(set(range(lines.count)) - {int(body) for _, body in told(queue, 'file')})} and {sources.get('file')}")
-    eventually(lambda: queue.take() and len({body for key, _, body in queue.got if key == "directory.new"}) == files.count,
+    eventually(lambda: queue.take() and len({body for key, _, body in queue.got if key == "directory.new"}) == files.count, 60,
                missing=lambda: f"files {set(map(str, range(files.count))) - {body for key, _, body in queue.got if key == 'directory.new'}}")
-    eventually(lambda: queue.take() and all(int(told(queue, kind)[-1][1]) > begin * 1000 for kind in ("timer", "cron")))
+    eventually(lambda: queue.take() and all(int(told(queue, kind)[-1][1]) > begin * 1000 for kind in ("timer", "cron")), 60,
+               missing=lambda: [(told(queue, kind)[-1], begin, sources.get(kind)) for kind in ("timer", "cron")])
     assert in_order([json.loads(body)["n"] - 1 for _, body in told(queue, "sse")])
     assert in_order([int(body) for _, body in told(queue, "file")])
     assert {key for key, _, _ in queue.got if key.startswith("directory")} == {"directory.new"}
