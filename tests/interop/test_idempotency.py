@@ -3,6 +3,7 @@ import socket
 import threading
 import time
 
+import pika
 import pytest
 import requests
 
@@ -118,6 +119,32 @@ def test_what_was_made_before_a_restart_is_found_again(own_broker, name, eventua
     post(f"{bus.url}/subscriptions", "k9", 409, json={**body, "id": "s1"})
     assert post(f"{bus.url}/subscriptions/s1/replay", "k3", 202, json={"from": "first"}).json()["id"] == replay["id"]
     assert first["id"] == "s1" and len(requests.get(f"{bus.url}/subscriptions").json()) == 2
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_what_was_published_before_a_restart_is_the_same_message(own_broker, name, killed):
+    """The broker has forgotten its answer; the id has not changed, and a queue with a window knows it."""
+    broker, key, type_ = own_broker(), name("k"), name("t")
+    url = f"http://127.0.0.1:{broker.http_port}"
+    with pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1", broker.port)) as connection:
+        channel = connection.channel()
+        channel.exchange_declare("events", "topic", durable=True)
+        for queue, arguments in (("once", {"x-dedup-window": 600_000}), ("each", {})):
+            channel.queue_declare(queue, durable=True, arguments=arguments)
+            channel.queue_bind(queue, "events", type_)
+            channel.queue_bind(queue, "amq.fanout")
+    for attempt in (1, 2):
+        assert post(f"{url}/events?type={type_}", key, 201, data="event").json() == {"id": key}
+        assert post(f"{url}/exchanges/amq.fanout/messages", key + "m", 201, data="message").json() == {"routed": True}
+        if attempt == 1:
+            broker.kill() if killed else broker.stop()
+            broker.start()
+    with pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1", broker.port)) as connection:
+        channel = connection.channel()
+        found = {queue: sorted((properties.message_id, body) for _, properties, body in iter(lambda: channel.basic_get(queue, auto_ack=True), (None, None, None)))
+                 for queue in ("once", "each")}
+    both = sorted([(key, b"event"), (key + "m", b"message")])
+    assert found == {"once": both, "each": sorted(2 * both)}
 
 
 def test_while_it_is_being_done(own_broker, name):
