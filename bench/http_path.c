@@ -41,7 +41,7 @@ static void open_broker(struct fixture *f)
     static const uint8_t chance[32] = {1, 2, 3};
     const struct broker_config config = {.workers = 1, .shards = 1, .log_body = LOG_MEMORY, .observes = true, .random = chance};
     char why[256];
-    *f = (struct fixture){.host = {dirty}, .port = {post}, .now_us = 1000000};
+    *f = (struct fixture){.host = {.dirty = dirty}, .port = {post}, .now_us = 1000000};
     f->broker = broker_new(&config);
     CHECK(f->broker);
     f->worker = worker_new(f->broker, 0, NULL, &f->port);

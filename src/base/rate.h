@@ -18,6 +18,11 @@ struct rate {
     _Atomic uint64_t due_us;
 };
 
+/* What an address has taken: of requests, and of passwords and tokens that may be wrong. */
+struct rates {
+    struct rate requests, failures;
+};
+
 /* Takes one. False: there is none, and *wait_us says how long until there is. Times are monotonic microseconds. */
 bool rate_take(struct rate *rate, const struct rate_limit *limit, uint64_t now_us, uint64_t *wait_us);
 

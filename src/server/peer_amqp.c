@@ -63,7 +63,7 @@ static void *accepted(void *owner, struct connection *connection)
     tell_seal(session, connection);
     struct visitor *visitor = connection_place(connection);
     if (visitor)
-        session_watched(session, &visitor->failures);
+        session_watched(session, &visitor->rates.failures);
     peer_join(peer, session);
     return peer;
 }

@@ -44,10 +44,8 @@ static void *accepted(void *owner, struct connection *connection)
         addresses.local_port = address_port(&local);
     }
     struct visitor *visitor = connection_place(connection);
-    if (visitor) {
-        addresses.requests = &visitor->requests;
-        addresses.failures = &visitor->failures;
-    }
+    if (visitor)
+        addresses.rates = &visitor->rates;
     if (connection_tls(connection, &tls)) {
         addresses.tls_version = tls.version;
         addresses.tls_cipher = tls.cipher;

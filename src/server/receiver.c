@@ -238,7 +238,7 @@ static void *accepted(void *owner, struct connection *connection)
     if (!visitor)
         return NULL;
     *visitor = (struct visitor){.receiver = r, .connection = connection};
-    if (http_session_new(&http_config_default, &service, visitor, &r->host, visitor, r->pool, reactor_now(r->reactor), &visitor->http) != GW_OK) {
+    if (http_session_new(&r->host, visitor, visitor, r->pool, reactor_now(r->reactor), &visitor->http) != GW_OK) {
         free(visitor);
         return NULL;
     }
@@ -372,7 +372,7 @@ static int run(struct receiver *r, struct console *console)
 {
     struct signals *signals = NULL;
     r->pool = chunk_pool_new(4);
-    r->host.dirty = on_dirty;
+    r->host = (struct http_host){.config = &http_config_default, .service = &service, .dirty = on_dirty};
     r->reactor = r->pool ? reactor_new(&(struct reactor_config){.turn = turn, .owner = r}) : NULL;
     int code = r->reactor ? listen_everywhere(r, console) : EXIT_FAILED;
     if (code == EXIT_DONE && signals_open(reactor_loop(r->reactor), on_signal, r, &signals) == GW_OK)

@@ -137,7 +137,7 @@ static void set_protocol_config(struct server *server)
 static struct rate *user_enters(void *owner, struct bytes user, uint64_t now_us)
 {
     struct visitor *visitor = visitors_enter_user(owner, user, now_us);
-    return visitor ? &visitor->requests : NULL;
+    return visitor ? &visitor->rates.requests : NULL;
 }
 
 /* The rate is the first of its visitor. */

@@ -74,7 +74,7 @@ void visitors_free(struct visitors *v)
 
 static bool is_needed(const struct visitor *visitor, uint64_t now_us)
 {
-    return visitor->inside || !rate_is_full(&visitor->requests, now_us) || !rate_is_full(&visitor->failures, now_us);
+    return visitor->inside || !rate_is_full(&visitor->rates.requests, now_us) || !rate_is_full(&visitor->rates.failures, now_us);
 }
 
 static void forget(struct visitors *v, struct visitor *visitor)

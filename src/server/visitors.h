@@ -12,7 +12,7 @@
 struct visitors;
 
 struct visitor {
-    struct rate requests, failures;
+    struct rates rates;               /* first */
     uint32_t inside;                 /* how often it has entered and not left: under the visitors' lock */
     uint32_t key_size;
     uint8_t key[];

@@ -58,10 +58,10 @@ static void who_has_left_is_remembered_while_it_matters(void **state)
     struct visitors *v = visitors_new(0, NULL);
     uint64_t wait_us;
     struct visitor *a = from(v, "192.0.2.1", 1);
-    assert_true(rate_take(&a->failures, &two, 1, &wait_us) && rate_take(&a->failures, &two, 1, &wait_us));
+    assert_true(rate_take(&a->rates.failures, &two, 1, &wait_us) && rate_take(&a->rates.failures, &two, 1, &wait_us));
     visitors_leave(v, a, 2);
     assert_ptr_equal(from(v, "192.0.2.1", 100), a);
-    assert_false(rate_take(&a->failures, &two, 100, &wait_us));
+    assert_false(rate_take(&a->rates.failures, &two, 100, &wait_us));
     visitors_leave(v, a, 2000000);
     assert_int_equal(visitors_count(v), 0);
     /* Many who came once are forgotten together. */
@@ -69,7 +69,7 @@ static void who_has_left_is_remembered_while_it_matters(void **state)
         char text[32];
         snprintf(text, sizeof(text), "198.51.%u.%u", i / 250, i % 250 + 1);
         struct visitor *one = from(v, text, 3000000 + i * 1000);
-        rate_take(&one->requests, &two, 3000000 + i * 1000, &wait_us);
+        rate_take(&one->rates.requests, &two, 3000000 + i * 1000, &wait_us);
         visitors_leave(v, one, 3000000 + i * 1000);
     }
     assert_in_range(visitors_count(v), 500, 2500);

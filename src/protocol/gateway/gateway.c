@@ -190,11 +190,13 @@ static bool name_task(struct task *task, struct bytes names[NAMES_MAX])
     }
     uint8_t *at = task->texts;
     for (unsigned i = 0; i < NAMES_MAX; i++) {
-        if (!http_decode(names[i], false, at, &task->names[i]) || task->names[i].size > UINT8_MAX || !amqp_utf8_valid(task->names[i])) {
+        struct bytes name;
+        if (!http_decode(names[i], false, at, &name) || name.size > UINT8_MAX || !amqp_utf8_valid(name)) {
             task_problem(task, 400, "A name in the path must be UTF-8 text of at most 255 bytes.");
             return false;
         }
-        at += task->names[i].size;
+        task->name_sizes[i] = (uint8_t)name.size;
+        at += name.size;
     }
     return true;
 }
@@ -364,13 +366,14 @@ enum gw_err gateway_new(struct gateway_hall *hall, void *owner, const struct gat
     gateway->from_loopback = addresses->from_loopback;
     gateway->peer_port = addresses->peer_port;
     gateway->local_port = addresses->local_port;
-    gateway->requests = addresses->requests;
-    gateway->failures = addresses->failures;
+    gateway->rates = addresses->rates;
     gateway->tls_version = addresses->tls_version;
     gateway->tls_cipher = addresses->tls_cipher;
     memcpy(gateway->hosts, addresses->peer, peer_size);
     memcpy(gateway->hosts + peer_size, addresses->local, local_size);
-    enum gw_err err = http_session_new(&hall->config->http, &service, gateway, hall->host, owner, worker_chunks(hall->worker), now_us, &gateway->http);
+    hall->host->config = &hall->config->http;
+    hall->host->service = &service;
+    enum gw_err err = http_session_new(hall->host, owner, gateway, worker_chunks(hall->worker), now_us, &gateway->http);
     if (err) {
         free(gateway);
         return err;

@@ -60,7 +60,7 @@ struct gateway_addresses {
     const char *peer, *local;        /* hosts */
     const char *tls_version, *tls_cipher;   /* static; NULL: in the open */
     uint16_t peer_port, local_port;
-    struct rate *requests, *failures;   /* of the peer's address, borrowed for the connection's life; NULL: nobody counts */
+    struct rates *rates;             /* of the peer's address, borrowed for the connection's life; NULL: nobody counts */
     bool from_loopback;
     bool is_http2;                   /* as was agreed with the peer; otherwise its first bytes say so */
 };

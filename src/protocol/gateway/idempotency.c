@@ -124,7 +124,7 @@ static bool digest(struct bytes scope, struct bytes more, char *text, size_t siz
 
 static struct bytes scope_of(const struct task *task, const char *key, uint8_t room[SCOPE_MAX])
 {
-    struct bytes user = task->member->client.user, vhost = task->member->vhost;
+    struct bytes user = task->member->client.user, vhost = member_vhost(task->member);
     size_t key_size = strlen(key);
     uint8_t *at = room;
     memcpy(at, user.data, user.size);
@@ -134,7 +134,7 @@ static struct bytes scope_of(const struct task *task, const char *key, uint8_t r
     at += vhost.size;
     *at++ = 0;
     /* Who may do less than his user gets none of his user's answers, which may have secrets in them. No key has a zero in it. */
-    struct bytes id = task->member->client.limits ? task->member->token_id : (struct bytes){0};
+    struct bytes id = task->member->client.limits && task->member->token ? task->member->token->id : (struct bytes){0};
     if (id.size) {
         memcpy(at, id.data, id.size);
         at += id.size;

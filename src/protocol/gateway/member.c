@@ -215,7 +215,7 @@ static void ask_to_open(struct member *member, const struct http_request *reques
     amqp_table_put_text(&writer, "host", bytes_of_text(gateway_local(gateway)));
     amqp_table_put_int(&writer, "port", gateway->local_port);
     amqp_table_put_text(&writer, "protocol", bytes_of_text("HTTP"));
-    amqp_table_put_text(&writer, "auth_mechanism", bytes_of_text(bearer_read(member->authorization, &facts) ? "Bearer" : member->authorization.size ? "Basic" : "ANONYMOUS"));
+    amqp_table_put_text(&writer, "auth_mechanism", bytes_of_text(bearer_read(member_authorization(member), &facts) ? "Bearer" : member_authorization(member).size ? "Basic" : "ANONYMOUS"));
     amqp_table_put_bool(&writer, "ssl", gateway->tls_version != NULL);
     if (gateway->tls_version) {
         amqp_table_put_text(&writer, "ssl_protocol", bytes_of_text(gateway->tls_version));
@@ -227,29 +227,31 @@ static void ask_to_open(struct member *member, const struct http_request *reques
     amqp_table_nest_end(&writer, mark);
     if (!amqp_table_finish(&writer, &facts))
         facts = (struct bytes){0};
-    client_request(&member->client, &(struct request){.kind = REQUEST_OPEN, .name = member->vhost, .source = member->client.user, .arguments = facts});
+    client_request(&member->client, &(struct request){.kind = REQUEST_OPEN, .name = member_vhost(member), .source = member->client.user, .arguments = facts});
 }
 
-static struct member *member_new(struct gateway *gateway, struct bytes vhost, struct bytes authorization, struct bytes user)
+static struct member *member_new(struct gateway *gateway, struct bytes vhost, struct bytes authorization, struct bytes user, bool by_token)
 {
     char name[2 * HOST_MAX + 32];
     bool is_6 = strchr(gateway_peer(gateway), ':'), local_is_6 = strchr(gateway_local(gateway), ':');
     int name_size = snprintf(name, sizeof(name), "%s%.63s%s:%u -> %s%.63s%s:%u", is_6 ? "[" : "", gateway_peer(gateway), is_6 ? "]" : "", gateway->peer_port,
                              local_is_6 ? "[" : "", gateway_local(gateway), local_is_6 ? "]" : "", gateway->local_port);
-    struct member *member = calloc(1, sizeof(*member) + (size_t)name_size + vhost.size + authorization.size + user.size);
+    size_t token_size = by_token ? sizeof(struct held_token) : 0;
+    struct member *member = calloc(1, sizeof(*member) + token_size + (size_t)name_size + vhost.size + authorization.size + user.size);
     if (!member)
         return NULL;
     if (client_attach(gateway->hall->worker, &member->client, &ops) != GW_OK) {
         free(member);
         return NULL;
     }
-    uint8_t *at = (uint8_t *)(member + 1);
+    uint8_t *at = (uint8_t *)(member + 1) + token_size;
+    member->token = by_token ? (struct held_token *)(member + 1) : NULL;
     member->gateway = gateway;
     member->next_tag = 1;
     member->client.name = keep(&at, bytes_of(name, (size_t)name_size));
     member->client.user = keep(&at, user);
-    member->vhost = keep(&at, vhost);
-    member->authorization = keep(&at, authorization);
+    member->vhost_size = (uint16_t)keep(&at, vhost).size;
+    member->authorization_size = (uint16_t)keep(&at, authorization).size;
     return member;
 }
 
@@ -307,7 +309,7 @@ void members_sweep(struct gateway *gateway)
 static struct member *member_known(struct gateway *gateway, struct bytes vhost, struct bytes authorization)
 {
     for (struct member *member = gateway->members; member; member = member->next)
-        if (!member->is_gone && bytes_equal(member->authorization, authorization) && bytes_equal(member->vhost, vhost))
+        if (!member->is_gone && bytes_equal(member_authorization(member), authorization) && bytes_equal(member_vhost(member), vhost))
             return member;
     return NULL;
 }
@@ -337,7 +339,7 @@ static struct member *introduce(struct gateway *gateway, struct http_call *call,
     struct member *member = NULL;
     if (!evict(gateway)) {
         http_problem(call, 429, "More than %u users are busy on this connection.", MEMBERS_MAX);
-    } else if (!(member = member_new(gateway, vhost, authorization, user)) ||
+    } else if (!(member = member_new(gateway, vhost, authorization, user, by_token)) ||
                (grant.restricted && client_restrict(&member->client, grant.configure, grant.write, grant.read))) {
         http_problem(call, 503, "There are too many connections, or too little memory.");
     } else if (by_token && !client_identify(&member->client, user, gateway->from_loopback)) {
@@ -349,11 +351,11 @@ static struct member *introduce(struct gateway *gateway, struct http_call *call,
         const struct gateway_users *users = gateway->hall->users;
         if (users && gateway->hall->config->user_limit.count)
             member->requests = users->enter(users->owner, user, gateway->now_us);
-        member->by_token = by_token;
-        if (by_token && bearer_read(member->authorization, &text))
-            token_read(text, &member->token_id);
-        member->token_expires_ms = grant.expires_ms;
-        member->token_version = worker_parameters_version(gateway->hall->worker);
+        if (member->token && bearer_read(member_authorization(member), &text)) {
+            token_read(text, &member->token->id);
+            member->token->expires_ms = grant.expires_ms;
+            member->token->version = worker_parameters_version(gateway->hall->worker);
+        }
         member->next = gateway->members;
         gateway->members = member;
         ask_to_open(member, request);

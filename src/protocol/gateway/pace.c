@@ -13,7 +13,7 @@ bool pace_admits(struct gateway *gateway, struct http_call *call)
 {
     const struct rate_limit *limit = &gateway->hall->config->address_limit;
     uint64_t wait_us = 0;
-    return !gateway->requests || answer_unless(rate_take(gateway->requests, limit, gateway->now_us, &wait_us), call, "address", limit, wait_us,
+    return !gateway->rates || answer_unless(rate_take(&gateway->rates->requests, limit, gateway->now_us, &wait_us), call, "address", limit, wait_us,
                                                "Your address asks too often.");
 }
 
@@ -29,13 +29,13 @@ bool pace_lets_try(struct gateway *gateway, struct http_call *call)
 {
     const struct rate_limit *limit = &gateway->hall->config->failure_limit;
     uint64_t wait_us = 0;
-    return !gateway->failures || answer_unless(rate_allows(gateway->failures, limit, gateway->now_us, &wait_us), call, "failures", limit, wait_us,
+    return !gateway->rates || answer_unless(rate_allows(&gateway->rates->failures, limit, gateway->now_us, &wait_us), call, "failures", limit, wait_us,
                                                "Too many passwords or tokens from your address were wrong.");
 }
 
 void pace_failed(struct gateway *gateway)
 {
     uint64_t wait_us = 0;
-    if (gateway->failures)
-        rate_take(gateway->failures, &gateway->hall->config->failure_limit, gateway->now_us, &wait_us);
+    if (gateway->rates)
+        rate_take(&gateway->rates->failures, &gateway->hall->config->failure_limit, gateway->now_us, &wait_us);
 }

@@ -70,21 +70,21 @@ void publish_refuse(struct task *task, enum publish_result result, const struct 
     struct bytes exchange = outgoing->exchange.size ? outgoing->exchange : bytes_of_text("amq.default");
     switch (result) {
     case PUBLISH_NO_EXCHANGE:
-        task_problem(task, 404, "NOT_FOUND - no exchange '%.*s' in vhost '%.*s'", TEXT(exchange), TEXT(member->vhost));
+        task_problem(task, 404, "NOT_FOUND - no exchange '%.*s' in vhost '%.*s'", TEXT(exchange), TEXT(member_vhost(member)));
         break;
     case PUBLISH_UNROUTABLE:
         task_problem(task, 422, "NO_ROUTE - no queue is bound to exchange '%.*s' with routing key '%.*s'", TEXT(exchange), TEXT(outgoing->routing_key));
         break;
     case PUBLISH_INTERNAL_EXCHANGE:
-        task_problem(task, 403, "ACCESS_REFUSED - cannot publish to internal exchange '%.*s' in vhost '%.*s'", TEXT(exchange), TEXT(member->vhost));
+        task_problem(task, 403, "ACCESS_REFUSED - cannot publish to internal exchange '%.*s' in vhost '%.*s'", TEXT(exchange), TEXT(member_vhost(member)));
         break;
     case PUBLISH_ACCESS_REFUSED:
-        task_problem(task, 403, "ACCESS_REFUSED - access to exchange '%.*s' in vhost '%.*s' refused for user '%.*s'", TEXT(exchange), TEXT(member->vhost),
+        task_problem(task, 403, "ACCESS_REFUSED - access to exchange '%.*s' in vhost '%.*s' refused for user '%.*s'", TEXT(exchange), TEXT(member_vhost(member)),
                      TEXT(member->client.user));
         break;
     case PUBLISH_TOPIC_REFUSED:
         task_problem(task, 403, "ACCESS_REFUSED - access to topic '%.*s' in exchange '%.*s' in vhost '%.*s' refused for user '%.*s'", TEXT(outgoing->routing_key),
-                     TEXT(exchange), TEXT(member->vhost), TEXT(member->client.user));
+                     TEXT(exchange), TEXT(member_vhost(member)), TEXT(member->client.user));
         break;
     case PUBLISH_BAD_DELAY:
         task_problem(task, 422, "PRECONDITION_FAILED - the message's x-delay or x-deliver-at lies too far ahead");
@@ -94,7 +94,7 @@ void publish_refuse(struct task *task, enum publish_result result, const struct 
         break;
     case PUBLISH_CHECK_REFUSED:
         task_problem(task, 403, "ACCESS_REFUSED - access to exchange 'amq.default' in vhost '%.*s' refused for user '%.*s', who wants to be asked at a queue",
-                     TEXT(member->vhost), TEXT(member->client.user));
+                     TEXT(member_vhost(member)), TEXT(member->client.user));
         break;
     case PUBLISH_REFUSED:
         task_problem(task, 503, "The message could not be stored: storage has failed or is full.");
@@ -269,7 +269,7 @@ static void publish(struct task *task, struct outgoing *outgoing, bool to_queue)
         else if ((result = publish_message(task, outgoing)) == PUBLISH_ROUTED || (result == PUBLISH_UNROUTABLE && !outgoing->mandatory))
             publish_done(task, answer_routed);
         else if (result == PUBLISH_UNROUTABLE && to_queue)
-            task_problem(task, 404, "NOT_FOUND - no queue '%.*s' in vhost '%.*s'", TEXT(outgoing->routing_key), TEXT(task->member->vhost));
+            task_problem(task, 404, "NOT_FOUND - no queue '%.*s' in vhost '%.*s'", TEXT(outgoing->routing_key), TEXT(member_vhost(task->member)));
         else
             publish_refuse(task, result, outgoing);
     }
@@ -280,7 +280,7 @@ void publish_to_exchange(struct task *task)
 {
     char key[SHORT] = "";
     bool bad;
-    struct outgoing outgoing = {.exchange = task->names[0]};
+    struct outgoing outgoing = {.exchange = task_name(task, 0)};
     if (bytes_equal(outgoing.exchange, bytes_of_text("amq.default")))
         outgoing.exchange = (struct bytes){0};
     if ((!task_parameter(task, "routing_key", key, sizeof(key), &bad) && bad) || !task_boolean(task, "mandatory", &outgoing.mandatory))
@@ -291,5 +291,5 @@ void publish_to_exchange(struct task *task)
 
 void publish_to_queue(struct task *task)
 {
-    publish(task, &(struct outgoing){.routing_key = task->names[0], .mandatory = true}, true);
+    publish(task, &(struct outgoing){.routing_key = task_name(task, 0), .mandatory = true}, true);
 }

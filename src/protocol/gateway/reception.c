@@ -464,14 +464,14 @@ void reception_get(struct task *task)
         task_problem(task, 405, "A message is not taken by HEAD.");
         return;
     }
-    if (!client_limits_allow(&task->member->client, false, task->names[0])) {
-        const struct bytes queue = task->names[0], vhost = task->member->vhost, user = task->member->client.user;
+    if (!client_limits_allow(&task->member->client, false, task_name(task, 0))) {
+        const struct bytes queue = task_name(task, 0), vhost = member_vhost(task->member), user = task->member->client.user;
         task_problem(task, 403, "ACCESS_REFUSED - access to queue '%.*s' in vhost '%.*s' refused for user '%.*s'", (int)queue.size, (const char *)queue.data,
                      (int)vhost.size, (const char *)vhost.data, (int)user.size, (const char *)user.data);
         return;
     }
-    struct holder *holder = reception ? holder_for(reception, task->member->client.user, task->member->vhost) : NULL;
-    struct poll *poll = holder ? calloc(1, sizeof(*poll) + task->names[0].size) : NULL;
+    struct holder *holder = reception ? holder_for(reception, task->member->client.user, member_vhost(task->member)) : NULL;
+    struct poll *poll = holder ? calloc(1, sizeof(*poll) + task_name(task, 0).size) : NULL;
     if (!poll) {
         task_problem(task, 503, "The broker stops, or there is too little memory.");
         return;
@@ -483,7 +483,7 @@ void reception_get(struct task *task)
     poll->acks = acks;
     poll->lease_ms = lease_ms;
     poll->due_us = wait_ms ? task->gateway->now_us + wait_ms * MS : NEVER;
-    poll->name = bytes_of(memcpy(poll + 1, task->names[0].data, task->names[0].size), task->names[0].size);
+    poll->name = bytes_of(memcpy(poll + 1, task_name(task, 0).data, task_name(task, 0).size), task_name(task, 0).size);
     poll->next = holder->polls;
     if (holder->polls)
         holder->polls->previous = poll;
@@ -536,14 +536,14 @@ static void refuse_token(struct task *task)
 void reception_settle(struct task *task)
 {
     struct gateway_hall *hall = task->gateway->hall;
-    struct bytes user = task->member->client.user, vhost = task->member->vhost, queue = task->names[0];
+    struct bytes user = task->member->client.user, vhost = member_vhost(task->member), queue = task_name(task, 0);
     enum settle_kind outcome;
     unsigned worker;
     struct letter letter = {.kind = LETTER_ASK};
     uint8_t room[sizeof(letter) + 3 * UINT8_MAX], *at = room + sizeof(letter);
     if (!read_outcome(task, &outcome))
         return;
-    if (!read_token(task->names[1], hall->workers, &worker, &letter.nonce) || vhost.size > UINT8_MAX) {
+    if (!read_token(task_name(task, 1), hall->workers, &worker, &letter.nonce) || vhost.size > UINT8_MAX) {
         refuse_token(task);
         return;
     }

@@ -16,7 +16,7 @@ static struct bytes component(void) { return bytes_of_text(SUBSCRIPTION_REPLAY_C
 /* The parameter as it is now. False: there is none. */
 static bool kept(struct task *task, struct bytes *value)
 {
-    return worker_parameter(task->gateway->hall->worker, task->member->vhost, component(), task->names[0], value);
+    return worker_parameter(task->gateway->hall->worker, member_vhost(task->member), component(), task_name(task, 0), value);
 }
 
 /* Takes the record. */
@@ -134,7 +134,7 @@ static void begin(struct task *task)
         free(task->note);
         task->note = json_dumps(record, JSON_COMPACT);
         kept(task, &old);
-        const struct topology_change change = {.kind = CHANGE_PARAMETER_PUT, .flags = TOPOLOGY_IF_SAME, .name = task->names[0], .source = component(),
+        const struct topology_change change = {.kind = CHANGE_PARAMETER_PUT, .flags = TOPOLOGY_IF_SAME, .name = task_name(task, 0), .source = component(),
                                                .arguments = bytes_of_text(task->note ? task->note : ""), .secret = old};
         if (has_memory(task, task->note))
             member_ask(task, &(struct request){.kind = REQUEST_CHANGE, .change = &change}, begun);
@@ -204,6 +204,6 @@ void replays_stop(struct task *task)
     if (!root)
         return;
     json_decref(root);
-    const struct topology_change change = {.kind = CHANGE_PARAMETER_DELETE, .name = task->names[0], .source = component()};
+    const struct topology_change change = {.kind = CHANGE_PARAMETER_DELETE, .name = task_name(task, 0), .source = component()};
     member_ask(task, &(struct request){.kind = REQUEST_CHANGE, .change = &change}, stopped);
 }

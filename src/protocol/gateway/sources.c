@@ -32,7 +32,7 @@ static const struct intake_fixed *find_fixed(const struct task *task, struct byt
     const struct intakes *intakes = task->gateway->hall->intakes;
     const struct intake_fixed *fixed = intakes ? intakes_fixed(intakes, &count) : NULL;
     for (unsigned i = 0; i < count; i++)
-        if (bytes_equal(bytes_of_text(fixed[i].id), id) && bytes_equal(bytes_of_text(fixed[i].vhost), task->member->vhost))
+        if (bytes_equal(bytes_of_text(fixed[i].id), id) && bytes_equal(bytes_of_text(fixed[i].vhost), member_vhost(task->member)))
             return &fixed[i];
     return NULL;
 }
@@ -40,12 +40,12 @@ static const struct intake_fixed *find_fixed(const struct task *task, struct byt
 /* The declaration of the source that the path names; *text: as it is kept, until the next turn. NULL: the task was answered. */
 static json_t *find(struct task *task, struct bytes *text)
 {
-    const struct intake_fixed *fixed = find_fixed(task, task->names[0]);
+    const struct intake_fixed *fixed = find_fixed(task, task_name(task, 0));
     json_t *root = NULL;
     *text = (struct bytes){0};
     if (fixed)
         root = json_loads(fixed->text, 0, NULL);
-    else if (worker_parameter(task->gateway->hall->worker, task->member->vhost, component(), task->names[0], text))
+    else if (worker_parameter(task->gateway->hall->worker, member_vhost(task->member), component(), task_name(task, 0), text))
         root = json_loadb((const char *)text->data, text->size, 0, NULL);
     if (!root)
         task_problem(task, 404, "There is no such source.");
@@ -77,7 +77,7 @@ static void kept(struct task *task, const struct reply *reply, unsigned status)
         task_problem(task, 409, "The source was made or changed by somebody else meanwhile.");
     else if (reply->code)
         task_refuse(task, reply->code, reply->text);
-    else if (worker_parameter(task->gateway->hall->worker, task->member->vhost, component(), bytes_of_text(task->note ? task->note : ""), &text))
+    else if (worker_parameter(task->gateway->hall->worker, member_vhost(task->member), component(), bytes_of_text(task->note ? task->note : ""), &text))
         subscription_answer(task, status, shown(json_loadb((const char *)text.data, text.size, 0, NULL), false));
     else
         task_problem(task, 404, "The source was removed meanwhile.");
@@ -152,7 +152,7 @@ void sources_make(struct task *task)
     if (!subscription_put_id(task, root, 'i')) {
         task_problem(task, 503, "There is too little memory, or randomness.");
     } else if (judge(task, root)) {
-        if (worker_parameter(task->gateway->hall->worker, task->member->vhost, component(), bytes_of_text(task->note), &before)) {
+        if (worker_parameter(task->gateway->hall->worker, member_vhost(task->member), component(), bytes_of_text(task->note), &before)) {
             json_t *old = json_loadb((const char *)before.data, before.size, 0, NULL);
             if (subscription_is_repeated(task, old))
                 subscription_answer(task, 201, shown(json_incref(old), false));
@@ -172,7 +172,7 @@ void sources_make(struct task *task)
 
 static bool is_changeable(struct task *task)
 {
-    if (!find_fixed(task, task->names[0]))
+    if (!find_fixed(task, task_name(task, 0)))
         return true;
     task_problem(task, 409, "The source is declared in the broker's configuration, and changed there.");
     return false;
@@ -236,7 +236,7 @@ static void was_removed(struct task *task, const struct reply *reply)
         task_refuse(task, reply->code, reply->text);
         return;
     }
-    snprintf(id, sizeof(id), "%.*s", (int)(task->names[0].size < SOURCE_ID_MAX ? task->names[0].size : SOURCE_ID_MAX), (const char *)task->names[0].data);
+    snprintf(id, sizeof(id), "%.*s", (int)(task_name(task, 0).size < SOURCE_ID_MAX ? task_name(task, 0).size : SOURCE_ID_MAX), (const char *)task_name(task, 0).data);
     source_queue(id, queue);
     member_ask(task, &(struct request){.kind = REQUEST_QUEUE_DELETE, .flags = REQUEST_TRUSTED, .name = bytes_of_text(queue)}, queue_removed);
 }
@@ -248,7 +248,7 @@ void sources_remove(struct task *task)
     if (!root)
         return;
     json_decref(root);
-    const struct topology_change change = {.kind = CHANGE_PARAMETER_DELETE, .name = task->names[0], .source = component()};
+    const struct topology_change change = {.kind = CHANGE_PARAMETER_DELETE, .name = task_name(task, 0), .source = component()};
     member_ask(task, &(struct request){.kind = REQUEST_CHANGE, .change = &change}, was_removed);
 }
 
@@ -262,7 +262,7 @@ struct gathering {
 static void gather(void *owner, struct bytes vhost, struct bytes id, struct bytes value)
 {
     struct gathering *gathering = owner;
-    if (bytes_equal(vhost, gathering->task->member->vhost) && !find_fixed(gathering->task, id))
+    if (bytes_equal(vhost, member_vhost(gathering->task->member)) && !find_fixed(gathering->task, id))
         json_array_append_new(gathering->list, shown(json_loadb((const char *)value.data, value.size, 0, NULL), false));
 }
 
@@ -275,7 +275,7 @@ void sources_list(struct task *task)
         return;
     struct gathering gathering = {.task = task, .list = json_array()};
     for (unsigned i = 0; i < count; i++)
-        if (bytes_equal(bytes_of_text(fixed[i].vhost), task->member->vhost))
+        if (bytes_equal(bytes_of_text(fixed[i].vhost), member_vhost(task->member)))
             json_array_append_new(gathering.list, shown(json_loads(fixed[i].text, 0, NULL), true));
     worker_parameters(task->gateway->hall->worker, component(), gather, &gathering);
     subscription_answer(task, 200, gathering.list);
@@ -291,7 +291,7 @@ struct source_letter {
 void sources_get(struct task *task)
 {
     struct gateway_hall *hall = task->gateway->hall;
-    struct bytes vhost = task->member->vhost, id = task->names[0], text;
+    struct bytes vhost = member_vhost(task->member), id = task_name(task, 0), text;
     uint8_t room[sizeof(struct source_letter) + 2 * UINT8_MAX];
     json_t *root = may(task) ? find(task, &text) : NULL;
     if (!root)
@@ -316,7 +316,7 @@ static void answer_status(struct task *task, struct bytes text)
         json_decref(status);
         return;
     }
-    json_t *answer = shown(root, find_fixed(task, task->names[0]) != NULL);
+    json_t *answer = shown(root, find_fixed(task, task_name(task, 0)) != NULL);
     json_object_set_new(answer, "status", status ? status : json_null());
     subscription_answer(task, 200, answer);
 }

@@ -67,11 +67,11 @@ json_t *subscription_find(struct task *task)
 {
     struct bytes value;
     json_t *root = NULL;
-    if (worker_parameter(task->gateway->hall->worker, task->member->vhost, component(), task->names[0], &value))
+    if (worker_parameter(task->gateway->hall->worker, member_vhost(task->member), component(), task_name(task, 0), &value))
         root = json_loadb((const char *)value.data, value.size, 0, NULL);
     char id[SUBSCRIPTION_ID_MAX + 1], queue[SUBSCRIPTION_QUEUE_MAX];
     if (root && is_his(task, root)) {
-        snprintf(id, sizeof(id), "%.*s", (int)task->names[0].size, (const char *)task->names[0].data);
+        snprintf(id, sizeof(id), "%.*s", (int)task_name(task, 0).size, (const char *)task_name(task, 0).data);
         subscription_queue(id, false, queue);
         if (strcmp(task->resource->method, "GET") == 0 || client_limits_allow(&task->member->client, true, bytes_of_text(queue)))
             return root;
@@ -423,7 +423,7 @@ static void make(struct task *task, json_t *root, bool is_plain, void (*done)(st
     if (!made) {
         json_decref(root);
         task_problem(task, 503, "There is too little memory, or randomness.");
-    } else if (id && worker_parameter(task->gateway->hall->worker, task->member->vhost, component(), bytes_of_text(id), &value)) {
+    } else if (id && worker_parameter(task->gateway->hall->worker, member_vhost(task->member), component(), bytes_of_text(id), &value)) {
         json_t *old = json_loadb((const char *)value.data, value.size, 0, NULL);
         if (subscription_is_repeated(task, old))
             answer_again(task, old, done);
@@ -497,7 +497,7 @@ void subscriptions_make_plainly(struct task *task)
 static bool tag_of(struct task *task, char tag[TAG_SIZE])
 {
     struct bytes value;
-    if (!worker_parameter(task->gateway->hall->worker, task->member->vhost, component(), task->names[0], &value))
+    if (!worker_parameter(task->gateway->hall->worker, member_vhost(task->member), component(), task_name(task, 0), &value))
         return false;
     snprintf(tag, TAG_SIZE, "\"%016llx\"", (unsigned long long)bytes_hash(value, TAG_SEED));
     return true;
@@ -616,7 +616,7 @@ static void change(struct task *task, const json_t *found, const json_t *patch)
             json_object_del(root, "ended");
         if (names_terms(json_object_get(patch, "config")))
             json_object_set_new(root, "governs", json_true());
-        worker_parameter(task->gateway->hall->worker, task->member->vhost, component(), task->names[0], &old);
+        worker_parameter(task->gateway->hall->worker, member_vhost(task->member), component(), task_name(task, 0), &old);
         put(task, json_incref(root), old, old_types ? json_incref(old_types) : json_array(), false, changed);
     }
     json_decref(root);
@@ -652,7 +652,7 @@ static void publish_test(struct task *task, const struct cloud_event *event)
     char id[SUBSCRIPTION_ID_MAX + 1], queue[SUBSCRIPTION_QUEUE_MAX];
     struct amqp_properties properties;
     uint8_t *room;
-    snprintf(id, sizeof(id), "%.*s", (int)task->names[0].size, (const char *)task->names[0].data);
+    snprintf(id, sizeof(id), "%.*s", (int)task_name(task, 0).size, (const char *)task_name(task, 0).data);
     subscription_queue(id, false, queue);
     if (!event_properties(event, &properties, &room)) {
         task_problem(task, 503, "There is too little memory.");
@@ -687,7 +687,7 @@ void subscriptions_test(struct task *task)
     event_put(&event, "id", bytes_of_text(task->note));
     event_put(&event, "source", bytes_of_text("/godwit"));
     event_put(&event, "type", bytes_of_text("godwit.test"));
-    event_put(&event, "subject", task->names[0]);
+    event_put(&event, "subject", task_name(task, 0));
     publish_test(task, &event);
 }
 
@@ -704,14 +704,14 @@ static void removed(struct task *task, const struct reply *reply)
 static void remove_queue(struct task *task, bool dead, void (*done)(struct task *task, const struct reply *reply))
 {
     char id[SUBSCRIPTION_ID_MAX + 1], queue[SUBSCRIPTION_QUEUE_MAX];
-    snprintf(id, sizeof(id), "%.*s", (int)task->names[0].size, (const char *)task->names[0].data);
+    snprintf(id, sizeof(id), "%.*s", (int)task_name(task, 0).size, (const char *)task_name(task, 0).data);
     subscription_queue(id, dead, queue);
     member_ask(task, &(struct request){.kind = REQUEST_QUEUE_DELETE, .flags = REQUEST_TRUSTED, .name = bytes_of_text(queue)}, done);
 }
 
 static void both_removed(struct task *task, const struct reply *reply)
 {
-    const struct topology_change change = {.kind = CHANGE_PARAMETER_DELETE, .name = task->names[0], .source = component()};
+    const struct topology_change change = {.kind = CHANGE_PARAMETER_DELETE, .name = task_name(task, 0), .source = component()};
     if (reply->code)
         task_refuse(task, reply->code, reply->text);
     else if (bug_enabled(BUG_HOOK_REMOVED_FIRST))
@@ -743,7 +743,7 @@ void subscriptions_remove(struct task *task)
     json_decref(root);
     if (!root || !is_matched(task))
         return;
-    const struct topology_change change = {.kind = CHANGE_PARAMETER_DELETE, .name = task->names[0],
+    const struct topology_change change = {.kind = CHANGE_PARAMETER_DELETE, .name = task_name(task, 0),
                                            .source = bug_enabled(BUG_HOOK_REMOVED_FIRST) ? component() : bytes_of_text(SUBSCRIPTION_REPLAY_COMPONENT)};
     member_ask(task, &(struct request){.kind = REQUEST_CHANGE, .change = &change}, replay_forgotten);
 }
@@ -759,7 +759,7 @@ static void gather(void *owner, struct bytes vhost, struct bytes id, struct byte
 {
     struct gathering *gathering = owner;
     (void)id;
-    json_t *root = bytes_equal(vhost, gathering->task->member->vhost) ? json_loadb((const char *)value.data, value.size, 0, NULL) : NULL;
+    json_t *root = bytes_equal(vhost, member_vhost(gathering->task->member)) ? json_loadb((const char *)value.data, value.size, 0, NULL) : NULL;
     if (root && is_his(gathering->task, root))
         json_array_append_new(gathering->list, shown(root));
     else
@@ -783,7 +783,7 @@ struct status_letter {
 void subscription_ask(struct task *task, enum status_asked what)
 {
     struct gateway_hall *hall = task->gateway->hall;
-    struct bytes vhost = task->member->vhost, id = task->names[0];
+    struct bytes vhost = member_vhost(task->member), id = task_name(task, 0);
     uint8_t room[sizeof(struct status_letter) + 2 * UINT8_MAX];
     json_t *root = subscription_find(task);
     if (!root)

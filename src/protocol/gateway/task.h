@@ -26,9 +26,9 @@ struct task {
     bool gathers;                    /* the body is, and always will be */
     bool published;                  /* all that it publishes: `confirmed` may be called */
     bool declared;                   /* the bus of events, on its account */
-    uint32_t events;
-    struct bytes names[NAMES_MAX];   /* of the path, decoded; they lie in `texts` */
-    uint8_t *texts;
+    uint8_t name_sizes[NAMES_MAX];   /* of the path's names, decoded, see task_name … */
+    uint32_t events, request;
+    uint8_t *texts;                  /* … which lie here, one behind the other */
     uint8_t *body;
     size_t size, room;
     struct upload *upload;           /* the body goes elsewhere; NULL: it is gathered */
@@ -47,9 +47,20 @@ struct task {
     struct listener *listener;       /* to them; NULL: none */
     char *note;                      /* the id that is answered */
 
-    /* asking: */
-    uint32_t request;
+    /* asking, as `request`: */
     void (*replied)(struct task *task, const struct reply *reply);
+};
+
+/* One of the names in its path; empty: there is none. */
+static inline struct bytes task_name(const struct task *task, unsigned index)
+{
+    return bytes_of(task->texts ? task->texts + (index ? task->name_sizes[0] : 0) : NULL, task->name_sizes[index]);
+}
+
+/* How a member came by a token: good until then (0: for ever), as far as the parameters of that version say. */
+struct held_token {
+    uint64_t expires_ms, version;
+    struct bytes id;                 /* in the authorization */
 };
 
 /* A user in a vhost, on one connection: a client of the broker. */
@@ -63,15 +74,16 @@ struct member {
     uint64_t whole;                  /* the version of the topology, and one more, in which its vhost's bus is known to be whole */
     const char *blocked;             /* what the broker lacks; NULL: nothing */
     bool is_open, is_gone;
-    bool by_token;                   /* he came by a token: good until then (0: for ever), as far as the parameters of that version say */
-    uint64_t token_expires_ms, token_version;
-    struct bytes token_id;           /* in the authorization */
+    struct held_token *token;        /* he came by one; it lies behind it. NULL: by a password, or by nothing */
     struct rate *requests;           /* of his user; NULL: nobody counts */
+    uint16_t vhost_size, authorization_size;   /* they lie behind the client's names; both come from a head, which is shorter than 64 KiB */
     uint16_t refusal;                /* why it was not let in, or is gone */
     uint32_t next_request;
     char *why;                       /* its refusal in words; its own, NULL: there was no memory for them */
-    struct bytes vhost, authorization;   /* they lie behind it, as do the client's names */
 };
+
+static inline struct bytes member_vhost(const struct member *member) { return bytes_of(member->client.user.data + member->client.user.size, member->vhost_size); }
+static inline struct bytes member_authorization(const struct member *member) { return bytes_of(member_vhost(member).data + member->vhost_size, member->authorization_size); }
 
 struct gateway {
     struct gateway_hall *hall;
@@ -84,7 +96,7 @@ struct gateway {
     bool gone_members;               /* there are some that are to be swept */
     uint16_t peer_port, local_port;
     const char *tls_version, *tls_cipher;   /* NULL: in the open */
-    struct rate *requests, *failures;       /* of its address; NULL: nobody counts */
+    struct rates *rates;             /* of its address; NULL: nobody counts */
     char hosts[];                    /* the peer's and ours, each with its zero */
 };
 

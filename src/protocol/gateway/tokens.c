@@ -49,15 +49,15 @@ bool bearer_is_good(struct member *member)
     struct token_grant grant;
     struct bytes text;
     const char *why;
-    if (!member->by_token)
+    if (!member->token)
         return true;
-    if (member->token_expires_ms && wall_ms(member->gateway) >= member->token_expires_ms)
+    if (member->token->expires_ms && wall_ms(member->gateway) >= member->token->expires_ms)
         return false;
-    if (member->token_version == worker_parameters_version(hall->worker))
+    if (member->token->version == worker_parameters_version(hall->worker))
         return true;
-    if (!bearer_read(member->authorization, &text) || !bearer_judge(member->gateway, member->vhost, text, &grant, &why))
+    if (!bearer_read(member_authorization(member), &text) || !bearer_judge(member->gateway, member_vhost(member), text, &grant, &why))
         return false;
-    member->token_version = worker_parameters_version(hall->worker);
+    member->token->version = worker_parameters_version(hall->worker);
     token_grant_deinit(&grant);
     return true;
 }
@@ -170,7 +170,7 @@ void tokens_make(struct task *task)
 {
     struct token_grant wish;
     json_error_t error;
-    if (task->member->by_token) {
+    if (task->member->token) {
         task_problem(task, 403, "A token makes no tokens: say user and password.");
         return;
     }
@@ -206,7 +206,7 @@ static void list_one(void *owner, struct bytes vhost, struct bytes name, struct 
 {
     struct listing *listing = owner;
     struct token_grant grant;
-    if (!bytes_equal(vhost, listing->task->member->vhost) || !token_grant_read(value, &grant))
+    if (!bytes_equal(vhost, member_vhost(listing->task->member)) || !token_grant_read(value, &grant))
         return;
     if (is_his(listing->task, &grant))
         json_array_append_new(listing->rows, shown(name, &grant));
@@ -239,7 +239,7 @@ void tokens_remove(struct task *task)
 {
     struct token_grant grant;
     struct bytes value;
-    bool found = worker_parameter(task->gateway->hall->worker, task->member->vhost, component(), task->names[0], &value) && token_grant_read(value, &grant);
+    bool found = worker_parameter(task->gateway->hall->worker, member_vhost(task->member), component(), task_name(task, 0), &value) && token_grant_read(value, &grant);
     bool his = found && is_his(task, &grant);
     if (found)
         token_grant_deinit(&grant);
@@ -248,8 +248,8 @@ void tokens_remove(struct task *task)
         return;
     }
     /* Who has one can give that back, and no other. */
-    if (task->member->by_token && !bytes_equal(task->member->token_id, task->names[0]))
+    if (task->member->token && !bytes_equal(task->member->token->id, task_name(task, 0)))
         task_problem(task, 403, "A token removes no token but itself: say user and password.");
     else
-        change(task, CHANGE_PARAMETER_DELETE, task->names[0], (struct bytes){0}, removed);
+        change(task, CHANGE_PARAMETER_DELETE, task_name(task, 0), (struct bytes){0}, removed);
 }

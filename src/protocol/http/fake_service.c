@@ -81,12 +81,12 @@ void fake_open(struct fake *fake)
 {
     memset(fake, 0, sizeof(*fake));
     fake->config = http_config_default;
-    fake->host.dirty = on_dirty;
+    fake->host = (struct http_host){.config = &fake->config, .service = &service, .dirty = on_dirty};
     fake->now_us = 1000000;
     fake->chunks = chunk_pool_new(4);
     fake->heard = calloc(1, 1);
     CHECK(fake->chunks && fake->heard);
-    CHECK(http_session_new(&fake->config, &service, fake, &fake->host, fake, fake->chunks, fake->now_us, &fake->session) == GW_OK);
+    CHECK(http_session_new(&fake->host, fake, fake, fake->chunks, fake->now_us, &fake->session) == GW_OK);
     http_session_clock(fake->session, 784111777000);
 }
 

@@ -154,7 +154,7 @@ static struct http_call *begin(struct http_session *session, struct bytes in, co
                "The target of a request must be a path, or a whole URL of this server, without a user or a fragment.");
         return NULL;
     }
-    session->service->begun(call);
+    session->host->service->begun(call);
     if (!(call->state & HTTP_ANSWERED) && (call->state & HTTP_CONTINUE))
         http_session_say(session, bytes_of_text("HTTP/1.1 100 Continue\r\n\r\n"));
     call->state &= (uint8_t)~HTTP_CONTINUE;
@@ -177,7 +177,7 @@ static bool settled(struct http_session *session, struct http_call *call)
 static void give(struct http_session *session, struct http_call *call, struct bytes piece)
 {
     if (piece.size && !(call->state & HTTP_ANSWERED))
-        session->service->body(call, piece);
+        session->host->service->body(call, piece);
 }
 
 /* False: it was refused. */
@@ -213,7 +213,7 @@ static size_t body(struct http_session *session, struct http_call *call, struct 
     if (h1->whole && !(call->state & HTTP_COMPLETE)) {
         call->state |= HTTP_COMPLETE;
         if (!(call->state & HTTP_ANSWERED))
-            session->service->complete(call);
+            session->host->service->complete(call);
     }
     return taken;
 }
@@ -226,7 +226,7 @@ static size_t feed_all(struct http_session *session, struct bytes in)
         struct http_call *call = session->calls;
         struct bytes rest = bytes_of(in.data + taken, in.size - taken);
         if (call && (call->state & HTTP_RAW)) {
-            session->service->body(call, rest);
+            session->host->service->body(call, rest);
             taken = in.size;
             if (!session->dead)
                 settled(session, call);
@@ -236,7 +236,7 @@ static size_t feed_all(struct http_session *session, struct bytes in)
             session->held = true;
             return taken;
         }
-        if (!call && session->output.size > session->config->output_limit)   /* nothing new until its peer has taken something */
+        if (!call && session->output.size > session->host->config->output_limit)   /* nothing new until its peer has taken something */
             return taken;
         if (!call) {
             struct http_head look = {.seen = h1->seen};
@@ -333,7 +333,7 @@ static void h1_answer(struct http_call *call, const struct http_answer *answer, 
     struct http_session *session = call->session;
     struct h1 *h1 = &session->h1;
     bool bodiless = answer->status < 200 || answer->status == 204 || answer->status == 304;
-    size_t size = LINE_ROOM + strlen(session->config->server) + (answer->type ? strlen(answer->type) : 0) + (whole ? answer->body.size : 0);
+    size_t size = LINE_ROOM + strlen(session->host->config->server) + (answer->type ? strlen(answer->type) : 0) + (whole ? answer->body.size : 0);
     for (unsigned i = 0; i < call->extra_count; i++)
         size += call->extra[i].name.size + call->extra[i].value.size + 4;
     for (unsigned i = 0; i < answer->field_count; i++)
@@ -350,7 +350,7 @@ static void h1_answer(struct http_call *call, const struct http_answer *answer, 
     at = put_number(at, answer->status);
     *at++ = ' ';
     at = put(at, bytes_of_text(http_reason(answer->status)));
-    at = put_field(at, "server", session->config->server);
+    at = put_field(at, "server", session->host->config->server);
     at = put_field(at, "date", http_session_date(session));
     if (answer->type)
         at = put_field(at, "content-type", answer->type);

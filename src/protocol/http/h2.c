@@ -148,7 +148,7 @@ static void begun(struct http_session *session, struct http_call *call, bool who
     else if (!make_request(call))
         http_problem(call, bytes_equal(call->request->method, bytes_of_text("CONNECT")) ? 501 : 400, "The target of a request must be a path.");
     else
-        session->service->begun(call);
+        session->host->service->begun(call);
     const nghttp2_nv status = {(uint8_t *)":status", (uint8_t *)"100", 7, 3, NGHTTP2_NV_FLAG_NONE};
     if (!whole && !(call->state & HTTP_ANSWERED) && http_field_has(call->request, "expect", "100-continue"))
         nghttp2_submit_headers(session->h2->nghttp2, NGHTTP2_FLAG_NONE, call->stream, NULL, &status, 1, NULL);
@@ -160,7 +160,7 @@ static void whole(struct http_session *session, struct http_call *call)
         return;
     call->state |= HTTP_COMPLETE;
     if (!(call->state & HTTP_ANSWERED))
-        session->service->complete(call);
+        session->host->service->complete(call);
 }
 
 /* A peer that begins requests only to take them back, or to have them refused, makes work for nothing; so does one that sends frames with nothing in them. */
@@ -207,7 +207,7 @@ static int on_data(nghttp2_session *nghttp2, uint8_t flags, int32_t stream, cons
     (void)flags;
     if (call && !(call->state & HTTP_ANSWERED)) {
         if (size)
-            session->service->body(call, bytes_of(data, size));
+            session->host->service->body(call, bytes_of(data, size));
     } else if (call && (call->discarded += (uint32_t)size) > DISCARD_MAX) {
         return nghttp2_submit_rst_stream(nghttp2, NGHTTP2_FLAG_NONE, stream, NGHTTP2_NO_ERROR);
     }
@@ -312,7 +312,7 @@ static void h2_answer(struct http_call *call, const struct http_answer *answer, 
     CHECK(answer->field_count <= ANSWER_FIELDS_MAX);
     bool bodiless = call->is_head || answer->status < 200 || answer->status == 204 || answer->status == 304;
     fields[count++] = pair(bytes_of_text(":status"), bytes_of_text(status));
-    fields[count++] = pair(bytes_of_text("server"), bytes_of_text(session->config->server));
+    fields[count++] = pair(bytes_of_text("server"), bytes_of_text(session->host->config->server));
     fields[count++] = pair(bytes_of_text("date"), bytes_of_text(http_session_date(session)));
     if (answer->type)
         fields[count++] = pair(bytes_of_text("content-type"), bytes_of_text(answer->type));
@@ -354,7 +354,7 @@ static void h2_fill(struct http_session *session)
 {
     const uint8_t *data;
     ssize_t size = 0;
-    while (session->output.size <= session->config->output_limit && (size = nghttp2_session_mem_send(session->h2->nghttp2, &data)) > 0) {
+    while (session->output.size <= session->host->config->output_limit && (size = nghttp2_session_mem_send(session->h2->nghttp2, &data)) > 0) {
         uint8_t *at = output_room(&session->output, (size_t)size);
         if (!at)
             break;
@@ -398,7 +398,7 @@ static int make(struct http_session *session, nghttp2_session_callbacks *callbac
     if (nghttp2_session_server_new2(&session->h2->nghttp2, callbacks, session, option))
         return -1;
     const nghttp2_settings_entry entries[] = {
-        {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, session->config->streams_max},
+        {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, session->host->config->streams_max},
         {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, WINDOW},
         {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, HTTP_HEAD_MAX},
     };

@@ -13,14 +13,11 @@ const struct http_config http_config_default = {
     .streams_max = 128, .head_timeout_ms = 10000, .body_timeout_ms = 30000, .idle_timeout_ms = 60000, .output_timeout_ms = 30000, .output_limit = 1u << 20, .server = "Godwit",
 };
 
-enum gw_err http_session_new(const struct http_config *config, const struct http_service *service, void *service_owner, struct http_host *host, void *owner,
-                             struct chunk_pool *pool, uint64_t now_us, struct http_session **made)
+enum gw_err http_session_new(struct http_host *host, void *owner, void *service_owner, struct chunk_pool *pool, uint64_t now_us, struct http_session **made)
 {
     struct http_session *session = calloc(1, sizeof(*session));
     if (!session)
         return GW_ERR_NOMEM;
-    session->config = config;
-    session->service = service;
     session->service_owner = service_owner;
     session->host = host;
     session->owner = owner;
@@ -117,7 +114,7 @@ void http_call_end(struct http_call *call)
         session->calls = call->next;
     if (!--session->call_count)
         session->idle_us = session->now_us;
-    session->service->gone(call);
+    session->host->service->gone(call);
     free(call->extra);
     head_free(call);
     free(call->waiting);
@@ -224,7 +221,7 @@ bool http_session_wants_input(const struct http_session *session)
 {
     if (session->dead)
         return true;    /* it is discarded */
-    if (session->output.size > session->config->output_limit)
+    if (session->output.size > session->host->config->output_limit)
         return false;
     /* HTTP/1 answers one request before it looks at the next. */
     return !session->held || !session->calls || !(session->calls->state & HTTP_COMPLETE);
@@ -249,7 +246,7 @@ void http_session_ended(struct http_session *session, uint64_t now_us)
 unsigned http_session_output(struct http_session *session, struct iovec *iov, unsigned room)
 {
     session->told_dirty = false;
-    if (session->transport && session->transport->fill && session->output.size <= session->config->output_limit)
+    if (session->transport && session->transport->fill && session->output.size <= session->host->config->output_limit)
         session->transport->fill(session);
     unsigned count = output_vectors(&session->output, iov, room);
     if (count && !session->taken_us)
@@ -262,12 +259,12 @@ void http_session_sent(struct http_session *session, size_t size, uint64_t now_u
     session->now_us = now_us;
     output_sent(&session->output, size);
     session->taken_us = session->output.size ? now_us : 0;
-    if (session->output.size || !session->service->drained)
+    if (session->output.size || !session->host->service->drained)
         return;
     for (struct http_call *call = session->calls, *next; call; call = next) {
         next = call->next;
         if ((call->state & HTTP_ANSWERED) && !(call->state & HTTP_ENDED))
-            session->service->drained(call);
+            session->host->service->drained(call);
     }
 }
 
@@ -294,15 +291,15 @@ static uint64_t input_deadline(const struct http_session *session)
     if (session->dead)
         return NEVER;
     if (session->head_us)
-        return after(session->head_us, session->config->head_timeout_ms);
+        return after(session->head_us, session->host->config->head_timeout_ms);
     if (unfinished(session))
-        return after(session->heard_us, session->config->body_timeout_ms);
-    return session->idle_us ? after(session->idle_us, session->config->idle_timeout_ms) : NEVER;
+        return after(session->heard_us, session->host->config->body_timeout_ms);
+    return session->idle_us ? after(session->idle_us, session->host->config->idle_timeout_ms) : NEVER;
 }
 
 static uint64_t output_deadline(const struct http_session *session)
 {
-    return session->taken_us ? after(session->taken_us, session->config->output_timeout_ms) : NEVER;
+    return session->taken_us ? after(session->taken_us, session->host->config->output_timeout_ms) : NEVER;
 }
 
 /* When the first answer has waited for too long to be framed. */
@@ -314,14 +311,14 @@ static uint64_t frame_deadline(const struct http_session *session)
     for (const struct http_call *call = session->calls; call; call = call->next)
         if (call->waiting && call->waiting->since_us < since_us)
             since_us = call->waiting->since_us;
-    return since_us == NEVER ? NEVER : after(since_us, session->config->output_timeout_ms);
+    return since_us == NEVER ? NEVER : after(since_us, session->host->config->output_timeout_ms);
 }
 
 static void give_up_held_up(struct http_session *session)
 {
     for (struct http_call *call = session->calls, *next; call; call = next) {
         next = call->next;
-        if (!call->waiting || call->waiting->since_us == NEVER || session->now_us < after(call->waiting->since_us, session->config->output_timeout_ms))
+        if (!call->waiting || call->waiting->since_us == NEVER || session->now_us < after(call->waiting->since_us, session->host->config->output_timeout_ms))
             continue;
         bool is_held_up = session->transport->is_held_up(call);
         call->waiting->since_us = is_held_up ? NEVER : session->now_us;

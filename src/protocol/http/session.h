@@ -29,7 +29,10 @@ struct http_config {
 };
 extern const struct http_config http_config_default;
 
+/* What sessions have in common; borrowed for their lives. */
 struct http_host {
+    const struct http_config *config;
+    const struct http_service *service;
     /* It has changed outside feed, sent and tick: look at it after this turn. Told once until the next http_session_output. */
     void (*dirty)(struct http_host *host, void *owner);
     /* The sessions' own: the time of day as one of them was last told, and the Date header of its second. */
@@ -38,8 +41,7 @@ struct http_host {
 };
 
 /* `owner` is given to `host`, `service_owner` is what http_session_owner answers. GW_ERR_NOMEM. */
-enum gw_err http_session_new(const struct http_config *config, const struct http_service *service, void *service_owner, struct http_host *host, void *owner,
-                             struct chunk_pool *pool, uint64_t now_us, struct http_session **session);
+enum gw_err http_session_new(struct http_host *host, void *owner, void *service_owner, struct chunk_pool *pool, uint64_t now_us, struct http_session **session);
 void http_session_free(struct http_session *session);
 /* It was agreed (ALPN) that this connection speaks HTTP/2: what begins otherwise is its error (RFC 9113 section 3.4). Before anything is fed. */
 void http_session_agreed_2(struct http_session *session);

@@ -39,8 +39,6 @@ struct http_transport {
 extern const struct http_transport http_transport_1, http_transport_2;
 
 struct http_session {
-    const struct http_config *config;
-    const struct http_service *service;
     const struct http_transport *transport;   /* NULL: not known yet */
     void *service_owner, *owner;
     struct http_host *host;
