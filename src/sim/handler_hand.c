@@ -38,7 +38,8 @@ void handler_program_deinit(struct handler_program *program)
 static bool is_excused(struct handler_program *program, int result)
 {
     program->has_failed |= program->is_short && result == GW_E_STORAGE;
-    return program->has_failed || program->model->is_dead || sim_disk_stopped(program->loop.disk) || result == GW_E_AGAIN || (result == GW_E_FULL && program->is_short);
+    return program->has_failed || program->model->is_dead || sim_disk_stopped(program->loop.disk) || result == GW_E_AGAIN || (result == GW_E_FULL && program->is_short) ||
+           ((result == GW_E_MEMORY || result == GW_E_REFUSED) && program->lacks_memory);
 }
 
 /* ---- bodies ------------------------------------------------------------------------------------------------------------------------ */
@@ -187,9 +188,10 @@ static void on_event(gw_event *event, void *context)
     if (!handler_called(program->model, hand->index, number, gw_event_attempt(event), gw_event_redelivered(event)))
         return;
     const struct sent *sent = &program->model->sent[number];
-    const char *key = gw_event_key(event);
-    if (strcmp(gw_event_type(event), handler_types[sent->type]) != 0 || (sent->key < HANDLER_KEYS ? !key || strcmp(key, keys[sent->key]) != 0 : key != NULL))
-        trace_fail(program->trace, "same event", "event %u comes with the type %s and the key %s", number, gw_event_type(event), key ? key : "none");
+    const char *type = gw_event_type(event), *key = gw_event_key(event);
+    bool is_known = !program->lacks_memory || (type && (key || sent->key == HANDLER_KEYS));   /* without memory for a text there is none */
+    if (is_known && (strcmp(type, handler_types[sent->type]) != 0 || (sent->key < HANDLER_KEYS ? !key || strcmp(key, keys[sent->key]) != 0 : key != NULL)))
+        trace_fail(program->trace, "same event", "event %u comes with the type %s and the key %s", number, type, key ? key : "none");
     enum answer answer = think(program, hand->index, number, program->held_count >= HELD_MAX);
     if (answer >= ANSWER_LATER)
         keep(program, hand->index, number, event, answer == ANSWER_NEVER);
@@ -220,9 +222,12 @@ static void on_letter(gw_event *event, void *context)
             snprintf(letter, sizeof(letter), "%s", program->plan->list[i].letter);
     if (letter[0])
         handler_buried(program->model, (unsigned)(letter[5] - '0'), number_of(event), gw_event_redelivered(event));
-    else if (!program->model->is_dead)
+    else if (!program->model->is_dead && !program->lacks_memory)
         trace_fail(program->trace, "dead letters", "one does not say whose it is");
-    gw_event_ack(event);
+    if (!letter[0] && program->lacks_memory)
+        gw_event_retry(event);
+    else
+        gw_event_ack(event);
 }
 
 static void on_told(void *context, int result)
@@ -295,11 +300,11 @@ static void on_reply(void *context, int result, const void *data, size_t size)
         trace_fail(program->trace, "replies", "request %u is told a reply that is none of its", request->number);
     else if (result == GW_E_TIMEOUT && program->trace->now_us < request->due_us)
         trace_fail(program->trace, "replies", "request %u times out too early", request->number);
-    else if (result == GW_E_REFUSED && request->was_wanted)
+    else if (result == GW_E_REFUSED && request->was_wanted && !program->lacks_memory)
         trace_fail(program->trace, "replies", "request %u is refused, though a handler's queue is there", request->number);
     else if (result != GW_DONE && result != GW_E_TIMEOUT && result != GW_E_REFUSED && (result != GW_E_CLOSED || program->bus) && !is_excused(program, result))
         trace_fail(program->trace, "replies", "request %u is told: %s", request->number, gw_result_text(result));
-    if (result == GW_E_REFUSED)
+    if (result == GW_E_REFUSED && !program->lacks_memory)
         handler_unpublished(program->model, request->number);
     if (request->next)
         request->next->previous = request->previous;
@@ -358,7 +363,7 @@ static bool turn_on(struct handler_program *program, struct hand *hand)
     program->acts++;
     if (hand->handler)
         handler_is_on(program->model, hand->index);
-    else if (!is_excused(program, GW_E_FULL))
+    else if (!is_excused(program, GW_E_FULL) && !program->lacks_memory)
         trace_fail(program->trace, "no error unasked", "gw_on: %s", gw_error(&program->loop.loop));
     return hand->handler != NULL;
 }
@@ -412,7 +417,7 @@ bool handler_program_start(struct handler_program *program, struct worker *worke
     bool good = program->bus && (program->letters = gw_on(program->bus, "dead.*", on_letter, program, &(gw_handler_options){.name = GRAVES, .concurrency = 4, .retries = GW_RETRY_FOREVER}));
     for (unsigned i = 0; i < program->plan->count && good; i++)
         good = open_graves(program, &program->hands[i]) && turn_on(program, &program->hands[i]);
-    if (!good && !sim_disk_stopped(disk))
+    if (!good && !sim_disk_stopped(disk) && !program->lacks_memory)
         trace_fail(program->trace, "no error unasked", "the program does not start: %s", gw_error(&program->loop.loop));
     return good;
 }

@@ -47,6 +47,7 @@ struct handler_program {
     gw_bus *bus;                     /* NULL: it has none, or is closing it */
     bool is_running, is_closed;      /* is_closed: it was told so */
     bool calm;                       /* everything is acknowledged at once, or soon */
+    bool lacks_memory;               /* an allocation fails somewhere */
     bool is_short;                   /* the disk may be full … */
     bool has_failed;                 /* … and storage has failed of it: the process is to be started anew */
     struct hand hands[HANDLERS_MAX];

@@ -107,6 +107,8 @@ static bool check_attempt(struct handler_model *model, unsigned handler, unsigne
 {
     const struct copy *copy = &model->sent[number].copies[handler];
     uint32_t least = copy->was_restarted ? copy->fails_kept : copy->fails;
+    if (model->lacks_memory)
+        return true;
     if (attempt < least + 1 || attempt > copy->fails + 1)
         trace_fail(model->trace, "attempts", "handler %u gets event %u as attempt %" PRIu32 "; it has failed %" PRIu32 " times, at the least %" PRIu32, handler, number, attempt,
                    copy->fails, least);
@@ -123,7 +125,10 @@ static bool check_state(struct handler_model *model, unsigned handler, unsigned 
     static const char *const states[] = {"is not for it", "is on its way", "is in its hands", "was acknowledged", "was given up", "is a dead letter"};
     const struct sent *sent = &model->sent[number];
     const struct copy *copy = &sent->copies[handler];
-    if (copy->state == COPY_QUEUED || (copy->state > COPY_IN_HAND && copy->was_restarted && !copy->is_final))
+    bool is_undone = copy->was_restarted && !copy->is_final && copy->state > COPY_IN_HAND;
+    /* Without memory for what it was given up to, or for its reply, it goes back to its queue. */
+    bool is_back = model->lacks_memory && (copy->state == COPY_DEAD || (copy->state == COPY_DONE && sent->is_request));
+    if (copy->state == COPY_QUEUED || is_undone || is_back)
         return true;
     trace_fail(model->trace, copy->state == COPY_IN_HAND ? "one owner" : copy->state == COPY_NONE ? "nothing else" : "what is settled stays away",
                "handler %u gets event %u, which %s%s", handler, number, states[copy->state], copy->is_final ? " for good" : "");

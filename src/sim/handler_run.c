@@ -210,25 +210,23 @@ static void close_cleanly(struct handler_run *run)
     sim_disk_stop_at(run->disk, 0);
     sim_loop_end(&run->program.loop);
     run->program.is_running = false;
-    sim_fate_close(&run->broker);
+    bool cleanly = sim_fate_close(&run->broker);
     run->epoch++;
-    handler_restarted(&run->model, true);
+    handler_restarted(&run->model, cleanly);
     sim_disk_restart(run->disk, random_chance(&run->random, 1, 2));
 }
 
 /* In days everything comes to its end. */
-static void finish(struct handler_run *run)
+static void finish(struct handler_run *run, unsigned jumps_max)
 {
     trouble(run, false);
     handler_program_all_on(&run->program);
     rest(run);
-    for (unsigned jumps = 0; jumps < END_JUMPS_MAX && !run->trace->failed && handler_is_owed(&run->model); jumps++) {
+    for (unsigned jumps = 0; jumps < jumps_max && !run->trace->failed && handler_is_owed(&run->model); jumps++) {
         /* The broker looks at the disk's free space four times a second: its deadlines alone would take for ever. */
         run->trace->now_us += jumps < 16 ? SECOND_US << jumps : DAY_US;
         rest(run);
     }
-    if (!run->trace->failed)
-        handler_check_end(&run->model);
 }
 
 /* ---- a seed ------------------------------------------------------------------------------------------------------------------------- */
@@ -245,6 +243,7 @@ static void set_up(struct handler_run *run, const struct sim_options *options, u
     run->disk = sim_disk_new(&run->random, trace);
     sim_broker_init(&run->broker, &run->plan.base, &run->random, trace, run->disk);
     handler_program_init(&run->program, &run->plan, &run->model, &run->random, trace);
+    run->program.lacks_memory = run->model.lacks_memory = options->nomem_at != 0;
 }
 
 static void tear_down(struct handler_run *run)
@@ -291,7 +290,14 @@ uint64_t handler_run(const struct sim_options *options, uint64_t seed, struct tr
         }
     }
     if (!trace->failed)
-        finish(run);
+        finish(run, END_JUMPS_MAX);
+    /* What was lost with an allocation is found when the bus is opened again. */
+    if (!trace->failed && run->model.lacks_memory && handler_is_owed(&run->model)) {
+        crash(run);
+        finish(run, END_JUMPS_MAX);
+    }
+    if (!trace->failed)
+        handler_check_end(&run->model);
     if (!trace->failed)
         close_cleanly(run);
     uint64_t handled = run->model.handled;

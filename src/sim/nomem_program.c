@@ -1,10 +1,11 @@
 /* Runs one seed again and again, each time with another allocation that fails: the broker may refuse, close, or end itself with its own check (which loses
  * nothing confirmed), but never do anything wrong. Each run has a process of its own.
  *
- *   godwit-sim-nomem [--seed N] [--ops N] [--faults LEVEL] [--nomem-at K]
+ *   godwit-sim-nomem [--handlers] [--seed N] [--ops N] [--faults LEVEL] [--nomem-at K]
  *
  * Without --nomem-at as many allocations are tried, evenly spread, as fit into a few seconds. */
 #include "base/err.h"
+#include "sim/handler_run.h"
 #include "sim/nomem.h"
 #include "sim/seed_run.h"
 
@@ -20,6 +21,14 @@
 
 enum outcome { GOOD, ENDED_ITSELF, WRONG };
 
+static void run_seed(const struct sim_options *options, struct trace *trace)
+{
+    if (options->handlers)
+        handler_run(options, options->first_seed, trace);
+    else
+        seed_run(options, options->first_seed, trace);
+}
+
 static enum outcome run_in_child(const struct sim_options *options, uint64_t number, bool quiet)
 {
     fflush(NULL);
@@ -33,7 +42,7 @@ static enum outcome run_in_child(const struct sim_options *options, uint64_t num
             CHECK(freopen("/dev/null", "w", stderr));
         trace_init(&trace, options->verbose);
         nomem_arm(number);
-        seed_run(&mine, options->first_seed, &trace);
+        run_seed(&mine, &trace);
         if (trace.failed)
             fprintf(stderr, "allocation %" PRIu64 ": \"%s\": %s\n", number, trace.invariant, trace.failure);
         _exit(trace.failed ? 3 : 0);
@@ -51,7 +60,7 @@ static uint64_t count_allocations(const struct sim_options *options)
     struct trace trace;
     trace_init(&trace, false);
     nomem_arm(UINT64_MAX);
-    seed_run(options, options->first_seed, &trace);
+    run_seed(options, &trace);
     uint64_t count = nomem_counted();
     nomem_arm(0);
     return trace.failed ? 0 : count;

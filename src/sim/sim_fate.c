@@ -23,6 +23,8 @@ void sim_fate_start(struct sim_broker *broker, uint64_t crash_at)
         if (broker->plan->crashes && attempt < DEATHS_MAX && random_chance(broker->random, 1, 4))
             sim_disk_stop_at(disk, sim_disk_operations(disk) + random_between(broker->random, 1, START_OPERATIONS));
         enum gw_err err = sim_broker_start(broker);
+        if (err == GW_ERR_NOMEM)
+            continue;   /* where allocations fail; the next attempt has more */
         if (!sim_disk_stopped(disk)) {
             sim_disk_stop_at(disk, 0);
             if (err)
@@ -34,11 +36,12 @@ void sim_fate_start(struct sim_broker *broker, uint64_t crash_at)
     }
 }
 
-void sim_fate_close(struct sim_broker *broker)
+bool sim_fate_close(struct sim_broker *broker)
 {
     enum gw_err err = sim_broker_close(broker);
-    if (err)
+    if (err && err != GW_ERR_NOMEM)
         trace_fail(broker->trace, "progress", "the broker does not close: %s", gw_err_text(err));
     if (sim_disk_open_handles(broker->disk) > 0)
         trace_fail(broker->trace, "leaks", "%u files are open after the broker was closed", sim_disk_open_handles(broker->disk));
+    return err == GW_OK;
 }
