@@ -315,7 +315,8 @@ static void restart_copy(struct handler_model *model, const struct sent *sent, u
         copy->state = COPY_QUEUED;
     /* What a crash has put back before, and nobody has seen since, may be in the queue whatever was said of it. */
     if (cleanly && !copy->was_restarted) {
-        copy->is_final = copy->state == COPY_DONE || copy->state == COPY_BURIED;
+        /* Dead letters are written before the bus is closed, unless there is no room for them yet. */
+        copy->is_final = copy->state >= COPY_DONE && (copy->state != COPY_DEAD || !(model->was_short || model->lacks_memory));
         copy->fails_kept = copy->fails;
     }
     copy->was_restarted = true;
@@ -357,7 +358,7 @@ void handler_at_rest(struct handler_model *model)
 
 static bool is_owed(const struct handler_model *model, unsigned handler, const struct copy *copy)
 {
-    return copy->must && !copy->is_final && (copy->state == COPY_DEAD || ((copy->state == COPY_QUEUED || copy->state == COPY_IN_HAND) && model->handlers[handler].is_on));
+    return copy->must && (!copy->is_final || copy->state == COPY_DEAD) && (copy->state == COPY_DEAD || ((copy->state == COPY_QUEUED || copy->state == COPY_IN_HAND) && model->handlers[handler].is_on));
 }
 
 bool handler_is_owed(const struct handler_model *model)
