@@ -29,6 +29,7 @@ struct real_disk {
     struct disk_op *waiting, **waiting_last;   /* found the ring full */
     uv_poll_t ring_poll;
     uv_prepare_t prepare;                  /* submits before the loop sleeps */
+    uv_idle_t unsent;                      /* active while something is prepared: who waits for the loop's descriptor runs it once more before */
 
     struct disk_worker helper, data;
     unsigned with_workers;
@@ -153,6 +154,8 @@ static bool ring_submit(struct real_disk *d)
     return d->prepared == 0;
 }
 
+static void on_unsent(uv_idle_t *idle) { (void)idle; }
+
 static void give_to_ring(struct real_disk *d, struct disk_op *op)
 {
     struct io_uring_sqe *entry = d->waiting ? NULL : io_uring_get_sqe(&d->ring);
@@ -165,7 +168,8 @@ static void give_to_ring(struct real_disk *d, struct disk_op *op)
         return;
     }
     prepare_entry(entry, op);
-    d->prepared++;
+    if (d->prepared++ == 0 && !d->left)
+        uv_idle_start(&d->unsent, on_unsent);
     if (d->in_ring++ == 0 && !d->left)
         uv_ref((uv_handle_t *)&d->ring_poll);
 }
@@ -229,6 +233,7 @@ static void on_ring(uv_poll_t *poll, int status, int events)
 static void on_prepare(uv_prepare_t *prepare)
 {
     struct real_disk *d = prepare->data;
+    uv_idle_stop(&d->unsent);
     /* The kernel was short of memory. A completion that is under way brings us back here; without any, we do it ourselves. */
     if (!ring_submit(d) && d->in_ring == d->prepared)
         wake_send(&d->wake);
@@ -338,7 +343,9 @@ static bool ring_open(struct real_disk *d)
     d->prepare.data = d;
     uv_prepare_start(&d->prepare, on_prepare);
     uv_unref((uv_handle_t *)&d->prepare);
-    d->open_handles += 2;
+    uv_idle_init(d->loop, &d->unsent);
+    d->unsent.data = d;
+    d->open_handles += 3;
     return true;
 }
 
@@ -371,6 +378,7 @@ static void close_handles(struct real_disk *d)
     if (d->uses_ring) {
         uv_close((uv_handle_t *)&d->ring_poll, on_closed);
         uv_close((uv_handle_t *)&d->prepare, on_closed);
+        uv_close((uv_handle_t *)&d->unsent, on_closed);
         io_uring_queue_exit(&d->ring);
     }
     wake_close(&d->wake, on_wake_closed);
@@ -430,6 +438,7 @@ void disk_leave_loop(struct disk *disk)
         return;
     uv_poll_stop(&d->ring_poll);
     uv_prepare_stop(&d->prepare);
+    uv_idle_stop(&d->unsent);
 }
 
 void disk_close(struct disk *disk)

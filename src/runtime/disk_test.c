@@ -2,6 +2,7 @@
 #include "runtime/disk.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -353,6 +354,31 @@ static void another_thread_may_have_it_in_the_end(void **state)
     assert_int_equal((intptr_t)size, 5000);
 }
 
+/* Somebody else's event loop waits for the descriptor, and runs this one when that is readable or the time is over: what was asked for since the last run must not lie there. */
+static void its_loop_may_be_driven_by_descriptor(void **state)
+{
+    struct fixture *f = *state;
+    uint8_t *page = aligned_alloc(PAGE, PAGE);
+    struct iovec iov = {page, PAGE};
+    memset(page, 1, PAGE);
+    int file = open_file(f, "driven", DISK_CREATE);
+    for (unsigned i = 0; i < 20; i++) {
+        struct waiter w = {.op = {.kind = DISK_WRITE_SYNC, .file = file, .offset = i * PAGE, .iov = &iov, .iov_count = 1}};
+        uv_run(&f->loop, UV_RUN_NOWAIT);
+        start(f, &w);
+        while (!w.done) {
+            struct pollfd descriptor = {.fd = uv_backend_fd(&f->loop), .events = POLLIN};
+            int timeout_ms = uv_backend_timeout(&f->loop);
+            if (poll(&descriptor, 1, timeout_ms >= 0 && timeout_ms < 10000 ? timeout_ms : 10000) == 0)
+                assert_int_equal(timeout_ms, 0);
+            uv_run(&f->loop, UV_RUN_NOWAIT);
+        }
+        assert_int_equal(w.op.error, 0);
+    }
+    assert_int_equal(run_at(f, DISK_CLOSE, file, 0, 0), 0);
+    free(page);
+}
+
 static void full_file_system(void **state)
 {
     struct fixture *outer = *state;
@@ -414,6 +440,7 @@ static int run_all(const char *parent, enum disk_mode mode)
         cmocka_unit_test_prestate_setup_teardown(wait_runs_what_is_under_way, set_up, tear_down, &f),
         cmocka_unit_test_prestate_setup_teardown(waiting_may_be_for_a_time, set_up, tear_down, &f),
         cmocka_unit_test_prestate_setup_teardown(another_thread_may_have_it_in_the_end, set_up, tear_down, &f),
+        cmocka_unit_test_prestate_setup_teardown(its_loop_may_be_driven_by_descriptor, set_up, tear_down, &f),
         cmocka_unit_test_prestate_setup_teardown(full_file_system, set_up, tear_down, &f),
         cmocka_unit_test_prestate_setup_teardown(directory_is_locked, set_up, tear_down, &f),
     };
