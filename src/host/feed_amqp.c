@@ -166,7 +166,7 @@ static struct feeding *begin(struct feeder_set *set, const struct feed_request *
     a->feeding.set = set;
     a->reach = request->reach;
     const struct line_settings line = {.uris = &uri, .uri_count = 1, .name = request->name, .bare = true, .once = true};
-    const struct circuit_settings settings = {.loop = set->config.loop, .line = &line};
+    const struct circuit_settings settings = {.loop = set->config.loop, .line = &line, .ca_file = set->config.authorities, .ca_beside = true};
     const struct circuit_events events = {.owner = a, .wanted = on_wanted, .refusal = refusal, .delivered = on_delivered, .lost = on_lost, .notice = on_notice};
     uint8_t room[64];
     struct amqp_table_writer writer;

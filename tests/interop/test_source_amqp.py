@@ -116,6 +116,16 @@ def test_the_ways_to_another_broker(here, there, sources, authority, eventually,
     assert all("p:/%" not in json.dumps(sources.get(jobs)) and "p%3A" not in json.dumps(sources.get(jobs)) for jobs in ways)
 
 
+def test_the_broker_s_own_authorities_are_trusted(own_broker, there, authority, eventually, name):
+    mine, jobs = own_broker(godwit=["--webhook-ca", authority.file("ca.pem")]), name()
+    sources, heard, channel = Sources(mine), Queue(mine, "#", name()), channel_of(there)
+    channel.queue_declare(jobs, durable=True)
+    channel.basic_publish("", jobs, b"sealed")
+    sources.make(id="sealed", kind="amqp", uri=f"amqps://localhost:{there.tls_port}", queue=jobs)
+    eventually(lambda: heard.bodies() == ["sealed"], missing=lambda: sources.status("sealed"))
+    channel.connection.close()
+
+
 def test_what_is_wrong_with_another_broker_is_said_precisely(here, there, sources, eventually, name):
     channel, locked, jobs, nobody = channel_of(there), name(), name(), free_port()
     channel.queue_declare(locked, exclusive=True)
