@@ -12,7 +12,7 @@
 
 #define HEARD_MAX 4096u
 
-/* What is heard, as a text: type|data|last id; and "I|id" for an id alone, "L" for one that was too long. */
+/* What is heard, as a text, with @ for a zero: type|data|last id; and "I|id" for an id alone, "L" for one that was too long. */
 struct ear {
     char heard[HEARD_MAX];
     size_t size;
@@ -21,8 +21,12 @@ struct ear {
 
 static void note(struct ear *ear, const char *mark, const struct sse_event *event)
 {
-    ear->size += (size_t)snprintf(ear->heard + ear->size, HEARD_MAX - ear->size, "%s%.*s|%.*s|%.*s;", mark, (int)event->type.size, (const char *)event->type.data, (int)event->data.size,
-                                  (const char *)event->data.data, (int)event->last_id.size, (const char *)event->last_id.data);
+    char data[HEARD_MAX];
+    assert_true(event->data.size < sizeof(data));
+    for (size_t i = 0; i < event->data.size; i++)
+        data[i] = (char)(event->data.data[i] ? event->data.data[i] : '@');
+    ear->size += (size_t)snprintf(ear->heard + ear->size, HEARD_MAX - ear->size, "%s%.*s|%.*s|%.*s;", mark, (int)event->type.size, (const char *)event->type.data, (int)event->data.size, data,
+                                  (int)event->last_id.size, (const char *)event->last_id.data);
     assert_true(ear->size < HEARD_MAX);
 }
 
@@ -125,13 +129,35 @@ static void fields_are_read_as_the_standard_says(void **state)
     HEAR("data: a:b: c\n\n", "message|a:b: c|;");
     HEAR("other: x\ndata: a\nother\n: comment\n:\n\n", "message|a|;");
     HEAR("data: \n\n", "message||;");
-    HEAR("data:\0\n\n", "message||;");
-    HEAR("data: a\0b\n\n", "message|a|;");   /* as a C string shows it */
+    HEAR("data:\0\n\n", "message|@|;");
+    HEAR("data: a\0b\n\n", "message|a@b|;");
     HEAR("event: x\n\ndata: a\n\n", "message|a|;");
     HEAR("event: x\nevent\ndata: a\n\n", "message|a|;");
     HEAR("event: x\nevent: y\ndata: a\n\n", "y|a|;");
     HEAR("data: unfinished", "");
     HEAR("data: unfinished\n", "");
+}
+
+/* Those of web-platform-tests, eventsource/format-*.any.js, that are about what a stream says. */
+static void the_cases_of_the_platform_s_tests(void **state)
+{
+    (void)state;
+    HEAR("\xef\xbb\xbf" "data:1\n\n\xef\xbb\xbf" "data:2\n\ndata:3\n\n", "message|1|;message|3|;");
+    HEAR("\xef\xbb\xbf\xef\xbb\xbf" "data:1\n\ndata:2\n\ndata:3\n\n", "message|2|;message|3|;");
+    HEAR("data:1\r:\0\n:\r\ndata:2\n:xxxxxxxxxxxxxxxxxxxxxxxx\rdata:3\n:data:fail\r:xxxxxxxxxxxxxxxxxxxxxxxx\ndata:4\n\n", "message|1\n2\n3\n4|;");
+    assert_int_equal(HEAR("retry:1000\ndata:test1\n\nid:test\ndata:test2", "message|test1|;").retry_ms, 1000);
+    HEAR("data:\n\ndata\ndata\n\ndata:test\n\n", "message||;message|\n|;message|test|;");
+    HEAR("event:test\ndata:x\n\ndata:x\n\n", "test|x|;message|x|;");
+    HEAR("event: \ndata:data\n\n", "message|data|;");
+    HEAR("data:\0\ndata:  2\rData:1\ndata\0:2\ndata:1\r\0data:4\nda-ta:3\rdata_5\ndata:3\rdata:\r\n data:32\ndata:4\n\n", "message|@\n 2\n1\n3\n\n4|;");
+    assert_int_equal(HEAR("retry:03000\ndata:x\n\n", "message|x|;").retry_ms, 3000);
+    assert_int_equal(HEAR("retry:3000\nretry:1000x\ndata:x\n\n", "message|x|;").retry_ms, 3000);
+    assert_int_equal(HEAR("retry:400\nretry\ndata:test\n\n", "message|test|;").retry_ms, 400);
+    HEAR("data:test\n data\ndata\nfoobar:xxx\njustsometext\n:thisisacommentyay\ndata:test\n\n", "message|test\n\ntest|;");
+    HEAR("data:\ttest\rdata: \ndata:test\n\n", "message|\ttest\n\ntest|;");
+    HEAR("data:test\r\ndata\ndata:test\r\n\r\n", "message|test\n\ntest|;");
+    HEAR("data:\0\n\n\n\n", "message|@|;");
+    HEAR("data:ok\xe2\x80\xa6\n\n", "message|ok\xe2\x80\xa6|;");
 }
 
 static void ids_stay_until_there_is_another_one(void **state)
@@ -208,7 +234,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_examples_of_the_standard), cmocka_unit_test(lines_end_in_three_ways), cmocka_unit_test(an_event_is_told_with_the_first_byte_of_its_end),
-        cmocka_unit_test(a_mark_of_the_byte_order_is_passed_over_once), cmocka_unit_test(fields_are_read_as_the_standard_says), cmocka_unit_test(ids_stay_until_there_is_another_one),
+        cmocka_unit_test(a_mark_of_the_byte_order_is_passed_over_once), cmocka_unit_test(fields_are_read_as_the_standard_says), cmocka_unit_test(the_cases_of_the_platform_s_tests),
+        cmocka_unit_test(ids_stay_until_there_is_another_one),
         cmocka_unit_test(an_id_that_is_too_long_for_a_header_is_none), cmocka_unit_test(the_reconnection_time_is_digits_alone), cmocka_unit_test(what_is_no_utf8_becomes_replacements),
         cmocka_unit_test(what_is_too_long_is_passed_over_and_told), cmocka_unit_test(a_new_connection_keeps_the_last_id_and_the_time),
     };
