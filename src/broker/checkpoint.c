@@ -14,6 +14,7 @@
 #define RETRY_US 1000000u     /* after a checkpoint that failed */
 #define RECLAIM_US 250000u    /* between looks at what is dead in the segments */
 #define RECLAIM_BYTES (64u << 20)
+#define CLOSING_BYTES (1u << 20)   /* of log, of which an orderly end leaves no more to be read */
 
 enum phase { PHASE_SPILL, PHASE_SYNC, PHASE_SAVE, PHASE_END };
 
@@ -203,7 +204,7 @@ static void start(struct shard *shard)
         return;
     shard->checkpoint->cutoff = shard->checkpoint_cutoff ? shard->checkpoint_cutoff : shard->cutoff;
     shard->spill_failed = false;
-    if (spill_below(shard, shard->checkpoint->cutoff))
+    if (spill_below(shard, shard->checkpoint->cutoff) && !shard->closing)
         shard->checkpoint->compaction = compaction_new(shard);
 }
 
@@ -280,6 +281,18 @@ void shard_checkpoint_step(struct shard *shard)
     }
     if (shard->checkpoint->phase == PHASE_END && !shard->checkpoint->syncing)
         end(shard);
+}
+
+/* What the log says and no longer counts need not be read when it is opened again, unless writing what still does would take about as long now. */
+void shard_checkpoint_closing(struct shard *shard)
+{
+    uint64_t end = log_committed(shard->log).offset, dead = end - shard->cutoff;
+    shard->closing = true;
+    if (shard->checkpoint || shard->stream_count || dead < CLOSING_BYTES || shard->account.resident > dead / 4)
+        return;
+    shard_checkpoint_wanted(shard, end);
+    shard->retry_us = 0;
+    shard_checkpoint_step(shard);
 }
 
 enum gw_err shard_checkpoint_final(struct shard *shard)

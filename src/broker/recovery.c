@@ -362,23 +362,39 @@ enum gw_err shard_open(struct shard *shard, char *why, unsigned room)
     return GW_OK;
 }
 
+/* The log says when all is written. False: it does not get to that, as storage failed or is full. */
+static bool is_all_logged(struct shard *shard)
+{
+    shard_flush_own(shard);
+    log_flush(shard->log);
+    while (log_committed(shard->log).offset != log_end(shard->log).offset && !log_state(shard->log) && shard->worker->disk->wait(shard->worker->disk))
+        log_flush(shard->log);
+    return log_committed(shard->log).offset == log_end(shard->log).offset && !log_state(shard->log);
+}
+
+/* What a checkpoint does next may be for the log, which is flushed first: nothing else would be waited for. */
+static void finish_checkpoint(struct shard *shard)
+{
+    while ((shard->spilling || shard->checkpoint) && !log_state(shard->log)) {
+        if (shard->checkpoint) {
+            shard_checkpoint_step(shard);
+            log_flush(shard->log);
+        }
+        if (!shard->worker->disk->wait(shard->worker->disk))
+            break;
+    }
+}
+
 enum gw_err shard_close(struct shard *shard)
 {
     enum gw_err err = GW_OK;
-    if (shard->log) {
-        shard_flush_own(shard);
-        log_flush(shard->log);
-        /* The log says when it is all written, and the snapshot that it was a clean end. */
-        while (log_committed(shard->log).offset != log_end(shard->log).offset && !log_state(shard->log) && shard->worker->disk->wait(shard->worker->disk))
-            log_flush(shard->log);
-    }
-    if (shard->log && shard->segments && !log_state(shard->log)) {
-        while ((shard->spilling || shard->checkpoint) && shard->worker->disk->wait(shard->worker->disk))
-            if (shard->checkpoint) {
-                shard_checkpoint_step(shard);
-                log_flush(shard->log);
-            }
-        err = shard_checkpoint_final(shard);
+    if (shard->log && is_all_logged(shard) && shard->segments) {
+        finish_checkpoint(shard);
+        shard_checkpoint_closing(shard);
+        finish_checkpoint(shard);
+        /* A snapshot that says that it was a clean end shows what the log has, and nothing else. */
+        if (!shard->spilling && !checkpoint_waits(shard) && is_all_logged(shard))
+            err = shard_checkpoint_final(shard);
     }
     /* Storage has failed: what is under way still answers. */
     while ((shard->spilling || checkpoint_waits(shard)) && shard->worker->disk->wait(shard->worker->disk))

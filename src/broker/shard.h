@@ -154,7 +154,7 @@ struct shard {
     uint64_t page_us;                /* when paging out goes on */
     uint32_t page_cursor;            /* the queue at which it does */
     uint64_t reclaim_us;             /* when segments are looked at for what is dead in them */
-    bool recovering, storage_failed, spill_failed;
+    bool recovering, closing, storage_failed, spill_failed;
 };
 
 struct shard_config {
@@ -350,6 +350,8 @@ bool checkpoint_is_spilling(const struct shard *shard);
 /* Has it asked the disk for something that is not answered yet? Then it must not be freed. */
 bool checkpoint_waits(const struct shard *shard);
 void checkpoint_free(struct shard *shard);
+/* At a clean end, before the last one: begins one that spares the next start reading a log of what is mostly gone. It is under way, or there is none. */
+void shard_checkpoint_closing(struct shard *shard);
 /* The last one, at a clean end: a snapshot of how things are, synchronously. */
 enum gw_err shard_checkpoint_final(struct shard *shard);
 

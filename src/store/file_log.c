@@ -391,6 +391,16 @@ static void write_last_word(struct file_log *log)
     disk_call_write(log->disk, log->current->handle, log->header, LOG_ALIGN, log_file_place(log->current, log->log.end), true);
 }
 
+/* The next start looks at all that lies behind the end. Of what a busy log has ready there, it gets no more than one that is hardly used has; and that this was not done does no harm. */
+static void give_room_back(struct file_log *log)
+{
+    if (log->append_room <= FIRST_CAPACITY_MAX)
+        return;
+    log->append_room = FIRST_CAPACITY_MAX;
+    log->current->capacity = log->append_used + log->append_room;
+    disk_call_truncate(log->disk, log->current->handle, LOG_FILE_HEADER_SIZE + log->current->capacity);
+}
+
 static void wait_once(struct file_log *log)
 {
     bool waited = log->disk->wait(log->disk);
@@ -408,8 +418,11 @@ static enum gw_err close_file_log(struct log *base)
     while (log->writing)
         wait_once(log);
     enum gw_err err = base->state == GW_ERR_FAILED ? GW_ERR_FAILED : log->count > 0 ? GW_ERR_FULL : GW_OK;
-    if (err == GW_OK)
+    if (err == GW_OK) {
         write_last_word(log);
+        give_room_back(log);
+        log_chores_discard(&log->chores);
+    }
     free_log(log);
     return err;
 }

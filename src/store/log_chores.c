@@ -30,6 +30,26 @@ void log_chores_deinit(struct log_chores *chores)
     close_all(chores, chores->doomed);
 }
 
+static struct log_file *discard_all(struct log_chores *chores, struct log_file *file)
+{
+    while (file) {
+        struct log_file *next = file->next;
+        disk_call_close(chores->disk, file->handle);
+        disk_call_unlink(chores->disk, file->name);
+        log_file_free(file);
+        file = next;
+    }
+    return NULL;
+}
+
+void log_chores_discard(struct log_chores *chores)
+{
+    CHECK(chores->chore == CHORE_NONE);
+    chores->ready = discard_all(chores, chores->ready);
+    chores->doomed = discard_all(chores, chores->doomed);
+    chores->ready_bytes = 0;
+}
+
 static uint64_t size_on_disk(const struct log_file *file)
 {
     return LOG_FILE_HEADER_SIZE + file->capacity;

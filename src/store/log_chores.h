@@ -39,6 +39,8 @@ void log_chores_init(struct log_chores *chores, struct disk *disk, const char *d
 
 /* Nothing may be under way. Closes and frees the spares; their files stay for the next opening to clear away. */
 void log_chores_deinit(struct log_chores *chores);
+/* At an orderly end, nothing being under way: the spares' files go now, which spares the next opening that. Those that stay all the same are cleared away there. */
+void log_chores_discard(struct log_chores *chores);
 
 /* A ready file of exactly `capacity`, now the caller's, or NULL. */
 struct log_file *log_chores_take(struct log_chores *chores, uint64_t capacity);

@@ -243,6 +243,34 @@ static void an_orderly_close_leaves_the_end_where_it_was(void **state)
     }
 }
 
+/* The next start reads no more than it must: spares are gone, and of the room in a large file a megabyte is left. */
+static void an_orderly_close_gives_back_what_the_next_start_would_look_through(void **state)
+{
+    struct log_kit *kit = *state;
+    uint32_t number = 0;
+    log_kit_close(kit);
+    kit->file_size = 8u << 20;
+    assert_int_equal(log_kit_open(kit, 0), GW_OK);
+    for (; number < 6; number++)
+        log_kit_commit(kit, number, 1, 300000);   /* the first three fill the first megabyte */
+    assert_non_null(test_disk_name(kit->disk, KIT_DIRECTORY "/spare-", 0));
+    log_kit_close(kit);
+    assert_null(test_disk_name(kit->disk, KIT_DIRECTORY "/spare-", 0));
+    struct bytes last = test_disk_bytes(kit->disk, test_disk_name(kit->disk, KIT_DIRECTORY "/log-", 1));
+    assert_true(last.size > 3 * 300000 && last.size <= 3 * 304000 + (1u << 20) + LOG_FILE_HEADER_SIZE);
+    for (unsigned turn = 0; turn < 8; turn++, number++) {
+        assert_int_equal(log_kit_open(kit, 0), GW_OK);
+        assert_true(log_kit_recovered(kit, 0, number));
+        assert_int_equal(kit->warnings + kit->errors, 0);
+        log_kit_commit(kit, number, 1, 300000);
+        log_kit_close(kit);
+    }
+    assert_int_equal(log_kit_open(kit, 0), GW_OK);
+    assert_true(log_kit_recovered(kit, 0, number));
+    assert_int_equal(log_kit_crash(kit, LOSE_ALL, 0), GW_OK);
+    assert_true(log_kit_recovered(kit, 0, number));
+}
+
 static void a_write_torn_over_the_last_word_leaves_nothing(void **state)
 {
     struct log_kit *kit = *state;
@@ -600,6 +628,7 @@ int main(void)
         TEST(the_quarantine_holds_the_rotten_bytes),
         TEST(rot_in_the_last_batch_is_known_after_an_orderly_close),
         TEST(an_orderly_close_leaves_the_end_where_it_was),
+        TEST(an_orderly_close_gives_back_what_the_next_start_would_look_through),
         TEST(a_write_torn_over_the_last_word_leaves_nothing),
         TEST(rot_before_a_later_write_is_known_after_a_kill_too),
         TEST(a_rotten_file_header_is_written_anew),

@@ -52,6 +52,7 @@ void log_kit_init(struct log_kit *kit, uint64_t seed)
     CHECK(kit->pool);
     kit->alarms.raise = raise;
     kit->epoch = 1;
+    kit->file_size = KIT_FILE_SIZE;
     kit->file_count = 4;
 }
 
@@ -66,7 +67,7 @@ enum gw_err log_kit_open(struct log_kit *kit, uint64_t from)
 {
     struct log_config config = {
         .body = LOG_FILE, .disk = test_disk_face(kit->disk), .directory = KIT_DIRECTORY, .pool = kit->pool, .alarms = &kit->alarms,
-        .file_size = KIT_FILE_SIZE, .file_count = kit->file_count, .events = {committed, failed, checkpoint_wanted, kit},
+        .file_size = kit->file_size, .file_count = kit->file_count, .events = {committed, failed, checkpoint_wanted, kit},
     };
     kit->warnings = kit->errors = kit->recovered = 0;
     kit->committed_calls = kit->failed_calls = kit->wanted_calls = 0;

@@ -23,6 +23,7 @@ struct log_kit {
     struct log_recovery recovery;
     unsigned recovered;             /* records, and their numbers */
     uint32_t numbers[KIT_RECORDS_MAX];
+    uint64_t file_size;
     unsigned file_count;
 };
 

@@ -99,6 +99,15 @@ def test_when_the_disk_is_almost_full_nothing_is_published_and_handlers_go_on(bu
     assert any(line.startswith("notice: ") and "bytes free on disk" in line for line in said)
 
 
+def test_a_directory_that_was_closed_in_order_is_opened_without_reading_what_is_gone(build, run, directory):
+    """48 MiB went through; three events are left."""
+    said = run(build("tests/library/reopen.c"), directory, 48 * 1024)
+    assert said[-1] == "3 were left"
+    replayed = [int(re.search(r"records of (\d+) bytes", line).group(1)) for line in said if "replayed" in line]
+    assert sum(replayed) < 1 << 20, said
+    assert sum(os.path.getsize(path) for path in glob.glob(os.path.join(directory, "shard-0", "*"))) < 24 << 20
+
+
 def test_what_is_no_data_directory_is_told(build, tmp_path, directory):
     program = build("tests/library/one.c")
 
