@@ -148,7 +148,7 @@ void bus_notice(struct gw_bus *bus, enum gw_notice_level level, const char *form
 
 static void tell_notes(struct gw_bus *bus)
 {
-    for (struct bus_note *note; (note = bus->notes);) {
+    for (struct bus_note *note; (note = bus->notes) && !loop_is_to_stop(bus->loop);) {
         char text[LOOP_ERROR_MAX];
         int level = (int)note->level;
         snprintf(text, sizeof(text), "%s", note->text);
@@ -332,7 +332,9 @@ static void bus_turn(struct gw_bus *bus, uint64_t now_us, uint64_t *due_us)
     look_at_handlers(bus, now_us);
     tell_notes(bus);
     if (loop->turns == turn)
-        tickets_turn(&bus->tickets, TOLD_BUDGET);
+        tickets_turn(&bus->tickets, bus->loop, TOLD_BUDGET);
+    if (loop_is_to_stop(loop))
+        budget = 0;
     if (loop->turns == turn)
         direct_turn(bus, &budget);
     if (loop->turns == turn)
@@ -345,7 +347,7 @@ static void bus_turn(struct gw_bus *bus, uint64_t now_us, uint64_t *due_us)
         loop_again_now(loop);
     if (bus->due_us < *due_us)
         *due_us = bus->due_us;
-    if (bus->state == BUS_CLOSED && !tickets_can_tell(&bus->tickets) && !bus->notes)
+    if (bus->state == BUS_CLOSED && !tickets_can_tell(&bus->tickets) && !bus->notes && !loop_is_to_stop(loop))
         end(bus);
 }
 

@@ -53,7 +53,7 @@ const char *gw_result_text(int result)
 
 uint64_t loop_turn(struct gw_loop *loop)
 {
-    loop_timers_turn(&loop->timers, loop->now_us);
+    loop_timers_turn(loop, loop->now_us);
     uint64_t due_us = buses_turn(loop, loop->now_us);
     return loop_timers_due(&loop->timers) < due_us ? loop_timers_due(&loop->timers) : due_us;
 }

@@ -12,6 +12,7 @@
 #include "lib/timer.h"
 
 #include <godwit.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 
 #define LOOP_NEVER UINT64_MAX
@@ -38,6 +39,8 @@ struct gw_loop {
     uint64_t called_us;              /* roughly when a handler was called last */
     struct gw_bus *buses;
     struct loop_timers timers;
+    atomic_bool stopping;            /* gw_loop_run is to return, set by any thread … */
+    bool is_run;                     /* … and this is a turn of its, so that nothing more of the program's is called */
     int failed;                      /* the first gw_open or gw_connect that did */
     char error[LOOP_ERROR_MAX];
 };
@@ -63,7 +66,8 @@ static inline void loop_again_now(struct gw_loop *loop)
 
 /* Handlers have had the loop for long enough: sockets, disks and timers are to have a turn. */
 #define LOOP_TURN_US 10000u
-static inline bool loop_turn_is_over(const struct gw_loop *loop) { return loop->called_us > loop->now_us + LOOP_TURN_US; }
+static inline bool loop_is_to_stop(const struct gw_loop *loop) { return atomic_load_explicit(&loop->stopping, memory_order_relaxed) && loop->is_run; }
+static inline bool loop_turn_is_over(const struct gw_loop *loop) { return loop->called_us > loop->now_us + LOOP_TURN_US || loop_is_to_stop(loop); }
 
 /* Timers and buses; answers when there is something again. loop->now_us is set. */
 uint64_t loop_turn(struct gw_loop *loop);

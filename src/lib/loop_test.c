@@ -54,6 +54,60 @@ static void a_loop_runs_until_it_is_stopped_or_has_nothing_left(void **state)
     gw_loop_free(loop);
 }
 
+/* Each of these stops the loop. */
+static void stop_by_post(void *context) { tick(NULL, context); }
+static void stop_when_published(void *context, int result)
+{
+    (void)result;
+    tick(NULL, context);
+}
+static void stop_by_event(gw_event *event, void *context)
+{
+    gw_event_ack(event);
+    tick(NULL, context);
+}
+
+static void nothing_is_called_after_a_stop(void **state)
+{
+    struct test_loop test = {0};
+    (void)state;
+    test_open(&test);
+    struct ticking ticking = {.loop = test.loop};
+    gw_on(test.bus, "durable", stop_by_event, &ticking, &(gw_handler_options){.concurrency = 10});
+    gw_on(test.bus, "transient", stop_by_event, &ticking, &(gw_handler_options){.transient = 1, .concurrency = 10});
+    for (unsigned i = 0; i < 3; i++) {
+        gw_publish(test.bus, "durable", "x", 1, NULL, stop_when_published, &ticking);
+        gw_publish(test.bus, "transient", "x", 1, &(gw_publish_options){.transient = 1}, stop_when_published, &ticking);
+        gw_timer_start(test.loop, 0, 0, tick, &ticking);
+        gw_loop_post(test.loop, stop_by_post, &ticking);
+    }
+    for (unsigned i = 1; i <= 18; i++) {
+        ticking.stop_at = i;
+        assert_int_equal(gw_loop_run(test.loop), 0);
+        assert_int_equal(ticking.count, i);
+    }
+    test_end(&test);
+}
+
+static void run_and_stop_itself(gw_timer *timer, void *context)
+{
+    struct ticking *ticking = context;
+    ticking->stop_at = ticking->count + 1;
+    gw_timer_start(ticking->loop, 0, 0, tick, ticking);
+    gw_loop_run(ticking->loop);
+    gw_timer_stop(timer);
+}
+
+static void a_timer_that_fires_for_the_last_time_is_there_until_it_returns(void **state)
+{
+    struct ticking ticking = {.loop = gw_loop_new()};
+    (void)state;
+    gw_timer_start(ticking.loop, 0, 0, run_and_stop_itself, &ticking);
+    assert_int_equal(gw_loop_run(ticking.loop), 0);
+    assert_int_equal(ticking.count, 1);
+    gw_loop_free(ticking.loop);
+}
+
 struct due {
     struct ticking *ticking;
     char name;
@@ -458,6 +512,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_loop_runs_until_it_is_stopped_or_has_nothing_left),
+        cmocka_unit_test(nothing_is_called_after_a_stop),
+        cmocka_unit_test(a_timer_that_fires_for_the_last_time_is_there_until_it_returns),
         cmocka_unit_test(timers_come_in_their_order),
         cmocka_unit_test(another_thread_may_post_and_nothing_else),
         cmocka_unit_test(two_loops_live_in_two_threads),

@@ -38,7 +38,7 @@ void posts_turn(struct uvloop *u)
     /* Those that a call which left by longjmp has left over come first; what is posted meanwhile is for the next turn. */
     if (!u->posted)
         u->posted = take_all(u);
-    for (struct post *post; (post = u->posted);) {
+    for (struct post *post; (post = u->posted) && !loop_is_to_stop(&u->loop);) {
         struct post called = *post;
         u->posted = post->next;
         free(post);

@@ -1,6 +1,7 @@
 #include "lib/ticket.h"
 
 #include "base/bugs.h"
+#include "lib/loop.h"
 
 #include <stdint.h>
 #include <stdlib.h>
@@ -61,10 +62,10 @@ void tickets_told(struct tickets *tickets, uint64_t first, uint64_t count, int r
     }
 }
 
-bool tickets_turn(struct tickets *tickets, unsigned budget)
+bool tickets_turn(struct tickets *tickets, const struct gw_loop *loop, unsigned budget)
 {
     for (; tickets_can_tell(tickets); budget--) {
-        if (!budget)
+        if (!budget || loop_is_to_stop(loop))
             return false;
         struct ticket ticket = *at(tickets, tickets->first++);
         if (ticket.told)

@@ -43,7 +43,7 @@ static inline bool tickets_can_tell(const struct tickets *tickets)
 }
 
 /* Tells the program of up to `budget`. False: there are more that could be told. */
-bool tickets_turn(struct tickets *tickets, unsigned budget);
+bool tickets_turn(struct tickets *tickets, const struct gw_loop *loop, unsigned budget);
 
 /* Whatever is not known yet will not be. */
 void tickets_give_up(struct tickets *tickets, int result);

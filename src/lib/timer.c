@@ -12,7 +12,8 @@ struct gw_timer {
     gw_timer_fn fire;
     void *context;
     uint64_t due_us, every_us;
-    size_t place;                    /* in the heap; NOWHERE: it fires for the last time */
+    size_t place;                    /* in the heap; NOWHERE: it fires for the last time, and is in the list `fired` */
+    struct gw_timer *next;           /* there */
 };
 #define NOWHERE SIZE_MAX
 
@@ -65,6 +66,17 @@ static void take_out(struct loop_timers *timers, struct gw_timer *timer)
     timer->place = NOWHERE;
 }
 
+/* One that has fired for the last time, unless it was freed meanwhile: its address alone is looked at. */
+static void free_fired(struct loop_timers *timers, struct gw_timer *timer)
+{
+    for (struct gw_timer **at = &timers->fired; *at; at = &(*at)->next)
+        if (*at == timer) {
+            *at = timer->next;
+            free(timer);
+            return;
+        }
+}
+
 /* ---- what the program may say ------------------------------------------------------------------------------------------------ */
 
 gw_timer *gw_timer_start(gw_loop *loop, uint64_t after_ms, uint64_t every_ms, gw_timer_fn fire, void *context)
@@ -92,36 +104,34 @@ void gw_timer_stop(gw_timer *timer)
     if (!timer || loop_check(timer->loop) != GW_DONE)
         return;
     struct loop_timers *timers = &timer->loop->timers;
-    if (timer->place != NOWHERE)
-        take_out(timers, timer);
-    if (timers->last == timer)
-        timers->last = NULL;
+    if (timer->place == NOWHERE) {
+        free_fired(timers, timer);
+        return;
+    }
+    take_out(timers, timer);
     free(timer);
 }
 
 /* ---- the turn ------------------------------------------------------------------------------------------------------------------ */
 
-static void free_last(struct loop_timers *timers)
+void loop_timers_turn(struct gw_loop *loop, uint64_t now_us)
 {
-    free(timers->last);
-    timers->last = NULL;
-}
-
-void loop_timers_turn(struct loop_timers *timers, uint64_t now_us)
-{
-    free_last(timers);   /* of a call that did not come back */
-    while (loop_timers_due(timers) <= now_us) {
+    struct loop_timers *timers = &loop->timers;
+    while (loop_timers_due(timers) <= now_us && !loop_is_to_stop(loop)) {
         struct gw_timer *timer = timers->heap[0];
-        /* Everything is in order before the call: it may stop this timer or any other, and it need not return. */
-        if (timer->every_us) {
+        /* Everything is in order before the call: it may stop this timer or any other, run the loop, and it need not return. */
+        bool is_last = !timer->every_us;
+        if (is_last) {
+            take_out(timers, timer);
+            timer->next = timers->fired;
+            timers->fired = timer;
+        } else {
             timer->due_us += timer->every_us * ((now_us - timer->due_us) / timer->every_us + 1);
             settle(timers, 0);
-        } else {
-            take_out(timers, timer);
-            timers->last = timer;
         }
         timer->fire(timer, timer->context);
-        free_last(timers);
+        if (is_last)
+            free_fired(timers, timer);
     }
 }
 
@@ -129,7 +139,8 @@ uint64_t loop_timers_due(const struct loop_timers *timers) { return timers->coun
 
 void loop_timers_deinit(struct loop_timers *timers)
 {
-    free_last(timers);
+    while (timers->fired)
+        free_fired(timers, timers->fired);
     for (size_t i = 0; i < timers->count; i++)
         free(timers->heap[i]);
     free(timers->heap);

@@ -131,6 +131,14 @@ static void on_heard(struct wake *wake)
 
 /* ---- running ------------------------------------------------------------------------------------------------------------------ */
 
+/* One that leaves by longjmp leaves it set: whoever drives the loop otherwise takes it back. */
+static void run_turn(struct uvloop *u)
+{
+    u->loop.is_run = true;
+    turn(u);
+    u->loop.is_run = false;
+}
+
 int gw_loop_run(gw_loop *loop)
 {
     struct uvloop *u = uvloop_of(loop);
@@ -139,12 +147,12 @@ int gw_loop_run(gw_loop *loop)
         return result;
     if (u->adopted)
         return loop_fail(loop, GW_E_INVALID, "the loop was adopted: run it with uv_run");
-    turn(u);
-    while (!atomic_exchange(&u->stopping, false)) {
+    run_turn(u);
+    while (!atomic_exchange(&u->loop.stopping, false)) {
         if (!is_alive(u))
             return u->loop.failed;
         uv_run(u->uv, UV_RUN_ONCE);
-        turn(u);
+        run_turn(u);
     }
     return GW_DONE;
 }
@@ -154,7 +162,7 @@ void gw_loop_stop(gw_loop *loop)
     struct uvloop *u = uvloop_of(loop);
     if (!loop || loop_check(loop) == GW_E_FORKED)
         return;
-    atomic_store(&u->stopping, true);
+    atomic_store(&u->loop.stopping, true);
     wake_send(&u->wake);
 }
 
@@ -182,6 +190,7 @@ int gw_loop_step(gw_loop *loop)
         return result;
     if (u->adopted)
         return loop_fail(loop, GW_E_INVALID, "the loop was adopted: run it with uv_run");
+    u->loop.is_run = false;
     uv_run(u->uv, UV_RUN_NOWAIT);
     turn(u);
     return is_alive(u);
@@ -287,6 +296,7 @@ void gw_loop_free(gw_loop *loop)
     if (result != GW_DONE || u->freeing)
         return;
     u->freeing = true;
+    u->loop.is_run = false;
     buses_close(loop, FAREWELL_MS);
     while (u->loop.buses) {
         /* Where uv_run is the caller's to call, it is called here for this one purpose: what the buses wait for has to come in. */

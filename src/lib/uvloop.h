@@ -32,7 +32,6 @@ struct uvloop {
     pthread_mutex_t mutex;
     struct post *posts, **posts_last;   /* guarded by it */
     struct post *posted;             /* taken out, not yet called */
-    atomic_bool stopping;
 };
 
 static inline struct uvloop *uvloop_of(const struct gw_loop *loop) { return (struct uvloop *)(uintptr_t)loop; }
