@@ -68,6 +68,8 @@
     BUG(HOOK_OVERTAKES, "hook-overtakes", "an event does not wait for the one before it with the same key") \
     BUG(HOOK_ONE_MORE, "hook-one-more", "one more request than the subscription's concurrency is under way") \
     BUG(HOOK_BREAKER_SHORT, "hook-breaker-short", "a breaker is open for half as long") \
+    BUG(HOOK_PLACE_SHORT, "hook-place-short", "a place whose sinks do not answer is left alone for half as long") \
+    BUG(HOOK_PLACE_ALL, "hook-place-all", "subscriptions at a place that does not answer try it all at once") \
     BUG(HOOK_PROBES_ALL, "hook-probes-all", "when a breaker lets one through, all go") \
     BUG(HOOK_SLOW_EARLY, "hook-slow-early", "of what Retry-After says half is waited for") \
     BUG(HOOK_TIME_OF_LOOK, "hook-time-of-look", "times run from the last look at the clock, not from the answer") \
@@ -79,6 +81,7 @@
     BUG(HOOK_LEAVE_KEPT, "hook-leave-kept", "a new sink is posted to with the leave of the old one") \
     BUG(HOOK_LOG_SILENT, "hook-log-silent", "attempts that got no answer are not in the log") \
     BUG(HOOK_REMOVED_FIRST, "hook-removed-first", "a subscription is removed before its queue") \
+    BUG(HOOK_MATCH_IGNORED, "hook-match-ignored", "a change is made whatever If-Match says") \
     BUG(HOOK_REPLAY_SHORT, "hook-replay-short", "a replay leaves the last event of its range out") \
     BUG(HOOK_REPLAY_ALL, "hook-replay-all", "a replay takes no notice of the subscription's filters") \
     BUG(HOOK_REPLAY_AGAIN, "hook-replay-again", "a replay that goes on after a restart reads all of its range again") \

@@ -1,5 +1,6 @@
 #include "bus/endpoint.h"
 
+#include "base/bugs.h"
 #include "bus/drain.h"
 
 #include <stdio.h>
@@ -47,7 +48,8 @@ bool endpoint_has_room(const struct endpoint *endpoint, uint64_t now_us)
 {
     if (!endpoint)
         return true;
-    return !endpoint_is_open(endpoint, now_us) && endpoint->under_way < (endpoint->failures >= ENDPOINT_FAILURES ? 1 : ENDPOINT_ROOM);
+    bool probes = endpoint->failures >= ENDPOINT_FAILURES && !bug_enabled(BUG_HOOK_PLACE_ALL);
+    return !endpoint_is_open(endpoint, now_us) && endpoint->under_way < (probes ? 1 : ENDPOINT_ROOM);
 }
 
 void endpoint_begin(struct endpoint *endpoint)
@@ -82,7 +84,7 @@ void endpoint_learn(struct endpoint *endpoint, const struct outgoing_result *res
         return;
     uint64_t wait_s = endpoint->opened < 6 ? 1ull << endpoint->opened : LONGEST_S;
     endpoint->opened++;
-    endpoint->open_until_us = now_us + wait_s * SECOND_US;
+    endpoint->open_until_us = now_us + wait_s * SECOND_US / (bug_enabled(BUG_HOOK_PLACE_SHORT) ? 2 : 1);
 }
 
 void endpoint_try(struct endpoint *endpoint)

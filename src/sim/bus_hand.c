@@ -83,16 +83,28 @@ static void create(struct bus_hand *hand)
     ask_json(hand, HAND_CREATES, "POST /subscriptions HTTP/1.1\r\n", bus_subscription_json(&terms, &wish, hand->number, hand->life->number));
 }
 
-static void change(struct bus_hand *hand, const struct bus_wish *wish, bool revives)
+/* A change may be meant for what the keeper has seen: last, or before somebody (himself) has changed it. */
+static const char *choose_match(struct bus_hand *hand)
+{
+    struct random *random = hand->hands->random;
+    hand->match = MATCH_NOTHING;
+    if (hand->tag_of != hand->life || hand->life->ended || !random_chance(random, 1, 3))
+        return NULL;
+    hand->match = hand->old_tag[0] && random_chance(random, 1, 2) ? MATCH_OLD : MATCH_LATEST;
+    return hand->match == MATCH_OLD ? hand->old_tag : hand->tag;
+}
+
+/* `tag`: what it says in If-Match, NULL: nothing. */
+static void change(struct bus_hand *hand, const struct bus_wish *wish, bool revives, const char *tag)
 {
     struct bus_life *life = hand->life;
-    char head[64];
+    char head[64 + BUS_TAG_SIZE];
     json_t *patch = bus_wish_json(wish, &life->now, life->number);
     if (revives)
         json_object_set_new(patch, "paused", json_false());
     life->revives = json_object_get(patch, "sink") || json_is_false(json_object_get(patch, "paused"));
     bus_change(hand->hands->model, life, wish);
-    snprintf(head, sizeof(head), "PATCH /subscriptions/s%u HTTP/1.1\r\n", hand->number);
+    snprintf(head, sizeof(head), "PATCH /subscriptions/s%u HTTP/1.1\r\n%s%s%s", hand->number, tag ? "If-Match: " : "", tag ? tag : "", tag ? "\r\n" : "");
     ask_json(hand, HAND_CHANGES, head, patch);
 }
 
@@ -114,7 +126,7 @@ static void change_something(struct bus_hand *hand)
     }
     if (revives)
         wish.paused = false;
-    change(hand, &wish, revives);
+    change(hand, &wish, revives, choose_match(hand));
 }
 
 bool bus_hand_resume(struct bus_hand *hand)
@@ -124,7 +136,8 @@ bool bus_hand_resume(struct bus_hand *hand)
         return false;
     struct bus_wish wish = hand->life->now;
     wish.paused = false;
-    change(hand, &wish, false);
+    hand->match = MATCH_NOTHING;
+    change(hand, &wish, false, NULL);
     return true;
 }
 
@@ -254,10 +267,36 @@ static void look_at_replay(struct bus_hand *hand, unsigned status, const char *b
     json_decref(said);
 }
 
+/* As it was answered just now it is known until it is changed, or ends. */
+static void see_tag(struct bus_hand *hand)
+{
+    char tag[BUS_TAG_SIZE];
+    if (!bus_door_header(hand->door, "etag", tag, sizeof(tag))) {
+        trace_fail(hand->hands->trace, "what is shown has a version", "subscription s%u came without an ETag", hand->number);
+        return;
+    }
+    if (hand->tag_of != hand->life)
+        hand->tag[0] = hand->old_tag[0] = 0;
+    if (hand->tag[0] && strcmp(hand->tag, tag) != 0)
+        memcpy(hand->old_tag, hand->tag, sizeof(tag));
+    memcpy(hand->tag, tag, sizeof(tag));
+    hand->tag_of = hand->life;
+}
+
+/* The change was refused, since the subscription is not what was seen: that must be so, and nothing is changed. */
+static void be_refused(struct bus_hand *hand)
+{
+    if (hand->match == MATCH_LATEST && !hand->life->ended)
+        trace_fail(hand->hands->trace, "a change is made to what was seen", "subscription s%u (life %u) was not changed, and was as it had been seen", hand->number, hand->life->number);
+    hand->tag_of = hand->match == MATCH_LATEST ? NULL : hand->tag_of;
+    bus_undone(hand->hands->model, hand->life);
+}
+
 /* Nobody knows what became of the request. */
 static void lose(struct bus_hand *hand, int doing)
 {
     struct bus_model *model = hand->hands->model;
+    hand->tag_of = NULL;
     if (doing == HAND_PUBLISHES)
         bus_publish_lost(model, hand->event);
     else if (doing == HAND_REPLAYS)
@@ -282,14 +321,27 @@ static void answered(void *owner, struct bus_door *door, unsigned status, const 
     static const unsigned wanted[] = {0, 201, 201, 200, 204, 200, 200, 200, 202, 200};
     bool is_good = status == wanted[doing] || ((doing == HAND_LOOKS || doing == HAND_LOOKS_AT_REPLAY) && status == 404) ||
                    (doing == HAND_REPLAYS && status == 409 && hand->life->ended) || (doing == HAND_READS_DEAD && status == 204) || (doing == HAND_REMOVES && status == 404 && hand->is_unsure) ||
-                   (doing == HAND_PUBLISHES && status == 503 && strstr(body, "low on memory"));
+                   (doing == HAND_PUBLISHES && status == 503 && strstr(body, "low on memory")) || (doing == HAND_CHANGES && status == 412 && hand->match);
     if (!is_good) {
         trace_fail(hands->trace, "no error unasked", "request %d of door %u was answered %u: %.300s", doing, door->number, status, body);
         return;
     }
+    if (doing == HAND_CHANGES && status == 200 && hand->match == MATCH_OLD) {
+        trace_fail(hands->trace, "a change is made to what was seen", "subscription s%u (life %u) was changed, and was not any more as it had been seen", hand->number, hand->life->number);
+        return;
+    }
+    if (status == 200 && (doing == HAND_CHANGES || doing == HAND_LOOKS))
+        see_tag(hand);
     switch (doing) {
     case HAND_PUBLISHES: bus_published(hands->model, hand->event, status == 201); break;
-    case HAND_CREATES: case HAND_CHANGES: case HAND_REMOVES: bus_done(hands->model, hand->life); break;
+    case HAND_CHANGES:
+        if (status == 412) {
+            be_refused(hand);
+            break;
+        }
+        bus_done(hands->model, hand->life);
+        break;
+    case HAND_CREATES: case HAND_REMOVES: bus_done(hands->model, hand->life); break;
     case HAND_LOOKS: look(hand, status, body); break;
     case HAND_READS_LOG: {
         json_t *log = json_loads(body, 0, NULL);

@@ -11,6 +11,8 @@
 
 struct bus_hands;
 
+#define BUS_TAG_SIZE 64u
+
 struct bus_hand {
     struct bus_hands *hands;
     struct bus_door *door;
@@ -19,6 +21,9 @@ struct bus_hand {
     struct bus_life *life;           /* that the request is about */
     enum { HAND_IDLE, HAND_PUBLISHES, HAND_CREATES, HAND_CHANGES, HAND_REMOVES, HAND_LOOKS, HAND_READS_LOG, HAND_READS_DEAD, HAND_REPLAYS, HAND_LOOKS_AT_REPLAY } doing;
     bool is_unsure;                  /* it does not know what became of its last request */
+    enum { MATCH_NOTHING, MATCH_LATEST, MATCH_OLD } match;   /* what its change says in If-Match */
+    char tag[BUS_TAG_SIZE], old_tag[BUS_TAG_SIZE];   /* the ETag that it has seen last, and the one before that was another; empty: none */
+    struct bus_life *tag_of;         /* of this one; NULL: it may not be true any more */
     uint64_t *dead;                  /* numbers of events that it found */
     unsigned dead_count, dead_room;
 };

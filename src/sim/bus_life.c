@@ -12,6 +12,7 @@ struct bus_life *bus_create(struct bus_model *model, unsigned slot, const struct
 {
     struct bus_life *life = calloc(1, sizeof(*life));
     CHECK(life);
+    model->changes[slot]++;
     model->lives = grown(model->lives, model->life_count, &model->life_room, sizeof(struct bus_life *));
     model->lives[model->life_count++] = life;
     *life = (struct bus_life){.slot = slot, .number = model->life_count, .terms = *terms, .now = *wish, .next = *wish, .doing = DOING_CREATE, .asked_us = model->trace->now_us,
@@ -22,6 +23,7 @@ struct bus_life *bus_create(struct bus_model *model, unsigned slot, const struct
 
 void bus_change(struct bus_model *model, struct bus_life *life, const struct bus_wish *wish)
 {
+    model->changes[life->slot]++;
     life->doing = DOING_CHANGE;
     life->next = *wish;
     life->ended_meanwhile = false;
@@ -43,7 +45,7 @@ void bus_change(struct bus_model *model, struct bus_life *life, const struct bus
 
 void bus_remove(struct bus_model *model, struct bus_life *life)
 {
-    (void)model;
+    model->changes[life->slot]++;
     life->doing = DOING_REMOVE;
     life->is_leaving = true;
     life->bound_us = BUS_NEVER;
@@ -58,6 +60,7 @@ static void be_gone(struct bus_model *model, struct bus_life *life)
 
 void bus_done(struct bus_model *model, struct bus_life *life)
 {
+    model->changes[life->slot]++;
     enum bus_doing doing = life->doing;
     life->doing = DOING_NOTHING;
     life->is_blurred = true;
@@ -81,6 +84,7 @@ void bus_done(struct bus_model *model, struct bus_life *life)
 
 void bus_undone(struct bus_model *model, struct bus_life *life)
 {
+    model->changes[life->slot]++;
     if (life->doing == DOING_CREATE) {
         be_gone(model, life);
         return;
@@ -93,6 +97,7 @@ void bus_undone(struct bus_model *model, struct bus_life *life)
 
 void bus_looked(struct bus_model *model, struct bus_life *life, const json_t *shown)
 {
+    model->changes[life->slot]++;
     if (!shown) {
         if (life->doing != DOING_CREATE && !life->is_leaving)
             trace_fail(model->trace, "what is made stays", "subscription s%u (life %u) is not there any more", life->slot, life->number);

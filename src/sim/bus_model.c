@@ -264,6 +264,7 @@ static void end(struct bus_model *model, const struct bus_post *post)
 {
     struct bus_life *life = post->life;
     bool sure = counts(post);
+    model->changes[life->slot]++;
     life->bound_us = BUS_NEVER;
     life->binds_at_rest = !sure;
     life->ended_epoch = model->epoch;

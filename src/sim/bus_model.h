@@ -110,6 +110,7 @@ struct bus_model {
     struct bus_life *slots[BUS_SLOTS_MAX];   /* the one that has the id; NULL: none */
     uint64_t last_of[BUS_PUBLISHERS_MAX];    /* the number of the last event of a publisher */
     uint32_t epoch;                  /* the broker's life, from 1 */
+    uint64_t changes[BUS_SLOTS_MAX]; /* by id: requests that change subscriptions, asked and answered, and ends that sinks said */
     uint64_t posted, delivered, failed, given_up;
 };
 

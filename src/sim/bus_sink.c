@@ -250,6 +250,8 @@ static bool begin(struct outgoing_sender *sender, struct outgoing *outgoing, con
     else if (asked->timeout_ms != post.life->terms.timeout_s * 1000u)
         trace_fail(sinks->trace, "a subscription is what it was made", "its timeout is %" PRIu64 " ms", asked->timeout_ms);
     bus_posted(sinks->model, &post);
+    if (!post.is_question)
+        bus_endpoint_posted(&sinks->endpoints, &post);
     request->post = post;
     if (request->takes && !post.is_question)
         bus_taken(sinks->model, &post);
@@ -272,6 +274,8 @@ static void cancel(struct outgoing_sender *sender, struct outgoing *outgoing)
         }
     outgoing->transport = NULL;
     bus_cancelled(sinks->model, &request->post);
+    if (!request->post.is_question)
+        bus_endpoint_cancelled(&sinks->endpoints, &request->post);
     free(request);
 }
 
@@ -296,6 +300,8 @@ bool bus_sinks_step(struct bus_sinks *sinks)
     }
     struct outgoing *outgoing = request->outgoing;
     outgoing->transport = NULL;
+    if (!request->post.is_question)
+        bus_endpoint_answered(&sinks->endpoints, &request->post, &result);
     bus_answered(sinks->model, &request->post, &result);
     outgoing->done(outgoing, &result);
     free(request);
@@ -312,7 +318,8 @@ uint64_t bus_sinks_deadline(const struct bus_sinks *sinks)
 
 void bus_sinks_init(struct bus_sinks *sinks, const struct bus_plan *plan, struct random *random, struct trace *trace, struct bus_model *model)
 {
-    *sinks = (struct bus_sinks){.plan = plan, .random = random, .trace = trace, .model = model, .sender = {.sender = {.begin = begin, .cancel = cancel}, .sinks = sinks}};
+    *sinks = (struct bus_sinks){.plan = plan, .random = random, .trace = trace, .model = model, .endpoints = {.model = model},
+                                .sender = {.sender = {.begin = begin, .cancel = cancel}, .sinks = sinks}};
     CHECK(webhook_secret_read(bytes_of_text(BUS_SECRET), &sinks->secret));
 }
 

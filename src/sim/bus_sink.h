@@ -3,6 +3,7 @@
 #define SIM_BUS_SINK_H
 
 #include "protocol/webhook/signature.h"
+#include "sim/bus_endpoint.h"
 #include "sim/bus_model.h"
 #include "sim/sim_broker.h"
 
@@ -19,6 +20,7 @@ struct bus_sinks {
     struct random *random;
     struct trace *trace;
     struct bus_model *model;
+    struct bus_endpoints endpoints;
     struct bus_sender sender;        /* of all workers */
     struct { enum bus_mood mood; uint64_t until_us; } sinks[BUS_SINKS_MAX];
     struct bus_request **requests;   /* under way */

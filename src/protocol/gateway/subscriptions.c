@@ -540,7 +540,7 @@ static bool is_matched(struct task *task)
 {
     char tag[TAG_SIZE] = "";
     struct bytes wanted;
-    if (!http_field_find(task->call->request, "if-match", &wanted) || (tag_of(task, tag) && has_tag(wanted, tag)))
+    if (!http_field_find(task->call->request, "if-match", &wanted) || bug_enabled(BUG_HOOK_MATCH_IGNORED) || (tag_of(task, tag) && has_tag(wanted, tag)))
         return true;
     task_problem(task, 412, "The subscription is not what If-Match says: it has been changed meanwhile.");
     return false;
