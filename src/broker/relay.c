@@ -35,7 +35,7 @@ struct relayed {
     uint32_t size;                    /* of its content, bytes */
     uint32_t awaited;                 /* shards that have not answered */
     uint8_t reason;
-    uint8_t reads;                    /* how often its content was asked of the disk */
+    uint8_t reads;                    /* how often its content was asked of the disk without its coming */
     bool parked;                      /* not counted as under way */
     bool arrived;                     /* where it was sent to, for good */
     uint64_t inspection;              /* who sends it, and is to be told; 0: nobody */
@@ -702,6 +702,7 @@ static bool go_on(struct shard *shard, struct relayed *message)
         drop(shard, message, &place);
         return true;
     }
+    message->reads = 0;   /* it was read: while it waits for room in the log it may leave the memory again, as often as it likes */
     const struct queue_entry *queue = topology_queue_by_id(&shard->worker->topology, message->queue);
     const struct returned *returned = queue_retries(place.queue) ? returns_find(place.queue, message->seq) : NULL;
     struct letter letter;
