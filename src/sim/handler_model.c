@@ -314,9 +314,9 @@ static void restart_copy(struct handler_model *model, const struct sent *sent, u
     if (was_in_hand)
         copy->state = COPY_QUEUED;
     /* What a crash has put back before, and nobody has seen since, may be in the queue whatever was said of it. */
-    if (cleanly && !copy->was_restarted) {
-        /* Dead letters are written before the bus is closed, unless there is no room for them yet. */
-        copy->is_final = copy->state >= COPY_DONE && (copy->state != COPY_DEAD || !(model->was_short || model->lacks_memory));
+    if (cleanly && !copy->was_restarted && !model->was_short) {
+        /* Dead letters are written before the bus is closed, too. */
+        copy->is_final = copy->state >= COPY_DONE && (copy->state != COPY_DEAD || !model->lacks_memory);
         copy->fails_kept = copy->fails;
     }
     copy->was_restarted = true;
@@ -348,9 +348,9 @@ void handler_at_rest(struct handler_model *model)
         for (unsigned k = 0; k < model->plan->count; k++) {
             struct copy *copy = &model->sent[i].copies[k];
             /* With a handler that is there, what is in the queue would have come. */
-            bool is_known = !copy->was_restarted || (model->handlers[k].is_on && !model->plan->list[k].order_by_key);
+            bool is_known = !model->was_short && (!copy->was_restarted || (model->handlers[k].is_on && !model->plan->list[k].order_by_key));
             copy->is_final |= copy->state >= COPY_DONE && copy->state != COPY_DEAD && is_known;
-            copy->fails_kept = copy->was_restarted ? copy->fails_kept : copy->fails;
+            copy->fails_kept = copy->was_restarted || model->was_short ? copy->fails_kept : copy->fails;
             /* What somebody has seen of this life, and is persistent, is on disk by now. */
             copy->must |= copy->state == COPY_QUEUED && copy->was_seen && !copy->was_restarted && model->sent[i].persistent && !model->plan->list[k].transient;
         }

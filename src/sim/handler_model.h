@@ -61,7 +61,7 @@ struct handler_model {
     struct handler_state handlers[HANDLERS_MAX];
     uint64_t changes;                /* handlers that came and went */
     bool lacks_memory;               /* an allocation fails: an answer may be lost with it, until the bus is opened again, and how often something failed */
-    bool was_short;                  /* the disk was full: what only says that somebody had an event may not have been written down */
+    bool was_short;                  /* the disk was full: that somebody had an event, and what he said of it, may not have been written down */
     bool is_dead;                    /* the process died: whatever is told now is of no account */
     uint64_t handled;                /* calls of handlers */
 };
