@@ -14,6 +14,7 @@
 
 #include <stdlib.h>
 
+#define LOOK_US 100000u                   /* between two looks whether the log's next file can be made after all */
 #define OWN_DELAY_US 5000u                /* settles that nothing waits for are appended after this long … */
 #define OWN_SIZE_MAX (32u * 1024u)        /* … or when they are this many bytes */
 #define SETTLES_A_RECORD 1000u
@@ -422,6 +423,11 @@ void shard_turn_end(struct shard *shard)
     shard->appended = false;
     shard_page_out(shard);
     shard_checkpoint_step(shard);
+    if (UNLIKELY(log_lacks_file(shard->log))) {
+        bool looks = shard->worker->now_us >= shard->look_us;
+        log_set_patient(shard->log, !looks);
+        shard->look_us = looks ? shard->worker->now_us + LOOK_US : shard->look_us;
+    }
     log_flush(shard->log);
     atomic_store_explicit(&shard->worker->broker->log_states[shard->index], (int)log_state(shard->log), memory_order_relaxed);
     if (shard->withheld_count)
@@ -437,6 +443,8 @@ uint64_t shard_deadline(const struct shard *shard)
         deadline = shard->own_since_us + OWN_DELAY_US;
     if (log_state(shard->log) == GW_ERR_FULL && now + 500000 < deadline)
         deadline = now + 500000;
+    if (log_lacks_file(shard->log) && shard->look_us < deadline)
+        deadline = shard->look_us > now ? shard->look_us : now + 1;
     if (UNLIKELY(shard->relay != NULL) && relay_deadline(shard) < deadline)
         deadline = relay_deadline(shard);
     if (UNLIKELY(shard->inspects != NULL) && inspect_deadline(shard) < deadline)

@@ -114,6 +114,7 @@ struct shard {
 
     struct stage own;                /* records that the shard itself makes: settles, topology */
     uint8_t *settle;                 /* the open settle record in it; NULL: none */
+    uint64_t look_us;                /* when it is looked again whether the log's next file can be made, which could not be */
     uint16_t settle_count;
     uint64_t own_since_us;           /* when its oldest record was made */
     bool own_urgent;                 /* something waits for what is in it */

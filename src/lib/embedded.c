@@ -191,8 +191,11 @@ static bool go_on_closing(struct embedded *e, uint64_t now_us, uint64_t *due_us)
     uint64_t deadline_us = worker_deadline(e->house->worker);
     *due_us = deadline_us < *due_us ? deadline_us : *due_us;
     if (e->end == EMBEDDED_TELLING) {
-        if (!is_all_told(e))
+        /* When its time is over and the disk has nothing to do, nothing will ever be known of the rest: there is no room for it. */
+        if (!is_all_told(e) && (more || now_us < e->bus->grace_us || !ops->is_idle(e->house))) {
+            *due_us = now_us < e->bus->grace_us && e->bus->grace_us < *due_us ? e->bus->grace_us : *due_us;
             return more;
+        }
         client_detach(&e->client);
         e->end = EMBEDDED_LEAVING;
         e->rounds = 0;

@@ -12,8 +12,10 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <sys/mount.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -259,9 +261,56 @@ static void closing_leaves_the_loop_to_others(void **state)
     }
 }
 
+static void count_result(void *context, int result)
+{
+    int *results = context;
+    results[-result]++;
+}
+
+/* Really full, to the last byte, which nobody has seen coming: nothing spins meanwhile, and closing ends. */
+static void a_bus_on_a_full_disk_can_be_closed(void **state)
+{
+    static char data[100000];
+    int results[20] = {0}, published = 0;
+    char directory[] = "/tmp/godwit-full-XXXXXX";
+    struct closing closing = {0};
+    struct test_loop test = {.loop = gw_loop_new()};
+    (void)state;
+    assert_non_null(mkdtemp(directory));
+    if (mount("godwit", directory, "tmpfs", 0, "size=40m") != 0) {
+        rmdir(directory);
+        gw_loop_free(test.loop);
+        skip();
+    }
+    char path[64];
+    snprintf(path, sizeof(path), "%s/bus", directory);
+    test.bus = gw_open(test.loop, path, &(gw_open_options){.disk_free_bytes = 1});
+    assert_non_null(test.bus);
+    gw_off(gw_on(test.bus, "a", on_event, NULL, &(gw_handler_options){.name = "q"}));
+    while (published < 1000 && gw_publish(test.bus, "a", data, sizeof(data), NULL, count_result, results) == GW_DONE)
+        published++;
+    assert_in_range(published, 50, 999);
+    test_for(&test, 200);
+    clock_t cpu = clock();
+    test_for(&test, 1000);
+    assert_in_range(clock() - cpu, 0, CLOCKS_PER_SEC / 3);
+    assert_int_equal(gw_close(test.bus, 100, on_closed, &closing), 0);
+    closing.ticks = 10;
+    test_until(&test, closed_and_ticked, &closing);
+    int told = 0;
+    for (unsigned i = 0; i < 20; i++)
+        told += results[i];
+    assert_int_equal(told, published);
+    assert_int_equal(closing.result, results[0] == published ? 0 : GW_E_FULL);
+    gw_loop_free(test.loop);
+    assert_int_equal(umount(directory), 0);
+    rmdir(directory);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_bus_on_a_full_disk_can_be_closed),
         cmocka_unit_test(one_that_is_waited_for_is_waited_for_no_longer_than_was_said),
         cmocka_unit_test(closing_leaves_the_loop_to_others),
         cmocka_unit_test(a_sync_that_failed_is_never_taken_for_done),

@@ -73,6 +73,7 @@ void file_log_pop_slice(struct file_log *log)
 
 static void update_state(struct file_log *log)
 {
+    log->log.lacks_file = log->chores.blocked && log->log.state != GW_ERR_FAILED;
     if (log->log.state == GW_ERR_FAILED)
         return;
     bool full = log->waiting >= WAITING_MAX;
@@ -325,10 +326,13 @@ static void flush(struct log *base)
     if (UNLIKELY(base->state != GW_OK)) {
         if (base->state == GW_ERR_FAILED)
             return;
-        log_chores_retry(&log->chores);
+        if (!base->patient)
+            log_chores_retry(&log->chores);
         update_state(log);
     } else if (UNLIKELY(log->chores.blocked)) {
-        log_chores_retry(&log->chores);
+        if (!base->patient)
+            log_chores_retry(&log->chores);
+        update_state(log);
     }
     if (!log->writing && log->count > 0)
         pump(log);

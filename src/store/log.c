@@ -36,6 +36,9 @@ enum gw_err log_state(const struct log *log)
     return log->state;
 }
 
+bool log_lacks_file(const struct log *log) { return log->lacks_file; }
+void log_set_patient(struct log *log, bool patient) { log->patient = patient; }
+
 struct log_position log_end(const struct log *log)
 {
     return (struct log_position){log->epoch, log->end};

@@ -74,8 +74,14 @@ enum gw_err log_append(struct log *log, struct chunk *chunk, uint64_t begin, uin
 void log_flush(struct log *log);
 
 /* Would an append be refused now? GW_OK, GW_ERR_FAILED or GW_ERR_FULL. Cheap: read on every publish. GW_ERR_FULL comes while there is still room for
- * a while, so that what frees room (settles, checkpoints) can be appended; the log looks for room again at each log_flush. */
+ * a while, so that what frees room (settles, checkpoints) can be appended; the log looks for room again at each log_flush, unless it is patient. */
 enum gw_err log_state(const struct log *log);
+
+/* The next file could not be made, for whatever reason. */
+bool log_lacks_file(const struct log *log);
+
+/* Whether log_flush leaves it at that. Each look is an operation of the disk, whose end has the loop turn once more: who flushes in every turn does not look in every turn. */
+void log_set_patient(struct log *log, bool patient);
 
 /* The offset that the next append will get; what is committed; up to where commands may be applied. */
 struct log_position log_end(const struct log *log);

@@ -20,6 +20,7 @@ struct log {
     uint64_t epoch;
     uint64_t end, committed;    /* offsets, see log_end and log_committed */
     enum gw_err state;          /* see log_state */
+    bool lacks_file, patient;   /* see log_lacks_file, log_set_patient */
 };
 
 /* log_open of either body; the config's defaults are filled in already. */

@@ -290,6 +290,38 @@ static void a_failed_write_is_final(void **state)
     assert_int_equal(kit->failed_calls, 0);
 }
 
+/* Whatever it is that keeps the next file from being made, a patient log does not look in every turn. */
+static void who_is_patient_does_not_look_in_every_turn(void **state)
+{
+    struct log_kit *kit = *state;
+    log_kit_commit(kit, 0, 1, 10);
+    test_disk_fail(kit->disk, DISK_OPEN, 0, 1000, ENOENT);
+    uint32_t number = 1;
+    while (log_kit_append(kit, number, 1, filling(2), NULL) == GW_OK) {
+        number++;
+        log_flush(kit->log);
+        test_disk_run(kit->disk);
+    }
+    assert_true(log_lacks_file(kit->log));
+    log_set_patient(kit->log, true);
+    uint64_t operations = test_disk_operations(kit->disk);
+    for (unsigned turn = 0; turn < 10; turn++) {
+        log_flush(kit->log);
+        test_disk_run(kit->disk);
+    }
+    assert_int_equal(test_disk_operations(kit->disk), operations);
+    assert_true(log_lacks_file(kit->log));
+    log_set_patient(kit->log, false);
+    log_flush(kit->log);
+    test_disk_run(kit->disk);
+    assert_true(test_disk_operations(kit->disk) > operations);
+    test_disk_fail(kit->disk, DISK_OPEN, 0, 0, 0);
+    log_flush(kit->log);
+    test_disk_run(kit->disk);
+    assert_false(log_lacks_file(kit->log));
+    assert_int_equal(log_state(kit->log), GW_OK);
+}
+
 static void a_full_disk_refuses_until_there_is_room_again(void **state)
 {
     struct log_kit *kit = *state;
@@ -531,6 +563,7 @@ int main(void)
         TEST(a_checkpoint_is_wanted_when_the_files_run_short_and_frees_about_half),
         TEST(a_log_whose_checkpoint_is_slow_takes_more_files),
         TEST(a_failed_write_is_final),
+        TEST(who_is_patient_does_not_look_in_every_turn),
         TEST(a_full_disk_refuses_until_there_is_room_again),
         TEST(a_log_may_be_closed_while_room_comes_back),
         TEST(publishes_are_refused_before_settles_find_no_room),
