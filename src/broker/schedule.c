@@ -110,6 +110,15 @@ enum gw_err schedule_note(struct queue *queue, uint64_t seq, uint64_t due_ms)
     return schedule_note_block(queue, seq / BLOCK_SIZE, due_ms);
 }
 
+uint64_t schedule_block_due(const struct queue *queue, uint64_t block)
+{
+    const struct schedule *schedule = queue->schedule;
+    const struct block_slot *slot = lane_slot(queue->levels->lanes[LEVEL_SCHEDULED], block);
+    if (slot && slot->block && slot->block->unacked_count)
+        return 1;
+    return block >= schedule->base && block - schedule->base < schedule->count ? schedule->due[block - schedule->base] : NEVER;
+}
+
 /* ---- in -------------------------------------------------------------------------------------------------------------- */
 
 uint64_t schedule_due_of(struct bytes content)

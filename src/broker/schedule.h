@@ -28,6 +28,10 @@ enum gw_err schedule_note(struct queue *queue, uint64_t seq, uint64_t due_ms);
 /* The same for a whole block: what a snapshot knows. */
 enum gw_err schedule_note_block(struct queue *queue, uint64_t block, uint64_t due_ms);
 
+/* When something of a block of the schedule lane is due, for a snapshot; UINT64_MAX: nothing. What was given to the relay may be waiting there for room in the log, and is
+ * due anew after a restart: at once. */
+uint64_t schedule_block_due(const struct queue *queue, uint64_t block);
+
 /* Pushes a message whose stamp says when it is due. Answers its sequence number. */
 uint64_t schedule_push(struct shard *shard, struct queue *queue, const struct content *content, uint64_t log_offset);
 

@@ -140,15 +140,18 @@ static void put_schedules(struct buffer *buffer, const struct shard *shard)
     uint64_t count_at = buffer->size;
     uint32_t count = 0, cursor = 0;
     put32(buffer, 0);
-    for (const struct queue *queue; (queue = map_next(&shard->queues, &cursor));)
-        for (uint32_t i = 0; queue->durable && queue->schedule && i < queue->schedule->count; i++) {
-            if (queue->schedule->due[i] == UINT64_MAX)
+    for (const struct queue *queue; (queue = map_next(&shard->queues, &cursor));) {
+        const struct lane *lane = queue->durable && queue->schedule && queue->levels ? queue->levels->lanes[LEVEL_SCHEDULED] : NULL;
+        for (uint64_t block = lane ? lane->first_block : 0; lane && block < lane->end_block; block++) {
+            uint64_t due_ms = schedule_block_due(queue, block);
+            if (due_ms == UINT64_MAX)
                 continue;
             put64(buffer, queue->id);
-            put64(buffer, queue->schedule->base + i);
-            put64(buffer, queue->schedule->due[i]);
+            put64(buffer, block);
+            put64(buffer, due_ms);
             count++;
         }
+    }
     if (!buffer->failed)
         store_le32(buffer->data + count_at, count);
 }
