@@ -13,6 +13,7 @@
 #define SPILLS_MAX 32u          /* images being written at a time */
 #define LOAD_TRIES 4u           /* before what a disk will not give is taken for lost */
 #define PAGE_RETRY_US 2000u
+#define PAGE_FAILED_US 500000u   /* after a write that failed: each attempt lays out megabytes */
 
 /* Who an image belongs to, while it is on its way; the queue may be gone when it arrives. */
 struct passage {
@@ -67,6 +68,7 @@ static void written(void *owner, void *context, struct segment_location location
             lane_opened(lane, passage->block_number);
         }
         shard->spill_failed = true;
+        shard->page_us = shard->worker->now_us + PAGE_FAILED_US;
         alarm_raise(shard->alarms, ALARM_WARNING, "shard %u: a queue could not be paged out: %s", shard->index, gw_err_text(err));
     } else if (!current) {
         segment_released(shard, location, location.size);

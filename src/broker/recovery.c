@@ -13,6 +13,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define LOOKS_MAX 32u   /* for room in the log, at the end */
+
 /* ---- replaying ----------------------------------------------------------------------------------------------------- */
 
 /* The shard's queues in a vhost that is about to go. */
@@ -385,9 +387,22 @@ static void finish_checkpoint(struct shard *shard)
     }
 }
 
+/* There is no later look whether the log's next file can be made. Making one is a handful of the disk's operations. */
+static void look_for_room(struct shard *shard)
+{
+    log_set_patient(shard->log, false);
+    for (unsigned i = 0; i < LOOKS_MAX && log_lacks_file(shard->log); i++) {
+        log_flush(shard->log);
+        if (!shard->worker->disk->wait(shard->worker->disk))
+            break;
+    }
+}
+
 enum gw_err shard_close(struct shard *shard)
 {
     enum gw_err err = GW_OK;
+    if (shard->log)
+        look_for_room(shard);
     if (shard->log && is_all_logged(shard) && shard->segments) {
         finish_checkpoint(shard);
         shard_checkpoint_closing(shard);

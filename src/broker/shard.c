@@ -423,11 +423,10 @@ void shard_turn_end(struct shard *shard)
     shard->appended = false;
     shard_page_out(shard);
     shard_checkpoint_step(shard);
-    if (UNLIKELY(log_lacks_file(shard->log))) {
-        bool looks = shard->worker->now_us >= shard->look_us;
-        log_set_patient(shard->log, !looks);
-        shard->look_us = looks ? shard->worker->now_us + LOOK_US : shard->look_us;
-    }
+    bool looks = !log_lacks_file(shard->log) || shard->worker->now_us >= shard->look_us;
+    log_set_patient(shard->log, !looks);
+    if (UNLIKELY(log_lacks_file(shard->log)) && looks)
+        shard->look_us = shard->worker->now_us + LOOK_US;
     log_flush(shard->log);
     atomic_store_explicit(&shard->worker->broker->log_states[shard->index], (int)log_state(shard->log), memory_order_relaxed);
     if (shard->withheld_count)

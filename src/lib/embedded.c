@@ -11,6 +11,7 @@
 
 #define CANCEL_TAG 0x40000000u       /* of requests for consumers that are cancelled: with their numbers */
 #define LEAVING_ROUNDS 10000u        /* turns with more to do, after which it is closed all the same */
+#define ROOM_US 1000000u              /* after its grace a bus on a full disk waits so long for room */
 #define ROUNDS 64u                   /* turns without a look at the disk */
 
 /* ---- turns --------------------------------------------------------------------------------------------------------------------------- */
@@ -191,9 +192,10 @@ static bool go_on_closing(struct embedded *e, uint64_t now_us, uint64_t *due_us)
     uint64_t deadline_us = worker_deadline(e->house->worker);
     *due_us = deadline_us < *due_us ? deadline_us : *due_us;
     if (e->end == EMBEDDED_TELLING) {
-        /* When its time is over and the disk has nothing to do, nothing will ever be known of the rest: there is no room for it. */
-        if (!is_all_told(e) && (more || now_us < e->bus->grace_us || !ops->is_idle(e->house))) {
-            *due_us = now_us < e->bus->grace_us && e->bus->grace_us < *due_us ? e->bus->grace_us : *due_us;
+        /* When its time is over, and it was looked for room some more times, and the disk has nothing to do, nothing will ever be known of the rest: there is no room for it. */
+        uint64_t end_us = e->bus->grace_us + ROOM_US;
+        if (!is_all_told(e) && (more || now_us < end_us || !ops->is_idle(e->house))) {
+            *due_us = now_us < end_us && end_us < *due_us ? end_us : *due_us;
             return more;
         }
         client_detach(&e->client);
