@@ -37,8 +37,9 @@ void handler_program_deinit(struct handler_program *program)
 /* May something be refused? */
 static bool is_excused(struct handler_program *program, int result)
 {
-    program->has_failed |= program->is_short && result == GW_E_STORAGE;
-    return program->has_failed || program->model->is_dead || sim_disk_stopped(program->loop.disk) || result == GW_E_AGAIN || (result == GW_E_FULL && program->is_short) ||
+    bool is_short = program->is_short || program->trace->now_us < program->short_until_us;
+    program->has_failed |= is_short && result == GW_E_STORAGE;
+    return program->has_failed || program->model->is_dead || sim_disk_stopped(program->loop.disk) || result == GW_E_AGAIN || (result == GW_E_FULL && is_short) ||
            ((result == GW_E_MEMORY || result == GW_E_REFUSED) && program->lacks_memory);
 }
 
@@ -239,7 +240,7 @@ static void on_told(void *context, int result)
     if (!program->model->is_dead && ticket->number < program->next_told)
         trace_fail(program->trace, "told in order", "the publisher of event %u is told after that of event %u", ticket->number, program->next_told - 1);
     program->next_told = ticket->number + 1;
-    if (result != GW_DONE && !is_excused(program, result))
+    if (result != GW_DONE && !(result == GW_E_FULL && ticket->is_short) && !is_excused(program, result))
         trace_fail(program->trace, "no error unasked", "the publisher of event %u is told: %s", ticket->number, gw_result_text(result));
     handler_told(program->model, ticket->number, result == GW_DONE);
     free(ticket);
@@ -268,7 +269,7 @@ void handler_program_publish(struct handler_program *program)
     } else {
         struct handler_ticket *ticket = malloc(sizeof(*ticket));
         CHECK(ticket);
-        *ticket = (struct handler_ticket){program, number};
+        *ticket = (struct handler_ticket){program, number, program->is_short};
         result = gw_publish(program->bus, handler_types[type], body, size, &options, on_told, ticket);
         if (result != GW_DONE)
             free(ticket);

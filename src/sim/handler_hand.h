@@ -26,6 +26,7 @@ struct held_event {
 struct handler_ticket {
     struct handler_program *program;
     unsigned number;
+    bool is_short;                   /* the disk was, when it was published: one shard may have refused what others took later */
 };
 
 /* A request that waits for its reply. */
@@ -51,6 +52,7 @@ struct handler_program {
     bool is_short;                   /* the disk may be full … */
     bool has_failed;                 /* … and storage has failed of it: the process is to be started anew */
     struct hand hands[HANDLERS_MAX];
+    uint64_t short_until_us;         /* the broker looks for room now and then only, and may refuse as long */
     gw_handler *letters;             /* of those with a type */
     struct held_event *held;
     unsigned held_count, held_room;

@@ -40,7 +40,7 @@ static void draw_terms(struct handler_terms *terms, unsigned number, struct rand
     static const uint64_t timeouts_ms[] = {50, 2000, 600000, 86400000};
     unsigned pattern = (unsigned)random_below(random, sizeof(patterns) / sizeof(patterns[0])), which = (unsigned)random_below(random, sizeof(delay_counts) / sizeof(delay_counts[0]));
     *terms = (struct handler_terms){.pattern = patterns[pattern].pattern, .types = patterns[pattern].types, .delay_count = delay_counts[which]};
-    snprintf(terms->name, sizeof(terms->name), "handler%u", number);
+    snprintf(terms->name, sizeof(terms->name), "handler%u", number % 1000);
     memcpy(terms->delays_ms, delays[which], sizeof(terms->delays_ms));
     terms->concurrency = random_chance(random, 1, 3) ? 1 : (uint32_t)random_between(random, 1, 8);
     terms->retries = random_chance(random, 1, 4) ? UINT32_MAX : (uint32_t)random_below(random, 4);

@@ -16,6 +16,7 @@
 #define END_JUMPS_MAX 3000u          /* until everything must have been handled */
 #define CLOSE_STEPS_MAX 200000u
 #define LEFT_MAX (6u << 20)          /* bytes of a disk that will be full */
+#define LOOKS_US (2 * SECOND_US)     /* after which the broker has seen that it is not full any more */
 
 struct handler_run {
     const struct sim_options *options;
@@ -38,6 +39,8 @@ static uint64_t crash_at(const struct handler_run *run) { return run->epoch == 0
 static void clear_up(struct handler_run *run)
 {
     sim_disk_set_capacity(run->disk, UINT64_MAX);
+    if (run->program.is_short)
+        run->program.short_until_us = run->trace->now_us + LOOKS_US;
     run->program.is_short = false;
 }
 

@@ -53,6 +53,8 @@ static size_t sequence(const uint8_t *at, size_t left, bool *valid)
 bool text_add_utf8(struct text *text, struct bytes more)
 {
     size_t begin = 0, at = 0, before = text->size;
+    if (!more.size)
+        return true;
     while (at < more.size) {
         bool valid;
         size_t size = sequence(more.data + at, more.size - at, &valid);
