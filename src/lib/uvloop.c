@@ -139,14 +139,19 @@ static void run_turn(struct uvloop *u)
     u->loop.is_run = false;
 }
 
+/* May the library run it itself? */
+static int check_own(struct gw_loop *loop)
+{
+    int result = loop_check(loop);
+    return result == GW_DONE && uvloop_of(loop)->adopted ? loop_fail(loop, GW_E_INVALID, "the loop was adopted: run it with uv_run") : result;
+}
+
 int gw_loop_run(gw_loop *loop)
 {
     struct uvloop *u = uvloop_of(loop);
-    int result = loop_check(loop);
+    int result = check_own(loop);
     if (result != GW_DONE)
         return result;
-    if (u->adopted)
-        return loop_fail(loop, GW_E_INVALID, "the loop was adopted: run it with uv_run");
     run_turn(u);
     while (!atomic_exchange(&u->loop.stopping, false)) {
         if (!is_alive(u))
@@ -185,11 +190,9 @@ int gw_loop_timeout_ms(gw_loop *loop)
 int gw_loop_step(gw_loop *loop)
 {
     struct uvloop *u = uvloop_of(loop);
-    int result = loop_check(loop);
+    int result = check_own(loop);
     if (result != GW_DONE)
         return result;
-    if (u->adopted)
-        return loop_fail(loop, GW_E_INVALID, "the loop was adopted: run it with uv_run");
     u->loop.is_run = false;
     uv_run(u->uv, UV_RUN_NOWAIT);
     turn(u);
